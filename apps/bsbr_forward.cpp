@@ -1,0 +1,172 @@
+// bsbr_forward: one forward pass of a model over a batch of token sequences, on all ranks.
+#include <Kokkos_Core.hpp>
+#include <nlohmann/json.hpp>
+
+#include "blas_kernel.hpp"
+#include "bsbr/io.hpp"
+#include "bsbr/model.hpp"
+#include "environment.hpp"
+#include "failure.hpp"
+#include "footprint.hpp"
+#include "forward_options.hpp"
+#include "measurement.hpp"
+#include "memory.hpp"
+#include "parallel/agree.hpp"
+#include "progress.hpp"
+#include "random_tokens.hpp"
+#include "runtime.hpp"
+#include "summary.hpp"
+#include "verify.hpp"
+
+namespace bsbr::apps {
+namespace {
+
+using parallel::check;
+
+/// The model's configuration with what the command line puts in its place.
+ModelConfig choose_config(const ForwardOptions& options, MPI_Comm comm) {
+  ModelConfig config = read_config(options.model, comm);
+  if (options.chunk_size) config.chunk_size = *options.chunk_size;
+  if (options.causality && config.architecture != Architecture::bsbr) {
+    throw UsageError("--causality: only for bsbr, and " + options.model + " is a model of " + std::string(to_string(config.architecture)));
+  }
+  if (options.causality) config.causality = *options.causality;
+  return config;
+}
+
+TokenShape find_shape(const ForwardOptions& options, MPI_Comm comm) {
+  TokenShape shape{options.batch, options.random_tokens, false};
+  if (!options.input.empty()) shape = read_token_shape(TokenSource::parse(options.input), comm);
+  shape.length = std::min(shape.length, options.max_tokens.value_or(shape.length));
+  return shape;
+}
+
+Tokens find_tokens(const ForwardOptions& options, const Sequence& sequence, std::int64_t vocab_size) {
+  if (!options.input.empty()) return read_tokens(TokenSource::parse(options.input), sequence, vocab_size);
+  Tokens tokens;
+  parallel::agree(sequence.comm(), [&] { tokens.ids = random_tokens(sequence, vocab_size, static_cast<std::uint64_t>(options.seed)); });
+  return tokens;
+}
+
+std::int64_t largest(MPI_Comm comm, std::int64_t mine) {
+  std::int64_t result = mine;
+  check(MPI_Allreduce(&mine, &result, 1, MPI_INT64_T, MPI_MAX, comm), "MPI_Allreduce");
+  return result;
+}
+
+/// Every rank's part, on all ranks.
+std::vector<Part> gather_parts(const Sequence& sequence, std::int64_t memory_bytes) {
+  const Part mine{sequence.first_chunk(), sequence.local_chunks(), sequence.first_token(), sequence.local_tokens(), memory_bytes};
+  std::vector<Part> parts(static_cast<std::size_t>(sequence.ranks()));
+  check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, parts.data(), sizeof mine, MPI_BYTE, sequence.comm()), "MPI_Allgather");
+  return parts;
+}
+
+/// Text on stdout or JSON, as was asked for.
+void report(const Runtime& runtime, const ForwardOptions& options, const Summary& summary) {
+  if (!options.json.empty() && options.json != "-") {
+    parallel::agree(runtime.comm(), [&] {
+      if (runtime.is_first()) write_json(options.json, to_json(summary));
+    });
+  }
+  if (options.json == "-") runtime.print(to_json(summary).dump(2) + "\n");
+  if (options.prints_text()) runtime.print(to_text(summary));
+}
+
+/// Ids and mask where the kernels run.
+struct DeviceTokens {
+  explicit DeviceTokens(const Tokens& tokens) : ids(Kokkos::create_mirror_view_and_copy(Memory(), tokens.ids)) {
+    if (tokens.mask) mask = Kokkos::create_mirror_view_and_copy(Memory(), *tokens.mask);
+  }
+  Array<const std::int32_t**> ids;
+  std::optional<Array<const std::uint8_t**>> mask;
+};
+
+/// The run itself, once it is known to be possible.
+template <class Real>
+void compute(const Runtime& runtime, const ForwardOptions& options, const Sequence& sequence, Summary& summary) {
+  const Progress progress(options.progress, runtime.is_first(), "bsbr_forward");
+  progress.step("reading " + options.input_name());
+  const Tokens tokens = find_tokens(options, sequence, summary.config.vocab_size);
+  progress.step("reading " + options.model);
+  Weights<Real> weights = read_weights<Real>(options.model, runtime.comm());
+  weights.set_config(summary.config);
+  Model<Real> model(weights);
+
+  const Execution execution;
+  std::optional<DeviceTokens> device;
+  parallel::agree(runtime.comm(), [&] { device.emplace(tokens); });
+  Array<Real***> states;
+  summary.measurement = measure(runtime.comm(), options.repeat, [&](std::int64_t number, Profile& profile) {
+    progress.step("forward " + std::to_string(number + 1) + " of " + std::to_string(options.repeat));
+    states = {};  // those of the forward before: memory for one is enough
+    states = model.forward(execution, sequence, device->ids, device->mask, &profile);
+    execution.fence();
+  });
+  if (options.verify) {
+    progress.step("comparing with the reference");
+    summary.verification = verify<Real>(weights, sequence, tokens, states);
+  }
+  if (!options.output.empty()) {
+    progress.step("writing " + options.output);
+    write_result<Real>(options.output, summary.config, provenance(summary.environment, options), sequence, states);
+  }
+}
+
+template <class Real>
+void forward(const Runtime& runtime, const ForwardOptions& options, const ModelConfig& config) {
+  const TokenShape shape = find_shape(options, runtime.comm());
+  const Sequence sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size);
+  if (options.verify) require_verifiable(config, sequence);
+  Footprint footprint;
+  const Extras extras{shape.has_mask, !options.output.empty(), options.verify};
+  parallel::agree(runtime.comm(), [&] { footprint = predict_footprint<Real>(config, sequence, extras); });
+
+  Summary summary;
+  summary.config = config;
+  summary.precision = options.precision;
+  summary.batch = shape.batch;
+  summary.length = shape.length;
+  summary.environment = find_environment(runtime.ranks());
+  summary.predicted_memory_bytes = largest(runtime.comm(), footprint.total());
+  summary.model = options.model;
+  summary.input = options.input_name();
+  summary.output = options.output;
+  if (options.dry_run) {
+    summary.parts = gather_parts(sequence, footprint.total());
+    summary.available_bytes = std::min(available_on_node(), available_to_process());
+  } else {
+    require_memory(runtime.comm(), footprint.added,
+                   "run on more ranks or nodes, or with fewer tokens; --dry-run tells what would be needed");
+    compute<Real>(runtime, options, sequence, summary);
+    summary.peak_memory_bytes = largest(runtime.comm(), peak_resident_bytes());
+  }
+  report(runtime, options, summary);
+}
+
+void run(const Runtime& runtime, const ForwardOptions& options) {
+  if (!options.output.empty()) check_output_path(options.output, runtime.comm());
+  if (!options.json.empty() && options.json != "-") check_output_path(options.json, runtime.comm());
+  try {
+    const ModelConfig config = choose_config(options, runtime.comm());
+    if (options.precision == Precision::float32)
+      forward<float>(runtime, options, config);
+    else
+      forward<double>(runtime, options, config);
+  } catch (const UsageError&) {
+    throw;
+  } catch (const ConfigError& error) {  // the model's, as nothing else gives a configuration here
+    throw FileError(options.model + ": " + error.what(), error.hint());
+  }
+}
+
+}  // namespace
+}  // namespace bsbr::apps
+
+int main(int argc, char** argv) {
+  bsbr::apps::use_fast_blas_kernels(argv);
+  bsbr::apps::ForwardOptions options;
+  return bsbr::apps::run_program(
+      "bsbr_forward", [&] { options = bsbr::apps::parse_forward_options(argc, argv); },
+      [&](const bsbr::apps::Runtime& runtime) { bsbr::apps::run(runtime, options); });
+}

@@ -1,0 +1,53 @@
+// bsbr_init: makes a model file with random weights.
+#include <Kokkos_Core.hpp>
+
+#include "bsbr/io.hpp"
+#include "bsbr/weights.hpp"
+#include "format.hpp"
+#include "init_options.hpp"
+#include "memory.hpp"
+#include "parallel/agree.hpp"
+#include "runtime.hpp"
+
+namespace bsbr::apps {
+namespace {
+
+template <class Real>
+void write(const InitOptions& options) {
+  write_model<Real>(options.output, random_weights<Real>(options.config, static_cast<std::uint64_t>(options.seed)));
+}
+
+/// The work of one process.
+void make_model(const InitOptions& options) {
+  const std::int64_t bytes = parameter_count(options.config) * (options.precision == Precision::float32 ? 4 : 8);
+  check_output_path(options.output, MPI_COMM_SELF);
+  require_memory(MPI_COMM_SELF, bytes, "a smaller model, or --precision float");
+  if (options.precision == Precision::float32)
+    write<float>(options);
+  else
+    write<double>(options);
+}
+
+std::string describe(const InitOptions& options) {
+  const std::int64_t parameters = parameter_count(options.config);
+  return options.output + ": " + std::string(to_string(options.config.architecture)) + ", " + show_count(parameters) + " parameters, " +
+         show_bytes(parameters * (options.precision == Precision::float32 ? 4 : 8)) + "\n";
+}
+
+/// Under a launcher one rank writes; the others hear how it went.
+void run(const Runtime& runtime, const InitOptions& options) {
+  parallel::agree(runtime.comm(), [&] {
+    if (runtime.is_first()) make_model(options);
+  });
+  runtime.print(describe(options));
+}
+
+}  // namespace
+}  // namespace bsbr::apps
+
+int main(int argc, char** argv) {
+  bsbr::apps::InitOptions options;
+  return bsbr::apps::run_program(
+      "bsbr_init", [&] { options = bsbr::apps::parse_init_options(argc, argv); },
+      [&](const bsbr::apps::Runtime& runtime) { bsbr::apps::run(runtime, options); });
+}

@@ -1,0 +1,24 @@
+// What a run stands on: for summaries, and as provenance in result files.
+#pragma once
+
+#include <string>
+
+#include "bsbr/io.hpp"
+
+namespace bsbr::apps {
+
+struct ForwardOptions;
+
+struct Environment {
+  std::string version, git_commit, kokkos_version, execution_space;
+  std::string blas, blas_complaint;  ///< blas_kernel.hpp
+  int ranks = 1, threads_per_rank = 1;
+};
+
+/// Kokkos must be set up.
+Environment find_environment(int ranks);
+
+/// The attributes of a result file: the environment, where model and ids come from, and when it was made.
+Attributes provenance(const Environment& environment, const ForwardOptions& options);
+
+}  // namespace bsbr::apps

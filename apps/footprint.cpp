@@ -1,0 +1,64 @@
+// What bsbr_forward will take of memory: what is allocated by name, and what comes with it.
+#include "footprint.hpp"
+
+#include <algorithm>
+
+#include "bsbr/error.hpp"
+#include "bsbr/model.hpp"
+#include "format.hpp"
+#include "memory.hpp"
+
+namespace bsbr::apps {
+namespace {
+
+constexpr bool on_host = Kokkos::SpaceAccessibility<Kokkos::HostSpace, Memory>::accessible;
+
+/// Code that is paged in when it first runs, thread stacks, BLAS' and MPI's own buffers: measured, not known.
+constexpr std::int64_t unnamed_bytes = 8 << 20;
+constexpr std::int64_t unnamed_bytes_per_thread = 1 << 20;
+
+/// Buffers of HDF5 and MPI's file layer while a result is written.
+constexpr std::int64_t writing_bytes = 4 << 20;
+
+/// Sizes of files and command lines may be absurd: far beyond any machine they are refused here, before products of them overflow.
+void refuse_absurd(const ModelConfig& config, const Sequence& sequence, std::size_t real) {
+  const auto tokens = static_cast<double>(sequence.batch()) * static_cast<double>(sequence.local_tokens());
+  const auto chunks = static_cast<double>(sequence.batch()) * static_cast<double>(sequence.local_chunks());
+  const auto width = static_cast<double>(config.attention_dim());
+  const double numbers = tokens * 8 * width + chunks * width * static_cast<double>(config.head_dim());
+  const double bytes = numbers * static_cast<double>(real);
+  if (bytes < 0x1p55) return;
+  const auto shown = static_cast<std::int64_t>(std::min(bytes, 0x1p62));
+  throw MemoryError("not enough memory: more than " + show_bytes(shown) + " needed on rank " + std::to_string(sequence.rank()),
+                    "fewer tokens, or larger chunks");
+}
+
+/// The reference's weights, what it keeps of each layer, and the widest matrix that it works with: in double precision.
+std::int64_t reference_bytes(const ModelConfig& config, const Sequence& sequence) {
+  const std::int64_t kept = config.hidden_dim * (config.num_layers + 4) + std::max(config.ff_dim, 4 * config.attention_dim());
+  return (parameter_count(config) + sequence.length() * kept) * static_cast<std::int64_t>(sizeof(double));
+}
+
+}  // namespace
+
+template <class Real>
+Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence, const Extras& extras) {
+  refuse_absurd(config, sequence, sizeof(Real));
+  const std::int64_t tokens = sequence.batch() * sequence.local_tokens(), chunks = sequence.batch() * sequence.num_chunks();
+  const auto real = static_cast<std::int64_t>(sizeof(Real));
+  Footprint footprint{resident_bytes(), 0};
+  const std::int64_t ids = tokens * static_cast<std::int64_t>(sizeof(std::int32_t) + (extras.mask ? 1 : 0));
+  const std::int64_t mask = 2 * chunks * static_cast<std::int64_t>(sizeof(std::int64_t));  // PaddingMask
+  const std::int64_t model = parameter_count(config) * real + workspace_bytes<Real>(config, sequence);
+  const auto threads = static_cast<std::int64_t>(Kokkos::DefaultHostExecutionSpace().concurrency());
+  footprint.added = ids + unnamed_bytes + threads * unnamed_bytes_per_thread;
+  if (on_host) footprint.added += mask + model;
+  if (extras.result) footprint.added += writing_bytes + (on_host ? 0 : tokens * config.hidden_dim * real);
+  if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence);
+  return footprint;
+}
+
+template Footprint predict_footprint<float>(const ModelConfig&, const Sequence&, const Extras&);
+template Footprint predict_footprint<double>(const ModelConfig&, const Sequence&, const Extras&);
+
+}  // namespace bsbr::apps

@@ -1,0 +1,30 @@
+// What bsbr_forward will take of memory, known before it takes it.
+#pragma once
+
+#include <cstdint>
+
+#include "bsbr/config.hpp"
+#include "bsbr/sequence.hpp"
+
+namespace bsbr::apps {
+
+/// The resident memory of this rank's process, in bytes.
+struct Footprint {
+  std::int64_t now = 0;    ///< what it has already: the program, MPI, Kokkos
+  std::int64_t added = 0;  ///< what the run adds at its peak
+  std::int64_t total() const { return now + added; }
+};
+
+/// What is done besides the forward pass that takes memory.
+struct Extras {
+  bool mask = false;    ///< the tokens come with a mask
+  bool result = false;  ///< a result file is written
+  bool verify = false;  ///< the reference runs, on rank 0
+};
+
+/// To be called when MPI and Kokkos are set up, the configuration is read, and nothing large is allocated. Throws ConfigError for what
+/// cannot be run, MemoryError for what no machine holds.
+template <class Real>
+Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence, const Extras& extras);
+
+}  // namespace bsbr::apps

@@ -1,0 +1,18 @@
+// Numbers as people read them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace bsbr::apps {
+
+std::string show_count(std::int64_t count);  ///< "1,048,576"
+std::string show_bytes(std::int64_t bytes);  ///< "12.3 GiB"
+std::string show_seconds(double seconds);    ///< "1.23 s", "45.6 ms"
+std::string show_rate(double flops);         ///< "123 GFLOP/s"
+std::string show_number(const char* format, double value);
+
+/// "3 ranks", "1 rank"
+std::string show_several(std::int64_t count, const std::string& what);
+
+}  // namespace bsbr::apps

@@ -1,0 +1,57 @@
+// Reads the launcher's environment variables.
+#include "launcher.hpp"
+
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <string_view>
+
+#include <unistd.h>
+
+namespace bsbr::apps {
+namespace {
+
+std::optional<int> number_in(const char* variable) {
+  const char* text = std::getenv(variable);
+  if (text == nullptr) return std::nullopt;
+  int value = 0;
+  const char* end = text + std::strlen(text);
+  const auto [stop, error] = std::from_chars(text, end, value);
+  return error == std::errc() && stop == end && value >= 0 ? std::optional(value) : std::nullopt;
+}
+
+/// A variable that launchers and resource managers leave for MPI.
+bool is_launchers(std::string_view variable) {
+  using namespace std::string_view_literals;
+  for (const auto prefix : {"OMPI_COMM_WORLD"sv, "OMPI_MCA_orte"sv, "OMPI_MCA_ess"sv, "PRTE_"sv, "ORTE_"sv, "PMI"sv, "MPI_LOCAL"sv,
+                            "MV2_COMM"sv, "HYDRA_"sv, "SLURM_STEP"sv, "ALPS_"sv, "PALS_"sv, "FLUX_"sv, "JSM_"sv}) {
+    if (variable.starts_with(prefix)) return true;
+  }
+  return false;
+}
+
+bool any_launcher() {
+  for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
+    if (is_launchers(*variable)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Launcher find_launcher() {
+  // The innermost launcher first: mpirun within a Slurm job starts its own processes with Slurm, as many as there are nodes. Of Slurm only
+  // the variables of a job step count: those of the job (SLURM_NTASKS) are set for a program that a batch script runs once, too.
+  struct Names {
+    const char *ranks, *rank;
+  };
+  for (const Names names : {Names{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"}, Names{"MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"},
+                            Names{"PMI_SIZE", "PMI_RANK"}, Names{"SLURM_STEP_NUM_TASKS", "SLURM_PROCID"}}) {
+    const std::optional<int> ranks = number_in(names.ranks), rank = number_in(names.rank);
+    if (ranks && rank && *ranks >= 1) return {*rank, *ranks, false};
+  }
+  return {number_in("PMIX_RANK").value_or(0), 1, !any_launcher()};
+}
+
+}  // namespace bsbr::apps

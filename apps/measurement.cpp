@@ -1,0 +1,69 @@
+// How long a forward pass takes on all ranks, and what it sends.
+#include "measurement.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "parallel/agree.hpp"
+#include "runtime.hpp"
+
+namespace bsbr::apps {
+namespace {
+
+using parallel::check;
+
+/// The largest of the ranks' values, and who has it: MPI's MPI_DOUBLE_INT.
+struct Largest {
+  double value;
+  int rank;
+};
+
+Largest find_largest(MPI_Comm comm, double value) {
+  Largest mine{value, 0}, largest{};
+  check(MPI_Comm_rank(comm, &mine.rank), "MPI_Comm_rank");
+  check(MPI_Allreduce(&mine, &largest, 1, MPI_DOUBLE_INT, MPI_MAXLOC, comm), "MPI_Allreduce");
+  return largest;
+}
+
+/// One rank's map, brought to all: the ranks need not have the same keys.
+template <class Value>
+std::map<std::string, Value> map_of(int rank, const std::map<std::string, Value>& map, MPI_Comm comm) {
+  return nlohmann::json::parse(broadcast_from(rank, nlohmann::json(map).dump(), comm)).template get<std::map<std::string, Value>>();
+}
+
+std::int64_t total(const std::map<std::string, std::int64_t>& bytes) {
+  return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0},
+                         [](std::int64_t sum, const auto& entry) { return sum + entry.second; });
+}
+
+}  // namespace
+
+std::int64_t Measurement::total_bytes_sent() const { return total(bytes_sent); }
+
+Measurement measure(MPI_Comm comm, std::int64_t repeat, const std::function<void(std::int64_t number, Profile& profile)>& forward) {
+  Measurement result;
+  std::vector<Profile> profiles;
+  std::vector<int> slowest;
+  for (std::int64_t number = 0; number < repeat; ++number) {
+    Profile& profile = profiles.emplace_back();
+    check(MPI_Barrier(comm), "MPI_Barrier");
+    const auto start = std::chrono::steady_clock::now();
+    forward(number, profile);
+    const Largest largest = find_largest(comm, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    result.seconds_by_repeat.push_back(largest.value);
+    slowest.push_back(largest.rank);
+  }
+  std::vector<std::size_t> order(profiles.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](auto a, auto b) { return result.seconds_by_repeat[a] < result.seconds_by_repeat[b]; });
+  const std::size_t below = order[(order.size() - 1) / 2], above = order[order.size() / 2];
+  result.seconds = (result.seconds_by_repeat[below] + result.seconds_by_repeat[above]) / 2;
+  result.seconds_by_phase = map_of(slowest[below], profiles[below].seconds, comm);
+  const auto& sent = profiles.back().bytes_sent;
+  result.bytes_sent = map_of(find_largest(comm, static_cast<double>(total(sent))).rank, sent, comm);
+  return result;
+}
+
+}  // namespace bsbr::apps

@@ -1,0 +1,31 @@
+// How long a forward pass takes on all ranks, and what it sends.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "bsbr/profile.hpp"
+
+namespace bsbr::apps {
+
+struct Measurement {
+  std::vector<double> seconds_by_repeat;  ///< of the slowest rank
+  double seconds = 0;                     ///< their median
+
+  /// Of the slowest rank, in the repeat that took the median time (of an even number, the faster of the two in the middle).
+  std::map<std::string, double> seconds_by_phase;
+
+  /// By the rank that sends most, in one forward.
+  std::map<std::string, std::int64_t> bytes_sent;
+  std::int64_t total_bytes_sent() const;
+};
+
+/// Runs `forward` so many times, each started by all ranks at once. Collective; all ranks return the same.
+Measurement measure(MPI_Comm comm, std::int64_t repeat, const std::function<void(std::int64_t number, Profile& profile)>& forward);
+
+}  // namespace bsbr::apps

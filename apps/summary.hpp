@@ -1,0 +1,49 @@
+// What bsbr_forward says of a run, as text and as JSON.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bsbr/config.hpp"
+#include "environment.hpp"
+#include "measurement.hpp"
+#include "verify.hpp"
+
+namespace bsbr::apps {
+
+/// One rank's part of the sequences and its memory.
+struct Part {
+  std::int64_t first_chunk = 0, chunks = 0, first_token = 0, tokens = 0, memory_bytes = 0;
+};
+
+struct Summary {
+  ModelConfig config;
+  Precision precision = Precision::float32;
+  std::int64_t batch = 0, length = 0;
+  Environment environment;
+  std::int64_t predicted_memory_bytes = 0;  ///< of the largest rank
+  std::string model, input, output;
+
+  // of a run
+  Measurement measurement;
+  std::int64_t peak_memory_bytes = 0;  ///< of the largest rank
+  std::optional<Verification> verification;
+
+  // of a dry run
+  std::vector<Part> parts;
+  std::int64_t available_bytes = 0;  ///< on the first rank's node
+
+  bool dry_run() const { return !parts.empty(); }
+  std::int64_t tokens() const { return batch * length; }
+};
+
+std::string to_text(const Summary& summary);
+nlohmann::ordered_json to_json(const Summary& summary);
+
+/// Writes a JSON file, whole or not at all. Throws OutputError.
+void write_json(const std::string& path, const nlohmann::ordered_json& json);
+
+}  // namespace bsbr::apps

@@ -1,0 +1,120 @@
+// Comparing a result with the reference: everything is brought to rank 0, sequence by sequence.
+#include "verify.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "failure.hpp"
+#include "format.hpp"
+#include "parallel/agree.hpp"
+#include "reference/reference.hpp"
+
+namespace bsbr::apps {
+namespace {
+
+using parallel::check;
+
+// A minute or two of plain loops.
+constexpr std::int64_t most_tokens = 4096;
+constexpr double most_flops = 2e11;
+
+template <class Value>
+MPI_Datatype mpi_type();
+template <>
+MPI_Datatype mpi_type<float>() {
+  return MPI_FLOAT;
+}
+template <>
+MPI_Datatype mpi_type<double>() {
+  return MPI_DOUBLE;
+}
+template <>
+MPI_Datatype mpi_type<std::int32_t>() {
+  return MPI_INT32_T;
+}
+template <>
+MPI_Datatype mpi_type<std::uint8_t>() {
+  return MPI_UINT8_T;
+}
+
+/// One sequence, `width` numbers for each token, on rank 0; `mine`: this rank's tokens of it.
+template <class Value>
+std::vector<Value> gather(const Sequence& sequence, const Value* mine, std::int64_t width) {
+  std::vector<int> counts, places;
+  for (int rank = 0; rank < sequence.ranks(); ++rank) {
+    counts.push_back(static_cast<int>((sequence.first_token_of(rank + 1) - sequence.first_token_of(rank)) * width));
+    places.push_back(static_cast<int>(sequence.first_token_of(rank) * width));
+  }
+  std::vector<Value> all(sequence.rank() == 0 ? static_cast<std::size_t>(sequence.length() * width) : 0);
+  check(MPI_Gatherv(mine, counts[static_cast<std::size_t>(sequence.rank())], mpi_type<Value>(), all.data(), counts.data(), places.data(),
+                    mpi_type<Value>(), 0, sequence.comm()),
+        "MPI_Gatherv");
+  return all;
+}
+
+template <class Real>
+reference::WeightMap weight_map(const Weights<Real>& weights) {
+  const auto data = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), weights.data());
+  reference::WeightMap map;
+  for (const WeightInfo& info : weight_table(weights.config())) {
+    const std::int64_t columns = info.shape.back();
+    reference::Matrix matrix(info.size() / columns, columns);
+    const Real* begin = data.data() + weights.offset(info.name);
+    std::copy(begin, begin + info.size(), matrix.values.begin());
+    map.emplace(info.name, std::move(matrix));
+  }
+  return map;
+}
+
+template <class Real>
+void compare(const reference::Matrix& expected, const std::vector<Real>& found, Verification& verification) {
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(found[i]) - expected.values[i]);
+    if (std::isnan(difference)) verification.largest_difference = difference;  // and it stays
+    if (difference > verification.largest_difference) verification.largest_difference = difference;
+    verification.largest_value = std::max(verification.largest_value, std::abs(expected.values[i]));
+  }
+}
+
+}  // namespace
+
+void require_verifiable(const ModelConfig& config, const Sequence& sequence) {
+  const double tokens = static_cast<double>(sequence.batch()) * static_cast<double>(sequence.length());
+  if (tokens > static_cast<double>(most_tokens)) {
+    throw UsageError("--verify: " + show_number("%.0f", tokens) + " tokens are more than the " + std::to_string(most_tokens) +
+                         " that the reference is run for",
+                     "use --max-tokens");
+  }
+  if (forward_flops(config, sequence.batch(), sequence.length()) > most_flops) {
+    throw UsageError("--verify: the reference would take too long for a model of this size and " + show_number("%.0f", tokens) + " tokens",
+                     "use --max-tokens");
+  }
+}
+
+template <class Real>
+Verification verify(const Weights<Real>& weights, const Sequence& sequence, const Tokens& tokens,
+                    const Array<const Real***>& hidden_states) {
+  const auto states = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), hidden_states);
+  const auto width = static_cast<std::int64_t>(states.extent(2)), local = sequence.local_tokens();
+  Verification verification;
+  reference::WeightMap map;
+  parallel::agree(sequence.comm(), [&] {
+    if (sequence.rank() == 0) map = weight_map(weights);
+  });
+  for (std::int64_t row = 0; row < sequence.batch(); ++row) {
+    const auto found = gather(sequence, states.data() + row * local * width, width);
+    const auto ids = gather(sequence, tokens.ids.data() + row * local, 1);
+    const auto mask = tokens.mask ? gather(sequence, tokens.mask->data() + row * local, 1) : reference::Mask();
+    parallel::agree(sequence.comm(), [&] {
+      if (sequence.rank() != 0) return;
+      compare(reference::forward(weights.config(), map, {ids.begin(), ids.end()}, mask).hidden_states, found, verification);
+    });
+  }
+  parallel::broadcast(&verification, sizeof verification, sequence.comm());
+  return verification;
+}
+
+template Verification verify(const Weights<float>&, const Sequence&, const Tokens&, const Array<const float***>&);
+template Verification verify(const Weights<double>&, const Sequence&, const Tokens&, const Array<const double***>&);
+
+}  // namespace bsbr::apps

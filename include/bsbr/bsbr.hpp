@@ -1,0 +1,14 @@
+// Everything that users of the library include.
+#pragma once
+
+#include "bsbr/attention.hpp"
+#include "bsbr/config.hpp"
+#include "bsbr/error.hpp"
+#include "bsbr/io.hpp"
+#include "bsbr/mask.hpp"
+#include "bsbr/model.hpp"
+#include "bsbr/profile.hpp"
+#include "bsbr/sequence.hpp"
+#include "bsbr/types.hpp"
+#include "bsbr/version.hpp"
+#include "bsbr/weights.hpp"

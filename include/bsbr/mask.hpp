@@ -1,0 +1,39 @@
+// Which tokens are real and which are padding, and what follows from that for each chunk.
+#pragma once
+
+#include "bsbr/sequence.hpp"
+#include "bsbr/types.hpp"
+
+namespace bsbr {
+
+/// Built once for a forward pass and used by every layer.
+class PaddingMask {
+ public:
+  /// No padding: every token is real.
+  PaddingMask(const Execution& execution, const Sequence& sequence);
+
+  /// mask [batch, local tokens], 1 = real token, 0 = padding. Collective. Throws ShapeError for other extents or values.
+  PaddingMask(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask);
+
+  bool has_padding() const { return m_tokens.data() != nullptr; }
+
+  /// [batch, local tokens], or empty where there is no padding.
+  const Array<const std::uint8_t**>& tokens() const { return m_tokens; }
+
+  /// [batch, local chunks]: the last real token of each chunk, as an index into the local tokens; −1 if the chunk has none.
+  const Array<const std::int64_t**>& last_real() const { return m_last_real; }
+
+  /// [batch, chunks of the whole sequence]: 1 if the chunk has a real token.
+  const Array<const std::uint8_t**>& real_chunks() const { return m_real_chunks; }
+
+  /// [batch, chunks of the whole sequence]: the last chunk ≤ i that has a real token; −1 if there is none.
+  const Array<const std::int64_t**>& nearest_real() const { return m_nearest_real; }
+
+ private:
+  Array<const std::uint8_t**> m_tokens;
+  Array<const std::int64_t**> m_last_real;
+  Array<const std::uint8_t**> m_real_chunks;
+  Array<const std::int64_t**> m_nearest_real;
+};
+
+}  // namespace bsbr

@@ -1,0 +1,36 @@
+// Where the time of a forward pass goes, and what it sends.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "bsbr/types.hpp"
+
+namespace bsbr {
+
+/// Seconds by phase and bytes by movement, of this rank, added up over everything that is run with it.
+struct Profile {
+  std::map<std::string, double> seconds;
+  std::map<std::string, std::int64_t> bytes_sent;  ///< to other ranks; a rank's own part is not counted
+
+  void sent(const std::string& movement, std::int64_t bytes) { bytes_sent[movement] += bytes; }
+};
+
+/// Times one phase into a Profile (none: times nothing), fencing at its end; a region "bsbr::<phase>" for Kokkos Tools in any case.
+class Phase {
+ public:
+  Phase(const Execution& execution, Profile* profile, const char* name);
+  ~Phase();
+  Phase(const Phase&) = delete;
+  Phase& operator=(const Phase&) = delete;
+
+ private:
+  Execution m_execution;
+  Profile* m_profile;
+  const char* m_name;
+  std::chrono::steady_clock::time_point m_start;
+};
+
+}  // namespace bsbr

@@ -1,0 +1,156 @@
+// bench_forward: how close a whole forward pass comes to the matrix products it is made of, and what a token takes of memory.
+//
+// Prints the useful FLOPs a second of the forward over those of sgemm 2048³ by the same BLAS and threads. Both are measured in turn, since the
+// speed of a machine drifts; the median of the pairs' ratios is what counts. Before that the same model is checked against the reference on
+// a short sequence: a wrong result is not worth timing.
+#include <KokkosBlas3_gemm.hpp>
+#include <Kokkos_Core.hpp>
+#include <Kokkos_Timer.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
+#include <vector>
+
+#include "blas_kernel.hpp"
+#include "bsbr/io.hpp"
+#include "bsbr/model.hpp"
+#include "command_line.hpp"
+#include "footprint.hpp"
+#include "memory.hpp"
+#include "random_tokens.hpp"
+#include "runtime.hpp"
+#include "verify.hpp"
+
+namespace bsbr::perf {
+namespace {
+
+struct Options {
+  ModelConfig config;
+  std::int64_t tokens = 16384, repeat = 5;
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// Useful FLOPs a second of sgemm, all threads of the BLAS: median of 5 after one to warm up.
+double sgemm_rate() {
+  constexpr int n = 2048, runs = 5;
+  const Array<float**> a("a", n, n), b("b", n, n), c("c", n, n);
+  Kokkos::deep_copy(a, 0.5F);
+  Kokkos::deep_copy(b, 0.25F);
+  std::vector<double> rates;
+  for (int run = 0; run <= runs; ++run) {
+    const Kokkos::Timer timer;
+    KokkosBlas::gemm("N", "T", 1.0F, a, b, 0.0F, c);
+    Kokkos::fence();
+    if (run > 0) rates.push_back(2.0 * n * n * n / timer.seconds());
+  }
+  return median(rates);
+}
+
+/// One model and one length, ready to run.
+class Forward {
+ public:
+  Forward(const Weights<float>& weights, MPI_Comm comm, std::int64_t tokens)
+      : m_model(weights), m_sequence(comm, 1, tokens, weights.config().chunk_size) {
+    m_tokens.ids = apps::random_tokens(m_sequence, weights.config().vocab_size, 1);
+    m_ids = Kokkos::create_mirror_view_and_copy(Memory(), m_tokens.ids);
+  }
+
+  double seconds() {
+    m_states = {};
+    const Kokkos::Timer timer;
+    m_states = m_model.forward(Execution(), m_sequence, m_ids);
+    return timer.seconds();
+  }
+
+  /// Throws unless the states agree with the reference.
+  void validate() {
+    seconds();
+    const auto found = apps::verify<float>(m_model.weights(), m_sequence, m_tokens, m_states);
+    std::printf("validated      %lld tokens, largest difference to the reference %.1e\n", static_cast<long long>(m_sequence.length()),
+                found.largest_difference);
+    if (!(found.largest_difference < 1e-4 * found.largest_value)) throw std::runtime_error("the forward pass is wrong: not timed");
+  }
+
+ private:
+  Model<float> m_model;
+  Sequence m_sequence;
+  Tokens m_tokens;
+  Array<const std::int32_t**> m_ids;
+  Array<float***> m_states;
+};
+
+void measure_speed(const Weights<float>& weights, MPI_Comm comm, const Options& options) {
+  Forward forward(weights, comm, options.tokens);
+  forward.seconds();
+  const double flops = forward_flops(options.config, 1, options.tokens);
+  std::vector<double> ratios, seconds;
+  double before = sgemm_rate();
+  std::printf("%8s %12s %14s %14s %10s\n", "repeat", "seconds", "GFLOP/s", "sgemm GFLOP/s", "ratio");
+  for (std::int64_t repeat = 1; repeat <= options.repeat; ++repeat) {
+    seconds.push_back(forward.seconds());
+    const double after = sgemm_rate(), sgemm = (before + after) / 2, rate = flops / seconds.back();
+    ratios.push_back(rate / sgemm);
+    std::printf("%8lld %12.3f %14.1f %14.1f %10.3f\n", static_cast<long long>(repeat), seconds.back(), rate / 1e9, sgemm / 1e9, ratios.back());
+    std::fflush(stdout);
+    before = after;
+  }
+  std::printf("ratio          %.3f of sgemm, median of %zu (%.3f to %.3f)\n", median(ratios), ratios.size(),
+              *std::min_element(ratios.begin(), ratios.end()), *std::max_element(ratios.begin(), ratios.end()));
+  std::printf("speed          %.0f tokens per second\n", static_cast<double>(options.tokens) / median(seconds));
+}
+
+/// The resident peak of a process only grows: the longer sequence after the shorter one tells what a token adds.
+void measure_memory(const Weights<float>& weights, MPI_Comm comm, const Options& options) {
+  const auto peak = [&](std::int64_t tokens) {
+    Forward(weights, comm, tokens).seconds();
+    return apps::peak_resident_bytes();
+  };
+  const std::int64_t length = 2 * options.tokens, shorter = peak(length), longer = peak(3 * length);
+  std::printf("memory         %.2f KiB for each token added, between %lld and %lld tokens\n",
+              static_cast<double>(longer - shorter) / static_cast<double>(2 * length) / 1024, static_cast<long long>(length),
+              static_cast<long long>(3 * length));
+}
+
+Options parse(int argc, char** argv) {
+  Options options;
+  ModelConfig& config = options.config;
+  apps::CommandLine line("bench_forward", "[options]", "Measures a forward pass of bsbr against sgemm, and its memory for each token.",
+                         "One process; OMP_NUM_THREADS says how many threads.");
+  line.add_number("--tokens", "length of the sequence", options.tokens, 1);
+  line.add_number("--repeat", "forwards that are timed", options.repeat, 1);
+  line.add_number("--hidden-dim", "width D of the hidden states", config.hidden_dim, 1, largest_size);
+  line.add_number("--num-layers", "layers", config.num_layers, 1, largest_size);
+  line.add_number("--num-heads", "heads", config.num_heads, 1, largest_size);
+  line.add_number("--ff-dim", "width of the feed-forward block", config.ff_dim, 1, largest_size);
+  line.add_number("--chunk-size", "tokens in a chunk", config.chunk_size, 1, largest_size);
+  line.parse(argc, argv);
+  return options;
+}
+
+void run(MPI_Comm comm, const Options& options) {
+  const Weights<float> weights = random_weights<float>(options.config, 1);
+  std::printf("model          D=%lld, %lld heads, %lld layers, ff %lld, chunk %lld; %lld tokens\n",
+              static_cast<long long>(options.config.hidden_dim), static_cast<long long>(options.config.num_heads),
+              static_cast<long long>(options.config.num_layers), static_cast<long long>(options.config.ff_dim),
+              static_cast<long long>(options.config.chunk_size), static_cast<long long>(options.tokens));
+  std::printf("runs on        %d threads of %s, %s %s\n", Execution().concurrency(), Execution::name(), apps::blas_name().c_str(),
+              apps::blas_complaint().c_str());
+  Forward(weights, comm, 2 * options.config.chunk_size + 3).validate();
+  measure_speed(weights, comm, options);
+  measure_memory(weights, comm, options);
+}
+
+}  // namespace
+}  // namespace bsbr::perf
+
+int main(int argc, char** argv) {
+  bsbr::apps::use_fast_blas_kernels(argv);
+  bsbr::perf::Options options;
+  return bsbr::apps::run_program(
+      "bench_forward", [&] { options = bsbr::perf::parse(argc, argv); },
+      [&](const bsbr::apps::Runtime& runtime) { bsbr::perf::run(runtime.comm(), options); });
+}

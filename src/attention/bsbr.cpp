@@ -1,0 +1,443 @@
+#include "attention/bsbr.hpp"
+
+#include <algorithm>
+
+#include "attention/attention.hpp"
+#include "bsbr/error.hpp"
+#include "kernels/chunk_state.hpp"
+#include "kernels/rows.hpp"
+#include "kernels/softmax_tiles.hpp"
+#include "parallel/agree.hpp"
+#include "parallel/exchange.hpp"
+
+namespace bsbr::attention {
+namespace {
+
+using kernels::KeyRange;
+using kernels::TokenRows;
+
+/// Softmax within each chunk, of the tokens of one rank; groups are (batch, head). Tokens are numbered globally.
+template <class Real>
+struct WithinChunk {
+  Real scale;
+  int key_width, value_width;
+  std::int64_t groups, first, last, key_stride;
+  Strided<const Real***> query_rows, key_rows, value_rows;
+  Array<Real***> output_rows;
+  Array<const std::uint8_t**> mask;
+  std::int64_t heads, chunk_size, length;
+  Causality causality;
+  bool padding;
+
+  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const {
+    const std::int64_t begin = t / chunk_size * chunk_size, end = begin + chunk_size < length ? begin + chunk_size : length;
+    if (causality == Causality::causal) return {begin, t + 1};
+    if (causality == Causality::reference) return {t, end};
+    return {begin, end};
+  }
+  /// The Python package pads the last chunk with keys and values of zeros, and does not mask them.
+  KOKKOS_FUNCTION int null_keys(std::int64_t t) const {
+    if (causality != Causality::reference) return 0;
+    const std::int64_t end = t / chunk_size * chunk_size + chunk_size;
+    return end > length ? static_cast<int>(end - length) : 0;
+  }
+  KOKKOS_FUNCTION bool has_query(std::int64_t, std::int64_t) const { return true; }
+  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const { return !padding || mask(group / heads, s - first) != 0; }
+  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const { return row(query_rows, group, t); }
+  KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t s) const { return row(key_rows, group, s); }
+  KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t s) const { return row(value_rows, group, s); }
+  KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t t) const {
+    return &output_rows(group / heads, t - first, group % heads * value_width);
+  }
+  KOKKOS_FUNCTION const Real* row(const Strided<const Real***>& rows, std::int64_t group, std::int64_t t) const {
+    return &rows(group / heads, t - first, group % heads * key_width);
+  }
+};
+
+/// Retrieval: attention with chunks for tokens, r for queries, h for keys, and one block of all states for values. Groups are (batch, block of
+/// this rank).
+template <class Real>
+struct Retrieval {
+  Real scale;
+  int key_width, value_width;
+  std::int64_t groups, first, last, key_stride;
+  Array<const Real*> retrieval;  // [chunk][batch][r, h]
+  Array<const Real*> states;
+  Array<Real*> mixed;
+  kernels::GatheredStates gathered;
+  Array<const std::uint8_t**> real_chunks;     // [batch, chunk]
+  Array<const std::int64_t**> nearest_real;    // [batch, chunk]
+  Causality causality;
+  std::int64_t hidden;
+
+  KOKKOS_FUNCTION KeyRange range(std::int64_t i) const {
+    if (causality == Causality::causal) return {0, i};
+    if (causality == Causality::block_causal) return {0, i + 1};
+    if (causality == Causality::reference) return {i, last};
+    return {0, last};
+  }
+  /// The chunk that r_i is taken from: the last with a real token among those up to i (causal: before i); −1 if there is none.
+  KOKKOS_FUNCTION std::int64_t source(std::int64_t row, std::int64_t i) const {
+    const std::int64_t latest = causality == Causality::causal ? i - 1 : i;
+    return latest < 0 ? -1 : nearest_real(row, latest);
+  }
+  KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
+  KOKKOS_FUNCTION std::int64_t row(std::int64_t group) const { return group / gathered.block_count; }
+  KOKKOS_FUNCTION std::int64_t block(std::int64_t group) const { return group % gathered.block_count; }
+  KOKKOS_FUNCTION const Real* vector(std::int64_t group, std::int64_t chunk, std::int64_t offset) const {
+    const std::int64_t head = (gathered.first_block + block(group)) / gathered.blocks.per_head;
+    return &retrieval((chunk * gathered.blocks.batch + row(group)) * 2 * hidden + offset + head * key_width);
+  }
+  KOKKOS_FUNCTION bool has_query(std::int64_t group, std::int64_t i) const { return source(row(group), i) >= 0; }
+  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t j) const { return real_chunks(row(group), j) != 0; }
+  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t i) const { return vector(group, source(row(group), i), 0); }
+  KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t j) const { return vector(group, j, hidden); }
+  KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t j) const {
+    return &states(gathered.offset(block(group), j, row(group)));
+  }
+  KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t i) const { return &mixed(gathered.offset(block(group), i, row(group))); }
+};
+
+/// Tokens of one (batch, head) of a projection.
+template <class Real>
+KOKKOS_INLINE_FUNCTION TokenRows<Real> head_rows(const Strided<const Real***>& rows, std::int64_t batch, std::int64_t head, int width) {
+  return {&rows(batch, 0, head * width), static_cast<std::int64_t>(rows.stride(1)), width};
+}
+
+KOKKOS_INLINE_FUNCTION const std::uint8_t* mask_row(const Array<const std::uint8_t**>& mask, bool padding, std::int64_t batch) {
+  return padding ? &mask(batch, 0) : nullptr;
+}
+
+/// What one rank sends to, or has of, each rank: the blocks of each, all local chunks.
+std::vector<parallel::Segment> by_block(const kernels::StateBlocks& blocks, const Partition& partition, std::int64_t chunks) {
+  std::vector<parallel::Segment> segments;
+  for (int rank = 0; rank < partition.ranks; ++rank) {
+    segments.push_back({blocks.numbers(partition.begin(rank), chunks), blocks.numbers(partition.size(rank), chunks)});
+  }
+  return segments;
+}
+
+/// The segments of a buffer of gathered states: what came from, or goes back to, each rank.
+std::vector<parallel::Segment> by_chunk(const kernels::GatheredStates& gathered) {
+  std::vector<parallel::Segment> segments;
+  for (int rank = 0; rank < gathered.chunks.ranks; ++rank) segments.push_back({gathered.segment_offset(rank), gathered.segment_size(rank)});
+  return segments;
+}
+
+/// Sizes of what the constructor allocates: one list for allocation and prediction.
+struct Sizes {
+  std::int64_t local, states, mixed, retrieval, panel_width;
+  Sizes(const ModelConfig& config, const Sequence& sequence, const kernels::StateBlocks& blocks, std::int64_t own_blocks)
+      : local(blocks.numbers(blocks.blocks(), sequence.local_chunks())),
+        states(sequence.ranks() > 1 ? blocks.numbers(own_blocks, sequence.num_chunks()) : 0),
+        mixed(blocks.numbers(own_blocks, sequence.num_chunks())),
+        retrieval(sequence.num_chunks() * sequence.batch() * 2 * config.hidden_dim),
+        panel_width(config.compression_factor > 0 ? std::max(config.head_dim() * config.head_dim(), config.state_size()) : 0) {}
+};
+
+template <class Real>
+Array<Real*> allocate(const char* label, std::int64_t size) {
+  try {
+    return Array<Real*>(std::string("bsbr::attention::") + label, size);
+  } catch (const std::exception& error) {
+    throw MemoryError("no memory for " + std::to_string(size) + " numbers of " + label + ": " + error.what());
+  }
+}
+
+}  // namespace
+
+template <class Real>
+Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence)
+    : m_config(config),
+      m_sequence(sequence),
+      m_blocks(config.state_size(), config.num_heads, sequence.batch()),
+      m_gathered{m_blocks, sequence.chunks(), 0, 0},
+      m_block_partition{m_blocks.blocks(), sequence.ranks()} {
+  m_gathered.first_block = m_block_partition.begin(sequence.rank());
+  m_gathered.block_count = m_block_partition.size(sequence.rank());
+  const Sizes sizes(config, sequence, m_blocks, m_gathered.block_count);
+  m_local = allocate<Real>("local_states", sizes.local);
+  m_states = sequence.ranks() > 1 ? allocate<Real>("states", sizes.states) : m_local;
+  m_mixed = allocate<Real>("mixed_states", sizes.mixed);
+  m_retrieval = allocate<Real>("retrieval", sizes.retrieval);
+  if (sizes.panel_width > 0) m_panels = kernels::PanelBuffers<Real>(sizes.panel_width);
+  if (config.causality == Causality::reference) m_no_padding.emplace(Execution(), sequence);
+}
+
+template <class Real>
+std::int64_t Bsbr<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
+  const kernels::StateBlocks blocks(config.state_size(), config.num_heads, sequence.batch());
+  const Sizes sizes(config, sequence, blocks, Partition{blocks.blocks(), sequence.ranks()}.size(sequence.rank()));
+  return (sizes.local + sizes.states + sizes.mixed + sizes.retrieval) * static_cast<std::int64_t>(sizeof(Real)) +
+         (sizes.panel_width > 0 ? kernels::PanelBuffers<Real>::bytes(sizes.panel_width) : 0);
+}
+
+template <class Real>
+void Bsbr<Real>::validate(const AttentionInput<Real>& input, const Array<Real***>& output) const {
+  const std::int64_t batch = m_sequence.batch(), tokens = m_sequence.local_tokens(), hidden = m_config.hidden_dim;
+  require_rows<Real>("query", input.query, batch, tokens, hidden);
+  require_rows<Real>("key", input.key, batch, tokens, hidden);
+  require_rows<Real>("value", input.value, batch, tokens, hidden);
+  require_rows<Real>("output", Strided<const Real***>(output), batch, tokens, hidden);
+  require_rows<Real>("retrieval_query", input.retrieval_query, batch, m_sequence.local_chunks(), hidden);
+  require_rows<Real>("retrieval_key", input.retrieval_key, batch, m_sequence.local_chunks(), hidden);
+  if (m_config.compression_factor == 0) return;
+  const auto state = static_cast<std::size_t>(m_config.state_size()), full = static_cast<std::size_t>(m_config.head_dim() * m_config.head_dim());
+  if (input.compress_weight.extent(0) != state || input.compress_weight.extent(1) != full || input.compress_bias.extent(0) != state ||
+      input.decompress_weight.extent(0) != full || input.decompress_weight.extent(1) != state || input.decompress_bias.extent(0) != full) {
+    throw ShapeError("compress_weight and decompress_weight must be [" + std::to_string(state) + ", " + std::to_string(full) +
+                     "] and its transpose, with biases of their rows");
+  }
+}
+
+template <class Real>
+void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_mask, const AttentionInput<Real>& input,
+                         const Array<Real***>& output, Profile* profile) {
+  parallel::agree(m_sequence.comm(), [&] { validate(input, output); });
+  const PaddingMask& mask = effective_mask(given_mask);
+  const bool compressed = m_config.compression_factor > 0;
+  {
+    const Phase phase(execution, profile, "states");
+    pack_retrieval(execution, input);
+    compressed ? form_compressed_states(execution, mask, input) : form_states(execution, mask, input);
+  }
+  const bool alone = m_sequence.ranks() == 1;
+  const auto local = by_block(m_blocks, m_block_partition, m_sequence.local_chunks()), all = by_chunk(m_gathered);
+  std::optional<parallel::Exchange<Real>> there;
+  std::optional<parallel::Gather<Real>> gather;
+  if (!alone) {
+    const Phase phase(execution, profile, "exchange");
+    std::vector<parallel::Segment> chunks;
+    for (int rank = 0; rank < m_sequence.ranks(); ++rank) chunks.push_back({m_sequence.chunks().begin(rank), m_sequence.chunks().size(rank)});
+    gather.emplace(execution, m_sequence.comm(), m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim, chunks);
+    there.emplace(execution, m_sequence.comm(), m_local, local, m_states, all);
+  }
+  {
+    const Phase phase(execution, profile, "within_chunk");
+    attend_within(execution, mask, input, output);
+    execution.fence();
+  }
+  if (!alone) {
+    const Phase phase(execution, profile, "exchange");
+    gather->wait();
+    there->wait();
+    if (profile != nullptr) profile->sent("retrieval_vectors", gather->bytes_sent());
+    if (profile != nullptr) profile->sent("states", there->bytes_sent());
+  }
+  {
+    const Phase phase(execution, profile, "mixing");
+    mix(execution, mask);
+  }
+  if (!alone) {
+    const Phase phase(execution, profile, "exchange");
+    parallel::Exchange<Real> back(execution, m_sequence.comm(), m_mixed, all, m_local, local);
+    back.wait();
+    if (profile != nullptr) profile->sent("states", back.bytes_sent());
+  }
+  const Phase phase(execution, profile, "retrieval");
+  compressed ? retrieve_compressed(execution, mask, input, output) : retrieve(execution, mask, input, output);
+}
+
+/// m_retrieval[first chunk + c][batch] = (r, h) of the local chunks.
+template <class Real>
+void Bsbr<Real>::pack_retrieval(const Execution& execution, const AttentionInput<Real>& input) const {
+  const std::int64_t batch = m_blocks.batch, hidden = m_config.hidden_dim, first = m_sequence.first_chunk();
+  const Array<Real*> retrieval = m_retrieval;
+  const auto r = input.retrieval_query, h = input.retrieval_key;
+  Kokkos::parallel_for(
+      "bsbr::attention::pack_retrieval", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_chunks() * batch),
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        const std::int64_t chunk = i / batch, row = i % batch;
+        Real* target = &retrieval((first * batch + i) * 2 * hidden);
+        for (std::int64_t k = 0; k < hidden; ++k) target[k] = r(row, chunk, k);
+        for (std::int64_t k = 0; k < hidden; ++k) target[hidden + k] = h(row, chunk, k);
+      });
+}
+
+template <class Real>
+void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const {
+  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
+  const std::int64_t tokens = m_sequence.local_tokens();
+  const int width = static_cast<int>(m_config.head_dim());
+  const std::int64_t bytes = kernels::StateTile<Real>::bytes(width, width);
+  const kernels::StateBlocks blocks = m_blocks;
+  const Array<Real*> states = m_local;
+  const auto key = input.key, value = input.value;
+  const auto real = mask.tokens();
+  const bool padding = mask.has_padding();
+  if (chunks * blocks.batch == 0) return;
+  Kokkos::parallel_for(
+      "bsbr::attention::form_states", kernels::team_policy(execution, blocks.batch * chunks * heads, bytes),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const std::int64_t head = member.league_rank() % heads, chunk = member.league_rank() / heads % chunks;
+        const std::int64_t row = member.league_rank() / heads / chunks;
+        const auto team = kernels::as_team(member);
+        kernels::Scratch scratch(member, bytes);
+        const kernels::StateTile<Real> tile(scratch, width, width);
+        const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
+        kernels::form_state(team, head_rows(key, row, head, width), head_rows(value, row, head, width), mask_row(real, padding, row), begin, end,
+                            tile);
+        const auto target = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
+        const int stride = kernels::padded<Real>(width);
+        kernels::for_each(team, width * width, [&](const int i) { target[i] = tile.state[i / width * stride + i % width]; });
+      });
+}
+
+/// F_j → compress_proj: one row of the chain is the state of one (chunk, head).
+template <class Real>
+void Bsbr<Real>::form_compressed_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const {
+  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
+  const std::int64_t tokens = m_sequence.local_tokens();
+  const int width = static_cast<int>(m_config.head_dim()), compressed = static_cast<int>(m_config.state_size());
+  const kernels::StateBlocks blocks = m_blocks;
+  const Array<Real*> states = m_local;
+  const auto key = input.key, value = input.value;
+  const auto real = mask.tokens();
+  const bool padding = mask.has_padding();
+  const Array<const Real*> bias = input.compress_bias;
+  const auto form = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
+    const std::int64_t chunk = index / heads, head = index % heads;
+    const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
+    const auto keys = head_rows(key, row, head, width), values = head_rows(value, row, head, width);
+    const std::uint8_t* mask_of_row = mask_row(real, padding, row);
+    kernels::for_each(team, width * width, [&](const int i) {
+      Real total = 0;
+      for (std::int64_t first = begin; first < end; first += kernels::tuning::state_tile) {
+        Real part = 0;
+        const std::int64_t stop = first + kernels::tuning::state_tile < end ? first + kernels::tuning::state_tile : end;
+        for (std::int64_t t = first; t < stop; ++t) {
+          if (mask_of_row != nullptr && mask_of_row[t] == 0) continue;
+          part += keys.data[t * keys.stride + i / width] * values.data[t * values.stride + i % width];
+        }
+        total += part;
+      }
+      state[i] = total;
+    });
+  };
+  const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, const Real* state) {
+    const auto target = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
+    kernels::for_each(team, compressed, [&](const int i) { target[i] = state[i] + bias(i); });
+  };
+  const kernels::Rows rows{blocks.batch, m_sequence.first_chunk() * heads, chunks * heads};
+  kernels::panel_chain(execution, "bsbr::attention::compress_states", rows, m_panels, form, kernels::Stage{input.compress_weight, store});
+}
+
+template <class Real>
+void Bsbr<Real>::attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                               const Array<Real***>& output) const {
+  const int width = static_cast<int>(m_config.head_dim());
+  WithinChunk<Real> problem{.scale = Real(1) / std::sqrt(static_cast<Real>(width)),
+                            .key_width = width,
+                            .value_width = width,
+                            .groups = m_sequence.batch() * m_config.num_heads,
+                            .first = m_sequence.first_token(),
+                            .last = m_sequence.first_token() + m_sequence.local_tokens(),
+                            .key_stride = static_cast<std::int64_t>(input.key.stride(1)),
+                            .query_rows = input.query,
+                            .key_rows = input.key,
+                            .value_rows = input.value,
+                            .output_rows = output,
+                            .mask = mask.tokens(),
+                            .heads = m_config.num_heads,
+                            .chunk_size = m_config.chunk_size,
+                            .length = m_sequence.length(),
+                            .causality = m_config.causality,
+                            .padding = mask.has_padding()};
+  kernels::softmax_tiles<Real>(execution, "bsbr::attention::within_chunk", problem);
+}
+
+template <class Real>
+void Bsbr<Real>::mix(const Execution& execution, const PaddingMask& mask) const {
+  const std::int64_t hidden = m_config.hidden_dim;
+  const int width = static_cast<int>(m_config.head_dim());
+  Retrieval<Real> problem{.scale = Real(1) / std::sqrt(static_cast<Real>(width)),
+                          .key_width = width,
+                          .value_width = static_cast<int>(m_blocks.width),
+                          .groups = m_blocks.batch * m_gathered.block_count,
+                          .first = 0,
+                          .last = m_sequence.num_chunks(),
+                          .key_stride = m_blocks.batch * 2 * hidden,
+                          .retrieval = m_retrieval,
+                          .states = m_states,
+                          .mixed = m_mixed,
+                          .gathered = m_gathered,
+                          .real_chunks = mask.real_chunks(),
+                          .nearest_real = mask.nearest_real(),
+                          .causality = m_config.causality,
+                          .hidden = hidden};
+  kernels::softmax_tiles<Real>(execution, "bsbr::attention::mix_states", problem);
+}
+
+/// output_t += q_t G of its chunk.
+template <class Real>
+void Bsbr<Real>::retrieve(const Execution& execution, const PaddingMask&, const AttentionInput<Real>& input,
+                          const Array<Real***>& output) const {
+  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
+  const std::int64_t tokens = m_sequence.local_tokens();
+  const int width = static_cast<int>(m_config.head_dim());
+  const std::int64_t bytes = kernels::StateTile<Real>::bytes(width, width);
+  const kernels::StateBlocks blocks = m_blocks;
+  const Array<Real*> states = m_sequence.ranks() > 1 ? m_local : m_mixed;
+  const auto query = input.query;
+  if (chunks * blocks.batch == 0) return;
+  Kokkos::parallel_for(
+      "bsbr::attention::retrieve", kernels::team_policy(execution, blocks.batch * chunks * heads, bytes),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const std::int64_t head = member.league_rank() % heads, chunk = member.league_rank() / heads % chunks;
+        const std::int64_t row = member.league_rank() / heads / chunks;
+        const auto team = kernels::as_team(member);
+        kernels::Scratch scratch(member, bytes);
+        const kernels::StateTile<Real> tile(scratch, width, width);
+        const auto source = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
+        const int stride = kernels::padded<Real>(width);
+        kernels::for_each(team, width * stride, [&](const int i) {
+          tile.state[i] = i % stride < width ? source[i / stride * width + i % stride] : Real(0);
+        });
+        const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
+        kernels::apply_state(team, head_rows(query, row, head, width), begin, end, width, &output(row, 0, head * width),
+                             static_cast<std::int64_t>(output.stride(1)), tile);
+      });
+}
+
+/// decompress_proj → G_i, applied to its chunk's tokens at once: one row of the chain is the mixed state of one (chunk, head).
+template <class Real>
+void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                                     const Array<Real***>& output) const {
+  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
+  const std::int64_t tokens = m_sequence.local_tokens(), first = m_sequence.first_chunk();
+  const int width = static_cast<int>(m_config.head_dim()), compressed = static_cast<int>(m_config.state_size());
+  const kernels::StateBlocks blocks = m_blocks;
+  const Array<Real*> states = m_sequence.ranks() > 1 ? m_local : m_mixed;
+  const auto query = input.query;
+  const Array<const Real*> bias = input.decompress_bias;
+  const Causality causality = m_config.causality;
+  const auto nearest = mask.nearest_real();
+  const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
+    const auto source = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
+    kernels::for_each(team, compressed, [&](const int i) { state[i] = source[i]; });
+  };
+  const auto apply = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
+    const std::int64_t chunk = index / heads, head = index % heads;
+    // A chunk that has nothing to retrieve does not get the bias of decompress_proj either.
+    const std::int64_t latest = first + chunk - (causality == Causality::causal ? 1 : 0);
+    if (latest < 0 || nearest(row, latest) < 0) return;
+    kernels::for_each(team, width * width, [&](const int i) { state[i] += bias(i); });
+    const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
+    const auto queries = head_rows(query, row, head, width);
+    for (std::int64_t t = begin; t < end; ++t) {
+      Real* target = &output(row, t, head * width);
+      kernels::for_each(team, width, [&](const int column) {
+        Real chain = 0;
+        for (int k = 0; k < width; ++k) chain += queries.data[t * queries.stride + k] * state[k * width + column];
+        target[column] += chain;
+      });
+    }
+  };
+  const kernels::Rows rows{blocks.batch, first * heads, chunks * heads};
+  kernels::panel_chain(execution, "bsbr::attention::decompress_states", rows, m_panels, load, kernels::Stage{input.decompress_weight, apply});
+}
+
+template class Bsbr<float>;
+template class Bsbr<double>;
+
+}  // namespace bsbr::attention

@@ -1,0 +1,58 @@
+// Block sparse attention with block retrieval: softmax attention within each chunk, and a retrieval of whole chunks' states between them.
+#pragma once
+
+#include <optional>
+
+#include "bsbr/attention.hpp"
+#include "kernels/panel_chain.hpp"
+#include "kernels/state_layout.hpp"
+
+namespace bsbr::attention {
+
+/// o_t = local_t + q_t G_{c(t)},  G_i = Σ_j softmax_j(r_i·h_j/√d) F_j,  F_j = Σ_s k_sᵀ v_s: docs/mathematics.md.
+///
+/// Across ranks: each forms its own chunks' states; they are sent by blocks of columns ("transpose"), so that each rank has some columns of all
+/// chunks; it mixes those, and sends the mixed ones back. r and h of all chunks go to all ranks. Meanwhile each rank
+/// computes its within-chunk part.
+template <class Real>
+class Bsbr : public Attention<Real> {
+ public:
+  Bsbr(const ModelConfig& config, const Sequence& sequence);
+
+  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
+               Profile* profile) override;
+
+  const PaddingMask& effective_mask(const PaddingMask& given) const override { return m_no_padding ? *m_no_padding : given; }
+
+  std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
+  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
+
+  // The steps, in their order. Public because CUDA's compiler wants functions that hold kernels to be.
+  void pack_retrieval(const Execution& execution, const AttentionInput<Real>& input) const;
+  void form_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const;
+  void form_compressed_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const;
+  void attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                     const Array<Real***>& output) const;
+  void mix(const Execution& execution, const PaddingMask& mask) const;
+  void retrieve(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output) const;
+  void retrieve_compressed(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                           const Array<Real***>& output) const;
+
+ private:
+  void validate(const AttentionInput<Real>& input, const Array<Real***>& output) const;
+
+  ModelConfig m_config;
+  Sequence m_sequence;
+  kernels::StateBlocks m_blocks;
+  kernels::GatheredStates m_gathered;
+  Partition m_block_partition;  // blocks over ranks
+
+  Array<Real*> m_local;      // [block][local chunk][batch][width]: F of this rank's chunks, later G of them
+  Array<Real*> m_states;     // the blocks of this rank, all chunks: F. With one rank this is m_local
+  Array<Real*> m_mixed;      // the same shape: G
+  Array<Real*> m_retrieval;  // [chunk][batch][r, h]: of all chunks
+  kernels::PanelBuffers<Real> m_panels;  // with compression
+  std::optional<PaddingMask> m_no_padding;  // reference: there the mask is ignored
+};
+
+}  // namespace bsbr::attention

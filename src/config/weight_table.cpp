@@ -1,0 +1,98 @@
+// The one list of a model's weights: names, shapes, order and how they start.
+#include "config/weight_table.hpp"
+
+#include <cmath>
+#include <utility>
+
+namespace bsbr {
+namespace {
+
+constexpr double none = 0;  // scale of weights that are not random
+
+WeightInfo linear_weight(const std::string& name, std::int64_t out, std::int64_t in) {
+  return {name + ".weight", {out, in}, Initialisation::uniform, 1 / std::sqrt(static_cast<double>(in))};
+}
+
+WeightInfo linear_bias(const std::string& name, std::int64_t out, std::int64_t in) {
+  return {name + ".bias", {out}, Initialisation::uniform, 1 / std::sqrt(static_cast<double>(in))};
+}
+
+/// Linear layers of the same shape that are computed as one: all weights, then all biases, so that both are one block of memory.
+void add_fused(std::vector<WeightInfo>& table, const std::vector<std::string>& names, std::int64_t out, std::int64_t in) {
+  for (const auto& name : names) table.push_back(linear_weight("attention." + name, out, in));
+  for (const auto& name : names) table.push_back(linear_bias("attention." + name, out, in));
+}
+
+void add_linear(std::vector<WeightInfo>& table, const std::string& name, std::int64_t out, std::int64_t in) {
+  table.push_back(linear_weight(name, out, in));
+  table.push_back(linear_bias(name, out, in));
+}
+
+void add_norm(std::vector<WeightInfo>& table, const std::string& name, std::int64_t width) {
+  table.push_back({name + ".weight", {width}, Initialisation::ones, none});
+  table.push_back({name + ".bias", {width}, Initialisation::zeros, none});
+}
+
+WeightInfo embedding(const ModelConfig& config) {
+  return {"embedding.weight", {config.vocab_size, config.hidden_dim}, Initialisation::normal, 1.0};
+}
+
+/// The weights of one layer, without "layers.<i>.".
+std::vector<WeightInfo> layer_table(const ModelConfig& config) {
+  const auto hidden = config.hidden_dim, inner = config.attention_dim();
+  std::vector<WeightInfo> table;
+  add_fused(table, input_projections(config.architecture), inner, hidden);
+  if (config.architecture == Architecture::bsbr) {
+    add_fused(table, {"meta_r_proj", "meta_h_proj"}, hidden, hidden);
+    if (config.compression_factor != 0) {
+      const auto whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
+      add_linear(table, "attention.compress_proj", compressed, whole);
+      add_linear(table, "attention.decompress_proj", whole, compressed);
+    }
+  }
+  add_linear(table, "attention.out_proj", hidden, inner);
+  add_norm(table, "layer_norm1", hidden);
+  add_norm(table, "layer_norm2", hidden);
+  add_linear(table, "ff.0", config.ff_dim, hidden);
+  add_linear(table, "ff.3", hidden, config.ff_dim);
+  return table;
+}
+
+__int128 wide_size(const WeightInfo& weight) {
+  __int128 size = 1;
+  for (const auto extent : weight.shape) size *= extent;
+  return size;
+}
+
+}  // namespace
+
+std::int64_t WeightInfo::size() const { return static_cast<std::int64_t>(wide_size(*this)); }
+
+std::vector<std::string> input_projections(Architecture architecture) {
+  std::vector<std::string> names{"q_proj", "k_proj", "v_proj"};
+  if (architecture == Architecture::gau) names.emplace_back("gate_proj");
+  return names;
+}
+
+std::vector<WeightInfo> weight_table(const ModelConfig& config) {
+  std::vector<WeightInfo> table{embedding(config)};
+  const auto one_layer = layer_table(config);
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    for (auto weight : one_layer) {
+      weight.name = "layers." + std::to_string(layer) + "." + weight.name;
+      table.push_back(std::move(weight));
+    }
+  }
+  add_norm(table, "layer_norm", config.hidden_dim);
+  return table;
+}
+
+__int128 wide_parameter_count(const ModelConfig& config) {
+  __int128 layer = 0;
+  for (const auto& weight : layer_table(config)) layer += wide_size(weight);
+  return wide_size(embedding(config)) + config.num_layers * layer + 2 * static_cast<__int128>(config.hidden_dim);
+}
+
+std::int64_t parameter_count(const ModelConfig& config) { return static_cast<std::int64_t>(wide_parameter_count(config)); }
+
+}  // namespace bsbr

@@ -1,0 +1,118 @@
+#include "io/attributes.hpp"
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+
+#include "io/datatype.hpp"
+#include "io/text.hpp"
+
+namespace bsbr::io {
+namespace {
+
+constexpr std::size_t longest_text = 1 << 16;
+
+std::string label(const std::string& name) { return "attribute " + name; }
+
+Handle scalar_space() { return {H5Screate(H5S_SCALAR), H5Sclose, "HDF5"}; }
+
+/// Text of variable length, in the character set that the file's text has.
+Handle variable_text(H5T_cset_t set) {
+  Handle type(H5Tcopy(H5T_C_S1), H5Tclose, "HDF5");
+  check_hdf5(H5Tset_size(type, H5T_VARIABLE), "HDF5");
+  check_hdf5(H5Tset_cset(type, set), "HDF5");
+  return type;
+}
+
+std::string read_variable_text(hid_t attribute, hid_t type, const std::string& name) {
+  const Handle memory = variable_text(H5Tget_cset(type));
+  char* text = nullptr;
+  check_hdf5(H5Aread(attribute, memory, &text), label(name) + " cannot be read");
+  const std::string copy(text == nullptr ? "" : text);
+  const Handle space = scalar_space();
+#if H5_VERSION_GE(1, 12, 0)
+  H5Treclaim(memory, space, H5P_DEFAULT, &text);
+#else
+  H5Dvlen_reclaim(memory, space, H5P_DEFAULT, &text);
+#endif
+  return copy;
+}
+
+std::string read_fixed_text(hid_t attribute, hid_t type, const std::string& name) {
+  const std::size_t size = H5Tget_size(type);
+  if (size > longest_text) throw ContentError(label(name) + " is a text of " + std::to_string(size) + " bytes");
+  std::string text(size, '\0');
+  check_hdf5(H5Aread(attribute, type, text.data()), label(name) + " cannot be read");
+  text.resize(std::min(text.find('\0'), text.size()));
+  if (H5Tget_strpad(type) == H5T_STR_SPACEPAD) text.resize(text.find_last_not_of(' ') + 1);
+  return text;
+}
+
+AttributeValue read_integer(hid_t attribute, hid_t type, const std::string& name) {
+  std::int64_t value = 0;
+  std::uint64_t large = 0;
+  const bool is_unsigned = H5Tget_sign(type) == H5T_SGN_NONE;
+  if (is_unsigned) check_hdf5(H5Aread(attribute, H5T_NATIVE_UINT64, &large), label(name) + " cannot be read");
+  else check_hdf5(H5Aread(attribute, H5T_NATIVE_INT64, &value), label(name) + " cannot be read");
+  if (large > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) return static_cast<double>(large);
+  return is_unsigned ? static_cast<std::int64_t>(large) : value;
+}
+
+AttributeValue read_value(hid_t attribute, hid_t type, const std::string& name) {
+  if (is_integer(type)) return read_integer(attribute, type, name);
+  if (is_real(type)) {
+    double value = 0;
+    check_hdf5(H5Aread(attribute, H5T_NATIVE_DOUBLE, &value), label(name) + " cannot be read");
+    return value;
+  }
+  if (H5Tget_class(type) != H5T_STRING) throw ContentError(label(name) + " holds " + describe(type) + ", not a text or a number");
+  return H5Tis_variable_str(type) > 0 ? read_variable_text(attribute, type, name) : read_fixed_text(attribute, type, name);
+}
+
+void write_value(hid_t object, const std::string& name, hid_t file_type, hid_t memory_type, const void* value) {
+  const Handle space = scalar_space();
+  Handle attribute(H5Acreate2(object, name.c_str(), file_type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose, label(name));
+  check_hdf5(H5Awrite(attribute, memory_type, value), label(name));
+}
+
+}  // namespace
+
+std::optional<AttributeValue> read_attribute(hid_t object, const std::string& name) {
+  if (check_hdf5(H5Aexists(object, name.c_str()), label(name) + " cannot be read") == 0) return std::nullopt;
+  const Handle attribute(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose, label(name) + " cannot be read");
+  const Handle space(H5Aget_space(attribute), H5Sclose, label(name) + " cannot be read");
+  const auto values = check_hdf5(H5Sget_simple_extent_npoints(space), label(name) + " cannot be read");
+  if (values != 1) throw ContentError(label(name) + " holds " + std::to_string(values) + " values, not one");
+  const Handle type(H5Aget_type(attribute), H5Tclose, label(name) + " cannot be read");
+  return read_value(attribute, type, name);
+}
+
+void write_attribute(hid_t object, const std::string& name, const AttributeValue& value) {
+  if (const auto* text = std::get_if<std::string>(&value)) {
+    const Handle type = variable_text(H5T_CSET_UTF8);
+    const char* begin = text->c_str();
+    write_value(object, name, type, type, &begin);
+  } else if (const auto* number = std::get_if<std::int64_t>(&value)) {
+    write_value(object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, number);
+  } else {
+    write_value(object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &std::get<double>(value));
+  }
+}
+
+void change_attribute(hid_t object, const std::string& name, std::int64_t value) {
+  const Handle attribute(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose, label(name));
+  check_hdf5(H5Awrite(attribute, H5T_NATIVE_INT64, &value), label(name));
+}
+
+std::string show(const AttributeValue& value) {
+  if (const auto* text = std::get_if<std::string>(&value)) return quoted(*text);
+  if (const auto* number = std::get_if<std::int64_t>(&value)) return std::to_string(*number);
+  const double real = std::get<double>(value);
+  if (std::isnan(real)) return "nan";
+  std::array<char, 32> digits{};
+  std::snprintf(digits.data(), digits.size(), "%.9g", real);
+  return digits.data();
+}
+
+}  // namespace bsbr::io

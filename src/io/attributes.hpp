@@ -1,0 +1,28 @@
+// Attributes of HDF5 objects: one text or one number each.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "io/hdf5.hpp"
+
+namespace bsbr::io {
+
+using AttributeValue = std::variant<std::string, std::int64_t, double>;
+
+/// The value of an attribute, or nothing if there is no such attribute. Throws ContentError for arrays and other types. An integer that
+/// only 64 unsigned bits can hold becomes a double.
+std::optional<AttributeValue> read_attribute(hid_t object, const std::string& name);
+
+/// Makes an attribute: text as UTF-8 of variable length, numbers as int64 and float64.
+void write_attribute(hid_t object, const std::string& name, const AttributeValue& value);
+
+/// Changes an integer attribute in place.
+void change_attribute(hid_t object, const std::string& name, std::int64_t value);
+
+/// For messages: text in quotation marks, numbers as they are.
+std::string show(const AttributeValue& value);
+
+}  // namespace bsbr::io

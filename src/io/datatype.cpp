@@ -1,0 +1,54 @@
+#include "io/datatype.hpp"
+
+namespace bsbr::io {
+namespace {
+
+bool is_any_of(hid_t type, std::initializer_list<hid_t> known) {
+  for (const hid_t one : known) {
+    if (H5Tequal(type, one) > 0) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool is_integer(hid_t type) {
+  return is_any_of(type, {H5T_STD_I8LE, H5T_STD_U8LE, H5T_STD_I8BE, H5T_STD_U8BE, H5T_STD_I16LE, H5T_STD_U16LE, H5T_STD_I16BE,
+                          H5T_STD_U16BE, H5T_STD_I32LE, H5T_STD_U32LE, H5T_STD_I32BE, H5T_STD_U32BE, H5T_STD_I64LE, H5T_STD_U64LE,
+                          H5T_STD_I64BE, H5T_STD_U64BE});
+}
+
+bool is_integer_or_boolean(hid_t type) {
+  if (H5Tget_class(type) != H5T_ENUM) return is_integer(type);
+  const Handle base(H5Tget_super(type), H5Tclose, "HDF5");
+  return is_integer(base);
+}
+
+bool is_real(hid_t type) { return is_any_of(type, {H5T_IEEE_F32LE, H5T_IEEE_F32BE, H5T_IEEE_F64LE, H5T_IEEE_F64BE}); }
+
+template <>
+hid_t native_real<float>() {
+  return H5T_NATIVE_FLOAT;
+}
+
+template <>
+hid_t native_real<double>() {
+  return H5T_NATIVE_DOUBLE;
+}
+
+std::string describe(hid_t type) {
+  const std::string bits = std::to_string(8 * H5Tget_size(type)) + "-bit ";
+  switch (H5Tget_class(type)) {
+    case H5T_INTEGER: return bits + "integers";
+    case H5T_FLOAT: return bits + "floating-point numbers" + (is_real(type) || H5Tget_size(type) == 2 ? "" : " of an unusual format");
+    case H5T_STRING: return "text";
+    case H5T_COMPOUND: return "records";
+    case H5T_REFERENCE: return "references";
+    case H5T_ENUM: return "an enumeration";
+    case H5T_VLEN: return "lists of different lengths";
+    case H5T_ARRAY: return "arrays";
+    default: return "something else than numbers";
+  }
+}
+
+}  // namespace bsbr::io

@@ -1,0 +1,64 @@
+#include "io/hdf5.hpp"
+
+#include <mpi.h>
+
+#include <cstdlib>
+#include <exception>
+
+#include "io/text.hpp"
+
+namespace bsbr::io {
+namespace {
+
+herr_t keep_first(unsigned n, const H5E_error2_t* error, void* text) {
+  if (n == 0 && error->desc != nullptr) *static_cast<std::string*>(text) = error->desc;
+  return 0;
+}
+
+void stop_printing() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+
+int stop_printing_with_mpi(MPI_Comm, int, void*, void*) {
+  stop_printing();
+  return MPI_SUCCESS;
+}
+
+/// HDF5 loses memory of its own over some damaged files, and complains on stderr ("infinite loop closing library") when it is closed: by
+/// MPI_Finalize, or at the end of the program. Each of these calls what was registered last first, so this comes before.
+void keep_quiet_at_the_end() {
+  [[maybe_unused]] static const bool once = [] {
+    H5open();
+    std::atexit(stop_printing);
+    int initialised = 0, finalised = 0, key = MPI_KEYVAL_INVALID;
+    MPI_Initialized(&initialised);
+    MPI_Finalized(&finalised);
+    if (initialised == 0 || finalised != 0) return true;
+    MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, stop_printing_with_mpi, &key, nullptr);
+    MPI_Comm_set_attr(MPI_COMM_SELF, key, nullptr);
+    MPI_Comm_free_keyval(&key);  // it lives on as long as the attribute
+    return true;
+  }();
+}
+
+}  // namespace
+
+std::string hdf5_reason() {
+  std::string reason;
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &reason);
+  return reason.empty() ? "HDF5 does not say why" : printable(reason, 200);
+}
+
+LibraryScope::LibraryScope() : m_exceptions(std::uncaught_exceptions()) {
+  // Fails where the caller uses the error interface of HDF5 1.6, which is then left as it is.
+  m_silenced = H5Eget_auto2(H5E_DEFAULT, &m_print, &m_print_data) >= 0 && H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+  if (H5PLget_loading_state(&m_plugins) >= 0) H5PLset_loading_state(0);
+}
+
+LibraryScope::~LibraryScope() {
+  if (std::uncaught_exceptions() > m_exceptions) keep_quiet_at_the_end();
+  H5PLset_loading_state(m_plugins);
+  if (m_silenced) H5Eset_auto2(H5E_DEFAULT, m_print, m_print_data);
+}
+
+std::string named(const std::string& path, const char* message) { return printable(path) + ": " + message; }
+
+}  // namespace bsbr::io

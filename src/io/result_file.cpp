@@ -1,0 +1,170 @@
+// Result files. Rank 0 lays the file out with HDF5 and closes it, all ranks put their rows of the one contiguous dataset where HDF5 wants
+// them, and rank 0 finishes the file.
+//
+// The rows are written with the system's own calls, not through HDF5 and MPI-IO: a rank's part of a sequence is one piece of the file, so there
+// is nothing that collective buffering could put together. In return an error stays where it is found, and no rank waits in a collective
+// call for one that has given up; a full disk is told as such (Open MPI's ompio reports success from collective writes to one, or
+// hangs); no H5Fclose can fail over it; and names with colons work (ROMIO takes what stands before one for a kind of file system).
+#include <fcntl.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "bsbr/io.hpp"
+#include "io/attributes.hpp"
+#include "io/config_attributes.hpp"
+#include "io/datatype.hpp"
+#include "io/descriptor.hpp"
+#include "io/output_file.hpp"
+#include "io/text.hpp"
+#include "parallel/agree.hpp"
+
+namespace bsbr {
+namespace {
+
+using namespace io;
+
+constexpr std::int64_t format_version = 1;
+constexpr const char* dataset_name = "hidden_states";
+constexpr const char* complete = "complete";
+constexpr std::int64_t piece_bytes = 1 << 26;  // of numbers on a device, which pass through a buffer of this size
+
+/// Calls function(first row of the file, first row of the view, rows) for each piece of the file that this rank fills.
+template <class Function>
+void for_each_run(const Sequence& sequence, Function&& function) {
+  const std::int64_t local = sequence.local_tokens();
+  if (local == 0) return;
+  if (local == sequence.length()) return function(0, 0, sequence.batch() * local);
+  for (std::int64_t row = 0; row < sequence.batch(); ++row) function(row * sequence.length() + sequence.first_token(), row * local, local);
+}
+
+template <class Real>
+using Numbers = Kokkos::View<const Real*, Kokkos::LayoutRight, Device, Kokkos::MemoryUnmanaged>;
+
+/// Writes `count` numbers of a view that may be on a device.
+template <class Real>
+void write_numbers(const Descriptor& file, std::int64_t offset, const Numbers<Real>& numbers, std::int64_t begin, std::int64_t count) {
+  constexpr std::int64_t number = sizeof(Real), most = piece_bytes / number;
+  for (std::int64_t done = 0; done < count; done += most) {
+    const std::int64_t now = std::min(most, count - done);
+    const Numbers<Real> part(numbers.data() + begin + done, static_cast<std::size_t>(now));
+    const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), part);
+    file.write(offset + done * number, host.data(), now * number);
+  }
+}
+
+void write_attributes(hid_t file, const ModelConfig& config, const Attributes& attributes) {
+  write_attribute(file, "format", std::string("bsbr-result"));
+  write_attribute(file, "format_version", format_version);
+  write_attribute(file, complete, std::int64_t{0});
+  write_config_attributes(file, config);
+  for (const auto& [name, value] : attributes) {
+    if (H5Aexists(file, name.c_str()) > 0) throw ContentError("attribute " + printable(name) + " is given twice");
+    write_attribute(file, name, value);
+  }
+}
+
+std::vector<std::int64_t> shape_of(const ModelConfig& config, const Sequence& sequence) {
+  return {sequence.batch(), sequence.length(), config.hidden_dim};
+}
+
+std::int64_t bytes_of(const std::vector<std::int64_t>& shape, std::size_t number) {
+  __int128 bytes = static_cast<__int128>(number);
+  for (const auto extent : shape) {
+    bytes *= extent;
+    if (bytes > std::int64_t{1} << 62) throw ContentError("a result of " + bracketed(shape) + " is larger than any file");
+  }
+  return static_cast<std::int64_t>(bytes);
+}
+
+/// What the ranks must know of the file that rank 0 has made.
+struct Layout {
+  std::int64_t offset = 0, bytes = 0;  // of the first number, of the whole file
+};
+
+/// Writes everything but the numbers.
+template <class Real>
+Layout lay_out(const OutputFile& output, const ModelConfig& config, const Attributes& attributes, const Sequence& sequence) {
+  Handle file = output.open();
+  write_attributes(file, config, attributes);
+  Handle dataset = create_dataset(file, dataset_name, shape_of(config, sequence), native_real<Real>());
+  write_attribute(dataset, "dimensions", std::string("batch, sequence, hidden"));
+  const haddr_t offset = H5Dget_offset(dataset);  // undefined for an empty one
+  dataset.close("cannot be written");
+  file.close("cannot be written");
+  return {static_cast<std::int64_t>(offset), Descriptor(output.part(), O_RDONLY, "cannot be written").size()};
+}
+
+void finish(OutputFile& output) {
+  Handle file = output.open();
+  change_attribute(file, complete, 1);
+  file.close("cannot be written");
+  output.commit();
+}
+
+template <class Real>
+void check_shape(const ModelConfig& config, const Sequence& sequence, const Array<const Real***>& hidden_states) {
+  const std::vector<std::int64_t> needed{sequence.batch(), sequence.local_tokens(), config.hidden_dim};
+  std::vector<std::int64_t> given;
+  for (std::size_t i = 0; i < 3; ++i) given.push_back(static_cast<std::int64_t>(hidden_states.extent(i)));
+  if (given != needed) throw ShapeError("hidden_states is " + bracketed(given) + ", the sequence and the configuration need " + bracketed(needed));
+  if (!hidden_states.span_is_contiguous()) throw ShapeError("hidden_states is not contiguous");
+}
+
+/// Writes this rank's rows. Not collective.
+template <class Real>
+void write_rows(const std::string& part, const Layout& layout, const Sequence& sequence, const Array<const Real***>& hidden_states) {
+  const auto hidden = static_cast<std::int64_t>(hidden_states.extent(2));
+  const Numbers<Real> numbers(hidden_states.data(), hidden_states.size());
+  const std::string doing = "cannot be written" + (sequence.ranks() > 1 ? " by rank " + std::to_string(sequence.rank()) : "");
+  Descriptor file(part, O_WRONLY, doing);
+  if (file.size() != layout.bytes) {
+    throw ContentError(doing + ", which sees another file under the name " + printable(part), "the folder must be one that all nodes share");
+  }
+  for_each_run(sequence, [&](std::int64_t file_row, std::int64_t row, std::int64_t rows) {
+    const std::int64_t begin = layout.offset + file_row * hidden * static_cast<std::int64_t>(sizeof(Real));
+    write_numbers<Real>(file, begin, numbers, row * hidden, rows * hidden);
+  });
+  file.sync();
+  file.close();
+}
+
+}  // namespace
+
+template <class Real>
+void write_result(const std::string& path, const ModelConfig& config, const Attributes& attributes, const Sequence& sequence,
+                  const Array<const Real***>& hidden_states) {
+  const MPI_Comm comm = sequence.comm();
+  parallel::agree(comm, [&] { check_shape(config, sequence, hidden_states); });
+  Kokkos::fence();  // whoever computes the hidden states may not be done
+  std::optional<OutputFile> output;
+  Layout layout;
+  parallel::agree(comm, [&] {
+    if (sequence.rank() != 0) return;
+    writing(path, [&] {
+      output.emplace(path, 1, bytes_of(shape_of(config, sequence), sizeof(Real)));
+      layout = lay_out<Real>(*output, config, attributes, sequence);
+    });
+  });
+  parallel::broadcast(&layout, sizeof layout, comm);
+  std::string part = output ? output->part() : "";
+  parallel::broadcast(part, comm);
+  parallel::agree(comm, [&] { writing(path, [&] { write_rows(part, layout, sequence, hidden_states); }); });
+  parallel::agree(comm, [&] {
+    if (output) writing(path, [&] { finish(*output); });
+  });
+}
+
+void check_output_path(const std::string& path, MPI_Comm comm) {
+  parallel::require_mpi();
+  int rank = 0;
+  parallel::check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
+  parallel::agree(comm, [&] {
+    if (rank == 0) writing(path, [&] { require_writable(path); });
+  });
+}
+
+template void write_result<float>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&, const Array<const float***>&);
+template void write_result<double>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&, const Array<const double***>&);
+
+}  // namespace bsbr

@@ -1,0 +1,94 @@
+// Second kernel family: states of chunks.
+//
+//     F_j = Σ_{s in chunk j} key_sᵀ value_s        [key width, value width] of one head
+//     output_t += query_t · G_{c(t)}
+//
+// Sums over a long chunk run in two levels, tiles of tokens and then the tiles' sums, so that float loses little.
+#pragma once
+
+#include <Kokkos_Core.hpp>
+
+#include "kernels/scratch.hpp"
+#include "kernels/tile_product.hpp"
+
+namespace bsbr::kernels {
+
+/// Tokens of one (batch, head) as rows that lie `stride` numbers apart: row t at data + t·stride, `width` numbers.
+template <class Real>
+struct TokenRows {
+  const Real* data;
+  std::int64_t stride;
+  int width;
+};
+
+/// Scratch of one team that forms or applies states.
+template <class Real>
+struct StateTile {
+  Real* keys;    // [state_tile, padded key width]; queries when a state is applied
+  Real* values;  // [state_tile, padded value width]; outputs when a state is applied
+  Real* state;   // [key width, padded value width]
+
+  KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int value_width) {
+    return scratch_bytes<Real>(std::int64_t{tuning::state_tile} * padded<Real>(key_width)) +
+           scratch_bytes<Real>(std::int64_t{tuning::state_tile} * padded<Real>(value_width)) +
+           scratch_bytes<Real>(std::int64_t{key_width} * padded<Real>(value_width));
+  }
+
+  KOKKOS_INLINE_FUNCTION StateTile(Scratch& scratch, int key_width, int value_width)
+      : keys(scratch.template take<Real>(std::int64_t{tuning::state_tile} * padded<Real>(key_width))),
+        values(scratch.template take<Real>(std::int64_t{tuning::state_tile} * padded<Real>(value_width))),
+        state(scratch.template take<Real>(std::int64_t{key_width} * padded<Real>(value_width))) {}
+};
+
+/// tile[row, :] = rows of tokens [first, first + count), padded with zeros; rows of tokens that are not real are zeros. mask: null = all real.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void load_rows(const Team& team, const TokenRows<Real>& tokens, const std::uint8_t* mask, std::int64_t first, int count,
+                                      Real* tile) {
+  const int stride = padded<Real>(tokens.width);
+  for (int row = 0; row < count; ++row) {
+    const std::int64_t token = first + row;
+    const bool real = mask == nullptr || mask[token] != 0;
+    const Real* source = tokens.data + token * tokens.stride;
+    Real* target = tile + row * stride;
+    const int width = real ? tokens.width : 0;
+    for_each(team, width, [&](const int i) { target[i] = source[i]; });
+    for_each(team, stride - width, [&](const int i) { target[width + i] = 0; });
+  }
+}
+
+/// tile.state = Σ key_tᵀ value_t over the real ones of the tokens [begin, end), of one chunk: tiles are counted from its beginning.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void form_state(const Team& team, const TokenRows<Real>& keys, const TokenRows<Real>& values, const std::uint8_t* mask,
+                                       std::int64_t begin, std::int64_t end, const StateTile<Real>& tile) {
+  const int key_stride = padded<Real>(keys.width), value_stride = padded<Real>(values.width);
+  Real* state = tile.state;
+  for_each(team, keys.width * value_stride, [&](const int i) { state[i] = 0; });
+  for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
+    const int count = end - first < tuning::state_tile ? static_cast<int>(end - first) : tuning::state_tile;
+    load_rows(team, keys, mask, first, count, tile.keys);
+    load_rows(team, values, mask, first, count, tile.values);
+    add_product(team, keys.width, values.width, count, LeftFactor<Real>{tile.keys, 1, key_stride}, tile.values, value_stride, state,
+                value_stride);
+  }
+}
+
+/// output_t += query_t · tile.state for the tokens [begin, end). Row t of the output is at output + t·output_stride.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>& queries, std::int64_t begin, std::int64_t end,
+                                        int value_width, Real* output, std::int64_t output_stride, const StateTile<Real>& tile) {
+  const int value_stride = padded<Real>(value_width);
+  Real* product = tile.values;
+  for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
+    const int count = end - first < tuning::state_tile ? static_cast<int>(end - first) : tuning::state_tile;
+    for_each(team, count * value_stride, [&](const int i) { product[i] = 0; });
+    add_product(team, count, value_width, queries.width, LeftFactor<Real>{queries.data + first * queries.stride, queries.stride, 1}, tile.state,
+                value_stride, product, value_stride);
+    for (int row = 0; row < count; ++row) {
+      Real* target = output + (first + row) * output_stride;
+      const Real* source = product + row * value_stride;
+      for_each(team, value_width, [&](const int i) { target[i] += source[i]; });
+    }
+  }
+}
+
+}  // namespace bsbr::kernels

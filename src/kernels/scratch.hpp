@@ -1,0 +1,54 @@
+// Scratch memory of a team, handed out piece by piece.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/compat.hpp"
+#include "kernels/tuning.hpp"
+
+namespace bsbr::kernels {
+
+/// Level 0 is a GPU's shared memory and has tens of kilobytes; level 1 is ordinary memory. On a host only the latter is big enough.
+inline constexpr int scratch_level = 1;
+
+/// Pieces are aligned to cache lines; the first may have to be moved up to one.
+inline constexpr std::int64_t scratch_alignment = 64;
+
+/// Bytes of a piece of `count` numbers.
+template <class Real>
+KOKKOS_INLINE_FUNCTION constexpr std::int64_t scratch_bytes(std::int64_t count) {
+  return (count * static_cast<std::int64_t>(sizeof(Real)) + scratch_alignment - 1) / scratch_alignment * scratch_alignment;
+}
+
+/// What must be asked for so that `bytes` of pieces fit whatever the alignment of the whole.
+inline constexpr std::int64_t scratch_request(std::int64_t bytes) { return bytes + 2 * scratch_alignment; }
+
+/// Hands out pieces of the team's scratch memory, in the order of the calls.
+class Scratch {
+ public:
+  KOKKOS_INLINE_FUNCTION Scratch(const TeamMember& member, std::int64_t bytes) {
+    void* begin = member.team_scratch(scratch_level).get_shmem(static_cast<int>(scratch_request(bytes)));
+    const auto address = reinterpret_cast<std::uintptr_t>(begin);
+    m_next = reinterpret_cast<char*>((address + scratch_alignment - 1) / scratch_alignment * scratch_alignment);
+  }
+
+  template <class Real>
+  KOKKOS_INLINE_FUNCTION Real* take(std::int64_t count) {
+    auto* piece = reinterpret_cast<Real*>(m_next);
+    m_next += scratch_bytes<Real>(count);
+    return piece;
+  }
+
+ private:
+  char* m_next;
+};
+
+/// A policy of `teams` teams with that much scratch memory each.
+inline TeamPolicy team_policy(const Execution& execution, std::int64_t teams, std::int64_t bytes) {
+  TeamPolicy policy(execution, static_cast<int>(teams), tuning::team_size, tuning::vector_length);
+  policy.set_chunk_size(1);
+  policy.set_scratch_size(scratch_level, Kokkos::PerTeam(static_cast<int>(scratch_request(bytes))));
+  return policy;
+}
+
+}  // namespace bsbr::kernels

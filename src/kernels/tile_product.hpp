@@ -1,0 +1,101 @@
+// The product inside every kernel of this library's own: a small c += a·b on tiles in cache.
+//
+// Each element is one chain of multiply-adds over the depth, started from 0 and then added to c. Its bits depend on its own row of a and column of b
+// only, not on where it lies in a tile or on the tile's size.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/compat.hpp"
+#include "kernels/tuning.hpp"
+
+namespace bsbr::kernels {
+
+/// Left factor: a(row, k) = data[row·row_stride + k·depth_stride].
+template <class Real>
+struct LeftFactor {
+  const Real* data;
+  std::int64_t row_stride, depth_stride;
+};
+
+/// Numbers in the widest vector.
+template <class Real>
+inline constexpr int lanes = tuning::vector_bytes / static_cast<int>(sizeof(Real));
+
+/// The next multiple of the vector length: rows of tiles are that long, since products read and write whole vectors.
+template <class Real>
+KOKKOS_INLINE_FUNCTION constexpr int padded(int columns) {
+  return (columns + lanes<Real> - 1) / lanes<Real> * lanes<Real>;
+}
+
+namespace detail {
+
+template <class Real>
+using Vector [[gnu::vector_size(tuning::vector_bytes), gnu::aligned(sizeof(Real)), gnu::may_alias]] = Real;
+
+/// rows × (vectors · lanes) elements of c, held in registers over the whole depth.
+template <int rows, int vectors, class Real>
+inline void micro_tile(int depth, const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+  Vector<Real> partial[rows][vectors] = {};
+  for (int k = 0; k < depth; ++k) {
+    const Real* b_row = b + k * b_stride;
+    Vector<Real> columns[vectors];
+    for (int v = 0; v < vectors; ++v) columns[v] = *reinterpret_cast<const Vector<Real>*>(b_row + v * lanes<Real>);
+    for (int row = 0; row < rows; ++row) {
+      const Real factor = a.data[row * a.row_stride + k * a.depth_stride];
+      for (int v = 0; v < vectors; ++v) partial[row][v] += factor * columns[v];
+    }
+  }
+  for (int row = 0; row < rows; ++row) {
+    for (int v = 0; v < vectors; ++v) *reinterpret_cast<Vector<Real>*>(c + row * c_stride + v * lanes<Real>) += partial[row][v];
+  }
+}
+
+/// All columns of up to `rows` rows.
+template <int rows, class Real>
+inline void micro_rows(int row_count, int columns, int depth, const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c,
+                       std::int64_t c_stride) {
+  if constexpr (rows > 1) {
+    if (row_count < rows) return micro_rows<rows - 1>(row_count, columns, depth, a, b, b_stride, c, c_stride);
+  }
+  constexpr int vectors = tuning::micro_vectors;
+  int column = 0;
+  for (; column + vectors * lanes<Real> <= columns; column += vectors * lanes<Real>) {
+    micro_tile<rows, vectors>(depth, a, b + column, b_stride, c + column, c_stride);
+  }
+  if constexpr (vectors > 2) {
+    if (column + 2 * lanes<Real> <= columns) {
+      micro_tile<rows, 2>(depth, a, b + column, b_stride, c + column, c_stride);
+      column += 2 * lanes<Real>;
+    }
+  }
+  for (; column < columns; column += lanes<Real>) micro_tile<rows, 1>(depth, a, b + column, b_stride, c + column, c_stride);
+}
+
+}  // namespace detail
+
+/// c[row, column] += Σ_k a(row, k) b[k, column] for row < rows, column < columns, k < depth. Whole vectors of b and c are read and written: rows of b
+/// and c must have padded(columns) elements, the surplus ones being anything finite.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void add_product([[maybe_unused]] const SerialTeam& team, int rows, int columns, int depth, LeftFactor<Real> a,
+                                        const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+  constexpr int step = tuning::micro_rows;
+  for (int row = 0; row < rows; row += step) {
+    const int count = rows - row < step ? rows - row : step;
+    const LeftFactor<Real> part{a.data + row * a.row_stride, a.row_stride, a.depth_stride};
+    detail::micro_rows<step>(count, padded<Real>(columns), depth, part, b, b_stride, c + row * c_stride, c_stride);
+  }
+}
+
+template <class Real>
+KOKKOS_INLINE_FUNCTION void add_product(const TeamMember& team, int rows, int columns, int depth, LeftFactor<Real> a, const Real* b,
+                                        std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+  for_each(team, rows * columns, [&](const int element) {
+    const int row = element / columns, column = element % columns;
+    Real chain = 0;
+    for (int k = 0; k < depth; ++k) chain += a.data[row * a.row_stride + k * a.depth_stride] * b[k * b_stride + column];
+    c[row * c_stride + column] += chain;
+  });
+}
+
+}  // namespace bsbr::kernels

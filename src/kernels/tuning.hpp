@@ -1,0 +1,45 @@
+// Tile, team and panel sizes, by backend: the only place that has them. None of these changes what is computed; the ones marked "bits" decide
+// in which order sums are formed, so that results of two builds with other values differ in the last digits.
+#pragma once
+
+#include "kernels/compat.hpp"
+
+namespace bsbr::kernels::tuning {
+
+/// Rows of a panel, the unit of every big matrix product on a host (bits). Panels are cut at global positions, and BLAS gives a row the
+/// same bits only in a panel of the same height and at the same place in it: never make this depend on the problem.
+inline constexpr int panel_rows = 256;
+
+/// Rows of one product on a GPU, where one call serves many rows: bounds the size of the buffers.
+inline constexpr int slab_rows = 8192;
+
+/// Queries and keys of a softmax tile (keys: bits).
+inline constexpr int query_tile = on_host ? 64 : 32;
+inline constexpr int key_tile = on_host ? 64 : 32;
+
+/// Tokens that are added up at a time when a chunk's state is formed, and the rows that one team takes when a state is applied (the former: bits).
+inline constexpr int state_tile = on_host ? 64 : 32;
+
+/// Numbers of a state that are mixed as one value row, and that ranks deal out among themselves.
+inline constexpr int state_block = 512;
+
+/// Tokens of which positions are formed from one angle.
+inline constexpr int position_tile = 256;
+
+/// Threads of a team and their vector lanes on a GPU; one thread on a host.
+inline constexpr int team_size = on_host ? 1 : 128;
+inline constexpr int vector_length = 1;
+
+/// Widest vectors that the compiler may use, in bytes, and how many of them a micro-tile of a product holds.
+#if defined(__AVX512F__)
+inline constexpr int vector_bytes = 64;
+inline constexpr int micro_rows = 6, micro_vectors = 4;  // 24 sums, 4 columns, 1 broadcast: 29 of 32 registers
+#elif defined(__AVX__)
+inline constexpr int vector_bytes = 32;
+inline constexpr int micro_rows = 6, micro_vectors = 2;  // 12 + 2 + 1 of 16 registers
+#else
+inline constexpr int vector_bytes = 16;
+inline constexpr int micro_rows = 6, micro_vectors = 2;
+#endif
+
+}  // namespace bsbr::kernels::tuning

@@ -1,0 +1,181 @@
+// One pre-norm transformer layer as two chains of panels around the attention:
+//
+//     project   y = norm(x);  q k v = y·Wqkvᵀ + b;  and of the chunks' last tokens  r h = y·Wrhᵀ + b
+//     finish    x += o·Woᵀ + b;  y = norm(x);  x += gelu(y·W1ᵀ + b1)·W2ᵀ + b2
+#include "bsbr/error.hpp"
+#include "bsbr/model.hpp"
+#include "kernels/panel_chain.hpp"
+#include "kernels/rows.hpp"
+#include "parallel/agree.hpp"
+
+namespace bsbr {
+namespace {
+
+using kernels::Rows;
+using kernels::Stage;
+using kernels::Team;
+
+/// A layer norm of the model: norm(team, x, y).
+template <class Real>
+struct Norm {
+  Array<const Real*> weight, bias;
+
+  Norm(const Weights<Real>& weights, const std::string& name)
+      : weight(weights.vector(name + ".weight")), bias(weights.vector(name + ".bias")) {}
+
+  KOKKOS_FUNCTION void operator()(const Team& team, const Real* x, Real* y) const {
+    kernels::layer_norm(team, static_cast<int>(weight.extent(0)), x, weight.data(), bias.data(), y);
+  }
+};
+
+/// A linear layer, or several neighbouring ones as one.
+template <class Real>
+struct Linear {
+  Array<const Real**> weight;  // [out, in]
+  Array<const Real*> bias;     // [out]
+
+  Linear(const Weights<Real>& weights, const std::string& name, int count = 1)
+      : weight(weights.matrix(name + ".weight", count)), bias(weights.vector(name + ".bias", count)) {}
+};
+
+/// target(batch, row, :) = linear(row that `prologue` makes), for all rows.
+template <class Real, class Prologue>
+void project_rows(const Execution& execution, const std::string& label, const Rows& rows, const kernels::PanelBuffers<Real>& panels,
+                  const Prologue& prologue, const Linear<Real>& linear, const Array<Real***>& target) {
+  const Array<const Real*> bias = linear.bias;
+  const auto store = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t row, const Real* data) {
+    kernels::copy_with_bias(team, static_cast<int>(bias.extent(0)), data, bias.data(), &target(batch, row, 0));
+  };
+  kernels::panel_chain(execution, label, rows, panels, prologue, Stage{linear.weight, store});
+}
+
+/// Queries, keys, values (and gates) of all local tokens.
+template <class Real>
+void project_tokens(const Execution& execution, const Norm<Real>& norm, const Linear<Real>& linear, Workspace<Real>& workspace,
+                    const Array<Real***>& x) {
+  const Sequence& sequence = workspace.sequence();
+  const auto token = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, Real* data) { norm(team, &x(batch, t, 0), data); };
+  project_rows(execution, "bsbr::layer::project", {sequence.batch(), sequence.first_token(), sequence.local_tokens()}, *workspace.panels,
+               token, linear, workspace.projections);
+}
+
+/// r and h of all local chunks, at their last real tokens. Rows of chunks without one hold what comes of zeros; nobody uses them.
+template <class Real>
+void project_chunk_ends(const Execution& execution, const Norm<Real>& norm, const Linear<Real>& linear, const PaddingMask& mask,
+                        Workspace<Real>& workspace, const Array<Real***>& x) {
+  const Sequence& sequence = workspace.sequence();
+  const auto last_real = mask.last_real();
+  const auto chunk_end = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t chunk, Real* data) {
+    const std::int64_t t = last_real(batch, chunk);
+    if (t >= 0) {
+      norm(team, &x(batch, t, 0), data);
+    } else {
+      kernels::for_each(team, static_cast<int>(x.extent(2)), [&](const int i) { data[i] = 0; });
+    }
+  };
+  project_rows(execution, "bsbr::layer::project_chunk_ends", {sequence.batch(), sequence.first_chunk(), sequence.local_chunks()},
+               *workspace.panels, chunk_end, linear, workspace.retrieval);
+}
+
+/// out_proj, residual, norm, feed-forward, residual.
+template <class Real>
+void finish_tokens(const Execution& execution, const Linear<Real>& out, const Norm<Real>& norm, const Linear<Real>& expand,
+                   const Linear<Real>& contract, const Workspace<Real>& workspace, const Array<Real***>& x) {
+  const Sequence& sequence = workspace.sequence();
+  const Array<const Real***> heads = workspace.heads;
+  const Array<const Real*> out_bias = out.bias, expand_bias = expand.bias, contract_bias = contract.bias;
+  const int hidden = static_cast<int>(x.extent(2)), inner = static_cast<int>(expand_bias.extent(0));
+  const int width = static_cast<int>(heads.extent(2));
+  const auto load = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, Real* data) {
+    kernels::copy(team, width, &heads(batch, t, 0), data);
+  };
+  const auto add_and_norm = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, Real* data) {
+    Real* row = &x(batch, t, 0);
+    kernels::add_with_bias(team, hidden, data, out_bias.data(), row);
+    norm(team, row, data);
+  };
+  const auto activate = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t, Real* data) {
+    kernels::gelu_with_bias(team, inner, expand_bias.data(), data);
+  };
+  const auto add = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, const Real* data) {
+    kernels::add_with_bias(team, hidden, data, contract_bias.data(), &x(batch, t, 0));
+  };
+  kernels::panel_chain(execution, "bsbr::layer::finish", Rows{sequence.batch(), sequence.first_token(), sequence.local_tokens()},
+                       *workspace.panels, load, Stage{out.weight, add_and_norm}, Stage{expand.weight, activate},
+                       Stage{contract.weight, add});
+}
+
+/// Columns [first, first + width) of a buffer of rows.
+template <class Real>
+Strided<const Real***> columns(const Array<Real***>& rows, std::int64_t first, std::int64_t width) {
+  return Kokkos::subview(rows, Kokkos::ALL(), Kokkos::ALL(), std::make_pair(first, first + width));
+}
+
+template <class Real>
+void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, const Array<Real***>& x) {
+  const Sequence& sequence = workspace.sequence();
+  const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), hidden = weights.config().hidden_dim;
+  const auto extent = [&](int i) { return static_cast<std::int64_t>(x.extent(static_cast<std::size_t>(i))); };
+  if (extent(0) == batch && extent(1) == tokens && extent(2) == hidden) return;
+  throw ShapeError("x is [" + std::to_string(extent(0)) + ", " + std::to_string(extent(1)) + ", " + std::to_string(extent(2)) +
+                   "], this rank's part of the hidden states [" + std::to_string(batch) + ", " + std::to_string(tokens) + ", " +
+                   std::to_string(hidden) + "]");
+}
+
+}  // namespace
+
+template <class Real>
+Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index) : m_weights(weights), m_prefix("layers." + std::to_string(index) + ".") {
+  const std::int64_t layers = weights.config().num_layers;
+  if (index < 0 || index >= layers) {
+    throw ConfigError("layer " + std::to_string(index) + " is not among the model's, 0 to " + std::to_string(layers - 1));
+  }
+}
+
+template <class Real>
+AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspace) const {
+  const ModelConfig& config = m_weights.config();
+  const std::int64_t width = config.attention_dim(), hidden = config.hidden_dim;
+  AttentionInput<Real> input;
+  input.query = columns(workspace.projections, 0, width);
+  input.key = columns(workspace.projections, width, width);
+  input.value = columns(workspace.projections, 2 * width, width);
+  if (config.architecture == Architecture::gau) input.gate = columns(workspace.projections, 3 * width, width);
+  if (config.architecture != Architecture::bsbr) return input;
+  input.retrieval_query = columns(workspace.retrieval, 0, hidden);
+  input.retrieval_key = columns(workspace.retrieval, hidden, hidden);
+  if (config.compression_factor == 0) return input;
+  const std::string prefix = m_prefix + "attention.";
+  input.compress_weight = m_weights.matrix(prefix + "compress_proj.weight");
+  input.compress_bias = m_weights.vector(prefix + "compress_proj.bias");
+  input.decompress_weight = m_weights.matrix(prefix + "decompress_proj.weight");
+  input.decompress_bias = m_weights.vector(prefix + "decompress_proj.bias");
+  return input;
+}
+
+template <class Real>
+void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x,
+                          Profile* profile) const {
+  parallel::agree(workspace.sequence().comm(), [&] { validate(m_weights, workspace, x); });
+  const ModelConfig& config = m_weights.config();
+  const std::string attention = m_prefix + "attention.";
+  {
+    const Phase phase(execution, profile, "project");
+    const Norm<Real> norm(m_weights, m_prefix + "layer_norm1");
+    const auto count = static_cast<int>(input_projections(config.architecture).size());
+    project_tokens(execution, norm, Linear<Real>(m_weights, attention + "q_proj", count), workspace, x);
+    if (config.architecture == Architecture::bsbr) {
+      const PaddingMask& counted = workspace.attention->effective_mask(mask);
+      project_chunk_ends(execution, norm, Linear<Real>(m_weights, attention + "meta_r_proj", 2), counted, workspace, x);
+    }
+  }
+  workspace.attention->forward(execution, mask, attention_input(workspace), workspace.heads, profile);
+  const Phase phase(execution, profile, "finish");
+  finish_tokens(execution, Linear<Real>(m_weights, attention + "out_proj"), Norm<Real>(m_weights, m_prefix + "layer_norm2"),
+                Linear<Real>(m_weights, m_prefix + "ff.0"), Linear<Real>(m_weights, m_prefix + "ff.3"), workspace, x);
+}
+
+template class Layer<float>;
+template class Layer<double>;
+
+}  // namespace bsbr

@@ -1,0 +1,97 @@
+#include "bsbr/mask.hpp"
+
+#include <string>
+
+#include "bsbr/error.hpp"
+#include "parallel/agree.hpp"
+#include "parallel/exchange.hpp"
+
+namespace bsbr {
+namespace {
+
+/// Throws ShapeError unless the mask has the sequence's extents and no other values than 0 and 1.
+void validate(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask) {
+  const auto batch = static_cast<std::int64_t>(mask.extent(0)), tokens = static_cast<std::int64_t>(mask.extent(1));
+  if (batch != sequence.batch() || tokens != sequence.local_tokens()) {
+    throw ShapeError("mask is [" + std::to_string(batch) + ", " + std::to_string(tokens) + "], this rank's part of the sequence [" +
+                     std::to_string(sequence.batch()) + ", " + std::to_string(sequence.local_tokens()) + "]");
+  }
+  std::int64_t others = 0;
+  Kokkos::parallel_reduce(
+      "bsbr::mask::validate", Kokkos::RangePolicy<Execution>(execution, 0, batch * tokens),
+      KOKKOS_LAMBDA(const std::int64_t i, std::int64_t& count) { count += mask(i / tokens, i % tokens) > 1 ? 1 : 0; }, others);
+  if (others > 0) throw ShapeError("mask has " + std::to_string(others) + " values other than 0 and 1");
+}
+
+/// [batch, local chunks]: index of the last real token of each chunk among the local tokens, −1 if there is none. An empty mask: all are real.
+Array<const std::int64_t**> find_last_real(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask) {
+  const std::int64_t batch = sequence.batch(), chunks = sequence.local_chunks(), size = sequence.chunk_size(), tokens = sequence.local_tokens();
+  const Array<std::int64_t**> last("bsbr::mask::last_real", batch, chunks);
+  const bool padding = mask.data() != nullptr;
+  Kokkos::parallel_for(
+      "bsbr::mask::last_real", Kokkos::RangePolicy<Execution>(execution, 0, batch * chunks), KOKKOS_LAMBDA(const std::int64_t i) {
+        const std::int64_t row = i / chunks, chunk = i % chunks, begin = chunk * size;
+        std::int64_t token = (begin + size < tokens ? begin + size : tokens) - 1;
+        while (padding && token >= begin && mask(row, token) == 0) --token;
+        last(row, chunk) = token >= begin ? token : -1;
+      });
+  return last;
+}
+
+/// [batch, chunks]: 1 where the chunk has a real token, of all ranks.
+Array<const std::uint8_t**> gather_real_chunks(const Execution& execution, const Sequence& sequence,
+                                               const Array<const std::int64_t**>& last_real) {
+  const std::int64_t batch = sequence.batch(), chunks = sequence.num_chunks(), local = sequence.local_chunks();
+  const std::int64_t first = sequence.first_chunk();
+  const Array<std::uint8_t*> by_chunk("bsbr::mask::real_by_chunk", chunks * batch);  // [chunk, batch], so that ranks' parts are contiguous
+  Kokkos::parallel_for(
+      "bsbr::mask::real_chunks", Kokkos::RangePolicy<Execution>(execution, 0, batch * local), KOKKOS_LAMBDA(const std::int64_t i) {
+        by_chunk((first + i / batch) * batch + i % batch) = last_real(i % batch, i / batch) >= 0 ? 1 : 0;
+      });
+  std::vector<parallel::Segment> segments;
+  for (int rank = 0; rank < sequence.ranks(); ++rank) segments.push_back({sequence.chunks().begin(rank), sequence.chunks().size(rank)});
+  parallel::Gather<std::uint8_t>(execution, sequence.comm(), by_chunk, batch, segments).wait();
+  const Array<std::uint8_t**> real("bsbr::mask::real_chunks", batch, chunks);
+  Kokkos::parallel_for(
+      "bsbr::mask::transpose", Kokkos::RangePolicy<Execution>(execution, 0, batch * chunks),
+      KOKKOS_LAMBDA(const std::int64_t i) { real(i / chunks, i % chunks) = by_chunk((i % chunks) * batch + i / chunks); });
+  execution.fence();
+  return real;
+}
+
+/// [batch, chunks]: the last chunk ≤ i with a real token, −1 if there is none.
+Array<const std::int64_t**> find_nearest_real(const Execution& execution, const Array<const std::uint8_t**>& real) {
+  const auto batch = static_cast<std::int64_t>(real.extent(0)), chunks = static_cast<std::int64_t>(real.extent(1));
+  const Array<std::int64_t**> nearest("bsbr::mask::nearest_real", batch, chunks);
+  Kokkos::parallel_for(
+      "bsbr::mask::nearest_real", Kokkos::RangePolicy<Execution>(execution, 0, batch), KOKKOS_LAMBDA(const std::int64_t row) {
+        std::int64_t last = -1;
+        for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+          if (real(row, chunk) != 0) last = chunk;
+          nearest(row, chunk) = last;
+        }
+      });
+  execution.fence();
+  return nearest;
+}
+
+}  // namespace
+
+PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence)
+    : m_last_real(find_last_real(execution, sequence, {})) {
+  const Array<std::uint8_t**> all("bsbr::mask::real_chunks", sequence.batch(), sequence.num_chunks());
+  Kokkos::deep_copy(execution, all, std::uint8_t{1});
+  m_real_chunks = all;
+  m_nearest_real = find_nearest_real(execution, m_real_chunks);
+}
+
+PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask) : m_tokens(mask) {
+  parallel::agree(sequence.comm(), [&] {
+    validate(execution, sequence, mask);
+    m_last_real = find_last_real(execution, sequence, mask);
+  });
+  m_real_chunks = gather_real_chunks(execution, sequence, m_last_real);
+  m_nearest_real = find_nearest_real(execution, m_real_chunks);
+}
+
+}  // namespace bsbr

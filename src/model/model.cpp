@@ -1,0 +1,106 @@
+// The whole model: embedding, the layers one after the other, the final norm.
+#include "bsbr/model.hpp"
+
+#include <string>
+
+#include "bsbr/error.hpp"
+#include "kernels/embedding.hpp"
+#include "kernels/panel_chain.hpp"
+#include "kernels/rows.hpp"
+#include "parallel/agree.hpp"
+
+namespace bsbr {
+namespace {
+
+/// Throws ShapeError unless ids are [batch, local tokens] and all within the vocabulary.
+void validate_ids(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, std::int64_t vocab_size) {
+  const auto batch = static_cast<std::int64_t>(ids.extent(0)), tokens = static_cast<std::int64_t>(ids.extent(1));
+  if (batch != sequence.batch() || tokens != sequence.local_tokens()) {
+    throw ShapeError("ids are [" + std::to_string(batch) + ", " + std::to_string(tokens) + "], this rank's part of the sequence [" +
+                     std::to_string(sequence.batch()) + ", " + std::to_string(sequence.local_tokens()) + "]");
+  }
+  std::int64_t others = 0;
+  Kokkos::parallel_reduce(
+      "bsbr::model::validate_ids", Kokkos::RangePolicy<Execution>(execution, 0, batch * tokens),
+      KOKKOS_LAMBDA(const std::int64_t i, std::int64_t& count) {
+        const std::int32_t id = ids(i / tokens, i % tokens);
+        count += id < 0 || id >= vocab_size ? 1 : 0;
+      },
+      others);
+  if (others > 0) throw ShapeError(std::to_string(others) + " ids are not within 0 to " + std::to_string(vocab_size - 1));
+}
+
+template <class Real>
+Array<Real***> allocate_states(const Sequence& sequence, std::int64_t hidden_dim) {
+  try {
+    return Array<Real***>(Kokkos::view_alloc(std::string("bsbr::model::hidden_states"), Kokkos::WithoutInitializing), sequence.batch(),
+                          sequence.local_tokens(), hidden_dim);
+  } catch (const std::exception& error) {
+    throw MemoryError("no memory for hidden states [" + std::to_string(sequence.batch()) + ", " + std::to_string(sequence.local_tokens()) +
+                      ", " + std::to_string(hidden_dim) + "]: " + error.what());
+  }
+}
+
+/// Whether a workspace that was made for one sequence serves another.
+bool same_part(const Sequence& a, const Sequence& b) {
+  int same = MPI_UNEQUAL;
+  parallel::check(MPI_Comm_compare(a.comm(), b.comm(), &same), "MPI_Comm_compare");
+  return same == MPI_IDENT && a.batch() == b.batch() && a.length() == b.length() && a.chunk_size() == b.chunk_size();
+}
+
+template <class Real>
+void final_norm(const Execution& execution, const Weights<Real>& weights, const Array<Real***>& x) {
+  const Array<const Real*> weight = weights.vector("layer_norm.weight"), bias = weights.vector("layer_norm.bias");
+  kernels::for_each_row(
+      execution, "bsbr::model::final_norm", x, KOKKOS_LAMBDA(const kernels::Team& team, Real* row) {
+        kernels::layer_norm(team, static_cast<int>(weight.extent(0)), row, weight.data(), bias.data(), row);
+      });
+}
+
+}  // namespace
+
+template <class Real>
+Model<Real>::Model(Weights<Real> weights) : m_weights(std::move(weights)) {
+  require_kokkos();
+  for (std::int64_t index = 0; index < config().num_layers; ++index) m_layers.emplace_back(m_weights, index);
+}
+
+template <class Real>
+void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
+                          Array<Real***>& states) {
+  const bool kept = m_workspace != nullptr && same_part(m_workspace->sequence(), sequence);
+  parallel::agree(sequence.comm(), [&] {
+    if (sequence.chunk_size() != config().chunk_size) {
+      throw ShapeError("the sequence has chunk_size = " + std::to_string(sequence.chunk_size()) +
+                       ", the model has chunk_size = " + std::to_string(config().chunk_size));
+    }
+    validate_ids(execution, sequence, ids, config().vocab_size);
+    if (!kept) m_workspace.reset();  // the old one's memory first
+    if (!kept) m_workspace = std::make_unique<Workspace<Real>>(config(), sequence);
+    states = allocate_states<Real>(sequence, config().hidden_dim);
+  });
+}
+
+template <class Real>
+Array<Real***> Model<Real>::forward(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
+                                    const std::optional<Array<const std::uint8_t**>>& mask, Profile* profile) {
+  Array<Real***> x;
+  prepare(execution, sequence, ids, x);
+  const PaddingMask padding = mask ? PaddingMask(execution, sequence, *mask) : PaddingMask(execution, sequence);
+  {
+    const Phase phase(execution, profile, "embedding");
+    kernels::embed(execution, ids, m_weights.matrix("embedding.weight"), sequence.first_token(), x);
+  }
+  for (const Layer<Real>& layer : m_layers) layer.forward(execution, padding, *m_workspace, x, profile);
+  {
+    const Phase phase(execution, profile, "final_norm");
+    final_norm(execution, m_weights, x);
+  }
+  execution.fence();
+  return x;
+}
+
+template class Model<float>;
+template class Model<double>;
+
+}  // namespace bsbr

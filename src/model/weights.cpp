@@ -1,0 +1,125 @@
+#include "bsbr/weights.hpp"
+
+#include <cmath>
+#include <numbers>
+
+#include "bsbr/error.hpp"
+
+namespace bsbr {
+namespace {
+
+/// What must be equal for two configurations to have the same weights.
+bool same_table(const ModelConfig& a, const ModelConfig& b) {
+  const auto left = weight_table(a), right = weight_table(b);
+  if (left.size() != right.size()) return false;
+  for (std::size_t i = 0; i < left.size(); ++i) {
+    if (left[i].name != right[i].name || left[i].shape != right[i].shape) return false;
+  }
+  return true;
+}
+
+/// 64 well-mixed bits of a counter: the finaliser of splitmix64 (Steele, Lea and Flood 2014).
+std::uint64_t mix(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15ULL;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+/// Where a weight's stream of random numbers starts: FNV-1a of its name, mixed with the seed.
+std::uint64_t stream_of(const std::string& name, std::uint64_t seed) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  return mix(hash ^ mix(seed));
+}
+
+/// Number `index` of a stream, in (0, 1).
+double uniform(std::uint64_t stream, std::uint64_t index) {
+  return (static_cast<double>(mix(stream + index) >> 11) + 0.5) * 0x1p-53;
+}
+
+double draw(const WeightInfo& weight, std::uint64_t stream, std::uint64_t index) {
+  switch (weight.initialisation) {
+    case Initialisation::ones: return 1;
+    case Initialisation::zeros: return 0;
+    case Initialisation::uniform: return weight.scale * (2 * uniform(stream, index) - 1);
+    case Initialisation::normal: {  // Box and Muller 1958
+      const double radius = std::sqrt(-2 * std::log(uniform(stream, 2 * index)));
+      return weight.scale * radius * std::cos(2 * std::numbers::pi * uniform(stream, 2 * index + 1));
+    }
+  }
+  throw Error("no such initialisation of " + weight.name);
+}
+
+}  // namespace
+
+template <class Real>
+Weights<Real>::Weights(const ModelConfig& config) : m_config(config) {
+  require_kokkos();
+  config.validate();
+  std::int64_t offset = 0;
+  for (const WeightInfo& weight : weight_table(config)) {
+    m_places[weight.name] = {offset, weight.shape[0], weight.shape.size() > 1 ? weight.shape[1] : 0};
+    offset += weight.size();
+  }
+  try {
+    m_data = Array<Real*>(Kokkos::view_alloc(std::string("bsbr::weights"), Kokkos::WithoutInitializing), offset);
+  } catch (const std::exception& error) {
+    throw MemoryError("no memory for " + std::to_string(offset) + " weights: " + error.what());
+  }
+  Kokkos::deep_copy(m_data, Real(0));
+}
+
+template <class Real>
+void Weights<Real>::set_config(const ModelConfig& config) {
+  config.validate();
+  if (config.architecture != m_config.architecture || !same_table(config, m_config)) {
+    throw ConfigError("these weights do not fit another configuration's table of weights");
+  }
+  m_config = config;
+}
+
+template <class Real>
+const typename Weights<Real>::Place& Weights<Real>::place(const std::string& name) const {
+  const auto found = m_places.find(name);
+  if (found == m_places.end()) throw Error("a " + std::string(to_string(m_config.architecture)) + " model has no weight " + name);
+  return found->second;
+}
+
+template <class Real>
+std::int64_t Weights<Real>::offset(const std::string& name) const {
+  return place(name).offset;
+}
+
+template <class Real>
+Array<const Real**> Weights<Real>::matrix(const std::string& name, int count) const {
+  const Place& found = place(name);
+  return Array<const Real**>(m_data.data() + found.offset, static_cast<std::size_t>(count * found.rows),
+                             static_cast<std::size_t>(found.columns));
+}
+
+template <class Real>
+Array<const Real*> Weights<Real>::vector(const std::string& name, int count) const {
+  const Place& found = place(name);
+  return Array<const Real*>(m_data.data() + found.offset, static_cast<std::size_t>(count * found.rows));
+}
+
+template <class Real>
+Weights<Real> random_weights(const ModelConfig& config, std::uint64_t seed) {
+  Weights<Real> weights(config);
+  const auto host = Kokkos::create_mirror_view(weights.data());
+  for (const WeightInfo& weight : weight_table(config)) {
+    const std::uint64_t stream = stream_of(weight.name, seed);
+    Real* first = host.data() + weights.offset(weight.name);
+    for (std::int64_t i = 0; i < weight.size(); ++i) first[i] = static_cast<Real>(draw(weight, stream, static_cast<std::uint64_t>(i)));
+  }
+  Kokkos::deep_copy(weights.data(), host);
+  return weights;
+}
+
+template class Weights<float>;
+template class Weights<double>;
+template Weights<float> random_weights<float>(const ModelConfig&, std::uint64_t);
+template Weights<double> random_weights<double>(const ModelConfig&, std::uint64_t);
+
+}  // namespace bsbr

@@ -1,0 +1,115 @@
+"""What the tests of the programs share: running them alone or with mpiexec, and making the files that they read.
+
+ctest says in the environment where the programs are (BSBR_PROGRAMS) and how ranks are started (BSBR_MPIEXEC, "mpiexec;-n", with the
+number of ranks to follow).
+"""
+import concurrent.futures
+import os
+import shutil
+import subprocess
+import tempfile
+import types
+import unittest
+
+import h5py
+import numpy as np
+
+PROGRAMS = os.environ.get("BSBR_PROGRAMS", "build/release/apps")
+MPIEXEC = os.environ.get("BSBR_MPIEXEC", "mpiexec;-n").split(";")
+WORKERS = 2
+
+OWN_FIELDS = {
+    "bsbr": dict(compression_factor=0, causality="causal"),
+    "standard": {},
+    "linear": dict(feature_map="none"),
+    "delta_net": dict(beta=0.9),
+    "sliding_window": dict(window_size=20),
+    "hopfield": dict(temperature=1.0),
+    "gau": dict(expansion_factor=1, num_heads=1),
+}
+
+
+def run(program, *arguments, ranks=1, limit=60, environment=None, before=None):
+    """Runs a program -> code (None: it had to be ended after `limit` seconds), out, err.  `before` runs in the child first."""
+    command = [os.path.join(PROGRAMS, program), *map(str, arguments)]
+    settings = {**os.environ, "OMP_NUM_THREADS": "2", **(environment or {})}
+    if ranks > 1:
+        command = [*MPIEXEC, str(ranks), *command]
+        settings["OMP_NUM_THREADS"] = "1"
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, env=settings, preexec_fn=before)
+    except subprocess.TimeoutExpired as late:
+        return types.SimpleNamespace(code=None, out=str(late.stdout), err=str(late.stderr))
+    return types.SimpleNamespace(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode("utf-8", "replace"))
+
+
+def config(architecture="bsbr", **changes):
+    shared = dict(vocab_size=256, hidden_dim=32, num_layers=2, num_heads=4, ff_dim=48, chunk_size=16, dropout=0.0)
+    return dict(architecture=architecture, **{**shared, **OWN_FIELDS[architecture], **changes})
+
+
+def init_options(fields):
+    """The fields of a configuration as options of bsbr_init."""
+    return [item for name, value in fields.items() for item in ("--" + name.replace("_", "-"), value)]
+
+
+class Case(unittest.TestCase):
+    """A test with a folder of its own, and the programs at hand."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="bsbr-test-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def model(self, name="model.h5", architecture="bsbr", **changes):
+        """A model file made by bsbr_init."""
+        done = run("bsbr_init", "--output", self.path(name), *init_options(config(architecture, **changes)))
+        self.assertEqual(done.code, 0, done.err)
+        return self.path(name)
+
+    def text(self, name="text", content=b"a hello to all the world " * 8):
+        with open(self.path(name), "wb") as file:
+            file.write(content)
+        return self.path(name)
+
+    def forward(self, *arguments, **how):
+        """bsbr_forward, which must succeed and say nothing on stderr."""
+        done = run("bsbr_forward", *arguments, **how)
+        self.assertEqual((done.code, done.err), (0, ""))
+        return done
+
+    def check_failure(self, done, program, code, says, ranks=1):
+        """The exit code, and one error line that holds the texts of `says`; of one process nothing but a hint besides."""
+        lines = [line for line in done.err.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith(program + ": error: ")]
+        self.assertEqual(done.code, code, done.err)
+        self.assertEqual(len(errors), 1, done.err)
+        self.assertEqual(done.out, "")
+        for word in [says] if isinstance(says, str) else says:
+            self.assertIn(word, errors[0])
+        if ranks == 1:  # launchers have their own to say
+            self.assertEqual([line for line in lines[1:] if not line.startswith("hint: ")], [])
+            self.assertLessEqual(len(lines), 2)
+
+
+def in_parallel(function, items):
+    """function(item) for all items, on both cores; -> the exceptions by item."""
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        tasks = {item: pool.submit(function, item) for item in items}
+    return {item: task.exception() for item, task in tasks.items() if task.exception()}
+
+
+def ids_file(path, ids, mask=None, dataset="inputs/input_ids"):
+    with h5py.File(path, "w") as file:
+        file[dataset] = np.asarray(ids)
+        if mask is not None:
+            file[os.path.dirname(dataset) + "/attention_mask"] = np.asarray(mask)
+    return path
+
+
+def hidden_states(path):
+    with h5py.File(path) as file:
+        assert file.attrs["complete"] == 1
+        return file["hidden_states"][()]

@@ -1,0 +1,191 @@
+"""What bsbr_forward and bsbr_init do when all is well: results, summaries, and their options one by one."""
+import json
+import os
+import re
+import resource
+import subprocess
+import unittest
+
+import h5py
+import numpy as np
+
+from programs import OWN_FIELDS, PROGRAMS, Case, config, hidden_states, ids_file, init_options, run
+
+SUMMARY_KEYS = {
+    "architecture", "causality", "batch", "tokens", "ranks", "threads_per_rank", "execution_space", "precision", "seconds", "tokens_per_second",
+    "flops", "flops_per_second", "peak_memory_bytes", "predicted_memory_bytes", "bytes_sent", "seconds_by_phase", "version",
+}
+
+
+class Help(Case):
+    def test_help_and_version_are_printed_once(self):
+        for program in ("bsbr_forward", "bsbr_init"):
+            for ranks in (1, 3):
+                shown, version = run(program, "--help", ranks=ranks), run(program, "--version", ranks=ranks)
+                self.assertEqual((shown.code, shown.err, version.code, version.err), (0, "", 0, ""))
+                self.assertEqual(shown.out.count("Usage: %s " % program), 1)
+                self.assertRegex(version.out, r"^\d+\.\d+\.\d+(\+g[0-9a-f]+)?\n$")
+
+    def test_an_option_that_is_nearly_right_is_guessed(self):
+        self.assertIn("hint: did you mean --chunk-size?", run("bsbr_forward", "--chunk_size", 3).err)
+
+    def test_a_launcher_of_another_mpi_is_noticed(self):
+        model = self.model()
+        done = run("bsbr_forward", "--model", model, "--random-tokens", 8, environment={"PMI_SIZE": "3", "PMI_RANK": "0"})
+        self.check_failure(done, "bsbr_forward", 5, "3 ranks")
+
+
+class Init(Case):
+    def test_every_architecture_with_all_of_its_fields(self):
+        for architecture in OWN_FIELDS:
+            fields = config(architecture, hidden_dim=24, ff_dim=20)
+            done = run("bsbr_init", "--output", self.path("m.h5"), *init_options(fields))
+            self.assertEqual((done.code, done.err), (0, ""))
+            self.assertRegex(done.out, r"m\.h5: %s, [\d,]+ parameters" % architecture)
+            with h5py.File(self.path("m.h5")) as file:
+                found = {name: file.attrs[name] for name in fields}
+                self.assertEqual({n: v.decode() if isinstance(v, bytes) else v for n, v in found.items()}, fields)
+
+    def test_gau_has_one_head_unless_told_otherwise(self):
+        self.assertEqual(run("bsbr_init", "--output", self.path("m.h5"), "--architecture", "gau", "--hidden-dim", 24).code, 0)
+
+    def test_the_seed_decides_and_ranks_do_not(self):
+        options = init_options(config())
+        for name, seed, ranks in (("a", 1, 1), ("b", 1, 3), ("c", 2, 1)):
+            self.assertEqual(run("bsbr_init", "--output", self.path(name), "--seed", seed, *options, ranks=ranks).code, 0)
+        first, same, other = (h5py.File(self.path(name))["weights/embedding.weight"][()] for name in "abc")
+        self.assertTrue(np.array_equal(first, same))
+        self.assertFalse(np.array_equal(first, other))
+
+    def test_double_precision(self):
+        run("bsbr_init", "--output", self.path("m.h5"), "--precision", "double", *init_options(config()))
+        with h5py.File(self.path("m.h5")) as file:
+            self.assertEqual(file["weights/embedding.weight"].dtype, np.float64)
+
+
+class Forward(Case):
+    def setUp(self):
+        super().setUp()
+        self.good = self.model()
+
+    def states(self, *arguments, name="result.h5", **how):
+        self.forward("--model", self.good, "--output", self.path(name), *arguments, **how)
+        return hidden_states(self.path(name))
+
+    def summary(self, *arguments, **how):
+        return json.loads(self.forward("--model", self.good, "--json", "-", *arguments, **how).out)
+
+    def test_a_result_says_where_it_comes_from(self):
+        states = self.states("--input", self.text())
+        self.assertEqual((states.shape, states.dtype), ((1, 200, 32), np.float32))
+        self.assertTrue(np.isfinite(states).all())
+        with h5py.File(self.path("result.h5")) as file:
+            text = {name: value.decode() if isinstance(value, bytes) else value for name, value in file.attrs.items()}
+        self.assertEqual((text["format"], text["model"], text["precision"]), ("bsbr-result", self.good, "float"))
+        self.assertEqual((text["ranks"], text["threads_per_rank"], text["chunk_size"]), (1, 2, 16))
+        self.assertRegex(text["created"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+        self.assertLessEqual({"version", "git_commit", "kokkos_version", "execution_space", "input"}, set(text))
+
+    def test_the_number_of_ranks_changes_nothing(self):
+        for arguments in (["--input", self.text()], ["--random-tokens", 77, "--batch", 2, "--seed", 5]):
+            alone = self.states(*arguments)
+            self.assertTrue(np.array_equal(alone, self.states(*arguments, ranks=3)))
+
+    def test_the_summary_has_every_figure(self):
+        for ranks in (1, 3):
+            found = self.summary("--random-tokens", 100, "--batch", 2, "--repeat", 3, ranks=ranks)
+            self.assertLessEqual(SUMMARY_KEYS, set(found))
+            self.assertEqual((found["batch"], found["tokens"], found["ranks"], found["causality"]), (2, 200, ranks, "causal"))
+            self.assertEqual(len(found["seconds_by_repeat"]), 3)
+            self.assertEqual(found["seconds"], sorted(found["seconds_by_repeat"])[1])
+            self.assertAlmostEqual(found["tokens_per_second"] * found["seconds"], 200, places=6)
+            self.assertEqual(found["bytes_sent"].pop("total"), sum(found["bytes_sent"].values()))
+            self.assertEqual(sum(found["bytes_sent"].values()) > 0, ranks > 1)
+
+    def test_the_text_tells_tokens_per_second(self):
+        self.assertRegex(self.forward("--model", self.good, "--random-tokens", 100).out, r"[1-9][\d,]* tokens per second")
+
+    def test_quiet_prints_nothing(self):
+        self.assertEqual(self.forward("--model", self.good, "--random-tokens", 100, "--quiet").out, "")
+
+    def test_json_goes_to_a_file_beside_the_text(self):
+        done = self.forward("--model", self.good, "--random-tokens", 100, "--json", self.path("s.json"))
+        self.assertIn("tokens per second", done.out)
+        with open(self.path("s.json")) as file:
+            self.assertEqual(json.load(file)["tokens"], 100)
+
+    def test_max_tokens_cuts_every_sequence(self):
+        whole = self.states("--random-tokens", 50, "--batch", 2)
+        part = self.states("--random-tokens", 50, "--batch", 2, "--max-tokens", 33)
+        self.assertTrue(np.array_equal(part, whole[:, :33]))
+        self.assertEqual(self.summary("--random-tokens", 50, "--max-tokens", 99)["tokens"], 50)
+
+    def test_causality_and_chunk_size_overrule_the_model(self):
+        plain = self.states("--random-tokens", 50)
+        self.assertFalse(np.array_equal(plain, self.states("--random-tokens", 50, "--causality", "bidirectional")))
+        self.assertFalse(np.array_equal(plain, self.states("--random-tokens", 50, "--chunk-size", 5)))
+        with h5py.File(self.path("result.h5")) as file:
+            self.assertEqual(file.attrs["chunk_size"], 5)
+
+    def test_verify_agrees_with_the_reference(self):
+        ids = np.arange(120).reshape(2, 60)
+        tokens = ids_file(self.path("ids.h5"), ids, ids % 7 != 3)
+        for ranks in (1, 3):
+            found = self.summary("--input", tokens, "--verify", "--precision", "double", ranks=ranks)["verify"]
+            self.assertLess(found["largest_difference"], 1e-10)
+            self.assertGreater(found["largest_value"], 0.1)
+        self.assertRegex(self.forward("--model", self.good, "--input", tokens, "--verify").out, "largest difference to the reference")
+
+    def test_progress_is_shown_when_asked_for(self):
+        done = run("bsbr_forward", "--model", self.good, "--random-tokens", 100, "--repeat", 2, "--progress", "on", ranks=3)
+        self.assertEqual(done.err.count("forward 2 of 2"), 1)
+
+    def test_random_tokens_depend_on_the_seed(self):
+        one, two = (self.states("--random-tokens", 50, "--seed", seed) for seed in (1, 2))
+        self.assertFalse(np.array_equal(one, two))
+
+    def test_stdout_that_cannot_be_written_is_an_error(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([os.path.join(PROGRAMS, "bsbr_forward"), "--model", self.good, "--random-tokens", "9"], stdout=full,
+                                  stderr=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, 6, done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+
+    def test_a_full_disk_leaves_nothing(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+
+        done = run("bsbr_forward", "--model", self.good, "--random-tokens", 1000, "--output", self.path("r.h5"), before=limit)
+        self.check_failure(done, "bsbr_forward", 6, "r.h5")
+        self.assertEqual([name for name in os.listdir(self.folder) if name.startswith("r.h5")], [])
+
+
+class Memory(Case):
+    def test_a_dry_run_predicts_the_peak_and_computes_nothing(self):
+        model = self.model(hidden_dim=256, ff_dim=1024)
+        for ranks in (1, 3):
+            arguments = ["--model", model, "--random-tokens", 60000, "--json", "-"]
+            dry = json.loads(self.forward(*arguments, "--dry-run", ranks=ranks).out)
+            real = json.loads(self.forward(*arguments, ranks=ranks).out)
+            self.assertNotIn("seconds", dry)
+            self.assertAlmostEqual(dry["predicted_memory_bytes"] / real["predicted_memory_bytes"], 1, delta=0.01)
+            self.assertAlmostEqual(real["predicted_memory_bytes"] / real["peak_memory_bytes"], 1, delta=0.1)
+            parts = dry["partition"]
+            self.assertEqual(sum(part["tokens"] for part in parts), 60000)
+            self.assertEqual(max(part["memory_bytes"] for part in parts), dry["predicted_memory_bytes"])
+
+    def test_a_dry_run_prints_every_rank(self):
+        done = self.forward("--model", self.model(), "--random-tokens", 1000, "--dry-run", ranks=3)
+        self.assertEqual(len(re.findall(r"^ +\d+ +[\d,]+ +\d+ .* [KM]iB$", done.out, re.M)), 3)
+
+    def test_too_little_address_space_is_seen_before_it_is_used(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+
+        model = self.model(hidden_dim=256, ff_dim=1024)
+        done = run("bsbr_forward", "--model", model, "--random-tokens", 3 << 20, before=limit)
+        self.check_failure(done, "bsbr_forward", 4, ["needed", "available on rank 0"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,42 @@
+// Golden files: whole small models with inputs and the outputs that docs/mathematics.md defines for them (golden/README.md).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bsbr/config.hpp"
+#include "reference/reference.hpp"
+
+namespace bsbr::testing {
+
+/// What must come out; for bsbr with one of the causalities.
+struct GoldenOutput {
+  ModelConfig config;                 ///< of this output: its causality is that of the output
+  std::vector<double> hidden_states;  ///< [batch, length, hidden_dim]
+  std::vector<double> layers;         ///< [num_layers, batch, length, hidden_dim]; empty: not in the file
+};
+
+struct GoldenCase {
+  std::string name;
+  ModelConfig config;
+  reference::WeightMap weights;  ///< all that the file holds
+  std::int64_t batch = 0, length = 0;
+  std::vector<std::int64_t> ids;      ///< [batch, length]
+  std::vector<std::uint8_t> mask;     ///< [batch, length], 1 = real; empty: no padding
+  std::vector<GoldenOutput> outputs;  ///< one; for bsbr one for each causality
+
+  std::vector<std::int64_t> row_ids(std::int64_t row) const;
+  reference::Mask row_mask(std::int64_t row) const;
+};
+
+/// The names of all cases, "bsbr_ragged" for example, from golden/index.json. Throws std::runtime_error if there is none, so that a test over
+/// them cannot pass for want of them.
+std::vector<std::string> golden_names();
+
+/// golden/<name>.h5. Throws std::runtime_error.
+GoldenCase read_golden(const std::string& name);
+
+/// golden/<name>.h5, as a model file for programs and readers.
+std::string golden_path(const std::string& name);
+
+}  // namespace bsbr::testing
