@@ -25,6 +25,9 @@ constexpr const char* after =
     "Exit codes: 0 done, 2 usage, 4 not enough memory, 6 the output cannot be written, 70 a bug. Errors are one line on stderr,\n"
     "and a line 'hint: ...' where there is one.\n";
 
+/// The one field that has to be given.
+constexpr std::string_view required_field = "architecture";
+
 /// "chunk_size" as an option: "--chunk-size".
 std::string option_of(const Field& field) {
   std::string name = "--" + std::string(field.name);
@@ -34,7 +37,7 @@ std::string option_of(const Field& field) {
 
 std::string help_of(const Field& field, const std::string& standard) {
   const std::string owner = field.owner ? std::string(to_string(*field.owner)) + ": " : "";
-  return owner + std::string(field.help) + " (default " + standard + ")";
+  return owner + std::string(field.help) + (field.name == required_field ? "" : " (default " + standard + ")");
 }
 
 template <class Value>
@@ -77,7 +80,7 @@ InitOptions parse_init_options(int argc, const char* const* argv) {
   for_each_field(options.config, [&](const Field& field, auto& value) { add_field(line, field, value); });
   line.parse(argc, argv);
   line.require("--output");
-  line.require("--architecture");
+  line.require("--" + std::string(required_field));
   check_config(line, options.config);
   return options;
 }

@@ -40,8 +40,9 @@ std::string describe_tokens(const Summary& summary) {
 std::string head(const Summary& summary) {
   const Environment& environment = summary.environment;
   const std::string complaint = environment.blas_complaint.empty() ? "" : ", " + environment.blas_complaint;
-  return row("model", summary.model + ": " + describe_model(summary.config)) + row("input", summary.input) +
-         row("tokens", describe_tokens(summary)) +
+  const std::string warning = summary.config.warning();
+  return row("model", summary.model + ": " + describe_model(summary.config)) + (warning.empty() ? "" : row("note", warning)) +
+         row("input", summary.input) + row("tokens", describe_tokens(summary)) +
          row("ran on", show_several(environment.ranks, "rank") + " of " + show_several(environment.threads_per_rank, "thread") + ", " +
                            environment.execution_space + ", " + std::string(to_string(summary.precision)) + ", " + environment.blas +
                            complaint);
@@ -159,6 +160,7 @@ nlohmann::ordered_json to_json(const Summary& summary) {
       json[std::string(field.name)] = value;
   });
   json["parameters"] = parameter_count(config);
+  if (!config.warning().empty()) json["warning"] = config.warning();
   json["model"] = summary.model;
   json["input"] = summary.input;
   json["batch"] = summary.batch;

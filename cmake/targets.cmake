@@ -1,8 +1,11 @@
 # What every target of this project is compiled with.
 add_library(bsbr_options INTERFACE)
 target_compile_features(bsbr_options INTERFACE cxx_std_20)
-# Chains of multiply-add keep their bits wherever they are compiled only if contraction does not depend on the language mode.
-target_compile_options(bsbr_options INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -ffp-contract=fast)
+target_compile_options(bsbr_options INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion)
+# -ffp-contract=fast: chains of multiply-add keep their bits wherever they are compiled only if contraction does not depend on the language mode.
+# The others change no result: nobody looks at floating-point exceptions or errno, and loops with a select (GELU, softmax) vectorise only if
+# the compiler may compute what it then throws away.
+target_compile_options(bsbr_options INTERFACE -ffp-contract=fast -fno-trapping-math -fno-math-errno)
 # GCC 12 sees overlaps where strings are joined that cannot be (GCC bug 105651).
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   target_compile_options(bsbr_options INTERFACE -Wno-restrict)
@@ -12,4 +15,7 @@ if(BSBR_WARNINGS_AS_ERRORS)
 endif()
 if(BSBR_NATIVE)
   target_compile_options(bsbr_options INTERFACE -march=native)
+endif()
+if(BSBR_BOUNDS_CHECK)
+  target_compile_definitions(bsbr_options INTERFACE KOKKOS_ENABLE_DEBUG_BOUNDS_CHECK)
 endif()

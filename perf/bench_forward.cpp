@@ -1,8 +1,8 @@
 // bench_forward: how close a whole forward pass comes to the matrix products it is made of, and what a token takes of memory.
 //
-// Prints the useful FLOPs a second of the forward over those of sgemm 2048³ by the same BLAS and threads. Both are measured in turn, since the
-// speed of a machine drifts; the median of the pairs' ratios is what counts. Before that the same model is checked against the reference on
-// a short sequence: a wrong result is not worth timing.
+// Prints the useful FLOPs a second of the forward over those of sgemm 2048³ by the same BLAS and threads. Both are measured in turn, since
+// the speed of a machine drifts; the median of the pairs' ratios is what counts. Before that the same model is checked against the
+// reference on a short sequence: a wrong result is not worth timing.
 #include <KokkosBlas3_gemm.hpp>
 #include <Kokkos_Core.hpp>
 #include <Kokkos_Timer.hpp>
@@ -94,7 +94,8 @@ void measure_speed(const Weights<float>& weights, MPI_Comm comm, const Options& 
     seconds.push_back(forward.seconds());
     const double after = sgemm_rate(), sgemm = (before + after) / 2, rate = flops / seconds.back();
     ratios.push_back(rate / sgemm);
-    std::printf("%8lld %12.3f %14.1f %14.1f %10.3f\n", static_cast<long long>(repeat), seconds.back(), rate / 1e9, sgemm / 1e9, ratios.back());
+    std::printf("%8lld %12.3f %14.1f %14.1f %10.3f\n", static_cast<long long>(repeat), seconds.back(), rate / 1e9, sgemm / 1e9,
+                ratios.back());
     std::fflush(stdout);
     before = after;
   }

@@ -38,8 +38,8 @@ class Attention {
 
   /// output [batch, local tokens, num_heads · head_dim]: the heads' results, before out_proj. Collective over the sequence's communicator;
   /// work is enqueued on `execution`. `output` must not overlap the input. Throws ShapeError, CommunicationError.
-  virtual void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                       const Array<Real***>& output, Profile* profile = nullptr) = 0;
+  virtual void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
+                       Profile* profile = nullptr) = 0;
 
   /// The mask that counts: the one that is given, or one without padding where the mechanism ignores padding (BSBR's reference
   /// causality). Whoever projects r and h takes the chunks' last real tokens from this one.

@@ -29,24 +29,31 @@ struct Named {
   std::string_view name;
 };
 
-inline constexpr std::array architectures{
-    Named{Architecture::bsbr, std::string_view("bsbr")},           Named{Architecture::standard, std::string_view("standard")},
-    Named{Architecture::linear, std::string_view("linear")},       Named{Architecture::delta_net, std::string_view("delta_net")},
-    Named{Architecture::sliding_window, std::string_view("sliding_window")}, Named{Architecture::hopfield, std::string_view("hopfield")},
-    Named{Architecture::gau, std::string_view("gau")}};
+inline constexpr std::array architectures{Named{Architecture::bsbr, std::string_view("bsbr")},
+                                          Named{Architecture::standard, std::string_view("standard")},
+                                          Named{Architecture::linear, std::string_view("linear")},
+                                          Named{Architecture::delta_net, std::string_view("delta_net")},
+                                          Named{Architecture::sliding_window, std::string_view("sliding_window")},
+                                          Named{Architecture::hopfield, std::string_view("hopfield")},
+                                          Named{Architecture::gau, std::string_view("gau")}};
 inline constexpr std::array causalities{
     Named{Causality::causal, std::string_view("causal")}, Named{Causality::block_causal, std::string_view("block_causal")},
     Named{Causality::bidirectional, std::string_view("bidirectional")}, Named{Causality::reference, std::string_view("reference")}};
-inline constexpr std::array feature_maps{Named{FeatureMap::none, std::string_view("none")}, Named{FeatureMap::elu, std::string_view("elu")}};
+inline constexpr std::array feature_maps{Named{FeatureMap::none, std::string_view("none")},
+                                         Named{FeatureMap::elu, std::string_view("elu")}};
 inline constexpr std::array precisions{Named{Precision::float32, std::string_view("float")},
                                        Named{Precision::float64, std::string_view("double")}};
 
 template <class Value>
 constexpr const auto& names_of() {
-  if constexpr (std::is_same_v<Value, Architecture>) return architectures;
-  else if constexpr (std::is_same_v<Value, Causality>) return causalities;
-  else if constexpr (std::is_same_v<Value, FeatureMap>) return feature_maps;
-  else return precisions;
+  if constexpr (std::is_same_v<Value, Architecture>)
+    return architectures;
+  else if constexpr (std::is_same_v<Value, Causality>)
+    return causalities;
+  else if constexpr (std::is_same_v<Value, FeatureMap>)
+    return feature_maps;
+  else
+    return precisions;
 }
 
 /// The name of an enumeration's value, as files and command lines spell it.
@@ -87,16 +94,19 @@ struct ModelConfig {
   std::int64_t chunk_size = 128;
   double dropout = 0;
 
-  std::int64_t compression_factor = 0;  ///< bsbr: states are compressed to hidden_dim / compression_factor numbers; 0: not at all
-  Causality causality = Causality::causal;     ///< bsbr
-  std::int64_t window_size = 128;              ///< sliding_window: tokens seen before the token itself
-  double temperature = 1;                      ///< hopfield: scores are divided by it
-  double beta = 0.9;                           ///< delta_net: step of the delta rule
-  std::int64_t expansion_factor = 1;           ///< gau: width of its one head / hidden_dim
-  FeatureMap feature_map = FeatureMap::none;   ///< linear
+  std::int64_t compression_factor = 0;        ///< bsbr: states are compressed to hidden_dim / compression_factor numbers; 0: not at all
+  Causality causality = Causality::causal;    ///< bsbr
+  std::int64_t window_size = 128;             ///< sliding_window: tokens seen before the token itself
+  double temperature = 1;                     ///< hopfield: scores are divided by it
+  double beta = 0.9;                          ///< delta_net: step of the delta rule
+  std::int64_t expansion_factor = 1;          ///< gau: width of its one head / hidden_dim
+  FeatureMap feature_map = FeatureMap::none;  ///< linear
 
   /// Throws ConfigError, naming the field, its value and the rule, unless a model can be built from this.
   void validate() const;
+
+  /// What is allowed but hardly meant, in one line; empty if there is nothing of the kind.
+  std::string warning() const;
 
   /// Width of what attention works on, all heads together: hidden_dim, for gau times expansion_factor.
   std::int64_t attention_dim() const { return architecture == Architecture::gau ? hidden_dim * expansion_factor : hidden_dim; }

@@ -57,8 +57,8 @@ struct Tokens {
   std::optional<HostArray<std::uint8_t**>> mask;  ///< [batch, local tokens]
 };
 
-/// Reads this rank's part, of the first sequence.length() tokens of each row. Collective. Throws FileError on all ranks, naming the first id outside
-/// [0, vocab_size) with its place ([row, position]), or mask value other than 0 and 1.
+/// Reads this rank's part, of the first sequence.length() tokens of each row. Collective. Throws FileError on all ranks, naming the first
+/// id outside [0, vocab_size) with its place ([row, position]), or mask value other than 0 and 1.
 Tokens read_tokens(const TokenSource& source, const Sequence& sequence, std::int64_t vocab_size);
 
 /// Attributes of a result besides the configuration: name → value.

@@ -70,7 +70,8 @@ class Model {
 
   /// Hidden states [batch, local tokens, hidden_dim] after the final norm, of
   /// ids [batch, local tokens] and, optionally, mask [batch, local tokens] (1 real, 0 padding).
-  /// Collective over the sequence's communicator. The workspace is kept for the next call with the same shape.
+  /// Collective over the sequence's communicator. The workspace is kept for the next call with the same Sequence or
+  /// a copy of it.
   /// Throws ShapeError (extents, a chunk_size that is not the model's, an id outside the vocabulary, a mask value other than 0 and 1),
   /// MemoryError, CommunicationError: on all ranks.
   Array<Real***> forward(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,

@@ -27,7 +27,7 @@ class Sequence {
   Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size);
 
   std::int64_t batch() const { return m_batch; }
-  std::int64_t length() const { return m_length; }          ///< tokens of one sequence, over all ranks
+  std::int64_t length() const { return m_length; }  ///< tokens of one sequence, over all ranks
   std::int64_t chunk_size() const { return m_chunk_size; }
   std::int64_t num_chunks() const { return m_chunks.items; }
   const Partition& chunks() const { return m_chunks; }

@@ -1,22 +1,28 @@
 // The list of attentions that are built: the one place where an architecture's class is named.
 #include "attention/attention.hpp"
 
-#include <algorithm>
-
 #include "attention/bsbr.hpp"
 #include "bsbr/error.hpp"
 
 namespace bsbr {
+namespace {
+
+[[noreturn]] void refuse(Architecture architecture) {
+  throw ConfigError("architecture = " + std::string(to_string(architecture)) + " is not built in this version, only bsbr is",
+                    "models that this version makes of the other architectures are for later ones");
+}
+
+}  // namespace
 
 template <class Real>
 std::unique_ptr<Attention<Real>> Attention<Real>::create(const ModelConfig& config, const Sequence& sequence) {
   require_kokkos();
   config.validate();
   switch (config.architecture) {
-    case Architecture::bsbr: return std::make_unique<attention::Bsbr<Real>>(config, sequence);
+    case Architecture::bsbr:
+      return std::make_unique<attention::Bsbr<Real>>(config, sequence);
     default:
-      throw ConfigError("architecture = " + std::string(to_string(config.architecture)) + " is not built in this version, only bsbr is",
-                        "choose --architecture bsbr");
+      refuse(config.architecture);
   }
 }
 
@@ -24,7 +30,12 @@ namespace attention {
 
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-  return config.architecture == Architecture::bsbr ? Bsbr<Real>::workspace_bytes(config, sequence) : 0;
+  switch (config.architecture) {
+    case Architecture::bsbr:
+      return Bsbr<Real>::workspace_bytes(config, sequence);
+    default:
+      refuse(config.architecture);
+  }
 }
 
 namespace {
@@ -41,7 +52,8 @@ void require_rows(const std::string& name, const Strided<const Real***>& rows, s
   if (extent(0) != batch || extent(1) != count || extent(2) != width) {
     throw ShapeError(extents(name, extent(0), extent(1), extent(2)) + ", " + extents("it", batch, count, width) + " that is needed");
   }
-  if (rows.size() > 0 && width > 1 && rows.stride(2) != 1) throw ShapeError(name + " has stride " + std::to_string(rows.stride(2)) + " in its last index, which must be 1");
+  if (rows.size() > 0 && width > 1 && rows.stride(2) != 1)
+    throw ShapeError(name + " has stride " + std::to_string(rows.stride(2)) + " in its last index, which must be 1");
 }
 
 template std::int64_t workspace_bytes<float>(const ModelConfig&, const Sequence&);

@@ -7,7 +7,8 @@
 
 namespace bsbr::attention {
 
-/// What Attention<Real>::create(config, sequence) will allocate on this rank, without doing it: bytes.
+/// What Attention<Real>::create(config, sequence) will allocate on this rank, without doing it: bytes. Throws ConfigError for
+/// an architecture that is not built.
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
 

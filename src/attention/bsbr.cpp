@@ -16,12 +16,13 @@ namespace {
 using kernels::KeyRange;
 using kernels::TokenRows;
 
-/// Softmax within each chunk, of the tokens of one rank; groups are (batch, head). Tokens are numbered globally.
+/// Softmax within each chunk, of tokens of one rank; groups are (batch, head). Tokens are numbered globally, and `origin` is the rank's
+/// first.
 template <class Real>
 struct WithinChunk {
   Real scale;
   int key_width, value_width;
-  std::int64_t groups, first, last, key_stride;
+  std::int64_t groups, first, last, origin, key_stride;
   Strided<const Real***> query_rows, key_rows, value_rows;
   Array<Real***> output_rows;
   Array<const std::uint8_t**> mask;
@@ -42,20 +43,20 @@ struct WithinChunk {
     return end > length ? static_cast<int>(end - length) : 0;
   }
   KOKKOS_FUNCTION bool has_query(std::int64_t, std::int64_t) const { return true; }
-  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const { return !padding || mask(group / heads, s - first) != 0; }
+  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const { return !padding || mask(group / heads, s - origin) != 0; }
   KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const { return row(query_rows, group, t); }
   KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t s) const { return row(key_rows, group, s); }
   KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t s) const { return row(value_rows, group, s); }
   KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t t) const {
-    return &output_rows(group / heads, t - first, group % heads * value_width);
+    return &output_rows(group / heads, t - origin, group % heads * value_width);
   }
   KOKKOS_FUNCTION const Real* row(const Strided<const Real***>& rows, std::int64_t group, std::int64_t t) const {
-    return &rows(group / heads, t - first, group % heads * key_width);
+    return &rows(group / heads, t - origin, group % heads * key_width);
   }
 };
 
-/// Retrieval: attention with chunks for tokens, r for queries, h for keys, and one block of all states for values. Groups are (batch, block of
-/// this rank).
+/// Retrieval: attention with chunks for tokens, r for queries, h for keys, and one block of all states for values. Groups are (batch,
+/// block); the blocks are those of one round, `first_block` and the next ones of this rank's.
 template <class Real>
 struct Retrieval {
   Real scale;
@@ -63,10 +64,11 @@ struct Retrieval {
   std::int64_t groups, first, last, key_stride;
   Array<const Real*> retrieval;  // [chunk][batch][r, h]
   Array<const Real*> states;
-  Array<Real*> mixed;
+  Array<Real*> mixed;  // [block of the round][chunk][batch][width]
   kernels::GatheredStates gathered;
-  Array<const std::uint8_t**> real_chunks;     // [batch, chunk]
-  Array<const std::int64_t**> nearest_real;    // [batch, chunk]
+  std::int64_t first_block, round_blocks;
+  Array<const std::uint8_t**> real_chunks;   // [batch, chunk]
+  Array<const std::int64_t**> nearest_real;  // [batch, chunk]
   Causality causality;
   std::int64_t hidden;
 
@@ -82,8 +84,8 @@ struct Retrieval {
     return latest < 0 ? -1 : nearest_real(row, latest);
   }
   KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
-  KOKKOS_FUNCTION std::int64_t row(std::int64_t group) const { return group / gathered.block_count; }
-  KOKKOS_FUNCTION std::int64_t block(std::int64_t group) const { return group % gathered.block_count; }
+  KOKKOS_FUNCTION std::int64_t row(std::int64_t group) const { return group / round_blocks; }
+  KOKKOS_FUNCTION std::int64_t block(std::int64_t group) const { return first_block + group % round_blocks; }  // among this rank's
   KOKKOS_FUNCTION const Real* vector(std::int64_t group, std::int64_t chunk, std::int64_t offset) const {
     const std::int64_t head = (gathered.first_block + block(group)) / gathered.blocks.per_head;
     return &retrieval((chunk * gathered.blocks.batch + row(group)) * 2 * hidden + offset + head * key_width);
@@ -95,7 +97,9 @@ struct Retrieval {
   KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t j) const {
     return &states(gathered.offset(block(group), j, row(group)));
   }
-  KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t i) const { return &mixed(gathered.offset(block(group), i, row(group))); }
+  KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t i) const {
+    return &mixed(gathered.blocks.offset(group % round_blocks, i, row(group), gathered.chunks.items));
+  }
 };
 
 /// Tokens of one (batch, head) of a projection.
@@ -124,13 +128,25 @@ std::vector<parallel::Segment> by_chunk(const kernels::GatheredStates& gathered)
   return segments;
 }
 
+constexpr std::int64_t most_mixed_numbers = kernels::tuning::mixed_bytes / static_cast<std::int64_t>(sizeof(double));
+
+/// Each rank's part of a partition.
+std::vector<parallel::Segment> parts_of(const Partition& partition) {
+  std::vector<parallel::Segment> segments;
+  for (int rank = 0; rank < partition.ranks; ++rank) segments.push_back({partition.begin(rank), partition.size(rank)});
+  return segments;
+}
+
 /// Sizes of what the constructor allocates: one list for allocation and prediction.
 struct Sizes {
+  std::int64_t round_blocks;  // blocks that are mixed at a time
   std::int64_t local, states, mixed, retrieval, panel_width;
   Sizes(const ModelConfig& config, const Sequence& sequence, const kernels::StateBlocks& blocks, std::int64_t own_blocks)
-      : local(blocks.numbers(blocks.blocks(), sequence.local_chunks())),
+      : round_blocks(std::clamp(most_mixed_numbers / std::max<std::int64_t>(1, blocks.numbers(1, sequence.num_chunks())), std::int64_t{1},
+                                std::max<std::int64_t>(1, own_blocks))),
+        local(blocks.numbers(blocks.blocks(), sequence.local_chunks())),
         states(sequence.ranks() > 1 ? blocks.numbers(own_blocks, sequence.num_chunks()) : 0),
-        mixed(blocks.numbers(own_blocks, sequence.num_chunks())),
+        mixed(own_blocks == 0 ? 0 : blocks.numbers(round_blocks, sequence.num_chunks())),
         retrieval(sequence.num_chunks() * sequence.batch() * 2 * config.hidden_dim),
         panel_width(config.compression_factor > 0 ? std::max(config.head_dim() * config.head_dim(), config.state_size()) : 0) {}
 };
@@ -159,6 +175,7 @@ Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence)
   m_local = allocate<Real>("local_states", sizes.local);
   m_states = sequence.ranks() > 1 ? allocate<Real>("states", sizes.states) : m_local;
   m_mixed = allocate<Real>("mixed_states", sizes.mixed);
+  m_round_blocks = sizes.round_blocks;
   m_retrieval = allocate<Real>("retrieval", sizes.retrieval);
   if (sizes.panel_width > 0) m_panels = kernels::PanelBuffers<Real>(sizes.panel_width);
   if (config.causality == Causality::reference) m_no_padding.emplace(Execution(), sequence);
@@ -182,7 +199,8 @@ void Bsbr<Real>::validate(const AttentionInput<Real>& input, const Array<Real***
   require_rows<Real>("retrieval_query", input.retrieval_query, batch, m_sequence.local_chunks(), hidden);
   require_rows<Real>("retrieval_key", input.retrieval_key, batch, m_sequence.local_chunks(), hidden);
   if (m_config.compression_factor == 0) return;
-  const auto state = static_cast<std::size_t>(m_config.state_size()), full = static_cast<std::size_t>(m_config.head_dim() * m_config.head_dim());
+  const auto state = static_cast<std::size_t>(m_config.state_size()),
+             full = static_cast<std::size_t>(m_config.head_dim() * m_config.head_dim());
   if (input.compress_weight.extent(0) != state || input.compress_weight.extent(1) != full || input.compress_bias.extent(0) != state ||
       input.decompress_weight.extent(0) != full || input.decompress_weight.extent(1) != state || input.decompress_bias.extent(0) != full) {
     throw ShapeError("compress_weight and decompress_weight must be [" + std::to_string(state) + ", " + std::to_string(full) +
@@ -201,41 +219,64 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
     pack_retrieval(execution, input);
     compressed ? form_compressed_states(execution, mask, input) : form_states(execution, mask, input);
   }
-  const bool alone = m_sequence.ranks() == 1;
-  const auto local = by_block(m_blocks, m_block_partition, m_sequence.local_chunks()), all = by_chunk(m_gathered);
-  std::optional<parallel::Exchange<Real>> there;
-  std::optional<parallel::Gather<Real>> gather;
-  if (!alone) {
-    const Phase phase(execution, profile, "exchange");
-    std::vector<parallel::Segment> chunks;
-    for (int rank = 0; rank < m_sequence.ranks(); ++rank) chunks.push_back({m_sequence.chunks().begin(rank), m_sequence.chunks().size(rank)});
-    gather.emplace(execution, m_sequence.comm(), m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim, chunks);
-    there.emplace(execution, m_sequence.comm(), m_local, local, m_states, all);
+  if (m_sequence.ranks() == 1) {
+    {
+      const Phase phase(execution, profile, "within_chunk");
+      attend_within(execution, mask, input, output, 0, 1);
+    }
+    const Phase phase(execution, profile, "mixing");
+    mix(execution, mask);
+  } else {
+    mix_across_ranks(execution, mask, input, output, profile);
   }
-  {
+  const Phase phase(execution, profile, "retrieval");
+  compressed ? retrieve_compressed(execution, mask, input, output) : retrieve(execution, mask, input, output);
+}
+
+/// The within-chunk part hides the messages: half of it those that go out, half of it those that come back. MPI moves large messages only
+/// while it is called, so the work is done in parts, between which it is.
+template <class Real>
+void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                                  const Array<Real***>& output, Profile* profile) const {
+  constexpr int parts = kernels::tuning::overlapped_parts, half = parts / 2;
+  const auto attend = [&](int begin, int end, const auto& progress) {
     const Phase phase(execution, profile, "within_chunk");
-    attend_within(execution, mask, input, output);
-    execution.fence();
-  }
-  if (!alone) {
+    for (int part = begin; part < end; ++part) {
+      attend_within(execution, mask, input, output, part, parts);
+      execution.fence();
+      progress();
+    }
+  };
+  const auto finish = [&](const char* movement, auto& messages) {
     const Phase phase(execution, profile, "exchange");
-    gather->wait();
-    there->wait();
-    if (profile != nullptr) profile->sent("retrieval_vectors", gather->bytes_sent());
-    if (profile != nullptr) profile->sent("states", there->bytes_sent());
+    messages->wait();
+    if (profile != nullptr) profile->sent(movement, messages->bytes_sent());
+  };
+  const MPI_Comm comm = m_sequence.comm();
+  const auto local = by_block(m_blocks, m_block_partition, m_sequence.local_chunks()), all = by_chunk(m_gathered);
+  std::optional<parallel::Gather<Real>> retrieval;
+  std::optional<parallel::Exchange<Real>> there, back;
+  {
+    const Phase phase(execution, profile, "exchange");
+    retrieval.emplace(execution, comm, m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim, parts_of(m_sequence.chunks()));
+    there.emplace(execution, comm, m_local, local, m_states, all);
   }
+  attend(0, half, [&] {
+    retrieval->progress();
+    there->progress();
+  });
+  finish("retrieval_vectors", retrieval);
+  finish("states", there);
   {
     const Phase phase(execution, profile, "mixing");
     mix(execution, mask);
   }
-  if (!alone) {
+  {
     const Phase phase(execution, profile, "exchange");
-    parallel::Exchange<Real> back(execution, m_sequence.comm(), m_mixed, all, m_local, local);
-    back.wait();
-    if (profile != nullptr) profile->sent("states", back.bytes_sent());
+    back.emplace(execution, comm, m_states, all, m_local, local);
   }
-  const Phase phase(execution, profile, "retrieval");
-  compressed ? retrieve_compressed(execution, mask, input, output) : retrieve(execution, mask, input, output);
+  attend(half, parts, [&] { back->progress(); });
+  finish("states", back);
 }
 
 /// m_retrieval[first chunk + c][batch] = (r, h) of the local chunks.
@@ -275,8 +316,8 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
         kernels::Scratch scratch(member, bytes);
         const kernels::StateTile<Real> tile(scratch, width, width);
         const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
-        kernels::form_state(team, head_rows(key, row, head, width), head_rows(value, row, head, width), mask_row(real, padding, row), begin, end,
-                            tile);
+        kernels::form_state(team, head_rows(key, row, head, width), head_rows(value, row, head, width), mask_row(real, padding, row), begin,
+                            end, tile);
         const auto target = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
         const int stride = kernels::padded<Real>(width);
         kernels::for_each(team, width * width, [&](const int i) { target[i] = tile.state[i / width * stride + i % width]; });
@@ -322,16 +363,20 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const Paddin
   kernels::panel_chain(execution, "bsbr::attention::compress_states", rows, m_panels, form, kernels::Stage{input.compress_weight, store});
 }
 
+/// The within-chunk attention of one of `parts` parts of the local tokens.
 template <class Real>
 void Bsbr<Real>::attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                               const Array<Real***>& output) const {
+                               const Array<Real***>& output, int part, int parts) const {
   const int width = static_cast<int>(m_config.head_dim());
+  const std::int64_t origin = m_sequence.first_token();
+  const Partition tokens{m_sequence.local_tokens(), parts};
   WithinChunk<Real> problem{.scale = Real(1) / std::sqrt(static_cast<Real>(width)),
                             .key_width = width,
                             .value_width = width,
                             .groups = m_sequence.batch() * m_config.num_heads,
-                            .first = m_sequence.first_token(),
-                            .last = m_sequence.first_token() + m_sequence.local_tokens(),
+                            .first = origin + tokens.begin(part),
+                            .last = origin + tokens.end(part),
+                            .origin = origin,
                             .key_stride = static_cast<std::int64_t>(input.key.stride(1)),
                             .query_rows = input.query,
                             .key_rows = input.key,
@@ -346,26 +391,47 @@ void Bsbr<Real>::attend_within(const Execution& execution, const PaddingMask& ma
   kernels::softmax_tiles<Real>(execution, "bsbr::attention::within_chunk", problem);
 }
 
+/// m_states: F → G, some blocks at a time, so that no second set of all states is needed.
 template <class Real>
 void Bsbr<Real>::mix(const Execution& execution, const PaddingMask& mask) const {
-  const std::int64_t hidden = m_config.hidden_dim;
-  const int width = static_cast<int>(m_config.head_dim());
-  Retrieval<Real> problem{.scale = Real(1) / std::sqrt(static_cast<Real>(width)),
-                          .key_width = width,
-                          .value_width = static_cast<int>(m_blocks.width),
-                          .groups = m_blocks.batch * m_gathered.block_count,
-                          .first = 0,
-                          .last = m_sequence.num_chunks(),
-                          .key_stride = m_blocks.batch * 2 * hidden,
-                          .retrieval = m_retrieval,
-                          .states = m_states,
-                          .mixed = m_mixed,
-                          .gathered = m_gathered,
-                          .real_chunks = mask.real_chunks(),
-                          .nearest_real = mask.nearest_real(),
-                          .causality = m_config.causality,
-                          .hidden = hidden};
+  for (std::int64_t first = 0; first < m_gathered.block_count; first += m_round_blocks) {
+    mix_blocks(execution, mask, first, std::min(m_round_blocks, m_gathered.block_count - first));
+  }
+}
+
+template <class Real>
+void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block, std::int64_t count) const {
+  const std::int64_t hidden = m_config.hidden_dim, batch = m_blocks.batch, chunks = m_sequence.num_chunks(), width = m_blocks.width;
+  const auto head_width = static_cast<int>(m_config.head_dim());
+  const Retrieval<Real> problem{.scale = Real(1) / std::sqrt(static_cast<Real>(head_width)),
+                                .key_width = head_width,
+                                .value_width = static_cast<int>(width),
+                                .groups = batch * count,
+                                .first = 0,
+                                .last = chunks,
+                                .key_stride = batch * 2 * hidden,
+                                .retrieval = m_retrieval,
+                                .states = m_states,
+                                .mixed = m_mixed,
+                                .gathered = m_gathered,
+                                .first_block = first_block,
+                                .round_blocks = count,
+                                .real_chunks = mask.real_chunks(),
+                                .nearest_real = mask.nearest_real(),
+                                .causality = m_config.causality,
+                                .hidden = hidden};
   kernels::softmax_tiles<Real>(execution, "bsbr::attention::mix_states", problem);
+  const kernels::GatheredStates gathered = m_gathered;
+  const Array<const Real*> mixed = m_mixed;
+  const Array<Real*> states = m_states;
+  Kokkos::parallel_for(
+      "bsbr::attention::store_mixed", Kokkos::RangePolicy<Execution>(execution, 0, count * chunks * batch),
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        const std::int64_t row = i % batch, chunk = i / batch % chunks, block = first_block + i / batch / chunks;
+        const Real* source = &mixed(i * width);
+        Real* target = &states(gathered.offset(block, chunk, row));
+        for (std::int64_t k = 0; k < width; ++k) target[k] = source[k];
+      });
 }
 
 /// output_t += q_t G of its chunk.
@@ -377,7 +443,7 @@ void Bsbr<Real>::retrieve(const Execution& execution, const PaddingMask&, const 
   const int width = static_cast<int>(m_config.head_dim());
   const std::int64_t bytes = kernels::StateTile<Real>::bytes(width, width);
   const kernels::StateBlocks blocks = m_blocks;
-  const Array<Real*> states = m_sequence.ranks() > 1 ? m_local : m_mixed;
+  const Array<const Real*> states = m_local;
   const auto query = input.query;
   if (chunks * blocks.batch == 0) return;
   Kokkos::parallel_for(
@@ -390,9 +456,8 @@ void Bsbr<Real>::retrieve(const Execution& execution, const PaddingMask&, const 
         const kernels::StateTile<Real> tile(scratch, width, width);
         const auto source = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
         const int stride = kernels::padded<Real>(width);
-        kernels::for_each(team, width * stride, [&](const int i) {
-          tile.state[i] = i % stride < width ? source[i / stride * width + i % stride] : Real(0);
-        });
+        kernels::for_each(team, width * stride,
+                          [&](const int i) { tile.state[i] = i % stride < width ? source[i / stride * width + i % stride] : Real(0); });
         const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
         kernels::apply_state(team, head_rows(query, row, head, width), begin, end, width, &output(row, 0, head * width),
                              static_cast<std::int64_t>(output.stride(1)), tile);
@@ -407,7 +472,7 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMa
   const std::int64_t tokens = m_sequence.local_tokens(), first = m_sequence.first_chunk();
   const int width = static_cast<int>(m_config.head_dim()), compressed = static_cast<int>(m_config.state_size());
   const kernels::StateBlocks blocks = m_blocks;
-  const Array<Real*> states = m_sequence.ranks() > 1 ? m_local : m_mixed;
+  const Array<const Real*> states = m_local;
   const auto query = input.query;
   const Array<const Real*> bias = input.decompress_bias;
   const Causality causality = m_config.causality;
@@ -434,7 +499,8 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMa
     }
   };
   const kernels::Rows rows{blocks.batch, first * heads, chunks * heads};
-  kernels::panel_chain(execution, "bsbr::attention::decompress_states", rows, m_panels, load, kernels::Stage{input.decompress_weight, apply});
+  kernels::panel_chain(execution, "bsbr::attention::decompress_states", rows, m_panels, load,
+                       kernels::Stage{input.decompress_weight, apply});
 }
 
 template class Bsbr<float>;

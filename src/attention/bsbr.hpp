@@ -11,9 +11,9 @@ namespace bsbr::attention {
 
 /// o_t = local_t + q_t G_{c(t)},  G_i = Σ_j softmax_j(r_i·h_j/√d) F_j,  F_j = Σ_s k_sᵀ v_s: docs/mathematics.md.
 ///
-/// Across ranks: each forms its own chunks' states; they are sent by blocks of columns ("transpose"), so that each rank has some columns of all
-/// chunks; it mixes those, and sends the mixed ones back. r and h of all chunks go to all ranks. Meanwhile each rank
-/// computes its within-chunk part.
+/// Across ranks: each forms its own chunks' states; they are sent by blocks of columns ("transpose"), so that each rank has some columns of
+/// all chunks; it mixes those, and sends the mixed ones back. r and h of all chunks go to all ranks. Meanwhile each rank computes its
+/// within-chunk part.
 template <class Real>
 class Bsbr : public Attention<Real> {
  public:
@@ -31,9 +31,12 @@ class Bsbr : public Attention<Real> {
   void pack_retrieval(const Execution& execution, const AttentionInput<Real>& input) const;
   void form_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const;
   void form_compressed_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const;
-  void attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                     const Array<Real***>& output) const;
+  void attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
+                     int part, int parts) const;
+  void mix_across_ranks(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                        const Array<Real***>& output, Profile* profile) const;
   void mix(const Execution& execution, const PaddingMask& mask) const;
+  void mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block, std::int64_t count) const;
   void retrieve(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output) const;
   void retrieve_compressed(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                            const Array<Real***>& output) const;
@@ -47,11 +50,12 @@ class Bsbr : public Attention<Real> {
   kernels::GatheredStates m_gathered;
   Partition m_block_partition;  // blocks over ranks
 
-  Array<Real*> m_local;      // [block][local chunk][batch][width]: F of this rank's chunks, later G of them
-  Array<Real*> m_states;     // the blocks of this rank, all chunks: F. With one rank this is m_local
-  Array<Real*> m_mixed;      // the same shape: G
-  Array<Real*> m_retrieval;  // [chunk][batch][r, h]: of all chunks
-  kernels::PanelBuffers<Real> m_panels;  // with compression
+  Array<Real*> m_local;   // [block][local chunk][batch][width]: F of this rank's chunks, later G of them
+  Array<Real*> m_states;  // the blocks of this rank, all chunks: F, later G. With one rank this is m_local
+  Array<Real*> m_mixed;   // [block of a round][chunk][batch][width]: G of some blocks, until their F is not needed any more
+  std::int64_t m_round_blocks = 1;
+  Array<Real*> m_retrieval;                 // [chunk][batch][r, h]: of all chunks
+  kernels::PanelBuffers<Real> m_panels;     // with compression
   std::optional<PaddingMask> m_no_padding;  // reference: there the mask is ignored
 };
 

@@ -88,8 +88,8 @@ void check_compression(const ModelConfig& config) {
 void check_expansion(const ModelConfig& config) {
   if (config.architecture != Architecture::gau) return;
   if (config.attention_dim() <= static_cast<std::int64_t>(largest_size)) return;  // at most 2^20 · 2^30: no overflow
-  throw ConfigError(equation("expansion_factor", config.expansion_factor) + " times " + equation("hidden_dim", config.hidden_dim) + " is above " +
-                    show(static_cast<std::int64_t>(largest_size)));
+  throw ConfigError(equation("expansion_factor", config.expansion_factor) + " times " + equation("hidden_dim", config.hidden_dim) +
+                    " is above " + show(static_cast<std::int64_t>(largest_size)));
 }
 
 void check_parameters(const ModelConfig& config) {
@@ -104,13 +104,22 @@ void check_parameters(const ModelConfig& config) {
 void ModelConfig::validate() const {
   for_each_field(*this, [this](const Field& field, const auto& value) {
     if (!field.belongs_to(architecture)) return;
-    if constexpr (std::is_enum_v<std::remove_cvref_t<decltype(value)>>) check_name(field, value);
-    else check_range(field, value);
+    if constexpr (std::is_enum_v<std::remove_cvref_t<decltype(value)>>)
+      check_name(field, value);
+    else
+      check_range(field, value);
   });
   check_heads(*this);
   check_compression(*this);
   check_expansion(*this);
   check_parameters(*this);
+}
+
+std::string ModelConfig::warning() const {
+  const std::int64_t whole = head_dim() * head_dim();
+  if (architecture != Architecture::bsbr || compression_factor == 0 || state_size() <= whole) return "";
+  return equation("compression_factor", compression_factor) + " expands states: " + show(state_size()) + " numbers instead of " +
+         show(whole);
 }
 
 }  // namespace bsbr

@@ -69,19 +69,22 @@ double running_state(const Sizes& sizes) { return softmax_pairs(sizes, causal_pa
 
 /// The chunkwise WY form. Triangles, 2·d for each pair: K·Kᵀ and the solve with it below the diagonal, Q·Kᵀ and its product with
 /// the solution on it too: 2·D·(n·(n−1) + n·(n+1)) = 4·D·n² a chunk. States: K·S, Kᵀ·U and Q·S, 6·d·D a token.
-double delta_net(const Sizes& sizes) {
-  return 4 * sizes.hidden * square_pairs(sizes) + 6 * sizes.head * sizes.hidden * sizes.tokens;
-}
+double delta_net(const Sizes& sizes) { return 4 * sizes.hidden * square_pairs(sizes) + 6 * sizes.head * sizes.hidden * sizes.tokens; }
 
 double attention(const ModelConfig& config, const Sizes& sizes) {
   switch (config.architecture) {
-    case Architecture::bsbr: return bsbr(config, sizes);
+    case Architecture::bsbr:
+      return bsbr(config, sizes);
     case Architecture::standard:
-    case Architecture::hopfield: return standard(sizes);
-    case Architecture::sliding_window: return sliding_window(config, sizes);
+    case Architecture::hopfield:
+      return standard(sizes);
+    case Architecture::sliding_window:
+      return sliding_window(config, sizes);
     case Architecture::linear:
-    case Architecture::gau: return running_state(sizes);
-    case Architecture::delta_net: return delta_net(sizes);
+    case Architecture::gau:
+      return running_state(sizes);
+    case Architecture::delta_net:
+      return delta_net(sizes);
   }
   return 0;
 }

@@ -53,8 +53,10 @@ AttributeValue read_integer(hid_t attribute, hid_t type, const std::string& name
   std::int64_t value = 0;
   std::uint64_t large = 0;
   const bool is_unsigned = H5Tget_sign(type) == H5T_SGN_NONE;
-  if (is_unsigned) check_hdf5(H5Aread(attribute, H5T_NATIVE_UINT64, &large), label(name) + " cannot be read");
-  else check_hdf5(H5Aread(attribute, H5T_NATIVE_INT64, &value), label(name) + " cannot be read");
+  if (is_unsigned)
+    check_hdf5(H5Aread(attribute, H5T_NATIVE_UINT64, &large), label(name) + " cannot be read");
+  else
+    check_hdf5(H5Aread(attribute, H5T_NATIVE_INT64, &value), label(name) + " cannot be read");
   if (large > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) return static_cast<double>(large);
   return is_unsigned ? static_cast<std::int64_t>(large) : value;
 }

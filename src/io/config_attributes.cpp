@@ -14,9 +14,12 @@ namespace {
 
 /// Ranges are validate()'s business; here a value becomes what its field can hold at all.
 void assign(const Field& field, const AttributeValue& value, double& target) {
-  if (const auto* number = std::get_if<std::int64_t>(&value)) target = static_cast<double>(*number);
-  else if (const auto* real = std::get_if<double>(&value)) target = *real;
-  else refuse(field, value, "which is not a number");
+  if (const auto* number = std::get_if<std::int64_t>(&value))
+    target = static_cast<double>(*number);
+  else if (const auto* real = std::get_if<double>(&value))
+    target = *real;
+  else
+    refuse(field, value, "which is not a number");
 }
 
 void assign(const Field& field, const AttributeValue& value, std::int64_t& target) {
@@ -32,7 +35,7 @@ void assign(const Field& field, const AttributeValue& value, std::int64_t& targe
 }
 
 template <class Enumeration>
-  requires std::is_enum_v<Enumeration>
+requires std::is_enum_v<Enumeration>
 void assign(const Field& field, const AttributeValue& value, Enumeration& target) {
   const auto* name = std::get_if<std::string>(&value);
   const std::string known = "known are " + list_of_names<Enumeration>();
@@ -54,8 +57,10 @@ void read_field(hid_t object, const Field& field, Architecture architecture, Val
     throw ContentError("attribute " + name + " belongs to " + std::string(to_string(*field.owner)) + ", the architecture is " +
                        std::string(to_string(architecture)));
   }
-  if (value) assign(field, *value, target);
-  else if (!is_optional(field)) throw ContentError("attribute " + name + " is missing", name + ": " + std::string(field.help));
+  if (value)
+    assign(field, *value, target);
+  else if (!is_optional(field))
+    throw ContentError("attribute " + name + " is missing", name + ": " + std::string(field.help));
 }
 
 }  // namespace

@@ -14,7 +14,8 @@ constexpr __int128 largest_number = std::int64_t{1} << 62;
 /// A chunk larger than this must not be larger than its dataset: it is held in memory as a whole.
 constexpr std::int64_t largest_chunk = 1 << 26;
 
-/// How many times smaller than its numbers a compressed dataset can be: deflate's limit, and scale-offset's, which has none for equal numbers.
+/// How many times smaller than its numbers a compressed dataset can be: deflate's limit, and scale-offset's, which has none for equal
+/// numbers.
 constexpr std::int64_t deflate_ratio = 1032, scale_offset_ratio = 1 << 16;
 
 std::string cannot_read(const std::string& path) { return printable(path) + " cannot be read"; }
@@ -31,7 +32,9 @@ bool has_hard_link(hid_t group, const std::string& name, const std::string& path
   H5L_info_t link;
   check_hdf5(H5Lget_info(group, name.c_str(), &link, H5P_DEFAULT), cannot_read(path));
   if (link.type == H5L_TYPE_HARD) return true;
-  const char* kind = link.type == H5L_TYPE_SOFT ? "a soft link" : link.type == H5L_TYPE_EXTERNAL ? "an external link" : "a user-defined link";
+  const char* kind = link.type == H5L_TYPE_SOFT       ? "a soft link"
+                     : link.type == H5L_TYPE_EXTERNAL ? "an external link"
+                                                      : "a user-defined link";
   throw ContentError(printable(path) + " is " + kind + ", and links are not followed", "put the numbers themselves into the file");
 }
 
@@ -153,7 +156,8 @@ void Dataset::check_storage(const InputFile& file) const {
   if (size() == 0) return;
   const hsize_t stored = H5Dget_storage_size(m_dataset);
   if (stored > static_cast<hsize_t>(file.bytes())) {
-    throw ContentError(printable(m_path) + " claims " + std::to_string(stored) + " bytes of a file that has " + std::to_string(file.bytes()));
+    throw ContentError(printable(m_path) + " claims " + std::to_string(stored) + " bytes of a file that has " +
+                       std::to_string(file.bytes()));
   }
   const auto held = static_cast<std::int64_t>(stored);
   if (static_cast<__int128>(held) * largest_ratio(m_creation) < bytes()) incomplete(held);
@@ -188,8 +192,9 @@ void Dataset::check_chunks() const {
   const Handle space(H5Dget_space(m_dataset), H5Sclose, cannot_read(m_path));
   check_hdf5(H5Dget_num_chunks(m_dataset, space, &chunks), cannot_read(m_path));
   if (chunks < static_cast<hsize_t>(needed)) {
-    throw ContentError(printable(m_path) + " should have " + std::to_string(needed) + " chunks, of which the file holds " + std::to_string(chunks),
-                       "the file is damaged, or was never filled");
+    throw ContentError(
+        printable(m_path) + " should have " + std::to_string(needed) + " chunks, of which the file holds " + std::to_string(chunks),
+        "the file is damaged, or was never filled");
   }
 #endif
 }

@@ -13,9 +13,9 @@ bool is_any_of(hid_t type, std::initializer_list<hid_t> known) {
 }  // namespace
 
 bool is_integer(hid_t type) {
-  return is_any_of(type, {H5T_STD_I8LE, H5T_STD_U8LE, H5T_STD_I8BE, H5T_STD_U8BE, H5T_STD_I16LE, H5T_STD_U16LE, H5T_STD_I16BE,
-                          H5T_STD_U16BE, H5T_STD_I32LE, H5T_STD_U32LE, H5T_STD_I32BE, H5T_STD_U32BE, H5T_STD_I64LE, H5T_STD_U64LE,
-                          H5T_STD_I64BE, H5T_STD_U64BE});
+  return is_any_of(
+      type, {H5T_STD_I8LE, H5T_STD_U8LE, H5T_STD_I8BE, H5T_STD_U8BE, H5T_STD_I16LE, H5T_STD_U16LE, H5T_STD_I16BE, H5T_STD_U16BE,
+             H5T_STD_I32LE, H5T_STD_U32LE, H5T_STD_I32BE, H5T_STD_U32BE, H5T_STD_I64LE, H5T_STD_U64LE, H5T_STD_I64BE, H5T_STD_U64BE});
 }
 
 bool is_integer_or_boolean(hid_t type) {
@@ -39,15 +39,24 @@ hid_t native_real<double>() {
 std::string describe(hid_t type) {
   const std::string bits = std::to_string(8 * H5Tget_size(type)) + "-bit ";
   switch (H5Tget_class(type)) {
-    case H5T_INTEGER: return bits + "integers";
-    case H5T_FLOAT: return bits + "floating-point numbers" + (is_real(type) || H5Tget_size(type) == 2 ? "" : " of an unusual format");
-    case H5T_STRING: return "text";
-    case H5T_COMPOUND: return "records";
-    case H5T_REFERENCE: return "references";
-    case H5T_ENUM: return "an enumeration";
-    case H5T_VLEN: return "lists of different lengths";
-    case H5T_ARRAY: return "arrays";
-    default: return "something else than numbers";
+    case H5T_INTEGER:
+      return bits + "integers";
+    case H5T_FLOAT:
+      return bits + "floating-point numbers" + (is_real(type) || H5Tget_size(type) == 2 ? "" : " of an unusual format");
+    case H5T_STRING:
+      return "text";
+    case H5T_COMPOUND:
+      return "records";
+    case H5T_REFERENCE:
+      return "references";
+    case H5T_ENUM:
+      return "an enumeration";
+    case H5T_VLEN:
+      return "lists of different lengths";
+    case H5T_ARRAY:
+      return "arrays";
+    default:
+      return "something else than numbers";
   }
 }
 

@@ -54,9 +54,9 @@ std::int64_t Descriptor::read(std::int64_t offset, void* bytes, std::int64_t siz
 }
 
 void Descriptor::write(std::int64_t offset, const void* bytes, std::int64_t size) const {
-  const auto written = transfer_all(offset, static_cast<const char*>(bytes), size, m_doing, [&](std::int64_t at, const char* from, std::size_t count) {
-    return ::pwrite(m_descriptor, from, count, at);
-  });
+  const auto written =
+      transfer_all(offset, static_cast<const char*>(bytes), size, m_doing,
+                   [&](std::int64_t at, const char* from, std::size_t count) { return ::pwrite(m_descriptor, from, count, at); });
   if (written != size) fail(m_doing, ENOSPC);
 }
 

@@ -10,7 +10,8 @@
 
 namespace bsbr::io {
 
-/// Something is wrong with a file, said without the file's name: reading() and writing() add it, and make this a FileError or an OutputError.
+/// Something is wrong with a file, said without the file's name: reading() and writing() add it, and make this a FileError or an
+/// OutputError.
 class ContentError : public Error {
   using Error::Error;
 };

@@ -89,8 +89,8 @@ ModelConfig ModelFile::read_config() const {
   return read_config_attributes(m_file.id());
 }
 
-/// The table of weights to look for. A group of n objects holds fewer than n layers, so n + 1 of them are enough to find one missing, however many
-/// the configuration claims.
+/// The table of weights to look for. A group of n objects holds fewer than n layers, so n + 1 of them are enough to find one missing,
+/// however many the configuration claims.
 std::vector<WeightInfo> ModelFile::table() const {
   const auto weights = find_object(m_file, group);
   if (!weights) throw ContentError(std::string(group) + " is missing");

@@ -101,7 +101,8 @@ void reserve(const Descriptor& file, std::int64_t bytes, std::int64_t metadata_b
   if (error == 0) return;
   if (error != EOPNOTSUPP) no_space(error, bytes, folder_of(path));
   struct statvfs state {};
-  if (::fstatvfs(file, &state) == 0 && static_cast<double>(state.f_bavail) * static_cast<double>(state.f_frsize) < static_cast<double>(bytes)) {
+  if (::fstatvfs(file, &state) == 0 &&
+      static_cast<double>(state.f_bavail) * static_cast<double>(state.f_frsize) < static_cast<double>(bytes)) {
     no_space(ENOSPC, bytes, folder_of(path));
   }
   fill_metadata(file, metadata_bytes);

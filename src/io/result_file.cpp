@@ -1,10 +1,10 @@
 // Result files. Rank 0 lays the file out with HDF5 and closes it, all ranks put their rows of the one contiguous dataset where HDF5 wants
 // them, and rank 0 finishes the file.
 //
-// The rows are written with the system's own calls, not through HDF5 and MPI-IO: a rank's part of a sequence is one piece of the file, so there
-// is nothing that collective buffering could put together. In return an error stays where it is found, and no rank waits in a collective
-// call for one that has given up; a full disk is told as such (Open MPI's ompio reports success from collective writes to one, or
-// hangs); no H5Fclose can fail over it; and names with colons work (ROMIO takes what stands before one for a kind of file system).
+// The rows are written with the system's own calls, not through HDF5 and MPI-IO: a rank's part of a sequence is one piece of the file, so
+// there is nothing that collective buffering could put together. In return an error stays where it is found, and no rank waits in a
+// collective call for one that has given up; a full disk is told as such (Open MPI's ompio reports success from collective writes to one,
+// or hangs); no H5Fclose can fail over it; and names with colons work (ROMIO takes what stands before one for a kind of file system).
 #include <fcntl.h>
 
 #include <algorithm>
@@ -107,7 +107,8 @@ void check_shape(const ModelConfig& config, const Sequence& sequence, const Arra
   const std::vector<std::int64_t> needed{sequence.batch(), sequence.local_tokens(), config.hidden_dim};
   std::vector<std::int64_t> given;
   for (std::size_t i = 0; i < 3; ++i) given.push_back(static_cast<std::int64_t>(hidden_states.extent(i)));
-  if (given != needed) throw ShapeError("hidden_states is " + bracketed(given) + ", the sequence and the configuration need " + bracketed(needed));
+  if (given != needed)
+    throw ShapeError("hidden_states is " + bracketed(given) + ", the sequence and the configuration need " + bracketed(needed));
   if (!hidden_states.span_is_contiguous()) throw ShapeError("hidden_states is not contiguous");
 }
 
@@ -119,7 +120,8 @@ void write_rows(const std::string& part, const Layout& layout, const Sequence& s
   const std::string doing = "cannot be written" + (sequence.ranks() > 1 ? " by rank " + std::to_string(sequence.rank()) : "");
   Descriptor file(part, O_WRONLY, doing);
   if (file.size() != layout.bytes) {
-    throw ContentError(doing + ", which sees another file under the name " + printable(part), "the folder must be one that all nodes share");
+    throw ContentError(doing + ", which sees another file under the name " + printable(part),
+                       "the folder must be one that all nodes share");
   }
   for_each_run(sequence, [&](std::int64_t file_row, std::int64_t row, std::int64_t rows) {
     const std::int64_t begin = layout.offset + file_row * hidden * static_cast<std::int64_t>(sizeof(Real));
@@ -165,6 +167,7 @@ void check_output_path(const std::string& path, MPI_Comm comm) {
 }
 
 template void write_result<float>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&, const Array<const float***>&);
-template void write_result<double>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&, const Array<const double***>&);
+template void write_result<double>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&,
+                                   const Array<const double***>&);
 
 }  // namespace bsbr

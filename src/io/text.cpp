@@ -9,10 +9,14 @@ namespace {
 
 std::string escaped(unsigned char byte) {
   switch (byte) {
-    case '\n': return "\\n";
-    case '\r': return "\\r";
-    case '\t': return "\\t";
-    default: break;
+    case '\n':
+      return "\\n";
+    case '\r':
+      return "\\r";
+    case '\t':
+      return "\\t";
+    default:
+      break;
   }
   std::array<char, 8> text{};
   std::snprintf(text.data(), text.size(), "\\x%02x", static_cast<unsigned>(byte));
@@ -40,8 +44,10 @@ std::string printable(std::string_view text, std::size_t longest) {
   if (cut) text = text.substr(0, character_border(text, longest));
   std::string line;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (is_control(text, i)) line += escaped(static_cast<unsigned char>(text[i]));
-    else line += text[i];
+    if (is_control(text, i))
+      line += escaped(static_cast<unsigned char>(text[i]));
+    else
+      line += text[i];
   }
   return cut ? line + "..." : line;
 }

@@ -114,7 +114,8 @@ std::optional<Dataset> DatasetReader::find_mask() const {
   auto mask = Dataset::find(m_file, ids.substr(0, ids.rfind('/') + 1) + "attention_mask");
   if (!mask) return std::nullopt;
   const std::string name = printable(mask->path());
-  if (!is_integer_or_boolean(mask->type())) throw ContentError(name + " holds " + describe(mask->type()) + ", a mask has integers or booleans");
+  if (!is_integer_or_boolean(mask->type()))
+    throw ContentError(name + " holds " + describe(mask->type()) + ", a mask has integers or booleans");
   if (mask->shape() != m_ids.shape()) {
     throw ContentError(name + " is " + bracketed(mask->shape()) + ", " + printable(ids) + " is " + bracketed(m_ids.shape()));
   }
@@ -123,8 +124,10 @@ std::optional<Dataset> DatasetReader::find_mask() const {
 }
 
 void DatasetReader::read(const Dataset& dataset, const Block& block, std::int64_t* numbers) {
-  if (dataset.shape().size() == 1) dataset.read(H5T_NATIVE_INT64, {block.position}, {block.positions}, numbers);
-  else dataset.read(H5T_NATIVE_INT64, {block.row, block.position}, {block.rows, block.positions}, numbers);
+  if (dataset.shape().size() == 1)
+    dataset.read(H5T_NATIVE_INT64, {block.position}, {block.positions}, numbers);
+  else
+    dataset.read(H5T_NATIVE_INT64, {block.row, block.position}, {block.rows, block.positions}, numbers);
 }
 
 std::unique_ptr<TokenReader> open_tokens(const TokenSource& source) {
@@ -204,15 +207,18 @@ BadNumber read_part(const Sequence& sequence, std::int64_t below, const HostArra
     for (std::int64_t i = 0; i < block.rows * block.positions; ++i) {
       const std::int64_t row = block.row + i / block.positions, position = block.position + i % block.positions;
       const std::int64_t value = numbers[static_cast<std::size_t>(i)];
-      if (value >= 0 && value < below) target(row, position - sequence.first_token()) = static_cast<Number>(value);
-      else if (row * sequence.length() + position < bad.index) bad = {row * sequence.length() + position, value};
+      if (value >= 0 && value < below)
+        target(row, position - sequence.first_token()) = static_cast<Number>(value);
+      else if (row * sequence.length() + position < bad.index)
+        bad = {row * sequence.length() + position, value};
     }
   });
   return bad;
 }
 
 /// The first bad number of all ranks becomes an error on all ranks: "<what>-7 at [0, 3], <rule>".
-void refuse_first(const std::string& path, const Sequence& sequence, const BadNumber& mine, const std::string& what, const std::string& rule) {
+void refuse_first(const std::string& path, const Sequence& sequence, const BadNumber& mine, const std::string& what,
+                  const std::string& rule) {
   std::int64_t first = mine.index;
   parallel::check(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT64_T, MPI_MIN, sequence.comm()), "MPI_Allreduce");
   parallel::agree(sequence.comm(), [&] {
@@ -236,7 +242,8 @@ HostArray<Number**> allocate(const char* label, const Sequence& sequence) {
 
 void require_enough(const TokenShape& shape, const Sequence& sequence) {
   if (shape.batch == sequence.batch() && shape.length >= sequence.length()) return;
-  throw ContentError("holds ids " + bracketed({shape.batch, shape.length}) + ", " + bracketed({sequence.batch(), sequence.length()}) + " are needed");
+  throw ContentError("holds ids " + bracketed({shape.batch, shape.length}) + ", " + bracketed({sequence.batch(), sequence.length()}) +
+                     " are needed");
 }
 
 bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }

@@ -40,10 +40,11 @@ struct StateTile {
         state(scratch.template take<Real>(std::int64_t{key_width} * padded<Real>(value_width))) {}
 };
 
-/// tile[row, :] = rows of tokens [first, first + count), padded with zeros; rows of tokens that are not real are zeros. mask: null = all real.
+/// tile[row, :] = rows of tokens [first, first + count), padded with zeros; rows of tokens that are not real are zeros. mask: null = all
+/// real.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void load_rows(const Team& team, const TokenRows<Real>& tokens, const std::uint8_t* mask, std::int64_t first, int count,
-                                      Real* tile) {
+KOKKOS_INLINE_FUNCTION void load_rows(const Team& team, const TokenRows<Real>& tokens, const std::uint8_t* mask, std::int64_t first,
+                                      int count, Real* tile) {
   const int stride = padded<Real>(tokens.width);
   for (int row = 0; row < count; ++row) {
     const std::int64_t token = first + row;
@@ -58,8 +59,8 @@ KOKKOS_INLINE_FUNCTION void load_rows(const Team& team, const TokenRows<Real>& t
 
 /// tile.state = Σ key_tᵀ value_t over the real ones of the tokens [begin, end), of one chunk: tiles are counted from its beginning.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void form_state(const Team& team, const TokenRows<Real>& keys, const TokenRows<Real>& values, const std::uint8_t* mask,
-                                       std::int64_t begin, std::int64_t end, const StateTile<Real>& tile) {
+KOKKOS_INLINE_FUNCTION void form_state(const Team& team, const TokenRows<Real>& keys, const TokenRows<Real>& values,
+                                       const std::uint8_t* mask, std::int64_t begin, std::int64_t end, const StateTile<Real>& tile) {
   const int key_stride = padded<Real>(keys.width), value_stride = padded<Real>(values.width);
   Real* state = tile.state;
   for_each(team, keys.width * value_stride, [&](const int i) { state[i] = 0; });
@@ -81,8 +82,8 @@ KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>&
   for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
     const int count = end - first < tuning::state_tile ? static_cast<int>(end - first) : tuning::state_tile;
     for_each(team, count * value_stride, [&](const int i) { product[i] = 0; });
-    add_product(team, count, value_width, queries.width, LeftFactor<Real>{queries.data + first * queries.stride, queries.stride, 1}, tile.state,
-                value_stride, product, value_stride);
+    add_product(team, count, value_width, queries.width, LeftFactor<Real>{queries.data + first * queries.stride, queries.stride, 1},
+                tile.state, value_stride, product, value_stride);
     for (int row = 0; row < count; ++row) {
       Real* target = output + (first + row) * output_stride;
       const Real* source = product + row * value_stride;

@@ -2,8 +2,9 @@
 //
 //     P[t, 2m] = sin(t·ω_m),  P[t, 2m+1] = cos(t·ω_m),  ω_m = 10000^(−2m/D)
 //
-// One angle is evaluated for each tile of positions and turned by ω_m from token to token: (cos, sin) of a sum, in double precision. Tiles are cut at
-// global positions, so a position's bits do not depend on where a rank begins; after tuning::position_tile turns the error is below 1e-13.
+// One angle is evaluated for each tile of positions and turned by ω_m from token to token: (cos, sin) of a sum, in double precision. Tiles
+// are cut at global positions, so a position's bits do not depend on where a rank begins; after tuning::position_tile turns the error is
+// below 1e-13.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -73,9 +74,8 @@ void embed(const Execution& execution, const Array<const std::int32_t**>& ids, c
           for (std::int64_t row = 0; token >= first && row < batch; ++row) {
             const Real* source = &table(ids(row, token - first), 0);
             Real* target = &x(row, token - first, 0);
-            for_each(team, hidden, [&](const int i) {
-              target[i] = source[i] + static_cast<Real>(i % 2 == 0 ? tile.sine[i / 2] : tile.cosine[i / 2]);
-            });
+            for_each(team, hidden,
+                     [&](const int i) { target[i] = source[i] + static_cast<Real>(i % 2 == 0 ? tile.sine[i / 2] : tile.cosine[i / 2]); });
           }
           detail::turn_positions(team, pairs, tile);
         }

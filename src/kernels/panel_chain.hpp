@@ -4,17 +4,16 @@
 //
 //     row = prologue(t);  row = after_1(row · W_1ᵀ);  row = after_2(row · W_2ᵀ);  …
 //
-// On a host each thread takes a panel of rows through the whole chain, in buffers that stay in its cache, with one single-threaded BLAS call a
-// product. On a GPU each step is one launch, or one BLAS call, over a slab of rows.
+// On a host each thread takes a panel of rows through the whole chain, in buffers that stay in its cache, with one single-threaded BLAS
+// call a product. On a GPU each step is one launch, or one BLAS call, over a slab of rows.
 //
-// Equal bits for any number of ranks and threads (docs/architecture.md, "The same bits"): BLAS gives a row the same bits only in a panel of the same
-// height, at the same place in it. So panels are cut at multiples of tuning::panel_rows of the *global* row number, and a rank that
-// owns part of a panel runs its full height, with its own rows in their places and zeros elsewhere.
+// Equal bits for any number of ranks and threads (docs/architecture.md, "The same bits"): BLAS gives a row the same bits only in a panel of
+// the same height, at the same place in it. So panels are cut at multiples of one height of the *global* row number, and a rank that owns
+// part of a panel runs its full height, with its own rows in their places and zeros elsewhere.
 #pragma once
 
 #include <KokkosBlas3_gemm.hpp>
 #include <Kokkos_Core.hpp>
-#include <Kokkos_UniqueToken.hpp>
 #include <algorithm>
 #include <string>
 
@@ -25,8 +24,10 @@
 namespace bsbr::kernels {
 
 /// Rows [first, first + count) of each of `batch` sequences of rows: tokens, or chunks. `first` is what makes the numbers global.
+/// panel_rows, at most tuning::panel_rows: the height of a panel, the same for all calls that must give the same bits.
 struct Rows {
   std::int64_t batch, first, count;
+  std::int64_t panel_rows = tuning::panel_rows;
 };
 
 /// One product and what is done to each row of it: after(team, batch, local row, data) changes data [weight's rows] in place.
@@ -83,18 +84,17 @@ void run_stages(const Rows&, std::int64_t, std::int64_t, std::int64_t, std::int6
 template <class Real, class First, class... Rest>
 void run_stages(const Rows& rows, std::int64_t batch, std::int64_t origin, std::int64_t begin, std::int64_t end, Real* input, Real* other,
                 const Stage<Real, First>& stage, const Rest&... rest) {
-  multiply(input, stage.weight, other, tuning::panel_rows);
+  multiply(input, stage.weight, other, rows.panel_rows);
   const std::int64_t width = stage.weight.extent(0);
   for (std::int64_t row = begin; row < end; ++row) stage.after(SerialTeam{}, batch, row - rows.first, other + (row - origin) * width);
   run_stages(rows, batch, origin, begin, end, other, input, rest...);
 }
 
-/// A whole panel: global rows [origin, origin + panel_rows), of which this rank has [begin, end).
+/// A whole panel: global rows [origin, origin + rows.panel_rows), of which this rank has [begin, end).
 template <class Real, class Prologue, class First, class... Rest>
 void run_panel(const Rows& rows, std::int64_t batch, std::int64_t panel, Real* input, Real* other, const Prologue& prologue,
                const Stage<Real, First>& first, const Rest&... rest) {
-  constexpr std::int64_t height = tuning::panel_rows;
-  const std::int64_t origin = panel * height, width = first.weight.extent(1);
+  const std::int64_t height = rows.panel_rows, origin = panel * height, width = first.weight.extent(1);
   const std::int64_t begin = std::max(origin, rows.first), end = std::min(origin + height, rows.first + rows.count);
   std::fill(input, input + (begin - origin) * width, Real(0));
   std::fill(input + (end - origin) * width, input + height * width, Real(0));
@@ -105,8 +105,7 @@ void run_panel(const Rows& rows, std::int64_t batch, std::int64_t panel, Real* i
 template <class Real, class Prologue, class... Stages>
 void run_on_host(const Execution& execution, const std::string& label, const Rows& rows, const PanelBuffers<Real>& buffers,
                  const Prologue& prologue, const Stages&... stages) {
-  constexpr std::int64_t height = tuning::panel_rows;
-  const std::int64_t first_panel = rows.first / height;
+  const std::int64_t height = rows.panel_rows, first_panel = rows.first / height;
   const std::int64_t panels = (rows.first + rows.count + height - 1) / height - first_panel;
   using Token = Kokkos::Experimental::UniqueToken<Execution>;
   const Token token;
@@ -155,15 +154,16 @@ void run_on_device(const Execution& execution, const std::string& label, const R
 
 }  // namespace detail
 
-/// Runs the chain for every row; prologue(team, batch, local row, data) fills data [first weight's columns]. Rows are independent: the functions may
-/// read and write what belongs to their own row only.
+/// Runs the chain for every row; prologue(team, batch, local row, data) fills data [first weight's columns]. Rows are independent: the
+/// functions may read and write what belongs to their own row only.
 template <class Real, class Prologue, class... Stages>
 void panel_chain(const Execution& execution, const std::string& label, const Rows& rows, const PanelBuffers<Real>& buffers,
                  const Prologue& prologue, const Stages&... stages) {
   if (rows.batch == 0 || rows.count == 0) return;
   const std::int64_t widest = std::max({std::max(stages.weight.extent(0), stages.weight.extent(1))...});
-  if (widest > buffers.width()) throw ShapeError("a row of " + label + " has " + std::to_string(widest) + " numbers, its buffer room for " +
-                                                 std::to_string(buffers.width()));
+  if (widest > buffers.width())
+    throw ShapeError("a row of " + label + " has " + std::to_string(widest) + " numbers, its buffer room for " +
+                     std::to_string(buffers.width()));
   if constexpr (on_host) {
     detail::run_on_host(execution, label, rows, buffers, prologue, stages...);
   } else {

@@ -2,11 +2,11 @@
 //
 //     output_t = Σ_s softmax_s( query_t · key_s · scale  over s in [lo(t), hi(t)) that exist ) value_s
 //
-// The range of keys is all that tells in-chunk attention, full attention and a sliding window apart; with chunks for tokens and whole states for
-// values it is BSBR's retrieval. Memory: one tile of scratch, whatever the length or the chunk size.
+// The range of keys is all that tells in-chunk attention, full attention and a sliding window apart; with chunks for tokens and whole
+// states for values it is BSBR's retrieval. Memory: one tile of scratch, whatever the length or the chunk size.
 //
-// Scores are formed transposed, [key, query]: the softmax then runs down columns and vectorises over queries, sums over keys have one order,
-// and keys and values are read as they lie in memory.
+// Scores are formed transposed, [key, query]: the softmax then runs down columns and vectorises over queries, sums over keys have one
+// order, and keys and values are read as they lie in memory.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -27,7 +27,8 @@ struct KeyRange {
 //   data members
 //     Real scale; int key_width, value_width;
 //     std::int64_t groups             independent problems, such as batch × heads
-//     std::int64_t first, last        queries [first, last) of each group. Queries and keys are numbered globally, since key tiles are cut at
+//     std::int64_t first, last        queries [first, last) of each group. Queries and keys are numbered globally, since key tiles are cut
+//     at
 //                                     multiples of tuning::key_tile: a row's bits depend on where they are cut
 //     std::int64_t key_stride         numbers between the rows of two successive keys
 //   KOKKOS_FUNCTIONs, const
@@ -115,8 +116,8 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
 
 /// values[s, :] of keys [begin, end) of the tile at `first`: zeros where there is no key, since 0 · infinity is not 0.
 template <class Real, class Problem>
-KOKKOS_INLINE_FUNCTION void load_values(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin, int end,
-                                        const SoftmaxTile<Real>& tile) {
+KOKKOS_INLINE_FUNCTION void load_values(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin,
+                                        int end, const SoftmaxTile<Real>& tile) {
   const int width = problem.value_width, stride = padded<Real>(width);
   for (int s = begin; s < end; ++s) {
     Real* row = tile.values + s * stride;
@@ -128,9 +129,11 @@ KOKKOS_INLINE_FUNCTION void load_values(const Team& team, const Problem& problem
   }
 }
 
-/// Columns (queries) of the scores that keys [key, last_key] may be seen by, in whole vectors. Ranges do not decrease, so they are neighbours.
+/// Columns (queries) of the scores that keys [key, last_key] may be seen by, in whole vectors. Ranges do not decrease, so they are
+/// neighbours.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void seen_by(const SoftmaxTile<Real>& tile, int count, std::int32_t key, std::int32_t last_key, int& begin, int& end) {
+KOKKOS_INLINE_FUNCTION void seen_by(const SoftmaxTile<Real>& tile, int count, std::int32_t key, std::int32_t last_key, int& begin,
+                                    int& end) {
   begin = 0;
   while (begin < count && tile.end[begin] <= key) ++begin;
   end = count;
@@ -141,8 +144,8 @@ KOKKOS_INLINE_FUNCTION void seen_by(const SoftmaxTile<Real>& tile, int count, st
 
 /// scores[s, q] = key_s · query_q of keys [begin, end) of the tile, −∞ where a query does not see a key.
 template <class Real, class Problem>
-KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin, int end,
-                                        int count, bool all_seen, const SoftmaxTile<Real>& tile) {
+KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin,
+                                        int end, int count, bool all_seen, const SoftmaxTile<Real>& tile) {
   const auto offset = static_cast<std::int32_t>(first - tile.origin);
   for_each(team, (end - begin) * query_tile, [&](const int i) { tile.scores[begin * query_tile + i] = 0; });
   for (int s = begin; s < end; s += tuning::micro_rows) {

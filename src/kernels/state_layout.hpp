@@ -9,8 +9,8 @@
 
 namespace bsbr::kernels {
 
-/// The numbers of a state are cut into `blocks` of `width` (the last may be shorter), the same everywhere: blocks are what ranks deal out among
-/// themselves. A buffer of states is
+/// The numbers of a state are cut into `blocks` of `width` (the last may be shorter), the same everywhere: blocks are what ranks deal out
+/// among themselves. A buffer of states is
 ///
 ///     [block][chunk][batch][width]
 ///
@@ -54,8 +54,8 @@ struct StateRef {
 };
 
 template <class Real>
-KOKKOS_INLINE_FUNCTION StateRef<Real> state_ref(Real* buffer, const StateBlocks& blocks, std::int64_t chunk, std::int64_t row, std::int64_t head,
-                                                std::int64_t chunks) {
+KOKKOS_INLINE_FUNCTION StateRef<Real> state_ref(Real* buffer, const StateBlocks& blocks, std::int64_t chunk, std::int64_t row,
+                                                std::int64_t head, std::int64_t chunks) {
   return {buffer + blocks.offset(head * blocks.per_head, chunk, row, chunks), chunks * blocks.batch * blocks.width, blocks.width};
 }
 

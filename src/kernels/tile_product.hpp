@@ -1,7 +1,7 @@
 // The product inside every kernel of this library's own: a small c += a·b on tiles in cache.
 //
-// Each element is one chain of multiply-adds over the depth, started from 0 and then added to c. Its bits depend on its own row of a and column of b
-// only, not on where it lies in a tile or on the tile's size.
+// Each element is one chain of multiply-adds over the depth, started from 0 and then added to c. Its bits depend on its own row of a and
+// column of b only, not on where it lies in a tile or on the tile's size.
 #pragma once
 
 #include <cstdint>
@@ -74,8 +74,8 @@ inline void micro_rows(int row_count, int columns, int depth, const LeftFactor<R
 
 }  // namespace detail
 
-/// c[row, column] += Σ_k a(row, k) b[k, column] for row < rows, column < columns, k < depth. Whole vectors of b and c are read and written: rows of b
-/// and c must have padded(columns) elements, the surplus ones being anything finite.
+/// c[row, column] += Σ_k a(row, k) b[k, column] for row < rows, column < columns, k < depth. Whole vectors of b and c are read and written:
+/// rows of b and c must have padded(columns) elements, the surplus ones being anything finite.
 template <class Real>
 KOKKOS_INLINE_FUNCTION void add_product([[maybe_unused]] const SerialTeam& team, int rows, int columns, int depth, LeftFactor<Real> a,
                                         const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {

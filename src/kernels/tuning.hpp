@@ -1,5 +1,5 @@
-// Tile, team and panel sizes, by backend: the only place that has them. None of these changes what is computed; the ones marked "bits" decide
-// in which order sums are formed, so that results of two builds with other values differ in the last digits.
+// Tile, team and panel sizes, by backend: the only place that has them. None of these changes what is computed; the ones marked "bits"
+// decide in which order sums are formed, so that results of two builds with other values differ in the last digits.
 #pragma once
 
 #include "kernels/compat.hpp"
@@ -8,7 +8,10 @@ namespace bsbr::kernels::tuning {
 
 /// Rows of a panel, the unit of every big matrix product on a host (bits). Panels are cut at global positions, and BLAS gives a row the
 /// same bits only in a panel of the same height and at the same place in it: never make this depend on the problem.
-inline constexpr int panel_rows = 256;
+inline constexpr int panel_rows = 512;
+
+/// The same where rows are chunks, of which there are few (bits).
+inline constexpr int chunk_panel_rows = 64;
 
 /// Rows of one product on a GPU, where one call serves many rows: bounds the size of the buffers.
 inline constexpr int slab_rows = 8192;
@@ -17,11 +20,18 @@ inline constexpr int slab_rows = 8192;
 inline constexpr int query_tile = on_host ? 64 : 32;
 inline constexpr int key_tile = on_host ? 64 : 32;
 
-/// Tokens that are added up at a time when a chunk's state is formed, and the rows that one team takes when a state is applied (the former: bits).
+/// Tokens that are added up at a time when a chunk's state is formed, and the rows that one team takes when a state is applied (the former:
+/// bits).
 inline constexpr int state_tile = on_host ? 64 : 32;
 
 /// Numbers of a state that are mixed as one value row, and that ranks deal out among themselves.
 inline constexpr int state_block = 512;
+
+/// Room for mixed states, in double precision: all blocks are mixed in as many rounds as that takes.
+inline constexpr std::int64_t mixed_bytes = std::int64_t{1} << 27;
+
+/// Parts of the work that hides messages; between them MPI gets to go on.
+inline constexpr int overlapped_parts = 8;
 
 /// Tokens of which positions are formed from one angle.
 inline constexpr int position_tile = 256;

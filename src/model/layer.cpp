@@ -73,8 +73,8 @@ void project_chunk_ends(const Execution& execution, const Norm<Real>& norm, cons
       kernels::for_each(team, static_cast<int>(x.extent(2)), [&](const int i) { data[i] = 0; });
     }
   };
-  project_rows(execution, "bsbr::layer::project_chunk_ends", {sequence.batch(), sequence.first_chunk(), sequence.local_chunks()},
-               *workspace.panels, chunk_end, linear, workspace.retrieval);
+  const Rows rows{sequence.batch(), sequence.first_chunk(), sequence.local_chunks(), kernels::tuning::chunk_panel_rows};
+  project_rows(execution, "bsbr::layer::project_chunk_ends", rows, *workspace.panels, chunk_end, linear, workspace.retrieval);
 }
 
 /// out_proj, residual, norm, feed-forward, residual.
@@ -125,7 +125,8 @@ void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, co
 }  // namespace
 
 template <class Real>
-Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index) : m_weights(weights), m_prefix("layers." + std::to_string(index) + ".") {
+Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index)
+    : m_weights(weights), m_prefix("layers." + std::to_string(index) + ".") {
   const std::int64_t layers = weights.config().num_layers;
   if (index < 0 || index >= layers) {
     throw ConfigError("layer " + std::to_string(index) + " is not among the model's, 0 to " + std::to_string(layers - 1));

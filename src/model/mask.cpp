@@ -23,9 +23,11 @@ void validate(const Execution& execution, const Sequence& sequence, const Array<
   if (others > 0) throw ShapeError("mask has " + std::to_string(others) + " values other than 0 and 1");
 }
 
-/// [batch, local chunks]: index of the last real token of each chunk among the local tokens, −1 if there is none. An empty mask: all are real.
+/// [batch, local chunks]: index of the last real token of each chunk among the local tokens, −1 if there is none. An empty mask: all are
+/// real.
 Array<const std::int64_t**> find_last_real(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask) {
-  const std::int64_t batch = sequence.batch(), chunks = sequence.local_chunks(), size = sequence.chunk_size(), tokens = sequence.local_tokens();
+  const std::int64_t batch = sequence.batch(), chunks = sequence.local_chunks(), size = sequence.chunk_size(),
+                     tokens = sequence.local_tokens();
   const Array<std::int64_t**> last("bsbr::mask::last_real", batch, chunks);
   const bool padding = mask.data() != nullptr;
   Kokkos::parallel_for(
@@ -77,8 +79,7 @@ Array<const std::int64_t**> find_nearest_real(const Execution& execution, const 
 
 }  // namespace
 
-PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence)
-    : m_last_real(find_last_real(execution, sequence, {})) {
+PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence) : m_last_real(find_last_real(execution, sequence, {})) {
   const Array<std::uint8_t**> all("bsbr::mask::real_chunks", sequence.batch(), sequence.num_chunks());
   Kokkos::deep_copy(execution, all, std::uint8_t{1});
   m_real_chunks = all;

@@ -34,15 +34,16 @@ std::uint64_t stream_of(const std::string& name, std::uint64_t seed) {
 }
 
 /// Number `index` of a stream, in (0, 1).
-double uniform(std::uint64_t stream, std::uint64_t index) {
-  return (static_cast<double>(mix(stream + index) >> 11) + 0.5) * 0x1p-53;
-}
+double uniform(std::uint64_t stream, std::uint64_t index) { return (static_cast<double>(mix(stream + index) >> 11) + 0.5) * 0x1p-53; }
 
 double draw(const WeightInfo& weight, std::uint64_t stream, std::uint64_t index) {
   switch (weight.initialisation) {
-    case Initialisation::ones: return 1;
-    case Initialisation::zeros: return 0;
-    case Initialisation::uniform: return weight.scale * (2 * uniform(stream, index) - 1);
+    case Initialisation::ones:
+      return 1;
+    case Initialisation::zeros:
+      return 0;
+    case Initialisation::uniform:
+      return weight.scale * (2 * uniform(stream, index) - 1);
     case Initialisation::normal: {  // Box and Muller 1958
       const double radius = std::sqrt(-2 * std::log(uniform(stream, 2 * index)));
       return weight.scale * radius * std::cos(2 * std::numbers::pi * uniform(stream, 2 * index + 1));

@@ -44,13 +44,20 @@ Failure caught(const std::function<void()>& work) {
 
 [[noreturn]] void rethrow(const Failure& failure) {
   switch (failure.kind) {
-    case Kind::config: throw ConfigError(failure.message, failure.hint);
-    case Kind::shape: throw ShapeError(failure.message, failure.hint);
-    case Kind::file: throw FileError(failure.message, failure.hint);
-    case Kind::output: throw OutputError(failure.message, failure.hint);
-    case Kind::memory: throw MemoryError(failure.message, failure.hint);
-    case Kind::communication: throw CommunicationError(failure.message, failure.hint);
-    default: throw std::runtime_error(failure.message);
+    case Kind::config:
+      throw ConfigError(failure.message, failure.hint);
+    case Kind::shape:
+      throw ShapeError(failure.message, failure.hint);
+    case Kind::file:
+      throw FileError(failure.message, failure.hint);
+    case Kind::output:
+      throw OutputError(failure.message, failure.hint);
+    case Kind::memory:
+      throw MemoryError(failure.message, failure.hint);
+    case Kind::communication:
+      throw CommunicationError(failure.message, failure.hint);
+    default:
+      throw std::runtime_error(failure.message);
   }
 }
 

@@ -14,9 +14,12 @@ constexpr int tag = 1;
 
 template <class Real>
 MPI_Datatype type_of() {
-  if constexpr (std::is_same_v<Real, float>) return MPI_FLOAT;
-  else if constexpr (std::is_same_v<Real, double>) return MPI_DOUBLE;
-  else return MPI_BYTE;
+  if constexpr (std::is_same_v<Real, float>)
+    return MPI_FLOAT;
+  else if constexpr (std::is_same_v<Real, double>)
+    return MPI_DOUBLE;
+  else
+    return MPI_BYTE;
 }
 
 }  // namespace
@@ -96,6 +99,12 @@ Gather<Real>::Gather(const Execution& execution, MPI_Comm comm, const Array<Real
   m_bytes_sent = own * row * static_cast<std::int64_t>(sizeof(Real)) * (static_cast<std::int64_t>(segments.size()) - 1);
   check(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, m_host.data(), m_counts.data(), m_offsets.data(), m_row, comm, &m_request),
         "MPI_Iallgatherv");
+}
+
+template <class Real>
+void Gather<Real>::progress() {
+  int done = 0;
+  check(MPI_Test(&m_request, &done, MPI_STATUS_IGNORE), "MPI_Test");
 }
 
 template <class Real>

@@ -15,8 +15,8 @@ struct Segment {
   std::int64_t offset = 0, count = 0;
 };
 
-/// Sends one segment to each rank and receives one from each, as an all-to-all does, but split where MPI's counts end, and staged through the host
-/// where the buffers are not the host's. A rank's own segment is copied.
+/// Sends one segment to each rank and receives one from each, as an all-to-all does, but split where MPI's counts end, and staged through
+/// the host where the buffers are not the host's. A rank's own segment is copied.
 template <class Real>
 class Exchange {
  public:
@@ -48,16 +48,22 @@ class Exchange {
   std::int64_t m_bytes_sent = 0;
 };
 
-/// Every rank's items to every rank, in place: `data` holds rows of `row` numbers, those of rank p in segments[p] (in rows), this rank's own filled in.
-/// Non-blocking: returns the request. `bytes` becomes what this rank passes on.
+/// Every rank's items to every rank, in place: `data` holds rows of `row` numbers, those of rank p in segments[p] (in rows), this rank's
+/// own filled in. The data must stay as they are until wait().
 template <class Real>
 class Gather {
  public:
+  /// Returns at once.
   Gather(const Execution& execution, MPI_Comm comm, const Array<Real*>& data, std::int64_t row, const std::vector<Segment>& segments);
   Gather(const Gather&) = delete;
   Gather& operator=(const Gather&) = delete;
   ~Gather();
+
+  /// As of Exchange.
+  void progress();
   void wait();
+
+  /// Bytes that this rank passes on.
   std::int64_t bytes_sent() const { return m_bytes_sent; }
 
  private:

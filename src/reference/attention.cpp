@@ -44,7 +44,11 @@ Matrix columns_of_head(const Matrix& all, std::int64_t head, std::int64_t head_d
 
 Head take_head(const ModelConfig& config, const AttentionInput& input, std::int64_t head) {
   const std::int64_t width = config.head_dim();
-  Head part{columns_of_head(input.query, head, width), columns_of_head(input.key, head, width), columns_of_head(input.value, head, width), {}, {}};
+  Head part{columns_of_head(input.query, head, width),
+            columns_of_head(input.key, head, width),
+            columns_of_head(input.value, head, width),
+            {},
+            {}};
   if (config.architecture == Architecture::bsbr) {
     part.retrieval_query = columns_of_head(input.retrieval_query, head, width);
     part.retrieval_key = columns_of_head(input.retrieval_key, head, width);
@@ -54,13 +58,20 @@ Head take_head(const ModelConfig& config, const AttentionInput& input, std::int6
 
 Matrix one_head(const ModelConfig& config, const AttentionInput& input, const Head& head, const Mask& mask) {
   switch (config.architecture) {
-    case Architecture::bsbr: return bsbr_head(config, input, head, effective_mask(config, mask));
-    case Architecture::standard: return standard_head(head, 1, mask);
-    case Architecture::hopfield: return standard_head(head, config.temperature, mask);
-    case Architecture::sliding_window: return sliding_window_head(head, config.window_size, mask);
-    case Architecture::linear: return linear_head(head, config.feature_map, mask);
-    case Architecture::delta_net: return delta_net_head(head, config.beta, mask);
-    case Architecture::gau: return gau_head(head, input.gate, config.chunk_size, mask);
+    case Architecture::bsbr:
+      return bsbr_head(config, input, head, effective_mask(config, mask));
+    case Architecture::standard:
+      return standard_head(head, 1, mask);
+    case Architecture::hopfield:
+      return standard_head(head, config.temperature, mask);
+    case Architecture::sliding_window:
+      return sliding_window_head(head, config.window_size, mask);
+    case Architecture::linear:
+      return linear_head(head, config.feature_map, mask);
+    case Architecture::delta_net:
+      return delta_net_head(head, config.beta, mask);
+    case Architecture::gau:
+      return gau_head(head, input.gate, config.chunk_size, mask);
   }
   require(false, "no such architecture");
   return {};

@@ -14,10 +14,14 @@ Range tokens_seen(Causality causality, std::int64_t t, Range chunk) {
 /// M_out: whether chunk i may retrieve from chunk j.
 bool chunk_seen(Causality causality, std::int64_t i, std::int64_t j) {
   switch (causality) {
-    case Causality::causal: return j < i;
-    case Causality::block_causal: return j <= i;
-    case Causality::bidirectional: return true;
-    case Causality::reference: return j >= i;
+    case Causality::causal:
+      return j < i;
+    case Causality::block_causal:
+      return j <= i;
+    case Causality::bidirectional:
+      return true;
+    case Causality::reference:
+      return j >= i;
   }
   return false;
 }

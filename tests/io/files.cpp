@@ -92,7 +92,8 @@ void on_rank_0(const std::function<void()>& work) {
 void edit(const std::string& path, const std::function<void(hid_t)>& work) {
   on_rank_0([&] {
     const bool there = std::filesystem::exists(path);
-    const hid_t file = good(there ? H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT) : H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT));
+    const hid_t file =
+        good(there ? H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT) : H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT));
     work(file);
     good(H5Fclose(file));
   });
@@ -107,7 +108,8 @@ std::string read_bytes(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-void make_dataset(hid_t file, const std::string& path, const std::vector<hsize_t>& shape, hid_t file_type, double value, const Storage& storage) {
+void make_dataset(hid_t file, const std::string& path, const std::vector<hsize_t>& shape, hid_t file_type, double value,
+                  const Storage& storage) {
   const hid_t dataset = create(file, path, shape, file_type, storage);
   if (!storage.no_numbers) {
     const std::vector<double> values(size_of(shape), value);
@@ -124,7 +126,8 @@ void make_integers(hid_t file, const std::string& path, const std::vector<hsize_
 }
 
 void set_number(hid_t file, const std::string& path, const std::vector<hsize_t>& place, double value) {
-  const hid_t dataset = good(H5Dopen2(file, path.c_str(), H5P_DEFAULT)), space = good(H5Dget_space(dataset)), one = good(H5Screate(H5S_SCALAR));
+  const hid_t dataset = good(H5Dopen2(file, path.c_str(), H5P_DEFAULT)), space = good(H5Dget_space(dataset)),
+              one = good(H5Screate(H5S_SCALAR));
   good(H5Sselect_elements(space, H5S_SELECT_SET, 1, place.data()));
   good(H5Dwrite(dataset, H5T_NATIVE_DOUBLE, one, space, H5P_DEFAULT, &value));
   H5Sclose(one);

@@ -19,7 +19,8 @@ constexpr const char* query = "/weights/layers.0.attention.q_proj.weight";
 constexpr double infinity = std::numeric_limits<double>::infinity(), not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 ModelConfig config_of(Architecture architecture) {
-  ModelConfig config{.architecture = architecture, .vocab_size = 11, .hidden_dim = 8, .num_layers = 2, .num_heads = 2, .ff_dim = 6, .chunk_size = 4};
+  ModelConfig config{
+      .architecture = architecture, .vocab_size = 11, .hidden_dim = 8, .num_layers = 2, .num_heads = 2, .ff_dim = 6, .chunk_size = 4};
   config.dropout = 0.25;
   config.compression_factor = 2;
   config.causality = Causality::block_causal;
@@ -76,7 +77,8 @@ INSTANTIATE_TEST_SUITE_P(ModelFile, EveryArchitecture, ::testing::ValuesIn(archi
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST(ModelFile, golden_files_are_model_files) {
-  for (const std::string name : {"bsbr_c2_ragged", "standard_short", "linear_short", "delta_net_short", "sliding_window_short", "hopfield_short", "gau_short"}) {
+  for (const std::string name :
+       {"bsbr_c2_ragged", "standard_short", "linear_short", "delta_net_short", "sliding_window_short", "hopfield_short", "gau_short"}) {
     const GoldenCase golden = read_golden(name);
     const auto weights = read_weights<double>(golden_path(name), MPI_COMM_WORLD);
     for (const WeightInfo& info : weight_table(golden.config)) {
@@ -187,7 +189,9 @@ TEST(ModelFile, text_is_not_an_hdf5_file) {
 
 TEST(ModelFile, control_characters_of_a_name_are_escaped) {
   const Folder folder;
-  EXPECT_EQ(refusal(folder / "a\nb\x1b\xc2\x9b" "c\xc3\xa4.h5"), folder / "a\\nb\\x1b\\xc2\\x9bc\xc3\xa4.h5: there is no such file");
+  EXPECT_EQ(refusal(folder / "a\nb\x1b\xc2\x9b"
+                             "c\xc3\xa4.h5"),
+            folder / "a\\nb\\x1b\\xc2\\x9bc\xc3\xa4.h5: there is no such file");
 }
 
 TEST(ModelFile, a_truncated_file_is_called_truncated_wherever_it_ends) {
@@ -262,35 +266,80 @@ const std::string filled_hint = "the file is damaged, or was never filled", link
 INSTANTIATE_TEST_SUITE_P(
     Weights, BadModelFile,
     ::testing::Values(
-        weight("a_missing_weight", [](hid_t) {}, " is missing, the configuration needs it as [8, 8]"),
-        weight("a_misspelt_weight", [](hid_t file) { make_dataset(file, "/weights/q", {8, 8}, H5T_IEEE_F32LE); },
-               " is missing, the configuration needs it as [8, 8]", "there is /weights/q, which the configuration has no place for"),
-        weight("a_weight_of_another_shape", [](hid_t file) { make_dataset(file, query, {8, 4}, H5T_IEEE_F32LE); },
-               " is [8, 4], the configuration needs [8, 8]"),
-        weight("a_weight_of_another_rank", [](hid_t file) { make_dataset(file, query, {64}, H5T_IEEE_F32LE); },
-               " is [64], the configuration needs [8, 8]"),
-        weight("a_scalar", [](hid_t file) { make_dataset(file, query, {}, H5T_IEEE_F32LE); }, " is [], the configuration needs [8, 8]"),
-        weight("an_enormous_weight", [](hid_t file) { make_dataset(file, query, {1 << 25, 1 << 20}, H5T_IEEE_F32LE, 0, {.chunk = {1024, 1024}, .no_numbers = true}); },
-               " is [33554432, 1048576], the configuration needs [8, 8]"),
-        weight("a_shape_that_overflows", [](hid_t file) { make_dataset(file, query, {1ULL << 40, 1ULL << 20}, H5T_IEEE_F32LE, 0, {.chunk = {1024, 1024}, .no_numbers = true}); },
-               " is [1099511627776, 1048576], the configuration needs [8, 8]"),
-        weight("integers", [](hid_t file) { make_dataset(file, query, {8, 8}, H5T_STD_I64LE); },
-               " holds 64-bit integers, weights are float32 or float64"),
-        weight("a_group", [](hid_t file) { H5Gclose(H5Gcreate2(file, query, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT)); }, " is not a dataset"),
-        weight("a_soft_link", [](hid_t file) { H5Lcreate_soft("/weights/embedding.weight", file, query, H5P_DEFAULT, H5P_DEFAULT); },
-               " is a soft link, and links are not followed", link_hint),
-        weight("an_external_link", [](hid_t file) { H5Lcreate_external("other.h5", "/x", file, query, H5P_DEFAULT, H5P_DEFAULT); },
-               " is an external link, and links are not followed", link_hint),
-        weight("an_unknown_filter", [](hid_t file) { make_dataset(file, query, {8, 8}, H5T_IEEE_F32LE, 1, {.chunk = {8, 8}, .other_filter = 32000}); },
-               " is stored by a filter that is not HDF5's own (number 32000)", "h5repack -f GZIP=4 makes a copy that can be read"),
-        weight("a_weight_that_was_never_written", [](hid_t file) { make_dataset(file, query, {8, 8}, H5T_IEEE_F32LE, 0, {.no_numbers = true}); },
-               " is [8, 8], 256 bytes, of which the file holds none", filled_hint),
-        BadContent{"not_a_number", [](hid_t file) { set_number(file, query, {3, 4}, not_a_number); }, query + std::string(" [3, 4] is nan, weights are finite numbers")},
+        weight(
+            "a_missing_weight", [](hid_t) {}, " is missing, the configuration needs it as [8, 8]"),
+        weight(
+            "a_misspelt_weight",
+            [](hid_t file) {
+              make_dataset(file, "/weights/q", {8, 8}, H5T_IEEE_F32LE);
+            },
+            " is missing, the configuration needs it as [8, 8]", "there is /weights/q, which the configuration has no place for"),
+        weight(
+            "a_weight_of_another_shape",
+            [](hid_t file) {
+              make_dataset(file, query, {8, 4}, H5T_IEEE_F32LE);
+            },
+            " is [8, 4], the configuration needs [8, 8]"),
+        weight(
+            "a_weight_of_another_rank", [](hid_t file) { make_dataset(file, query, {64}, H5T_IEEE_F32LE); },
+            " is [64], the configuration needs [8, 8]"),
+        weight(
+            "a_scalar", [](hid_t file) { make_dataset(file, query, {}, H5T_IEEE_F32LE); }, " is [], the configuration needs [8, 8]"),
+        weight(
+            "an_enormous_weight",
+            [](hid_t file) {
+              make_dataset(file, query, {1 << 25, 1 << 20}, H5T_IEEE_F32LE, 0, {.chunk = {1024, 1024}, .no_numbers = true});
+            },
+            " is [33554432, 1048576], the configuration needs [8, 8]"),
+        weight(
+            "a_shape_that_overflows",
+            [](hid_t file) {
+              make_dataset(file, query, {1ULL << 40, 1ULL << 20}, H5T_IEEE_F32LE, 0, {.chunk = {1024, 1024}, .no_numbers = true});
+            },
+            " is [1099511627776, 1048576], the configuration needs [8, 8]"),
+        weight(
+            "integers",
+            [](hid_t file) {
+              make_dataset(file, query, {8, 8}, H5T_STD_I64LE);
+            },
+            " holds 64-bit integers, weights are float32 or float64"),
+        weight(
+            "a_group", [](hid_t file) { H5Gclose(H5Gcreate2(file, query, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT)); }, " is not a dataset"),
+        weight(
+            "a_soft_link", [](hid_t file) { H5Lcreate_soft("/weights/embedding.weight", file, query, H5P_DEFAULT, H5P_DEFAULT); },
+            " is a soft link, and links are not followed", link_hint),
+        weight(
+            "an_external_link", [](hid_t file) { H5Lcreate_external("other.h5", "/x", file, query, H5P_DEFAULT, H5P_DEFAULT); },
+            " is an external link, and links are not followed", link_hint),
+        weight(
+            "an_unknown_filter",
+            [](hid_t file) {
+              make_dataset(file, query, {8, 8}, H5T_IEEE_F32LE, 1, {.chunk = {8, 8}, .other_filter = 32000});
+            },
+            " is stored by a filter that is not HDF5's own (number 32000)", "h5repack -f GZIP=4 makes a copy that can be read"),
+        weight(
+            "a_weight_that_was_never_written",
+            [](hid_t file) {
+              make_dataset(file, query, {8, 8}, H5T_IEEE_F32LE, 0, {.no_numbers = true});
+            },
+            " is [8, 8], 256 bytes, of which the file holds none", filled_hint),
+        BadContent{"not_a_number",
+                   [](hid_t file) {
+                     set_number(file, query, {3, 4}, not_a_number);
+                   },
+                   query + std::string(" [3, 4] is nan, weights are finite numbers")},
         BadContent{"infinity", [](hid_t file) { set_number(file, "/weights/layer_norm.bias", {7}, -infinity); },
                    "/weights/layer_norm.bias [7] is -inf, weights are finite numbers"},
-        weight("a_number_too_large_for_float", [](hid_t file) { make_dataset(file, query, {8, 8}, H5T_IEEE_F64LE, 1e300); },
-               " [0, 0] is 1e+300, too large for float", "read the model in double precision"),
-        BadContent{"a_surplus_weight", [](hid_t file) { make_dataset(file, "/weights/layers.0.attention.s\n_proj.weight", {8, 8}, H5T_IEEE_F32LE); },
+        weight(
+            "a_number_too_large_for_float",
+            [](hid_t file) {
+              make_dataset(file, query, {8, 8}, H5T_IEEE_F64LE, 1e300);
+            },
+            " [0, 0] is 1e+300, too large for float", "read the model in double precision"),
+        BadContent{"a_surplus_weight",
+                   [](hid_t file) {
+                     make_dataset(file, "/weights/layers.0.attention.s\n_proj.weight", {8, 8}, H5T_IEEE_F32LE);
+                   },
                    "/weights/layers.0.attention.s\\n_proj.weight is not a weight of this configuration"},
         BadContent{"a_surplus_group", [](hid_t file) { make_dataset(file, "/weights/more/x", {8}, H5T_IEEE_F32LE); },
                    "/weights/more is not a weight of this configuration"},
@@ -314,21 +363,27 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         attribute("another_format", "format", "bsbr-result", "attribute format is \"bsbr-result\", a model file has \"bsbr-model\"",
                   "this is a result that bsbr_forward has written"),
-        BadContent{"no_format", [](hid_t file) { remove_attribute(file, "format"); }, "has no attribute format = \"bsbr-model\", so it is not a model file"},
+        BadContent{"no_format", [](hid_t file) { remove_attribute(file, "format"); },
+                   "has no attribute format = \"bsbr-model\", so it is not a model file"},
         attribute("a_future_version", "format_version", std::int64_t{99}, "attribute format_version is 99, this library reads version 1",
                   "a newer version of bsbr has written the file"),
         attribute("version_0", "format_version", std::int64_t{0}, "attribute format_version is 0, this library reads version 1"),
-        attribute("an_unknown_architecture", "architecture", "perceptron", "attribute architecture is \"perceptron\", which this library does not know",
+        attribute("an_unknown_architecture", "architecture", "perceptron",
+                  "attribute architecture is \"perceptron\", which this library does not know",
                   "known are bsbr, standard, linear, delta_net, sliding_window, hopfield, gau"),
-        attribute("an_architecture_with_control_characters", "architecture", "a\nb", "attribute architecture is \"a\\nb\", which this library does not know"),
-        attribute("a_long_text", "causality", "0123456789012345678901234567890123456789012345678901234567890123456789",
-                  "attribute causality is \"012345678901234567890123456789012345678901234567890123456789...\", which this library does not know"),
+        attribute("an_architecture_with_control_characters", "architecture", "a\nb",
+                  "attribute architecture is \"a\\nb\", which this library does not know"),
+        attribute(
+            "a_long_text", "causality", "0123456789012345678901234567890123456789012345678901234567890123456789",
+            "attribute causality is \"012345678901234567890123456789012345678901234567890123456789...\", which this library does not know"),
         attribute("an_unknown_causality", "causality", "sideways", "attribute causality is \"sideways\", which this library does not know",
                   "known are causal, block_causal, bidirectional, reference"),
         attribute("a_number_for_a_name", "architecture", std::int64_t{3}, "attribute architecture is 3, which is not a name"),
         BadContent{"a_missing_attribute", [](hid_t file) { remove_attribute(file, "hidden_dim"); }, "attribute hidden_dim is missing"},
-        BadContent{"a_missing_attribute_of_the_architecture", [](hid_t file) { remove_attribute(file, "causality"); }, "attribute causality is missing"},
-        attribute("an_attribute_of_another_architecture", "window_size", std::int64_t{4}, "attribute window_size belongs to sliding_window, the architecture is bsbr"),
+        BadContent{"a_missing_attribute_of_the_architecture", [](hid_t file) { remove_attribute(file, "causality"); },
+                   "attribute causality is missing"},
+        attribute("an_attribute_of_another_architecture", "window_size", std::int64_t{4},
+                  "attribute window_size belongs to sliding_window, the architecture is bsbr"),
         attribute("heads_that_do_not_divide", "num_heads", std::int64_t{7}, "num_heads = 7 does not divide hidden_dim = 8"),
         attribute("no_heads", "num_heads", std::int64_t{0}, "num_heads = 0 is below 1"),
         attribute("negative_layers", "num_layers", std::int64_t{-1}, "num_layers = -1 is below 1"),
@@ -416,7 +471,8 @@ TEST(ModelFile, is_not_written_into_a_missing_folder) {
   const Folder folder;
   const auto weights = random_weights<float>(config_of(Architecture::gau), 1);
   const std::string path = folder / "nowhere/model.h5";
-  EXPECT_EQ(message_of<OutputError>([&] { write_model(path, weights); }), path + ": the folder " + (folder / "nowhere") + " does not exist");
+  EXPECT_EQ(message_of<OutputError>([&] { write_model(path, weights); }),
+            path + ": the folder " + (folder / "nowhere") + " does not exist");
 }
 
 }  // namespace

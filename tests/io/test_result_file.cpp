@@ -148,8 +148,9 @@ TEST_P(EveryShape, is_read_back_as_it_was_computed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(ResultFile, EveryShape,
-                         ::testing::Values(Shape{1, 1, 1, 1}, Shape{1, 37, 5, 4}, Shape{3, 37, 5, 4}, Shape{2, 5, 3, 100}, Shape{1, 4, 7, 2},
-                                           Shape{1, 300, 64, 16}, Shape{4, 1, 2, 1}, Shape{1, 0, 4, 3}, Shape{0, 6, 4, 3}));
+                         ::testing::Values(Shape{1, 1, 1, 1}, Shape{1, 37, 5, 4}, Shape{3, 37, 5, 4}, Shape{2, 5, 3, 100},
+                                           Shape{1, 4, 7, 2}, Shape{1, 300, 64, 16}, Shape{4, 1, 2, 1}, Shape{1, 0, 4, 3},
+                                           Shape{0, 6, 4, 3}));
 
 TEST(ResultFile, large_parts_are_written_whole) {
   const Folder folder;
@@ -195,7 +196,8 @@ TEST(ResultFile, may_have_a_name_with_colons_and_spaces) {
 TEST(ResultFile, numbers_begin_at_a_page) {
   const Folder folder;
   write<float>(folder / "out.h5", Sequence(MPI_COMM_WORLD, 1, 500, 4), 8);
-  const hid_t file = H5Fopen((folder / "out.h5").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), dataset = H5Dopen2(file, "/hidden_states", H5P_DEFAULT);
+  const hid_t file = H5Fopen((folder / "out.h5").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT),
+              dataset = H5Dopen2(file, "/hidden_states", H5P_DEFAULT);
   EXPECT_EQ(H5Dget_offset(dataset) % 4096, 0U);
   H5Dclose(dataset);
   H5Fclose(file);
@@ -303,7 +305,9 @@ TEST(ResultFile, hidden_states_of_another_shape_are_refused) {
 TEST(ResultFile, an_attribute_of_the_configuration_cannot_be_given_twice) {
   const Folder folder;
   const Sequence sequence(MPI_COMM_WORLD, 1, 20, 4);
-  EXPECT_EQ(message_of<OutputError>([&] { write<float>(folder / "out.h5", sequence, 4, {{"hidden_dim", std::int64_t{5}}}); }),
+  EXPECT_EQ(message_of<OutputError>([&] {
+              write<float>(folder / "out.h5", sequence, 4, {{"hidden_dim", std::int64_t{5}}});
+            }),
             folder / "out.h5: attribute hidden_dim is given twice");
   EXPECT_TRUE(files_in(folder).empty());
 }

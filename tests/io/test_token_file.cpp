@@ -121,7 +121,8 @@ TEST(TokenFile, files_of_many_pieces_are_read_whole) {
   for (std::size_t i = 0; i < bytes.size(); ++i) expected[i] = static_cast<unsigned char>(bytes[i] = static_cast<char>(i % 251));
   write_bytes(folder / "bytes", bytes);
   expect_ids({folder / "bytes", {}}, expected, 1000);
-  const std::string path = token_file(folder, [&](hid_t file) { make_integers(file, ids_path, {static_cast<hsize_t>(size)}, H5T_STD_U8LE, expected); });
+  const std::string path =
+      token_file(folder, [&](hid_t file) { make_integers(file, ids_path, {static_cast<hsize_t>(size)}, H5T_STD_U8LE, expected); });
   expect_ids({path, {}}, expected, 1000);
 }
 
@@ -131,7 +132,9 @@ TEST(TokenFile, the_first_tokens_of_each_row_can_be_read_alone) {
   const Sequence sequence(MPI_COMM_WORLD, 2, 7, 2);
   const Tokens tokens = read_tokens({path, {}}, sequence, vocab_size);
   for (std::int64_t i = 0; i < sequence.local_tokens(); ++i) EXPECT_EQ(tokens.ids(1, i), 10 + sequence.first_token() + i);
-  EXPECT_EQ(message_of<FileError>([&] { read_tokens({path, {}}, Sequence(MPI_COMM_WORLD, 2, 11, 2), vocab_size); }),
+  EXPECT_EQ(message_of<FileError>([&] {
+              read_tokens({path, {}}, Sequence(MPI_COMM_WORLD, 2, 11, 2), vocab_size);
+            }),
             path + ": holds ids [2, 10], [2, 11] are needed");
 }
 
@@ -144,7 +147,9 @@ TEST(TokenFile, golden_files_are_token_files) {
 
 TEST(TokenFile, a_compressed_dataset_is_read) {
   const Folder folder;
-  const std::string path = token_file(folder, [](hid_t file) { make_dataset(file, ids_path, {2, 50}, H5T_STD_I64LE, 7, {.chunk = {1, 7}, .deflate = true}); });
+  const std::string path = token_file(folder, [](hid_t file) {
+    make_dataset(file, ids_path, {2, 50}, H5T_STD_I64LE, 7, {.chunk = {1, 7}, .deflate = true});
+  });
   expect_ids({path, {}}, std::vector<std::int64_t>(100, 7));
 }
 
@@ -206,13 +211,16 @@ TEST(TokenFile, a_truncated_hdf5_file_is_not_taken_for_bytes) {
   const std::string whole = read_bytes(path);
   MPI_Barrier(MPI_COMM_WORLD);
   write_bytes(path, whole.substr(0, whole.size() - 1));
-  EXPECT_EQ(refusal({path, {}}), path + ": is truncated: it holds " + std::to_string(whole.size() - 1) + " bytes of " + std::to_string(whole.size()));
+  EXPECT_EQ(refusal({path, {}}),
+            path + ": is truncated: it holds " + std::to_string(whole.size() - 1) + " bytes of " + std::to_string(whole.size()));
 }
 
 TEST(TokenFile, a_byte_beyond_the_vocabulary_is_named_with_its_place) {
   const Folder folder;
   write_bytes(folder / "text", "abcz{");
-  EXPECT_EQ(message_of<FileError>([&] { read_tokens({folder / "text", {}}, Sequence(MPI_COMM_WORLD, 1, 5, 1), 122); }),
+  EXPECT_EQ(message_of<FileError>([&] {
+              read_tokens({folder / "text", {}}, Sequence(MPI_COMM_WORLD, 1, 5, 1), 122);
+            }),
             folder / "text: holds the byte 122 at [0, 3], ids are 0 to 121");
 }
 
@@ -295,7 +303,9 @@ TEST(TokenFile, ranks_that_see_different_files_all_say_which_saw_what) {
   write_bytes(folder / "whole", "0123456789");
   write_bytes(folder / "short", "0123");
   const std::string path = folder / (rank() == 1 ? "short" : "whole");
-  EXPECT_EQ(message_of<FileError>([&] { read_token_shape({path, {}}, MPI_COMM_WORLD); }),
+  EXPECT_EQ(message_of<FileError>([&] {
+              read_token_shape({path, {}}, MPI_COMM_WORLD);
+            }),
             path + ": rank 0 sees ids [1, 10] without a mask, rank 1 sees ids [1, 4] without a mask");
 }
 
@@ -304,7 +314,9 @@ TEST(TokenFile, a_file_that_is_missing_on_one_rank_is_said_to_be_so) {
   const Folder folder;
   write_bytes(folder / "whole", "0123456789");
   const std::string path = folder / (rank() == 1 ? "absent" : "whole");
-  EXPECT_EQ(message_of<FileError>([&] { read_token_shape({path, {}}, MPI_COMM_WORLD); }),
+  EXPECT_EQ(message_of<FileError>([&] {
+              read_token_shape({path, {}}, MPI_COMM_WORLD);
+            }),
             folder / "absent: there is no such file, as rank 1 sees it");
 }
 
@@ -314,7 +326,9 @@ TEST(TokenFile, a_file_that_is_cut_on_one_rank_after_its_shape_was_read_is_still
   write_bytes(folder / "whole", "0123456789");
   write_bytes(folder / "short", "0123");
   const std::string path = folder / (rank() == 1 ? "short" : "whole");
-  EXPECT_EQ(message_of<FileError>([&] { read_tokens({path, {}}, Sequence(MPI_COMM_WORLD, 1, 10, 1), vocab_size); }),
+  EXPECT_EQ(message_of<FileError>([&] {
+              read_tokens({path, {}}, Sequence(MPI_COMM_WORLD, 1, 10, 1), vocab_size);
+            }),
             folder / "short: holds ids [1, 4], [1, 10] are needed, as rank 1 sees it");
 }
 

@@ -3,6 +3,7 @@
 Usage: test_bad_input.py RANKS
 """
 import os
+import resource
 import shutil
 import sys
 import unittest
@@ -10,7 +11,7 @@ import unittest
 import h5py
 import numpy as np
 
-from programs import Case, config, ids_file, in_parallel, init_options, run
+from programs import Case, in_parallel, run
 
 RANKS = 1
 USAGE, FILE, MEMORY, OUTPUT = 2, 3, 4, 6
@@ -87,9 +88,38 @@ COMMAND_LINES = [
 ]
 
 
+def listed(words):
+    return [words] if isinstance(words, str) else words
+
+
 def replace(file, data, **how):
     del file[WEIGHT]
     file.create_dataset(WEIGHT, data=data, **how)
+
+
+def external_link(file):
+    del file[WEIGHT]
+    file[WEIGHT] = h5py.ExternalLink("elsewhere.h5", "/" + WEIGHT)
+
+
+def external_storage(file):
+    del file[WEIGHT]
+    file.create_dataset(WEIGHT, (32, 32), "f4", external=[("elsewhere.bin", 0, 4096)])
+
+
+def virtual(file, name=WEIGHT, shape=(32, 32), kind="f4"):
+    if name in file:
+        del file[name]
+    layout = h5py.VirtualLayout(shape=shape, dtype=kind)
+    layout[:] = h5py.VirtualSource("elsewhere.h5", name, shape=shape)
+    file.create_virtual_dataset(name, layout)
+
+
+def declare(file, name, shape, kind):
+    """A dataset that claims far more numbers than the file holds."""
+    if name in file:
+        del file[name]
+    file.create_dataset(name, shape, kind, chunks=tuple(min(n, 1024) for n in shape))
 
 
 def delete(name):
@@ -107,17 +137,33 @@ MODELS = [
     ("q_proj.weight", delete(WEIGHT)),
     ("q_proj.weight", lambda file: replace(file, SQUARE[:, :16])),
     ("q_proj.weight", lambda file: replace(file, SQUARE.astype("i8"))),
+    ("q_proj.weight", lambda file: replace(file, np.full((32, 32), b"one"))),
+    ("q_proj.weight", lambda file: [delete(WEIGHT)(file), file.create_group(WEIGHT)]),
     ("q_proj.weight", lambda file: file[WEIGHT].__setitem__((3, 4), np.nan)),
+    ("q_proj.weight", lambda file: file[WEIGHT].__setitem__((3, 4), -np.inf)),
+    (["q_proj.weight", "external link"], external_link),
+    (["q_proj.weight", "external storage"], external_storage),
+    (["q_proj.weight", "virtual"], virtual),
+    ("q_proj.weight", lambda file: declare(file, WEIGHT, (1 << 25, 1 << 20), "f4")),
     ("q_proj.weight", lambda file: replace(file, SQUARE, compression="lzf")),
     ("s_proj", lambda file: file.create_dataset("weights/layers.0.attention.s_proj.weight", data=SQUARE)),
     ("weights", delete("weights")),
     ("hidden_dim", lambda file: file.attrs.__delitem__("hidden_dim")),
     ("format", attribute("format", "bsbr-result")),
     ("format_version", attribute("format_version", 99)),
+    ("format_version", attribute("format_version", "one")),
     ("architecture", attribute("architecture", "perceptron")),
     ("causality", attribute("causality", "sideways")),
     ("num_heads", attribute("num_heads", 7)),
+    ("num_heads", attribute("num_heads", 0)),
     ("num_layers", attribute("num_layers", -1)),
+    ("num_layers", attribute("num_layers", 1 << 40)),
+    ("hidden_dim", attribute("hidden_dim", "thirty-two")),
+    ("hidden_dim", attribute("hidden_dim", float("nan"))),
+    ("hidden_dim", attribute("hidden_dim", 32.5)),
+    ("hidden_dim", attribute("hidden_dim", [32, 32])),
+    ("dropout", attribute("dropout", float("nan"))),
+    ("compression_factor", attribute("compression_factor", -2)),
     ("hidden_dim", attribute("hidden_dim", 1 << 40)),
     ("vocab_size", attribute("vocab_size", 1 << 62)),
     ("chunk_size", attribute("chunk_size", 0)),
@@ -126,15 +172,30 @@ MODELS = [
 
 IDS = np.arange(40) % 32
 
-# (what the error line must hold, exit codes, ids, mask)
+def ids_and_mask(ids, mask=None):
+    def fill(file):
+        file["inputs/input_ids"] = ids
+        if mask is not None:
+            file["inputs/attention_mask"] = mask
+
+    return fill
+
+
+# (what the error line must hold, what fills a new file)
 TOKENS = [
-    ("-7", FILE, IDS - 7, None),
-    ("1000", FILE, IDS + 1000, None),
-    ("input_ids", FILE, IDS + 0.5, None),
-    ("input_ids", FILE, IDS.reshape(2, 4, 5), None),
-    ("input_ids", FILE, IDS[:0], None),
-    ("attention_mask", FILE, IDS, np.ones(39, "i1")),
-    ("7", FILE, IDS, np.where(IDS == 5, 7, 1)),
+    (["-7", "[0, 0]"], ids_and_mask(IDS - 7)),
+    (["1000", "[0, 0]"], ids_and_mask(IDS + 1000)),
+    (["256", "[1, 3]"], ids_and_mask(np.where(np.arange(40).reshape(2, 20) == 23, 256, 9))),
+    ("input_ids", ids_and_mask(IDS + 0.5)),
+    ("input_ids", ids_and_mask(IDS.reshape(2, 4, 5))),
+    ("input_ids", ids_and_mask(IDS[:0])),
+    ("input_ids", lambda file: file.create_group("inputs")),
+    (["input_ids", "external link"], lambda file: file.__setitem__("inputs/input_ids", h5py.ExternalLink("elsewhere.h5", "/ids"))),
+    (["input_ids", "virtual"], lambda file: virtual(file, "inputs/input_ids", (40,), "i8")),
+    ("input_ids", lambda file: declare(file, "inputs/input_ids", (1 << 45,), "i8")),
+    ("attention_mask", ids_and_mask(IDS, np.ones(39, "i1"))),
+    ("attention_mask", ids_and_mask(IDS, np.ones(40, "f4"))),
+    (["attention_mask", "7", "[0, 5]"], ids_and_mask(IDS, np.where(np.arange(40) == 5, 7, 1))),
 ]
 
 
@@ -154,7 +215,7 @@ class BadInput(Case):
         arguments = [str(argument).replace("{folder}", self.folder) for argument in arguments]
         if program == "bsbr_forward" and "--output" not in arguments:
             arguments = ["--output", os.path.join(self.results, "%d.h5" % number), *arguments]
-        says = [word.replace("{folder}", self.folder) for word in ([says] if isinstance(says, str) else says)]
+        says = [word.replace("{folder}", self.folder) for word in listed(says)]
         try:
             self.check_failure(run(program, *arguments, ranks=RANKS), program, code, says, RANKS)
         except AssertionError as error:
@@ -177,16 +238,48 @@ class BadInput(Case):
             shutil.copy(self.path("good.h5"), self.path(name))
             with h5py.File(self.path(name), "r+") as file:
                 change(file)
-            cases.append(("bsbr_forward", FILE, [name, says], ["--model", M(name), *TEXT]))
+            cases.append(("bsbr_forward", FILE, [name, *listed(says)], ["--model", M(name), *TEXT]))
         self.check_all(cases)
+
+    def test_a_model_file_that_was_cut_is_refused(self):
+        with open(self.path("good.h5"), "rb") as file:
+            whole = file.read()
+        cases = []
+        for part in (0, 4, len(whole) // 5, len(whole) // 2, len(whole) - 1):
+            name = "cut%d.h5" % part
+            with open(self.path(name), "wb") as file:
+                file.write(whole[:part])
+            cases.append(("bsbr_forward", FILE, name, ["--model", M(name), *TEXT]))
+        self.check_all(cases)
+
+    def test_an_architecture_that_is_not_built_is_said_so(self):
+        for more in ([], ["--dry-run"]):
+            self.check(0, "bsbr_forward", FILE, ["linear.h5", "linear is not built"], ["--model", self.path("linear.h5"), *TEXT, *more])
 
     def test_token_files_that_are_not_right_are_refused(self):
         cases = []
-        for number, (says, code, ids, mask) in enumerate(TOKENS):
+        for number, (says, fill) in enumerate(TOKENS):
             name = "tokens%d.h5" % number
-            ids_file(self.path(name), ids, mask)
-            cases.append(("bsbr_forward", code, [name, says], [*GOOD, "--input", M(name)]))
+            with h5py.File(self.path(name), "w") as file:
+                fill(file)
+            cases.append(("bsbr_forward", FILE, [name, *listed(says)], [*GOOD, "--input", M(name)]))
         self.check_all(cases)
+
+    def test_a_full_disk_leaves_nothing(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (24 << 20, 24 << 20))  # larger than the files of MPI
+
+        done = run("bsbr_forward", "--model", self.path("good.h5"), "--random-tokens", 1 << 18, "--output", self.path("results/r.h5"),
+                   ranks=RANKS, before=limit)
+        self.check_failure(done, "bsbr_forward", OUTPUT, "r.h5", RANKS)
+        self.assertEqual(os.listdir(self.results), [])
+
+    @unittest.skipIf(os.geteuid() != 0, "only root can become another user")
+    def test_a_folder_that_may_not_be_written_is_said_so(self):
+        os.chmod(self.folder, 0o755)
+        done = run("bsbr_forward", "--model", self.path("good.h5"), "--random-tokens", 8, "--output", self.path("results/r.h5"), ranks=RANKS,
+                   before=lambda: os.setuid(65534))
+        self.check_failure(done, "bsbr_forward", OUTPUT, ["r.h5", "cannot be written"], RANKS)
 
 
 if __name__ == "__main__":

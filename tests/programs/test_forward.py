@@ -151,14 +151,6 @@ class Forward(Case):
         self.assertEqual(done.returncode, 6, done.stderr)
         self.assertEqual(len(done.stderr.splitlines()), 1)
 
-    def test_a_full_disk_leaves_nothing(self):
-        def limit():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-
-        done = run("bsbr_forward", "--model", self.good, "--random-tokens", 1000, "--output", self.path("r.h5"), before=limit)
-        self.check_failure(done, "bsbr_forward", 6, "r.h5")
-        self.assertEqual([name for name in os.listdir(self.folder) if name.startswith("r.h5")], [])
-
 
 class Memory(Case):
     def test_a_dry_run_predicts_the_peak_and_computes_nothing(self):

@@ -119,7 +119,8 @@ TEST(Reference, linear_attention_by_hand) {
   EXPECT_TRUE(all_close(reference::attention(config, input, {}), matrix(3, 1, {2, 2 * (2 - 3), -(2 - 3 + 2)}), 1e-15));
   config.feature_map = FeatureMap::elu;  // φ(z) = z + 1 or e^z; φ(q) cancels where the head's width is 1
   const double e3 = std::exp(-3);
-  EXPECT_TRUE(all_close(reference::attention(config, input, {}), matrix(3, 1, {2, (4 + e3) / (2 + e3), (4 + e3 + 6) / (2 + e3 + 1.5)}), 1e-15));
+  EXPECT_TRUE(
+      all_close(reference::attention(config, input, {}), matrix(3, 1, {2, (4 + e3) / (2 + e3), (4 + e3 + 6) / (2 + e3 + 1.5)}), 1e-15));
 }
 
 TEST(Reference, delta_net_by_hand) {
@@ -203,7 +204,8 @@ TEST_P(Reference, arguments_that_do_not_fit_are_refused) {
   const auto config = small_config(GetParam());
   const auto input = random_input(config, 12, 1);
   EXPECT_THROW(reference::attention(config, input, Mask(11, 1)), std::invalid_argument);
-  for (auto member : {&AttentionInput::query, &AttentionInput::key, &AttentionInput::value, &AttentionInput::gate, &AttentionInput::retrieval_query}) {
+  for (auto member :
+       {&AttentionInput::query, &AttentionInput::key, &AttentionInput::value, &AttentionInput::gate, &AttentionInput::retrieval_query}) {
     auto wrong = input;
     if ((wrong.*member).values.empty()) continue;
     wrong.*member = Matrix(11, 12);
@@ -264,7 +266,8 @@ TEST_P(ReferenceCausality, masking_a_whole_chunk_is_leaving_it_out) {
         shorter.*member = without_rows(input.*member, chunk, chunk + 1);
       }
       const auto masked = without_rows(reference::attention(config, input, mask), chunk * B, (chunk + 1) * B);
-      EXPECT_TRUE(all_close(reference::attention(config, shorter, {}), masked, 1e-14)) << "chunk " << chunk << ", compression " << compression;
+      EXPECT_TRUE(all_close(reference::attention(config, shorter, {}), masked, 1e-14))
+          << "chunk " << chunk << ", compression " << compression;
     }
   }
 }

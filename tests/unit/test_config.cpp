@@ -62,7 +62,10 @@ std::vector<Rule> rules() {
   using enum Architecture;
   return {
       {"vocab_size_0", {}, [](auto& c) { c.vocab_size = 0; }, "vocab_size = 0 is below 1"},
-      {"vocab_size_huge", {}, [](auto& c) { c.vocab_size = std::int64_t{1} << 62; }, "vocab_size = 4611686018427387904 is above 1073741824"},
+      {"vocab_size_huge",
+       {},
+       [](auto& c) { c.vocab_size = std::int64_t{1} << 62; },
+       "vocab_size = 4611686018427387904 is above 1073741824"},
       {"hidden_dim_0", {}, [](auto& c) { c.hidden_dim = 0; }, "hidden_dim = 0 is below 1"},
       {"hidden_dim_huge", {}, [](auto& c) { c.hidden_dim = std::int64_t{1} << 40; }, "hidden_dim = 1099511627776 is above 1073741824"},
       {"num_layers_0", {}, [](auto& c) { c.num_layers = 0; }, "num_layers = 0 is below 1"},
@@ -71,21 +74,33 @@ std::vector<Rule> rules() {
       {"num_heads_0", {}, [](auto& c) { c.num_heads = 0; }, "num_heads = 0 is below 1"},
       {"ff_dim_0", {}, [](auto& c) { c.ff_dim = 0; }, "ff_dim = 0 is below 1"},
       {"chunk_size_0", {}, [](auto& c) { c.chunk_size = 0; }, "chunk_size = 0 is below 1"},
-      {"chunk_size_least", {}, [](auto& c) { c.chunk_size = std::numeric_limits<std::int64_t>::min(); },
+      {"chunk_size_least",
+       {},
+       [](auto& c) { c.chunk_size = std::numeric_limits<std::int64_t>::min(); },
        "chunk_size = -9223372036854775808 is below 1"},
-      {"chunk_size_most", {}, [](auto& c) { c.chunk_size = std::numeric_limits<std::int64_t>::max(); },
+      {"chunk_size_most",
+       {},
+       [](auto& c) { c.chunk_size = std::numeric_limits<std::int64_t>::max(); },
        "chunk_size = 9223372036854775807 is above 1073741824"},
       {"dropout_nan", {}, [](auto& c) { c.dropout = nan; }, "dropout = nan is not a number"},
       {"dropout_minus_nan", {}, [](auto& c) { c.dropout = -nan; }, "dropout = nan is not a number"},
       {"dropout_negative", {}, [](auto& c) { c.dropout = -0.5; }, "dropout = -0.5 is below 0"},
       {"dropout_above_1", {}, [](auto& c) { c.dropout = 1.5; }, "dropout = 1.5 is above 1"},
-      {"architecture_unknown", {}, [](auto& c) { c.architecture = static_cast<Architecture>(99); },
+      {"architecture_unknown",
+       {},
+       [](auto& c) { c.architecture = static_cast<Architecture>(99); },
        "architecture = 99 is none of bsbr, standard, linear, delta_net, sliding_window, hopfield, gau"},
-      {"heads_do_not_divide", standard, [](auto& c) { c.num_heads = 7; c.hidden_dim = 512; }, "num_heads = 7 does not divide hidden_dim = 512"},
+      {"heads_do_not_divide", standard,
+       [](auto& c) {
+         c.num_heads = 7;
+         c.hidden_dim = 512;
+       },
+       "num_heads = 7 does not divide hidden_dim = 512"},
       {"more_heads_than_columns", bsbr, [](auto& c) { c.num_heads = 48; }, "num_heads = 48 does not divide hidden_dim = 24"},
       {"gau_heads", gau, [](auto& c) { c.num_heads = 2; }, "num_heads = 2 is not 1, and gau has one head"},
       {"compression_negative", bsbr, [](auto& c) { c.compression_factor = -2; }, "compression_factor = -2 is below 0"},
-      {"compression_above_hidden_dim", bsbr, [](auto& c) { c.compression_factor = 25; }, "compression_factor = 25 is above hidden_dim = 24"},
+      {"compression_above_hidden_dim", bsbr, [](auto& c) { c.compression_factor = 25; },
+       "compression_factor = 25 is above hidden_dim = 24"},
       {"causality_unknown", bsbr, [](auto& c) { c.causality = static_cast<Causality>(7); },
        "causality = 7 is none of causal, block_causal, bidirectional, reference"},
       {"window_negative", sliding_window, [](auto& c) { c.window_size = -1; }, "window_size = -1 is below 0"},
@@ -98,12 +113,26 @@ std::vector<Rule> rules() {
       {"beta_negative", delta_net, [](auto& c) { c.beta = -0.1; }, "beta = -0.1 is below 0"},
       {"beta_above_2", delta_net, [](auto& c) { c.beta = 2.5; }, "beta = 2.5 is above 2"},
       {"expansion_0", gau, [](auto& c) { c.expansion_factor = 0; }, "expansion_factor = 0 is below 1"},
-      {"expansion_too_wide", gau, [](auto& c) { c.expansion_factor = 1 << 20; c.hidden_dim = 1025; },
+      {"expansion_too_wide", gau,
+       [](auto& c) {
+         c.expansion_factor = 1 << 20;
+         c.hidden_dim = 1025;
+       },
        "expansion_factor = 1048576 times hidden_dim = 1025 is above 1073741824"},
       {"feature_map_unknown", linear, [](auto& c) { c.feature_map = static_cast<FeatureMap>(2); }, "feature_map = 2 is none of none, elu"},
-      {"parameters", standard, [](auto& c) { c.vocab_size = c.hidden_dim = c.ff_dim = 1 << 30; c.num_layers = 1 << 16; },
+      {"parameters", standard,
+       [](auto& c) {
+         c.vocab_size = c.hidden_dim = c.ff_dim = 1 << 30;
+         c.num_layers = 1 << 16;
+       },
        "the configuration calls for 453347183502490501447680 parameters, more than 35184372088832"},
-      {"parameters_of_compression", bsbr, [](auto& c) { c.hidden_dim = 1 << 30; c.num_heads = 1; c.compression_factor = 1; c.num_layers = 1 << 16; },
+      {"parameters_of_compression", bsbr,
+       [](auto& c) {
+         c.hidden_dim = 1 << 30;
+         c.num_heads = 1;
+         c.compression_factor = 1;
+         c.num_layers = 1 << 16;
+       },
        "the configuration calls for 162259276829288870519308492800000 parameters, more than 35184372088832"},
   };
 }
@@ -193,8 +222,8 @@ TEST(ConfigLimit, parameters_are_counted_without_overflow) {
   config.vocab_size = 1 << 30;
   config.hidden_dim = 1 << 15;  // 2^45 for the embedding alone
   config.num_heads = 1;
-  EXPECT_EQ(message_of(config), "the configuration calls for " + std::to_string(parameter_count(config)) +
-                                    " parameters, more than 35184372088832");
+  EXPECT_EQ(message_of(config),
+            "the configuration calls for " + std::to_string(parameter_count(config)) + " parameters, more than 35184372088832");
   config.vocab_size = 1 << 29;
   EXPECT_EQ(message_of(config), "");
 }
@@ -341,7 +370,8 @@ TEST_P(Config, weights_start_as_in_pytorch) {
 
 /// Projections and feed-forward of one token in one layer; `wide`: projections between D and the attention's width.
 double token_flops(const ModelConfig& config, double wide) {
-  const auto D = static_cast<double>(config.hidden_dim), a = static_cast<double>(config.attention_dim()), F = static_cast<double>(config.ff_dim);
+  const auto D = static_cast<double>(config.hidden_dim), a = static_cast<double>(config.attention_dim()),
+             F = static_cast<double>(config.ff_dim);
   return wide * 2 * D * a + 4 * D * F;
 }
 
@@ -383,7 +413,8 @@ TEST(Flops, of_bsbr_count_what_each_causality_uses) {
       const double fixed = token_flops(config, 4) * L + 4 * D * D * C + 4 * d * D * L + (compression == 0 ? 0 : 4 * H * S * d * d * C);
       const auto expect = [&](Causality causality, double within, double pairs) {
         config.causality = causality;
-        EXPECT_DOUBLE_EQ(forward_flops(config, 2, length), 2 * 3 * (fixed + within + 2 * H * S * pairs)) << to_string(causality) << " " << length;
+        EXPECT_DOUBLE_EQ(forward_flops(config, 2, length), 2 * 3 * (fixed + within + 2 * H * S * pairs))
+            << to_string(causality) << " " << length;
       };
       const double half = pair_flops(config, length, [&](auto t, auto s) { return t / B == s / B && s <= t; });
       const double whole = pair_flops(config, length, [&](auto t, auto s) { return t / B == s / B; });
@@ -410,9 +441,8 @@ TEST(Flops, of_the_baselines_follow_their_formulas) {
     };
     expect(Architecture::standard, 4, earlier);
     expect(Architecture::hopfield, 4, earlier);
-    expect(Architecture::sliding_window, 4, [&](const ModelConfig& c) {
-      return pair_flops(c, length, [&](auto t, auto s) { return t - c.window_size <= s && s <= t; });
-    });
+    expect(Architecture::sliding_window, 4,
+           [&](const ModelConfig& c) { return pair_flops(c, length, [&](auto t, auto s) { return t - c.window_size <= s && s <= t; }); });
     expect(Architecture::linear, 4, [&](const ModelConfig& c) { return chunk_half(c) + 4 * 6 * 24 * L; });
     expect(Architecture::gau, 5, [&](const ModelConfig& c) { return chunk_half(c) + 4 * 48 * 48 * L; });
     expect(Architecture::delta_net, 4, [&](const ModelConfig& c) {
