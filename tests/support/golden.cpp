@@ -34,9 +34,12 @@ void check(herr_t status, const std::string& what) {
 
 template <class Number>
 hid_t native_type() {
-  if constexpr (std::is_same_v<Number, double>) return H5T_NATIVE_DOUBLE;
-  else if constexpr (std::is_same_v<Number, std::int64_t>) return H5T_NATIVE_INT64;
-  else return H5T_NATIVE_UINT8;
+  if constexpr (std::is_same_v<Number, double>)
+    return H5T_NATIVE_DOUBLE;
+  else if constexpr (std::is_same_v<Number, std::int64_t>)
+    return H5T_NATIVE_INT64;
+  else
+    return H5T_NATIVE_UINT8;
 }
 
 template <class Number>
