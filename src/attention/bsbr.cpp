@@ -340,20 +340,7 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const Paddin
     const std::int64_t chunk = index / heads, head = index % heads;
     const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
     const auto keys = head_rows(key, row, head, width), values = head_rows(value, row, head, width);
-    const std::uint8_t* mask_of_row = mask_row(real, padding, row);
-    kernels::for_each(team, width * width, [&](const int i) {
-      Real total = 0;
-      for (std::int64_t first = begin; first < end; first += kernels::tuning::state_tile) {
-        Real part = 0;
-        const std::int64_t stop = first + kernels::tuning::state_tile < end ? first + kernels::tuning::state_tile : end;
-        for (std::int64_t t = first; t < stop; ++t) {
-          if (mask_of_row != nullptr && mask_of_row[t] == 0) continue;
-          part += keys.data[t * keys.stride + i / width] * values.data[t * values.stride + i % width];
-        }
-        total += part;
-      }
-      state[i] = total;
-    });
+    kernels::form_flat_state(team, keys, values, mask_row(real, padding, row), begin, end, state);
   };
   const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, const Real* state) {
     const auto target = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
@@ -488,15 +475,8 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMa
     if (latest < 0 || nearest(row, latest) < 0) return;
     kernels::for_each(team, width * width, [&](const int i) { state[i] += bias(i); });
     const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
-    const auto queries = head_rows(query, row, head, width);
-    for (std::int64_t t = begin; t < end; ++t) {
-      Real* target = &output(row, t, head * width);
-      kernels::for_each(team, width, [&](const int column) {
-        Real chain = 0;
-        for (int k = 0; k < width; ++k) chain += queries.data[t * queries.stride + k] * state[k * width + column];
-        target[column] += chain;
-      });
-    }
+    kernels::apply_flat_state(team, head_rows(query, row, head, width), begin, end, width, state, &output(row, 0, head * width),
+                              static_cast<std::int64_t>(output.stride(1)));
   };
   const kernels::Rows rows{blocks.batch, first * heads, chunks * heads};
   kernels::panel_chain(execution, "bsbr::attention::decompress_states", rows, m_panels, load,

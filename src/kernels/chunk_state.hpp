@@ -92,4 +92,74 @@ KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>&
   }
 }
 
+// ---- The same without scratch: for states that are rows of a panel -------------------------------------------------------------------
+
+/// state [key width, value width], rows without padding, = Σ key_tᵀ value_t over the real ones of the tokens [begin, end) of one chunk.
+template <class Real>
+inline void form_flat_state(const SerialTeam&, const TokenRows<Real>& keys, const TokenRows<Real>& values, const std::uint8_t* mask,
+                            std::int64_t begin, std::int64_t end, Real* state) {
+  constexpr int block = 4 * lanes<Real>;
+  for (int row = 0; row < keys.width; ++row) {
+    for (int column = 0; column < values.width; column += block) {
+      const int columns = values.width - column < block ? values.width - column : block;
+      Real total[block] = {};
+      for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
+        const std::int64_t stop = end - first < tuning::state_tile ? end : first + tuning::state_tile;
+        Real part[block] = {};
+        for (std::int64_t t = first; t < stop; ++t) {
+          if (mask != nullptr && mask[t] == 0) continue;
+          const Real key = keys.data[t * keys.stride + row];
+          const Real* value = values.data + t * values.stride + column;
+          for (int i = 0; i < columns; ++i) part[i] += key * value[i];
+        }
+        for (int i = 0; i < columns; ++i) total[i] += part[i];
+      }
+      for (int i = 0; i < columns; ++i) state[row * values.width + column + i] = total[i];
+    }
+  }
+}
+
+template <class Real>
+KOKKOS_INLINE_FUNCTION void form_flat_state(const TeamMember& team, const TokenRows<Real>& keys, const TokenRows<Real>& values,
+                                            const std::uint8_t* mask, std::int64_t begin, std::int64_t end, Real* state) {
+  for_each(team, keys.width * values.width, [&](const int i) {
+    Real total = 0;
+    for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
+      const std::int64_t stop = end - first < tuning::state_tile ? end : first + tuning::state_tile;
+      Real part = 0;
+      for (std::int64_t t = first; t < stop; ++t) {
+        if (mask != nullptr && mask[t] == 0) continue;
+        part += keys.data[t * keys.stride + i / values.width] * values.data[t * values.stride + i % values.width];
+      }
+      total += part;
+    }
+    state[i] = total;
+  });
+}
+
+/// output_t += query_t · state for the tokens [begin, end); state as above, row t of the output at output + t·output_stride.
+template <class Real>
+inline void apply_flat_state(const SerialTeam&, const TokenRows<Real>& queries, std::int64_t begin, std::int64_t end, int value_width,
+                             const Real* state, Real* output, std::int64_t output_stride) {
+  for (std::int64_t t = begin; t < end; ++t) {
+    Real* target = output + t * output_stride;
+    for (int k = 0; k < queries.width; ++k) {
+      const Real query = queries.data[t * queries.stride + k];
+      for (int column = 0; column < value_width; ++column) target[column] += query * state[k * value_width + column];
+    }
+  }
+}
+
+template <class Real>
+KOKKOS_INLINE_FUNCTION void apply_flat_state(const TeamMember& team, const TokenRows<Real>& queries, std::int64_t begin, std::int64_t end,
+                                             int value_width, const Real* state, Real* output, std::int64_t output_stride) {
+  const auto tokens = static_cast<int>(end - begin);
+  for_each(team, tokens * value_width, [&](const int i) {
+    const std::int64_t t = begin + i / value_width;
+    const int column = i % value_width;
+    Real* target = output + t * output_stride + column;
+    for (int k = 0; k < queries.width; ++k) *target += queries.data[t * queries.stride + k] * state[k * value_width + column];
+  });
+}
+
 }  // namespace bsbr::kernels
