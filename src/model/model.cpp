@@ -75,7 +75,9 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
                        ", the model has chunk_size = " + std::to_string(config().chunk_size));
     }
     validate_ids(execution, sequence, ids, config().vocab_size);
-    if (!kept) m_workspace.reset();  // the old one's memory first
+  });
+  if (!kept) m_workspace.reset();  // the old one's memory first; on all ranks at once, since its communicator may go with it
+  parallel::agree(sequence.comm(), [&] {
     if (!kept) m_workspace = std::make_unique<Workspace<Real>>(config(), sequence);
     states = allocate_states<Real>(sequence, config().hidden_dim);
   });

@@ -1,6 +1,5 @@
 #include "bsbr/sequence.hpp"
 
-#include <algorithm>
 #include <array>
 #include <string>
 
@@ -25,12 +24,12 @@ std::shared_ptr<MPI_Comm> duplicate(MPI_Comm comm) {
 
 /// Throws on all ranks unless all were given the same numbers.
 void require_same(MPI_Comm comm, std::array<std::int64_t, 3> mine) {
-  std::array<std::int64_t, 6> extremes{mine[0], mine[1], mine[2], -mine[0], -mine[1], -mine[2]};
+  std::array<std::int64_t, 6> extremes{mine[0], mine[1], mine[2], ~mine[0], ~mine[1], ~mine[2]};  // ~ turns the order round, for any number
   parallel::check(MPI_Allreduce(MPI_IN_PLACE, extremes.data(), 6, MPI_INT64_T, MPI_MAX, comm), "MPI_Allreduce");
   const std::array<const char*, 3> names{"batch", "length", "chunk_size"};
   for (std::size_t i = 0; i < 3; ++i) {
-    if (extremes[i] == -extremes[i + 3]) continue;
-    throw CommunicationError(std::string("the ranks disagree on the sequence's ") + names[i] + ": " + std::to_string(-extremes[i + 3]) +
+    if (extremes[i] == ~extremes[i + 3]) continue;
+    throw CommunicationError(std::string("the ranks disagree on the sequence's ") + names[i] + ": " + std::to_string(~extremes[i + 3]) +
                              " on one, " + std::to_string(extremes[i]) + " on another");
   }
 }
@@ -48,6 +47,9 @@ Sequence::Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::
   parallel::check(MPI_Comm_rank(*m_comm, &m_rank), "MPI_Comm_rank");
 }
 
-std::int64_t Sequence::first_token_of(int rank) const { return std::min(m_chunks.begin(rank) * m_chunk_size, m_length); }
+std::int64_t Sequence::first_token_of(int rank) const {
+  const std::int64_t chunk = m_chunks.begin(rank);
+  return chunk == m_chunks.items ? m_length : chunk * m_chunk_size;
+}
 
 }  // namespace bsbr

@@ -1,0 +1,118 @@
+// Labels for Kokkos Tools: whoever profiles a program of theirs sees which kernels, arrays and regions are this library's.
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <Kokkos_Core.hpp>
+#include <mutex>
+#include <ostream>
+#include <set>
+
+#include "bsbr/model.hpp"
+#include "device_arrays.hpp"
+#include "support/random_model.hpp"
+
+namespace bsbr::testing {
+namespace {
+
+/// What Kokkos reports: its callbacks know no context. They may come from several threads at a time.
+struct Seen {
+  std::set<std::string> kernels, arrays, regions;
+};
+Seen seen;
+
+void note(std::set<std::string>& labels, const char* label) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  labels.insert(label);
+}
+
+void note_kernel(const char* label, const std::uint32_t, std::uint64_t*) { note(seen.kernels, label); }
+void note_array(const Kokkos::Tools::SpaceHandle, const char* label, const void*, const std::uint64_t) { note(seen.arrays, label); }
+void note_region(const char* label) { note(seen.regions, label); }
+
+/// What is reported while function() runs.
+template <class Function>
+Seen report(Function&& function) {
+  namespace tools = Kokkos::Tools::Experimental;
+  const auto before = tools::get_callbacks();
+  seen = {};
+  tools::set_begin_parallel_for_callback(note_kernel);
+  tools::set_begin_parallel_reduce_callback(note_kernel);
+  tools::set_begin_parallel_scan_callback(note_kernel);
+  tools::set_allocate_data_callback(note_array);
+  tools::set_push_region_callback(note_region);
+  function();
+  tools::set_callbacks(before);
+  return seen;
+}
+
+bool is_ours(const std::string& label) { return label.starts_with("bsbr::"); }
+
+/// Kokkos fills arrays with kernels of its own: "Kokkos::View::initialization [bsbr::model::hidden_states]", "Kokkos::ViewFill-1D".
+bool fills_an_array_of_ours(const std::string& label) {
+  if (!label.starts_with("Kokkos::View")) return false;
+  const auto bracket = label.find('[');
+  return bracket == std::string::npos || is_ours(label.substr(bracket + 1));
+}
+
+struct Shape {
+  std::int64_t compression_factor;
+  Causality causality;
+  bool masked;
+
+  std::string name() const {
+    return std::string(to_string(causality)) + (compression_factor == 0 ? "" : "_compressed") + (masked ? "_masked" : "");
+  }
+};
+
+std::ostream& operator<<(std::ostream& out, const Shape& shape) { return out << shape.name(); }
+
+class Labels : public ::testing::TestWithParam<Shape> {};
+
+template <class Real>
+Seen report_of_forward(const Shape& shape) {
+  auto config = small_config(Architecture::bsbr);
+  config.compression_factor = shape.compression_factor;
+  config.causality = shape.causality;
+  const auto weights = random_weights<Real>(config, 1);
+  const Sequence sequence(MPI_COMM_SELF, 2, 23, config.chunk_size);
+  const auto ids = to_device<std::int32_t**>(random_ids(2 * 23, config.vocab_size, 2), 2, 23);
+  std::optional<Array<const std::uint8_t**>> mask;
+  if (shape.masked) mask = to_device<std::uint8_t**>(random_mask(2 * 23, 0.3, 3), 2, 23);
+  const auto forward = [&] { Model<Real>(weights).forward(Execution(), sequence, ids, mask); };
+  forward();  // Kokkos' own scratch memory grows now, without a label
+  return report(forward);
+}
+
+template <class Real>
+void expect_labels_of_ours(const Shape& shape) {
+  const auto reported = report_of_forward<Real>(shape);
+  EXPECT_GE(reported.kernels.size(), 8u) << ::testing::PrintToString(reported.kernels);
+  for (const auto& label : reported.kernels) EXPECT_TRUE(is_ours(label) || fills_an_array_of_ours(label)) << "kernel '" << label << "'";
+  EXPECT_GE(reported.arrays.size(), 5u) << ::testing::PrintToString(reported.arrays);
+  for (const auto& label : reported.arrays) EXPECT_TRUE(is_ours(label)) << "array '" << label << "'";
+  EXPECT_GE(reported.regions.size(), 5u) << ::testing::PrintToString(reported.regions);
+  for (const auto& label : reported.regions) EXPECT_TRUE(is_ours(label) || label.starts_with("KokkosBlas::")) << "region '" << label << "'";
+}
+
+TEST_P(Labels, of_all_kernels_arrays_and_regions_of_a_forward_pass_begin_with_bsbr) {
+  expect_labels_of_ours<float>(GetParam());
+  expect_labels_of_ours<double>(GetParam());
+}
+
+TEST_P(Labels, name_the_steps_of_a_forward_pass) {
+  const auto kernels = report_of_forward<float>(GetParam()).kernels;
+  std::vector<std::string> steps{"bsbr::embedding::embed",      "bsbr::layer::project", "bsbr::attention::within_chunk",
+                                 "bsbr::attention::mix_states", "bsbr::layer::finish",  "bsbr::model::final_norm"};
+  steps.push_back(GetParam().compression_factor == 0 ? "bsbr::attention::form_states" : "bsbr::attention::compress_states");
+  for (const auto& step : steps) EXPECT_EQ(kernels.count(step), 1u) << step << " is not among " << ::testing::PrintToString(kernels);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Labels,
+                         ::testing::Values(Shape{0, Causality::causal, false}, Shape{0, Causality::causal, true},
+                                           Shape{3, Causality::causal, false}, Shape{3, Causality::bidirectional, true},
+                                           Shape{0, Causality::reference, true}),
+                         [](const auto& test) { return test.param.name(); });
+
+}  // namespace
+}  // namespace bsbr::testing

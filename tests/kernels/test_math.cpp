@@ -1,0 +1,156 @@
+// exp and GELU of the kernels against the exact formulas, over dense samples.
+#include "kernels/math.hpp"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <numbers>
+
+#include "device_arrays.hpp"
+
+namespace bsbr::testing {
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+/// exp_nonpositive of many numbers, in a loop that may be vectorised, as kernels have it.
+template <class Real>
+std::vector<Real> exp_of(const std::vector<Real>& x) {
+  const auto values = to_device<Real*>(x, x.size());
+  Kokkos::parallel_for(
+      "test::exp", Kokkos::RangePolicy<Execution>(0, x.size()),
+      KOKKOS_LAMBDA(const std::size_t i) { values(i) = kernels::exp_nonpositive(values(i)); });
+  return to_host(values);
+}
+
+template <class Real>
+std::vector<Real> gelu_of(const std::vector<Real>& z) {
+  const auto values = to_device<Real*>(z, z.size());
+  Kokkos::parallel_for(
+      "test::gelu", Kokkos::RangePolicy<Execution>(0, z.size()),
+      KOKKOS_LAMBDA(const std::size_t i) { values(i) = kernels::gelu(values(i)); });
+  return to_host(values);
+}
+
+/// Every 499th float of (−87, 0], and the neighbours of the places where exp goes from one power of two to the next.
+std::vector<float> exp_arguments() {
+  std::vector<float> x{0.f, -0.f, -std::numeric_limits<float>::min(), -std::numeric_limits<float>::denorm_min()};
+  for (std::uint32_t bits = 0; bits < std::bit_cast<std::uint32_t>(87.f); bits += 499) x.push_back(-std::bit_cast<float>(bits));
+  for (int n = 0; n < 250; ++n) {
+    float near = static_cast<float>(-0.5 * n * std::numbers::ln2) + 4e-6f;
+    for (int step = 0; step < 40; ++step) {
+      if (near <= 0 && near > -87) x.push_back(near);
+      near = std::nextafter(near, -infinity);
+    }
+  }
+  return x;
+}
+
+/// Units in the last place of a float between `actual` and `exact`, a normal number.
+double ulps(float actual, double exact) { return std::abs(actual - exact) / std::ldexp(1.0, std::ilogb(exact) - 23); }
+
+TEST(ExpNonpositive, float_is_within_two_units_in_the_last_place) {
+  const auto x = exp_arguments();
+  ASSERT_GT(x.size(), 2000000u);
+  const auto y = exp_of(x);
+  double worst = 0;
+  float place = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double error = ulps(y[i], std::exp(static_cast<double>(x[i])));
+    if (error <= worst) continue;
+    worst = error;
+    place = x[i];
+  }
+  EXPECT_LE(worst, 2) << "exp(" << place << ")";
+  RecordProperty("ulps", std::to_string(worst));
+}
+
+TEST(ExpNonpositive, is_exactly_one_at_zero) {
+  EXPECT_EQ(exp_of<float>({0.f, -0.f}), (std::vector<float>{1, 1}));
+  EXPECT_EQ(exp_of<double>({0., -0.}), (std::vector<double>{1, 1}));
+}
+
+TEST(ExpNonpositive, is_exactly_zero_far_below) {
+  const std::vector<float> below{std::nextafter(-87.f, -infinity),     -87.5f,   -88, -100, -126, -128, -1e3f, -1e10f,
+                                 std::numeric_limits<float>::lowest(), -infinity};
+  EXPECT_EQ(exp_of(below), std::vector<float>(below.size(), 0.f));
+  EXPECT_EQ(exp_of<double>({-1e3, std::numeric_limits<double>::lowest(), -std::numeric_limits<double>::infinity()}),
+            std::vector<double>(3, 0.));
+}
+
+TEST(ExpNonpositive, float_is_never_denormal) {
+  auto x = exp_arguments();
+  for (float near = -86.9f; near > -105; near = std::nextafter(near, -infinity)) x.push_back(near);
+  std::size_t denormal = 0;
+  for (const float y : exp_of(x)) denormal += y != 0 && !std::isnormal(y) ? 1 : 0;
+  EXPECT_EQ(denormal, 0u);
+}
+
+/// z·Φ(z); with erfc, so that it is right to the last digit for z far below 0 too.
+double exact_gelu(double z) {
+  return static_cast<double>(0.5L * static_cast<long double>(z) *
+                             std::erfc(-static_cast<long double>(z) / std::numbers::sqrt2_v<long double>));
+}
+
+double tanh_gelu(double z) { return 0.5 * z * (1 + std::tanh(std::sqrt(2 * std::numbers::inv_pi) * (z + 0.044715 * z * z * z))); }
+
+/// [−20, 20] in steps of 1/16384, and numbers near 0 on a scale of powers of two.
+std::vector<float> gelu_arguments() {
+  std::vector<float> z;
+  for (int i = -20 * 16384; i <= 20 * 16384; ++i) z.push_back(static_cast<float>(i) / 16384.f);
+  for (int power = -149; power < 5; ++power) {
+    for (const double mantissa : {1.0, 1.171875, 1.34567, 1.6180339, 1.99999}) {
+      for (const double sign : {-1, 1}) z.push_back(static_cast<float>(sign * std::ldexp(mantissa, power)));
+    }
+  }
+  return z;
+}
+
+constexpr double gelu_bound = 3e-7;  // of |z|, as kernels/math.hpp states it
+
+/// Largest |f(z) − GELU(z)| / |z|.
+template <class Function>
+double worst_gelu_error(const std::vector<float>& z, Function&& f) {
+  double worst = 0;
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    const double exact = exact_gelu(z[i]), actual = f(i);
+    if (std::abs(z[i]) < std::numeric_limits<float>::min()) {
+      EXPECT_LE(std::abs(actual - exact), 4 * std::numeric_limits<float>::denorm_min()) << z[i];
+    } else {
+      worst = std::max(worst, std::abs(actual - exact) / std::abs(static_cast<double>(z[i])));
+    }
+  }
+  return worst;
+}
+
+TEST(Gelu, float_is_the_exact_form_within_its_bound) {
+  const auto z = gelu_arguments();
+  const auto y = gelu_of(z);
+  const double worst = worst_gelu_error(z, [&](std::size_t i) { return static_cast<double>(y[i]); });
+  EXPECT_LT(worst, gelu_bound);
+  RecordProperty("error", std::to_string(worst * 1e7) + "e-7");
+}
+
+TEST(Gelu, double_is_the_exact_form_to_the_last_digits) {
+  const auto z = gelu_arguments();
+  const auto y = gelu_of(widen(z));
+  EXPECT_LT(worst_gelu_error(z, [&](std::size_t i) { return y[i]; }), 4e-16);
+}
+
+TEST(Gelu, bound_tells_the_exact_form_from_the_tanh_form) {
+  const auto z = gelu_arguments();
+  EXPECT_GT(worst_gelu_error(z, [&](std::size_t i) { return tanh_gelu(z[i]); }), 100 * gelu_bound);
+}
+
+TEST(Gelu, is_the_identity_or_zero_in_the_tails) {
+  for (const float z : {20.5f, 37.f, 100.f, 1e3f, 1e10f, 1e18f, 2e19f, 1e30f, std::numeric_limits<float>::max()}) {
+    EXPECT_EQ(gelu_of<float>({z, -z}), (std::vector<float>{z, -0.f})) << z;
+    const double wide = z;
+    EXPECT_EQ(gelu_of<double>({wide, -wide}), (std::vector<double>{wide, -0.})) << z;
+  }
+  EXPECT_EQ(gelu_of<float>({0.f}), std::vector<float>{0});
+}
+
+}  // namespace
+}  // namespace bsbr::testing

@@ -1,0 +1,139 @@
+// How much memory a model takes: what workspace_bytes says, against what Kokkos allocates.
+#include <gtest/gtest.h>
+
+#include "attention/attention.hpp"
+#include "bsbr/model.hpp"
+#include "support/allocations.hpp"
+#include "support/reals.hpp"
+#include "support/run_model.hpp"
+
+namespace bsbr::testing {
+namespace {
+
+/// Allocations of a few bytes per chunk, which no prediction counts.
+const std::vector<std::string> masks{"bsbr::mask::"};
+
+std::vector<ModelConfig> configs() {
+  std::vector<ModelConfig> all;
+  for (const auto& causality : causalities) {
+    for (const std::int64_t compression : {0, 1, 5, 12}) {
+      ModelConfig config = small_config(Architecture::bsbr);
+      config.causality = causality.value;
+      config.compression_factor = compression;
+      all.push_back(config);
+      config.hidden_dim = 75;  // 625 numbers in a state: two blocks of unequal size
+      config.chunk_size = 64;
+      config.ff_dim = 1;
+      all.push_back(config);
+    }
+  }
+  ModelConfig config = small_config(Architecture::bsbr);
+  config.ff_dim = 1000;
+  all.push_back(config);
+  return all;
+}
+
+/// The prediction is exact, but for the last bytes up to a multiple of eight, and what Kokkos needs for an allocation of nothing.
+void expect_predicted(std::int64_t predicted, const std::vector<Allocation>& allocations) {
+  const std::int64_t allocated = total_bytes(allocations);
+  std::int64_t rounding = 0;
+  for (const Allocation& allocation : allocations) rounding += allocation.bytes <= 128 ? allocation.bytes : 8;
+  EXPECT_GE(allocated, predicted) << ::testing::PrintToString(allocations);
+  EXPECT_LE(allocated, predicted + rounding) << ::testing::PrintToString(allocations);
+}
+
+template <class Real>
+class Memory : public ::testing::Test {};
+TYPED_TEST_SUITE(Memory, Reals, RealNames);
+
+/// Calls check(config, sequence) for all configurations and several shapes.
+template <class Check>
+void for_each_shape(const Check& check) {
+  for (const ModelConfig& config : configs()) {
+    for (const std::int64_t batch : {1, 3}) {
+      for (const std::int64_t length : {0, 1, 64, 331}) {
+        SCOPED_TRACE("hidden_dim " + std::to_string(config.hidden_dim) + ", " + std::string(to_string(config.causality)) +
+                     ", compression " + std::to_string(config.compression_factor) + ", [" + std::to_string(batch) + ", " +
+                     std::to_string(length) + "]");
+        check(config, Sequence(MPI_COMM_WORLD, batch, length, config.chunk_size));
+      }
+    }
+  }
+}
+
+TYPED_TEST(Memory, of_a_workspace_and_a_hidden_state_is_what_workspace_bytes_says) {
+  for_each_shape([](const ModelConfig& config, const Sequence& sequence) {
+    const auto states = sequence.batch() * sequence.local_tokens() * config.hidden_dim * static_cast<std::int64_t>(sizeof(TypeParam));
+    const AllocationRecorder recorder;
+    const Workspace<TypeParam> workspace(config, sequence);
+    expect_predicted(workspace_bytes<TypeParam>(config, sequence) - states, recorder.without(masks));
+  });
+}
+
+TYPED_TEST(Memory, of_an_attention_is_what_its_workspace_bytes_says) {
+  for_each_shape([](const ModelConfig& config, const Sequence& sequence) {
+    const AllocationRecorder recorder;
+    const auto attention = Attention<TypeParam>::create(config, sequence);
+    expect_predicted(attention->workspace_bytes(), recorder.without(masks));
+    EXPECT_EQ(attention->workspace_bytes(), attention::workspace_bytes<TypeParam>(config, sequence));
+  });
+}
+
+TYPED_TEST(Memory, of_a_first_forward_is_what_workspace_bytes_says) {
+  ModelConfig config = small_config(Architecture::bsbr);
+  for (const std::int64_t compression : {0, 5}) {
+    config.compression_factor = compression;
+    auto model = random_model<TypeParam>(config);
+    const Batch batch = random_batch(config, 2, 331, 61, Padding::holes);
+    const Sequence sequence(MPI_COMM_WORLD, batch.batch, batch.length, config.chunk_size);
+    run_model(model, MPI_COMM_WORLD, random_batch(config, 1, 7, 62));  // Kokkos' own scratch memory exists
+    const AllocationRecorder recorder;
+    run_model(model, MPI_COMM_WORLD, batch);
+    expect_predicted(workspace_bytes<TypeParam>(config, sequence), recorder.without({"bsbr::mask::", "test::"}));
+  }
+}
+
+TYPED_TEST(Memory, is_kept_for_the_next_forward_of_the_same_shape) {
+  for (const ModelConfig& config : configs()) {
+    auto model = random_model<TypeParam>(config);
+    const Sequence sequence(MPI_COMM_WORLD, 2, 131, config.chunk_size);
+    const Batch batch = random_batch(config, 2, 131, 63, Padding::holes);
+    const auto ids = local_part<std::int32_t>(sequence, batch.ids);
+    const auto mask = local_part<std::uint8_t>(sequence, batch.mask);
+    model.forward(Execution(), sequence, ids, mask);
+    for (int round = 0; round < 2; ++round) {
+      const AllocationRecorder recorder;
+      const auto states = model.forward(Execution(), sequence, ids, mask);
+      const auto allocations = recorder.without(masks);
+      ASSERT_EQ(allocations.size(), 1u) << ::testing::PrintToString(allocations);
+      EXPECT_EQ(allocations[0].label, "bsbr::model::hidden_states");
+    }
+  }
+}
+
+TYPED_TEST(Memory, of_the_old_shape_is_given_back_before_the_new_is_taken) {
+  const ModelConfig config = small_config(Architecture::bsbr);
+  auto model = random_model<TypeParam>(config);
+  const auto use_count = [&](std::int64_t length) {
+    run_model(model, MPI_COMM_WORLD, random_batch(config, 1, length, 64));
+    const AllocationRecorder recorder;
+    run_model(model, MPI_COMM_WORLD, random_batch(config, 1, length, 64));  // another Sequence: another workspace
+    return total_bytes(recorder.without({"bsbr::mask::", "test::"}));
+  };
+  const auto small = use_count(50), large = use_count(5000);
+  EXPECT_GT(large, small);
+  EXPECT_EQ(use_count(50), small);
+}
+
+TEST(MemoryLabels, begin_with_bsbr) {
+  const ModelConfig config = small_config(Architecture::bsbr);
+  const Sequence sequence(MPI_COMM_WORLD, 1, 50, config.chunk_size);
+  const AllocationRecorder recorder;
+  const Model<float> model(random_weights<float>(config, 1));
+  const Workspace<float> workspace(config, sequence);
+  const PaddingMask mask(Execution(), sequence);
+  for (const auto& allocation : recorder.without({})) EXPECT_EQ(allocation.label.rfind("bsbr::", 0), 0u) << allocation.label;
+}
+
+}  // namespace
+}  // namespace bsbr::testing

@@ -1,0 +1,243 @@
+// The number of ranks changes no bit, and what ranks send is what the design says. Runs on seven ranks, of which the first 1, 2, 3, 4 and 7
+// work together.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "kernels/state_layout.hpp"
+#include "kernels/tuning.hpp"
+#include "support/bits.hpp"
+#include "support/reals.hpp"
+#include "support/run_model.hpp"
+
+namespace bsbr::testing {
+namespace {
+
+constexpr std::int64_t panel = kernels::tuning::panel_rows;
+
+/// The first ranks of the world as a communicator; none on the others.
+class FirstRanks {
+ public:
+  explicit FirstRanks(int count) {
+    MPI_Comm_rank(MPI_COMM_WORLD, &m_rank);
+    MPI_Comm_split(MPI_COMM_WORLD, m_rank < count ? 0 : MPI_UNDEFINED, m_rank, &m_comm);
+  }
+  FirstRanks(const FirstRanks&) = delete;
+  FirstRanks& operator=(const FirstRanks&) = delete;
+  ~FirstRanks() {
+    if (has_this()) MPI_Comm_free(&m_comm);
+  }
+  bool has_this() const { return m_comm != MPI_COMM_NULL; }
+  int rank() const { return m_rank; }
+  MPI_Comm comm() const { return m_comm; }
+
+ private:
+  int m_rank = 0;
+  MPI_Comm m_comm = MPI_COMM_NULL;
+};
+
+/// 1, 2, 3, 4 and 7, as far as the world has so many.
+std::vector<int> rank_counts() {
+  int ranks = 0;
+  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  std::vector<int> counts{1, 2, 3, 4, 7};
+  std::erase_if(counts, [ranks](int count) { return count > ranks; });
+  return counts;
+}
+
+ModelConfig base_config() { return small_config(Architecture::bsbr); }  // D = 12, 3 heads, chunks of 5
+
+/// Whether any number of ranks gives the hidden states that one process gives. Collective over the world.
+template <class Real>
+void expect_same_bits(const ModelConfig& config, const Batch& batch) {
+  auto model = random_model<Real>(config);
+  std::optional<std::vector<Real>> alone;
+  for (const int count : rank_counts()) {
+    const FirstRanks ranks(count);
+    if (!ranks.has_this()) continue;
+    if (ranks.rank() == 0 && !alone) alone = run_model(model, MPI_COMM_SELF, batch);
+    const auto together = run_model(model, ranks.comm(), batch);
+    if (ranks.rank() > 0) continue;
+    EXPECT_TRUE(same_bits(together, *alone, config.hidden_dim)) << count << " ranks";
+  }
+}
+
+/// The same in all causalities, with and without compression.
+template <class Real>
+void expect_same_bits(ModelConfig config, std::int64_t batch, std::int64_t length, Padding padding = Padding::none) {
+  for (const auto& causality : causalities) {
+    for (const std::int64_t compression : {0, 5}) {
+      config.causality = causality.value;
+      config.compression_factor = compression;
+      SCOPED_TRACE(std::string(causality.name) + ", compression " + std::to_string(compression) + ", batch " + std::to_string(batch) +
+                   ", " + std::to_string(length) + " tokens");
+      expect_same_bits<Real>(config, random_batch(config, batch, length, 51, padding));
+    }
+  }
+}
+
+template <class Real>
+class Ranks : public ::testing::Test {};
+TYPED_TEST_SUITE(Ranks, Reals, RealNames);
+
+TYPED_TEST(Ranks, change_no_bit) { expect_same_bits<TypeParam>(base_config(), 1, 20 * 5); }
+
+TYPED_TEST(Ranks, change_no_bit_of_a_batch_with_a_ragged_tail) { expect_same_bits<TypeParam>(base_config(), 3, 9 * 5 + 3); }
+
+TYPED_TEST(Ranks, change_no_bit_with_a_tail_of_one_token) { expect_same_bits<TypeParam>(base_config(), 1, 7 * 5 + 1); }
+
+TYPED_TEST(Ranks, change_no_bit_of_one_token) { expect_same_bits<TypeParam>(base_config(), 3, 1); }
+
+TYPED_TEST(Ranks, change_no_bit_where_there_are_more_than_chunks) {
+  for (const std::int64_t length : {2, 10, 12, 29}) expect_same_bits<TypeParam>(base_config(), 1, length);
+}
+
+TYPED_TEST(Ranks, may_have_nothing_to_do) {
+  expect_same_bits<TypeParam>(base_config(), 2, 0);
+  expect_same_bits<TypeParam>(base_config(), 0, 12);
+}
+
+TYPED_TEST(Ranks, change_no_bit_of_sequences_with_padding) {
+  for (const auto& padding : paddings) {
+    if (padding.value == Padding::none) continue;
+    SCOPED_TRACE(padding.name);
+    expect_same_bits<TypeParam>(base_config(), 3, 12 * 5 + 2, padding.value);
+  }
+}
+
+TYPED_TEST(Ranks, change_no_bit_where_they_begin_within_a_panel) {
+  ModelConfig config = base_config();
+  config.chunk_size = 24;
+  expect_same_bits<TypeParam>(config, 1, 2 * panel + 75);
+  config.chunk_size = 2;  // the rows of compressed states fill panels too
+  config.num_layers = 1;
+  expect_same_bits<TypeParam>(config, 1, panel + 31);
+}
+
+// Products so large that a BLAS blocks them: there a row's bits depend on its place in the panel, and on the panel's height.
+TYPED_TEST(Ranks, change_no_bit_of_larger_products) {
+  ModelConfig config = base_config();
+  config.num_layers = 1;
+  config.hidden_dim = 3 * 40;
+  config.ff_dim = 450;
+  config.chunk_size = 33;
+  expect_same_bits<TypeParam>(config, 1, 2 * panel + 75);
+}
+
+TYPED_TEST(Ranks, change_no_bit_whatever_heads_there_are) {
+  struct Shape {
+    std::int64_t heads, width;
+  };
+  for (const auto& [heads, width] : {Shape{1, 12}, Shape{5, 5}, Shape{2, 25}, Shape{1, 33}, Shape{8, 4}}) {
+    SCOPED_TRACE(std::to_string(heads) + " heads of " + std::to_string(width));
+    ModelConfig config = base_config();
+    config.num_layers = 1;
+    config.num_heads = heads;
+    config.hidden_dim = heads * width;
+    expect_same_bits<TypeParam>(config, 2, 8 * 5 + 2);
+  }
+}
+
+// ---- What is sent ----------------------------------------------------------------------------------------------------
+
+/// What this rank sends in one forward, by movement.
+template <class Real>
+std::map<std::string, std::int64_t> bytes_sent(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::int64_t length) {
+  auto model = random_model<Real>(config);
+  Profile profile;
+  run_model(model, comm, random_batch(config, batch, length, 52), &profile);
+  return profile.bytes_sent;
+}
+
+template <class Real>
+class BytesSent : public ::testing::Test {
+ protected:
+  static constexpr std::int64_t size = sizeof(Real);
+};
+TYPED_TEST_SUITE(BytesSent, Reals, RealNames);
+
+TYPED_TEST(BytesSent, by_one_rank_are_none) {
+  std::int64_t total = 0;
+  for (const auto& [movement, bytes] : bytes_sent<TypeParam>(base_config(), MPI_COMM_SELF, 2, 33)) total += bytes;
+  EXPECT_EQ(total, 0);
+}
+
+TYPED_TEST(BytesSent, follow_the_formula_exactly_where_everything_divides) {
+  for (const std::int64_t compression : {0, 2}) {
+    ModelConfig config = base_config();
+    config.hidden_dim = 84;
+    config.num_heads = 84 / 4;  // by 1, 3 and 7 ranks
+    config.compression_factor = compression;
+    for (const int P : {1, 3, 7}) {
+      const FirstRanks ranks(P);
+      if (!ranks.has_this()) continue;
+      const std::int64_t batch = 2, C = 21, H = config.num_heads, S = config.state_size(), D = config.hidden_dim;
+      auto sent = bytes_sent<TypeParam>(config, ranks.comm(), batch, C * config.chunk_size);
+      EXPECT_EQ(sent["states"], config.num_layers * batch * 2 * (C / P) * H * S * this->size * (P - 1) / P) << P;
+      EXPECT_EQ(sent["retrieval_vectors"], config.num_layers * batch * (C / P) * 2 * D * this->size * (P - 1)) << P;
+    }
+  }
+}
+
+TYPED_TEST(BytesSent, follow_the_formula_within_rounding_where_it_does_not) {
+  for (const std::int64_t compression : {0, 2}) {
+    ModelConfig config = base_config();
+    config.num_layers = 3;
+    config.num_heads = 2;
+    config.hidden_dim = 50;  // 625 numbers are two blocks, not of the same size
+    config.compression_factor = compression;
+    for (const int P : rank_counts()) {
+      const FirstRanks ranks(P);
+      if (!ranks.has_this()) continue;
+      const std::int64_t batch = 3, C = 17;
+      auto sent = bytes_sent<TypeParam>(config, ranks.comm(), batch, (C - 1) * config.chunk_size + 2);
+      // A rank has one chunk and one block more or less than the mean, at most; blocks are padded to the same width.
+      const kernels::StateBlocks blocks(config.state_size(), config.num_heads, batch);
+      const std::int64_t N = blocks.blocks(), number = config.num_layers * batch * blocks.width * this->size;
+      const std::int64_t fewest_chunks = C / P, most_chunks = (C + P - 1) / P, fewest_blocks = N / P, most_blocks = (N + P - 1) / P;
+      EXPECT_LE(sent["states"], number * (most_chunks * (N - fewest_blocks) + most_blocks * (C - fewest_chunks))) << P;
+      EXPECT_GE(sent["states"], number * (fewest_chunks * (N - most_blocks) + fewest_blocks * (C - most_chunks))) << P;
+      EXPECT_LE(blocks.per_head * blocks.width, config.state_size() + blocks.per_head) << P;
+
+      std::int64_t all = sent["states"];
+      MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_INT64_T, MPI_SUM, ranks.comm());
+      std::int64_t kept = 0;  // chunk and block of the same rank
+      for (int p = 0; p < P; ++p) kept += Partition{C, P}.size(p) * Partition{N, P}.size(p);
+      EXPECT_EQ(all, 2 * number * (C * N - kept)) << P;
+
+      const std::int64_t own = Partition{C, P}.size(ranks.rank());
+      EXPECT_EQ(sent["retrieval_vectors"], config.num_layers * batch * own * 2 * config.hidden_dim * this->size * (P - 1)) << P;
+    }
+  }
+}
+
+TYPED_TEST(BytesSent, do_not_depend_on_causality_or_mask_and_nothing_else_is_counted) {
+  const FirstRanks ranks(std::min(3, rank_counts().back()));
+  if (!ranks.has_this()) return;
+  ModelConfig config = base_config();
+  const auto expected = bytes_sent<TypeParam>(config, ranks.comm(), 1, 33);
+  for (const auto& causality : causalities) {
+    config.causality = causality.value;
+    auto model = random_model<TypeParam>(config);
+    Profile profile;
+    run_model(model, ranks.comm(), random_batch(config, 1, 33, 53, Padding::holes), &profile);
+    EXPECT_EQ(profile.bytes_sent, expected) << causality.name;
+    for (const auto& [movement, bytes] : profile.bytes_sent)
+      EXPECT_TRUE(movement == "states" || movement == "retrieval_vectors") << movement;
+  }
+}
+
+TYPED_TEST(BytesSent, add_up_over_forwards) {
+  const FirstRanks ranks(std::min(2, rank_counts().back()));
+  if (!ranks.has_this()) return;
+  const ModelConfig config = base_config();
+  auto once = bytes_sent<TypeParam>(config, ranks.comm(), 1, 33);
+  auto model = random_model<TypeParam>(config);
+  Profile profile;
+  for (int i = 0; i < 3; ++i) run_model(model, ranks.comm(), random_batch(config, 1, 33, 54), &profile);
+  for (const auto& [movement, bytes] : once) EXPECT_EQ(profile.bytes_sent[movement], 3 * bytes) << movement;
+}
+
+}  // namespace
+}  // namespace bsbr::testing

@@ -1,0 +1,105 @@
+// The number of threads changes no bit. Threads are fixed when Kokkos starts, so ctest runs this program several times: once with one
+// thread and BSBR_WRITE_RESULTS naming a folder, then with more and BSBR_COMPARE_RESULTS naming the same.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "kernels/tuning.hpp"
+#include "support/bits.hpp"
+#include "support/reals.hpp"
+#include "support/run_model.hpp"
+
+namespace bsbr::testing {
+namespace {
+
+constexpr std::int64_t panel = kernels::tuning::panel_rows;
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
+template <class Real>
+void write(const std::string& path, const std::vector<Real>& values) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(Real)));
+  EXPECT_TRUE(file.good()) << path;
+}
+
+template <class Real>
+std::vector<Real> read(const std::string& path) {
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  EXPECT_TRUE(file.good()) << path << " is missing: run this test through ctest";
+  if (!file) return {};
+  std::vector<Real> values(static_cast<std::size_t>(file.tellg()) / sizeof(Real));
+  file.seekg(0);
+  file.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(Real)));
+  return values;
+}
+
+/// Writes the bits, or compares them with those that were written, as the environment asks.
+template <class Real>
+void check(const std::string& name, const std::vector<Real>& actual, std::int64_t width) {
+  const std::string file = "/" + name + (sizeof(Real) == 4 ? ".float" : ".double");
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  if (rank == 0 && !variable("BSBR_WRITE_RESULTS").empty()) write(variable("BSBR_WRITE_RESULTS") + file, actual);
+  const std::string folder = variable("BSBR_COMPARE_RESULTS");
+  if (folder.empty()) return;
+  EXPECT_TRUE(same_bits(actual, read<Real>(folder + file), width)) << name;
+}
+
+/// Sizes that leave several panels, chunks and heads for each thread.
+ModelConfig config_of(Causality causality, std::int64_t compression_factor) {
+  ModelConfig config = small_config(Architecture::bsbr);
+  config.causality = causality;
+  config.hidden_dim = 48;
+  config.num_heads = 3;
+  config.chunk_size = 20;
+  config.compression_factor = compression_factor;
+  return config;
+}
+
+template <class Real>
+class Threads : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (variable("BSBR_WRITE_RESULTS").empty() && variable("BSBR_COMPARE_RESULTS").empty()) {
+      GTEST_SKIP() << "neither BSBR_WRITE_RESULTS nor BSBR_COMPARE_RESULTS is set: run this test through ctest";
+    }
+    this->RecordProperty("threads", Execution().concurrency());
+  }
+};
+TYPED_TEST_SUITE(Threads, Reals, RealNames);
+
+template <class Real>
+void check_all(const std::string& name, std::int64_t batch, std::int64_t length, Padding padding) {
+  for (const auto& causality : causalities) {
+    for (const std::int64_t compression : {0, 5}) {
+      const ModelConfig config = config_of(causality.value, compression);
+      auto model = random_model<Real>(config);
+      const auto states = run_model(model, MPI_COMM_WORLD, random_batch(config, batch, length, 3, padding));
+      check(name + "." + std::string(causality.name) + (compression > 0 ? ".compressed" : ""), states, config.hidden_dim);
+    }
+  }
+}
+
+TYPED_TEST(Threads, change_no_bit) { check_all<TypeParam>("one", 1, 3 * panel + 31, Padding::none); }
+
+TYPED_TEST(Threads, change_no_bit_of_a_batch_with_padding) { check_all<TypeParam>("batch", 3, panel + 33, Padding::holes); }
+
+TYPED_TEST(Threads, change_no_bit_of_a_few_tokens) { check_all<TypeParam>("few", 2, 21, Padding::none); }
+
+TYPED_TEST(Threads, can_be_told_apart) {  // the comparison would see other bits
+  if (variable("BSBR_COMPARE_RESULTS").empty()) return;
+  const auto config = config_of(Causality::causal, 0);
+  auto states = run_alone<TypeParam>(config, random_batch(config, 2, 21, 3));
+  const auto expected = read<TypeParam>(variable("BSBR_COMPARE_RESULTS") + "/few.causal" + (sizeof(TypeParam) == 4 ? ".float" : ".double"));
+  EXPECT_TRUE(same_bits(states, expected, config.hidden_dim));
+  states[100] = std::nextafter(states[100], TypeParam(1000));
+  EXPECT_FALSE(same_bits(states, expected, config.hidden_dim));
+}
+
+}  // namespace
+}  // namespace bsbr::testing

@@ -1,0 +1,61 @@
+// What Kokkos allocates while a test looks on, through the callbacks of Kokkos Tools.
+#pragma once
+
+#include <Kokkos_Core.hpp>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace bsbr::testing {
+
+struct Allocation {
+  std::string label;
+  std::int64_t bytes;
+};
+
+/// Records the allocations of this process from its construction on. One at a time.
+class AllocationRecorder {
+ public:
+  AllocationRecorder() {
+    recorded().clear();
+    Kokkos::Tools::Experimental::set_allocate_data_callback(&record);
+  }
+  AllocationRecorder(const AllocationRecorder&) = delete;
+  AllocationRecorder& operator=(const AllocationRecorder&) = delete;
+  ~AllocationRecorder() { Kokkos::Tools::Experimental::set_allocate_data_callback(nullptr); }
+
+  /// What has been allocated, without what has a label that begins with one of these.
+  std::vector<Allocation> without(const std::vector<std::string>& labels) const {
+    std::vector<Allocation> left;
+    for (const Allocation& allocation : recorded()) {
+      bool leave_out = false;
+      for (const std::string& label : labels) leave_out = leave_out || allocation.label.rfind(label, 0) == 0;
+      if (!leave_out) left.push_back(allocation);
+    }
+    return left;
+  }
+
+ private:
+  static std::vector<Allocation>& recorded() {
+    static std::vector<Allocation> all;
+    return all;
+  }
+
+  static void record(Kokkos::Tools::SpaceHandle, const char* label, const void*, std::uint64_t bytes) {
+    static std::mutex mutex;
+    const std::lock_guard lock(mutex);
+    recorded().push_back({label, static_cast<std::int64_t>(bytes)});
+  }
+};
+
+/// Sum of their sizes.
+inline std::int64_t total_bytes(const std::vector<Allocation>& allocations) {
+  std::int64_t total = 0;
+  for (const Allocation& allocation : allocations) total += allocation.bytes;
+  return total;
+}
+
+inline void PrintTo(const Allocation& allocation, std::ostream* out) { *out << allocation.label << " (" << allocation.bytes << " bytes)"; }
+
+}  // namespace bsbr::testing
