@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -68,6 +69,16 @@ void use_fast_blas_kernels(char** argv) {
   setenv(started_again, "1", 1);
   execv("/proc/self/exe", argv);
   unsetenv(chosen_kernels);  // it has not worked: blas_complaint() says what that costs
+}
+
+void keep_blas_to_one_thread() {
+  constexpr int own_threads = 1, openmp = 2;  // OPENBLAS_THREAD and OPENBLAS_OPENMP of openblas_config.h
+  const auto kind = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "openblas_get_parallel"));
+  const auto set_threads = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
+  if (kind == nullptr || set_threads == nullptr) return;
+  const bool alone =
+      Kokkos::DefaultHostExecutionSpace().concurrency() == 1;  // with Kokkos' Serial there is no parallel region around a call
+  if (kind() == own_threads || (kind() == openmp && alone)) set_threads(1);
 }
 
 std::string blas_name() {

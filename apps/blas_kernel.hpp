@@ -10,6 +10,11 @@ namespace bsbr::apps {
 /// environment and starts the program again, once. Whoever sets OPENBLAS_CORETYPE decides instead. Costs a millisecond, or nothing.
 void use_fast_blas_kernels(char** argv);
 
+/// To be called before any product. Every product of the library is one call on one thread (docs/architecture.md, "The same bits"). An
+/// OpenBLAS that shares each call out over threads of its own is told not to; the OpenMP flavour keeps to its thread in a parallel region
+/// of itself.
+void keep_blas_to_one_thread();
+
 /// "OpenBLAS SkylakeX"; the name alone of another BLAS; "unknown".
 std::string blas_name();
 

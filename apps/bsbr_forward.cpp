@@ -69,7 +69,7 @@ void report(const Runtime& runtime, const ForwardOptions& options, const Summary
       if (runtime.is_first()) write_json(options.json, to_json(summary));
     });
   }
-  if (options.json == "-") runtime.print(to_json(summary).dump(2) + "\n");
+  if (options.json == "-") runtime.print(dump(to_json(summary)));
   if (options.prints_text()) runtime.print(to_text(summary));
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "attention/attention.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/model.hpp"
 #include "format.hpp"
@@ -52,7 +53,7 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
   const std::int64_t model = parameter_count(config) * real + workspace_bytes<Real>(config, sequence);
   const auto threads = static_cast<std::int64_t>(Kokkos::DefaultHostExecutionSpace().concurrency());
   footprint.added = ids + unnamed_bytes + threads * unnamed_bytes_per_thread;
-  if (on_host) footprint.added += mask + model;
+  if (on_host) footprint.added += mask + model + threads * attention::scratch_bytes<Real>(config);
   if (extras.result) footprint.added += writing_bytes + (on_host ? 0 : tokens * config.hidden_dim * real);
   if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence);
   return footprint;

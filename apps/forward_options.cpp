@@ -16,7 +16,7 @@ constexpr const char* usage =
     "                    [--repeat N] [--json FILE|-] [--dry-run] [--verify] [--progress auto|on|off] [--quiet]";
 
 constexpr const char* description =
-    "Runs a transformer with block sparse attention (or one of six baselines) over sequences of tokens: one forward\n"
+    "Runs a transformer with BSBR (block sparse attention with block retrieval) over sequences of tokens: one forward\n"
     "pass, in parallel over the threads of each rank and over the ranks of mpirun. Writes the hidden states, and says\n"
     "how fast it was and how much memory it took.\n";
 
@@ -79,6 +79,9 @@ void check_files(const ForwardOptions& options) {
   for (const auto& [option, path] : {std::pair("--output", options.output), std::pair("--json", options.json == "-" ? "" : options.json)}) {
     for (const auto& [other, read] : {std::pair("--model", options.model), std::pair("--input", input)}) {
       if (same_file(path, read)) throw UsageError(std::string(option) + ": " + path + " is the file of " + other);
+      if (!path.empty() && same_file(path + ".part", read)) {
+        throw UsageError(std::string(option) + ": " + path + " is written as " + path + ".part first, and that is the file of " + other);
+      }
     }
   }
   if (same_file(options.output, options.json)) throw UsageError("--json: " + options.json + " is the file of --output");

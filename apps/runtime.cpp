@@ -13,6 +13,7 @@
 #include <chrono>
 #include <thread>
 
+#include "blas_kernel.hpp"
 #include "failure.hpp"
 #include "launcher.hpp"
 #include "parallel/agree.hpp"
@@ -26,33 +27,33 @@ namespace {
 constexpr auto longest_wait = std::chrono::seconds(10);                // for ranks that should be at the same place already
 constexpr auto first_rank_advantage = std::chrono::milliseconds(500);  // so that rank 0 prints first what all ranks would print
 
-/// Processors that this process may run on.
-int allowed_processors() {
+/// Processors that this process may run on: none where the system does not tell.
+cpu_set_t allowed_processors() {
   cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) CPU_ZERO(&set);
+  return set;
 }
 
-int ranks_on_node(MPI_Comm comm) {
+/// Ranks of this node that may run on the same processors as this one, itself included.
+int ranks_that_share(MPI_Comm comm, const cpu_set_t& mine) {
   MPI_Comm node = MPI_COMM_NULL;
   check(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
   int ranks = 1;
   check(MPI_Comm_size(node, &ranks), "MPI_Comm_size");
+  std::vector<cpu_set_t> all(static_cast<std::size_t>(ranks));
+  check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all.data(), sizeof mine, MPI_BYTE, node), "MPI_Allgather");
   check(MPI_Comm_free(&node), "MPI_Comm_free");
-  return ranks;
+  return static_cast<int>(std::count_if(all.begin(), all.end(), [&](const cpu_set_t& other) { return CPU_EQUAL(&mine, &other); }));
 }
 
-/// Ranks that the launcher has not bound would each take all processors of the node, and wait for each other most of the time: they share
-/// them, unless the user has said how many threads there should be.
-void share_processors(int ranks) {
+/// Ranks that the launcher has not bound would each take all processors that the job has, and wait for each other most of the time: they
+/// share them, unless the user has said how many threads there should be.
+void share_processors(int ranks, int processors) {
   if (ranks == 1 || std::getenv("OMP_NUM_THREADS") != nullptr) return;
-  const int mine = allowed_processors(), all = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  if (mine < all) return;  // bound to a part of the node
-  setenv("KOKKOS_NUM_THREADS", std::to_string(std::max(1, all / ranks)).c_str(), 0);
+  setenv("KOKKOS_NUM_THREADS", std::to_string(std::max(1, processors / ranks)).c_str(), 0);
 }
 
 void set_up_mpi() {
-  // ompio, Open MPI's own parallel I/O, can hang in collective writes of HDF5 (4.1); ROMIO does not. Whoever chooses one decides.
-  setenv("OMPI_MCA_io", "^ompio", 0);
   if (find_launcher().none) {
     // A process by itself needs no network and no helper process: Open MPI takes 0.3 s to find that out, and 15 ms if it is told.
     setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
@@ -72,6 +73,7 @@ void set_up_kokkos(const std::string& name) {
   char* arguments[] = {argument.data(), nullptr};
   int count = 1;
   Kokkos::initialize(count, arguments);
+  keep_blas_to_one_thread();
 }
 
 }  // namespace
@@ -105,9 +107,10 @@ class Session {
   }
 
   void start_kokkos() {
-    const int neighbours = ranks_on_node(m_runtime.m_comm);
+    const cpu_set_t processors = allowed_processors();
+    const int neighbours = ranks_that_share(m_runtime.m_comm, processors);
     parallel::agree(m_runtime.m_comm, [&] {
-      share_processors(neighbours);
+      share_processors(neighbours, CPU_COUNT(&processors));
       set_up_kokkos(m_name);
     });
   }

@@ -182,13 +182,15 @@ nlohmann::ordered_json to_json(const Summary& summary) {
   return json;
 }
 
+std::string dump(const nlohmann::ordered_json& json) { return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; }
+
 void write_json(const std::string& path, const nlohmann::ordered_json& json) {
   // A device or a pipe is written to; a file is replaced when the new one is whole.
   std::error_code error;
   const bool special = std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error);
   const std::string written = special ? path : path + ".part";
   std::ofstream file(written);
-  file << json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
+  file << dump(json);
   file.close();
   error.clear();
   if (file && !special) std::filesystem::rename(written, path, error);

@@ -7,14 +7,16 @@ find_package(MPI REQUIRED COMPONENTS C CXX)
 set(HDF5_PREFER_PARALLEL ON)
 find_package(HDF5 REQUIRED COMPONENTS C)
 if(NOT HDF5_IS_PARALLEL)
-  message(FATAL_ERROR "The HDF5 that was found (${HDF5_VERSION}, ${HDF5_C_INCLUDE_DIRS}) is serial; bsbr writes with all ranks. "
+  message(FATAL_ERROR "The HDF5 that was found (${HDF5_VERSION}, ${HDF5_C_INCLUDE_DIRS}) is serial; bsbr wants the one of its MPI. "
                       "Name a parallel one with -DHDF5_ROOT=… (Debian: libhdf5-openmpi-dev).")
 endif()
 
 if(BSBR_ENABLE_PROGRAMS)
   find_package(CLI11 REQUIRED CONFIG)
 endif()
-find_package(nlohmann_json 3.7 REQUIRED CONFIG)
+if(BSBR_ENABLE_PROGRAMS OR BSBR_ENABLE_TESTS)
+  find_package(nlohmann_json 3.7 REQUIRED CONFIG)
+endif()
 if(BSBR_ENABLE_TESTS)
   find_package(GTest REQUIRED)
 endif()

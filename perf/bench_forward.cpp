@@ -15,7 +15,6 @@
 #include "bsbr/io.hpp"
 #include "bsbr/model.hpp"
 #include "command_line.hpp"
-#include "footprint.hpp"
 #include "memory.hpp"
 #include "random_tokens.hpp"
 #include "runtime.hpp"
@@ -34,7 +33,7 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-/// Useful FLOPs a second of sgemm, all threads of the BLAS: median of 5 after one to warm up.
+/// Useful FLOPs a second of sgemm with all threads: median of 5 after one to warm up.
 double sgemm_rate() {
   constexpr int n = 2048, runs = 5;
   const Array<float**> a("a", n, n), b("b", n, n), c("c", n, n);
@@ -110,7 +109,10 @@ void measure_memory(const Weights<float>& weights, MPI_Comm comm, const Options&
     Forward(weights, comm, tokens).seconds();
     return apps::peak_resident_bytes();
   };
-  const std::int64_t length = 2 * options.tokens, shorter = peak(length), longer = peak(3 * length);
+  const std::int64_t length = 2 * options.tokens;
+  const Sequence longest(comm, 1, 3 * length, weights.config().chunk_size);
+  apps::require_memory(comm, workspace_bytes<float>(weights.config(), longest), "fewer --tokens");
+  const std::int64_t shorter = peak(length), longer = peak(3 * length);
   std::printf("memory         %.2f KiB for each token added, between %lld and %lld tokens\n",
               static_cast<double>(longer - shorter) / static_cast<double>(2 * length) / 1024, static_cast<long long>(length),
               static_cast<long long>(3 * length));
@@ -129,10 +131,17 @@ Options parse(int argc, char** argv) {
   line.add_number("--ff-dim", "width of the feed-forward block", config.ff_dim, 1, largest_size);
   line.add_number("--chunk-size", "tokens in a chunk", config.chunk_size, 1, largest_size);
   line.parse(argc, argv);
+  try {
+    config.validate();
+  } catch (const ConfigError& error) {
+    throw apps::UsageError(error.what(), error.hint());
+  }
   return options;
 }
 
-void run(MPI_Comm comm, const Options& options) {
+void run(const apps::Runtime& runtime, const Options& options) {
+  const MPI_Comm comm = runtime.comm();
+  if (runtime.ranks() > 1) throw apps::UsageError("bench_forward runs on one rank, not on " + std::to_string(runtime.ranks()));
   const Weights<float> weights = random_weights<float>(options.config, 1);
   std::printf("model          D=%lld, %lld heads, %lld layers, ff %lld, chunk %lld; %lld tokens\n",
               static_cast<long long>(options.config.hidden_dim), static_cast<long long>(options.config.num_heads),
@@ -153,5 +162,5 @@ int main(int argc, char** argv) {
   bsbr::perf::Options options;
   return bsbr::apps::run_program(
       "bench_forward", [&] { options = bsbr::perf::parse(argc, argv); },
-      [&](const bsbr::apps::Runtime& runtime) { bsbr::perf::run(runtime.comm(), options); });
+      [&](const bsbr::apps::Runtime& runtime) { bsbr::perf::run(runtime, options); });
 }

@@ -31,7 +31,7 @@ struct AttentionInput {
 template <class Real>
 class Attention {
  public:
-  /// Throws ConfigError, MemoryError. `sequence` may be split over ranks.
+  /// Throws ConfigError, ShapeError if the sequence's chunks are not the configuration's, MemoryError. `sequence` may be split over ranks.
   static std::unique_ptr<Attention> create(const ModelConfig& config, const Sequence& sequence);
 
   virtual ~Attention() = default;

@@ -70,16 +70,16 @@ class Model {
 
   /// Hidden states [batch, local tokens, hidden_dim] after the final norm, of
   /// ids [batch, local tokens] and, optionally, mask [batch, local tokens] (1 real, 0 padding).
-  /// Collective over the sequence's communicator. The workspace is kept for the next call with the same Sequence or
-  /// a copy of it.
-  /// Throws ShapeError (extents, a chunk_size that is not the model's, an id outside the vocabulary, a mask value other than 0 and 1),
-  /// MemoryError, CommunicationError: on all ranks.
+  /// Collective over the sequence's communicator; all ranks give a mask, or none does. The workspace is kept for the next call with the
+  /// same Sequence or a copy of it. Throws ShapeError (extents, a chunk_size that is not the model's, an id outside the vocabulary, a mask
+  /// value other than 0 and 1), MemoryError, CommunicationError: on all ranks.
   Array<Real***> forward(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
                          const std::optional<Array<const std::uint8_t**>>& mask = std::nullopt, Profile* profile = nullptr);
 
  private:
   /// Checks what forward is given and sees to its memory, on all ranks.
-  void prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, Array<Real***>& states);
+  void prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, bool has_mask,
+               Array<Real***>& states);
 
   Weights<Real> m_weights;
   std::vector<Layer<Real>> m_layers;

@@ -18,6 +18,10 @@ template <class Real>
 std::unique_ptr<Attention<Real>> Attention<Real>::create(const ModelConfig& config, const Sequence& sequence) {
   require_kokkos();
   config.validate();
+  if (sequence.chunk_size() != config.chunk_size) {
+    throw ShapeError("the sequence has chunk_size = " + std::to_string(sequence.chunk_size()) +
+                     ", the configuration has chunk_size = " + std::to_string(config.chunk_size));
+  }
   switch (config.architecture) {
     case Architecture::bsbr:
       return std::make_unique<attention::Bsbr<Real>>(config, sequence);
@@ -33,6 +37,16 @@ std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence
   switch (config.architecture) {
     case Architecture::bsbr:
       return Bsbr<Real>::workspace_bytes(config, sequence);
+    default:
+      refuse(config.architecture);
+  }
+}
+
+template <class Real>
+std::int64_t scratch_bytes(const ModelConfig& config) {
+  switch (config.architecture) {
+    case Architecture::bsbr:
+      return Bsbr<Real>::scratch_bytes(config);
     default:
       refuse(config.architecture);
   }
@@ -56,8 +70,22 @@ void require_rows(const std::string& name, const Strided<const Real***>& rows, s
     throw ShapeError(name + " has stride " + std::to_string(rows.stride(2)) + " in its last index, which must be 1");
 }
 
+void require_mask(const PaddingMask& mask, const Sequence& sequence) {
+  const auto require = [](const char* name, const auto& array, std::int64_t batch, std::int64_t count) {
+    const auto rows = static_cast<std::int64_t>(array.extent(0)), columns = static_cast<std::int64_t>(array.extent(1));
+    if (rows == batch && columns == count) return;
+    throw ShapeError("the padding mask was made for another sequence: its " + std::string(name) + " are [" + std::to_string(rows) + ", " +
+                     std::to_string(columns) + "], not [" + std::to_string(batch) + ", " + std::to_string(count) + "]");
+  };
+  require("chunks", mask.real_chunks(), sequence.batch(), sequence.num_chunks());
+  require("local chunks", mask.last_real(), sequence.batch(), sequence.local_chunks());
+  if (mask.has_padding()) require("local tokens", mask.tokens(), sequence.batch(), sequence.local_tokens());
+}
+
 template std::int64_t workspace_bytes<float>(const ModelConfig&, const Sequence&);
 template std::int64_t workspace_bytes<double>(const ModelConfig&, const Sequence&);
+template std::int64_t scratch_bytes<float>(const ModelConfig&);
+template std::int64_t scratch_bytes<double>(const ModelConfig&);
 template void require_rows<float>(const std::string&, const Strided<const float***>&, std::int64_t, std::int64_t, std::int64_t);
 template void require_rows<double>(const std::string&, const Strided<const double***>&, std::int64_t, std::int64_t, std::int64_t);
 

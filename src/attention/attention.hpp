@@ -12,8 +12,15 @@ namespace bsbr::attention {
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
 
+/// The most scratch memory that one of its teams asks for: bytes. On a host each thread has that much.
+template <class Real>
+std::int64_t scratch_bytes(const ModelConfig& config);
+
 /// Throws ShapeError unless rows is [batch, count, width] with contiguous rows.
 template <class Real>
 void require_rows(const std::string& name, const Strided<const Real***>& rows, std::int64_t batch, std::int64_t count, std::int64_t width);
+
+/// Throws ShapeError unless the mask was made for a sequence of this shape.
+void require_mask(const PaddingMask& mask, const Sequence& sequence);
 
 }  // namespace bsbr::attention

@@ -1,6 +1,8 @@
 #include "attention/bsbr.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <vector>
 
 #include "attention/attention.hpp"
 #include "bsbr/error.hpp"
@@ -190,6 +192,14 @@ std::int64_t Bsbr<Real>::workspace_bytes(const ModelConfig& config, const Sequen
 }
 
 template <class Real>
+std::int64_t Bsbr<Real>::scratch_bytes(const ModelConfig& config) {
+  const auto head = static_cast<int>(config.head_dim());
+  const auto block = static_cast<int>(kernels::StateBlocks(config.state_size(), config.num_heads, 1).width);
+  const std::int64_t state = config.compression_factor == 0 ? kernels::StateTile<Real>::bytes(head, head) : 0;
+  return std::max({state, kernels::SoftmaxTile<Real>::bytes(head, head), kernels::SoftmaxTile<Real>::bytes(head, block)});
+}
+
+template <class Real>
 void Bsbr<Real>::validate(const AttentionInput<Real>& input, const Array<Real***>& output) const {
   const std::int64_t batch = m_sequence.batch(), tokens = m_sequence.local_tokens(), hidden = m_config.hidden_dim;
   require_rows<Real>("query", input.query, batch, tokens, hidden);
@@ -211,8 +221,11 @@ void Bsbr<Real>::validate(const AttentionInput<Real>& input, const Array<Real***
 template <class Real>
 void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_mask, const AttentionInput<Real>& input,
                          const Array<Real***>& output, Profile* profile) {
-  parallel::agree(m_sequence.comm(), [&] { validate(input, output); });
   const PaddingMask& mask = effective_mask(given_mask);
+  parallel::agree(m_sequence.comm(), [&] {
+    validate(input, output);
+    require_mask(mask, m_sequence);
+  });
   const bool compressed = m_config.compression_factor > 0;
   {
     const Phase phase(execution, profile, "states");
@@ -230,7 +243,7 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
     mix_across_ranks(execution, mask, input, output, profile);
   }
   const Phase phase(execution, profile, "retrieval");
-  compressed ? retrieve_compressed(execution, mask, input, output) : retrieve(execution, mask, input, output);
+  compressed ? retrieve_compressed(execution, mask, input, output) : retrieve(execution, input, output);
 }
 
 /// The within-chunk part hides the messages: half of it those that go out, half of it those that come back. MPI moves large messages only
@@ -423,8 +436,7 @@ void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask,
 
 /// output_t += q_t G of its chunk.
 template <class Real>
-void Bsbr<Real>::retrieve(const Execution& execution, const PaddingMask&, const AttentionInput<Real>& input,
-                          const Array<Real***>& output) const {
+void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output) const {
   const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
   const std::int64_t tokens = m_sequence.local_tokens();
   const int width = static_cast<int>(m_config.head_dim());

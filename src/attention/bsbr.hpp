@@ -26,6 +26,7 @@ class Bsbr : public Attention<Real> {
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
+  static std::int64_t scratch_bytes(const ModelConfig& config);
 
   // The steps, in their order. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack_retrieval(const Execution& execution, const AttentionInput<Real>& input) const;
@@ -37,7 +38,7 @@ class Bsbr : public Attention<Real> {
                         const Array<Real***>& output, Profile* profile) const;
   void mix(const Execution& execution, const PaddingMask& mask) const;
   void mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block, std::int64_t count) const;
-  void retrieve(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output) const;
+  void retrieve(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output) const;
   void retrieve_compressed(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                            const Array<Real***>& output) const;
 

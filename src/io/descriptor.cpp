@@ -48,6 +48,12 @@ std::int64_t Descriptor::size() const {
   return state.st_size;
 }
 
+std::int64_t Descriptor::identity() const {
+  struct stat state {};
+  if (::fstat(m_descriptor, &state) != 0) fail(m_doing, errno);
+  return static_cast<std::int64_t>(state.st_ino);
+}
+
 std::int64_t Descriptor::read(std::int64_t offset, void* bytes, std::int64_t size) const {
   return transfer_all(offset, static_cast<char*>(bytes), size, m_doing,
                       [&](std::int64_t at, char* to, std::size_t count) { return ::pread(m_descriptor, to, count, at); });

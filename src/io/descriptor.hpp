@@ -24,6 +24,9 @@ class Descriptor {
   /// The file's size.
   std::int64_t size() const;
 
+  /// What tells it from another file of the same name: the inode.
+  std::int64_t identity() const;
+
   /// Reads up to `size` bytes from `offset`; fewer only at the end of the file. Returns how many.
   std::int64_t read(std::int64_t offset, void* bytes, std::int64_t size) const;
 

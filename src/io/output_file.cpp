@@ -135,7 +135,8 @@ void sync_folder(const std::string& folder) {
   ::close(descriptor);
 }
 
-void create(const std::string& part, std::int64_t bytes, std::int64_t metadata_bytes) {
+/// Returns its identity.
+std::int64_t create(const std::string& part, std::int64_t bytes, std::int64_t metadata_bytes) {
   // A file that a killed run has left, or is still writing to, is not written into: this one is another.
   if (::unlink(part.c_str()) != 0 && errno != ENOENT) fail(printable(part) + " cannot be replaced", errno);
   Descriptor file(part, O_CREAT | O_EXCL | O_RDWR, "cannot be written");
@@ -143,7 +144,9 @@ void create(const std::string& part, std::int64_t bytes, std::int64_t metadata_b
     reserve(file, bytes, metadata_bytes, part);
     const std::string image = empty_image();
     file.write(0, image.data(), static_cast<std::int64_t>(image.size()));
+    const std::int64_t identity = file.identity();
     file.close();
+    return identity;
   } catch (...) {
     ::unlink(part.c_str());
     throw;
@@ -163,14 +166,22 @@ void require_writable(const std::string& path) {
 OutputFile::OutputFile(const std::string& path, std::int64_t datasets, std::int64_t data_bytes)
     : m_path(path), m_part(part_of(path)), m_metadata_bytes(usual_metadata + datasets * dataset_metadata) {
   require_writable(path);
-  create(m_part, m_metadata_bytes + data_bytes + datasets * alignment, m_metadata_bytes);
+  m_identity = create(m_part, m_metadata_bytes + data_bytes + datasets * alignment, m_metadata_bytes);
 }
 
 OutputFile::~OutputFile() {
-  if (!m_committed) ::unlink(m_part.c_str());
+  struct stat state {};
+  const bool ours = ::stat(m_part.c_str(), &state) == 0 && static_cast<std::int64_t>(state.st_ino) == m_identity;
+  if (!m_committed && ours) ::unlink(m_part.c_str());
+}
+
+void OutputFile::require_ours(const Descriptor& file) const {
+  if (file.identity() == m_identity) return;
+  throw ContentError("cannot be finished: another run has replaced " + printable(m_part), "one run at a time can write a file");
 }
 
 Handle OutputFile::open() const {
+  require_ours(Descriptor(m_part, O_RDONLY, "cannot be written"));
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "HDF5");
   check_hdf5(H5Pset_fapl_sec2(access), "HDF5");
   check_hdf5(H5Pset_meta_block_size(access, static_cast<hsize_t>(m_metadata_bytes)), "HDF5");  // all of it where room is sure
@@ -184,6 +195,7 @@ Handle OutputFile::open() const {
 
 void OutputFile::commit() {
   Descriptor file(m_part, O_RDWR, "cannot be written");
+  require_ours(file);
   file.sync();
   file.close();
   if (::rename(m_part.c_str(), m_path.c_str()) != 0) fail("cannot be given its name", errno);

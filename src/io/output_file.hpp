@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "io/descriptor.hpp"
 #include "io/hdf5.hpp"
 
 namespace bsbr::io {
@@ -26,13 +27,19 @@ class OutputFile {
   /// The HDF5 file, for reading and writing. Close it with Handle::close, which tells errors.
   Handle open() const;
 
-  /// Sees to it that the disk has it all, then gives the file its name. All handles must be closed.
+  /// Sees to it that the disk has it all, then gives the file its name. All handles must be closed. Throws ContentError if another run has
+  /// put its own file in the place of <path>.part meanwhile.
   void commit();
 
+  /// See Descriptor::identity.
+  std::int64_t identity() const { return m_identity; }
+
  private:
+  void require_ours(const Descriptor& file) const;
+
   LibraryScope m_scope;
   std::string m_path, m_part;
-  std::int64_t m_metadata_bytes;
+  std::int64_t m_metadata_bytes, m_identity = 0;
   bool m_committed = false;
 };
 

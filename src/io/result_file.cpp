@@ -79,7 +79,7 @@ std::int64_t bytes_of(const std::vector<std::int64_t>& shape, std::size_t number
 
 /// What the ranks must know of the file that rank 0 has made.
 struct Layout {
-  std::int64_t offset = 0, bytes = 0;  // of the first number, of the whole file
+  std::int64_t offset = 0, bytes = 0, identity = 0;  // of the first number, of the whole file, of the file
 };
 
 /// Writes everything but the numbers.
@@ -92,7 +92,8 @@ Layout lay_out(const OutputFile& output, const ModelConfig& config, const Attrib
   const haddr_t offset = H5Dget_offset(dataset);  // undefined for an empty one
   dataset.close("cannot be written");
   file.close("cannot be written");
-  return {static_cast<std::int64_t>(offset), Descriptor(output.part(), O_RDONLY, "cannot be written").size()};
+  const std::int64_t bytes = Descriptor(output.part(), O_RDONLY, "cannot be written").size();
+  return {static_cast<std::int64_t>(offset), bytes, output.identity()};
 }
 
 void finish(OutputFile& output) {
@@ -119,9 +120,9 @@ void write_rows(const std::string& part, const Layout& layout, const Sequence& s
   const Numbers<Real> numbers(hidden_states.data(), hidden_states.size());
   const std::string doing = "cannot be written" + (sequence.ranks() > 1 ? " by rank " + std::to_string(sequence.rank()) : "");
   Descriptor file(part, O_WRONLY, doing);
-  if (file.size() != layout.bytes) {
+  if (file.size() != layout.bytes || file.identity() != layout.identity) {
     throw ContentError(doing + ", which sees another file under the name " + printable(part),
-                       "the folder must be one that all nodes share");
+                       "the folder must be one that all nodes share, and one run at a time can write a file");
   }
   for_each_run(sequence, [&](std::int64_t file_row, std::int64_t row, std::int64_t rows) {
     const std::int64_t begin = layout.offset + file_row * hidden * static_cast<std::int64_t>(sizeof(Real));

@@ -9,12 +9,12 @@
 
 namespace bsbr::kernels {
 
-/// exp(x) for x ≤ 0 (−∞ included), within 2 units in the last place; exactly 1 at 0, exactly 0 below −87.
+/// exp(x) for x ≤ 0 (−∞ included), within 2 units in the last place; exactly 1 at 0, exactly 0 from −87 down; NaN stays NaN.
 ///
 /// Exactly 0 rather than the smallest normal number: what a mask leaves must not become denormal in the next product. Cody-Waite
 /// reduction by two parts of ln 2 (Cephes, expf), polynomial of degree 7 in the remainder.
 KOKKOS_INLINE_FUNCTION float exp_nonpositive(float x) {
-  const float bounded = x > -87.f ? x : -87.f;
+  const float bounded = x <= -87.f ? -87.f : x;
   const auto power = static_cast<std::int32_t>(bounded * 1.44269504088896341f - 0.5f);  // truncation rounds to nearest below 0
   const auto n = static_cast<float>(power);
   const float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -26,8 +26,8 @@ KOKKOS_INLINE_FUNCTION float exp_nonpositive(float x) {
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.f;
   const float value = p * __builtin_bit_cast(float, (power + 127) << 23);
-  // A select by bits: of `x > −87 ? value : 0` the compiler makes a branch around the whole computation, and the loop stays scalar.
-  return __builtin_bit_cast(float, __builtin_bit_cast(std::int32_t, value) & -static_cast<std::int32_t>(x > -87.f));
+  // A select by bits: of `x <= −87 ? 0 : value` the compiler makes a branch around the whole computation, and the loop stays scalar.
+  return __builtin_bit_cast(float, __builtin_bit_cast(std::int32_t, value) & -static_cast<std::int32_t>(!(x <= -87.f)));
 }
 
 KOKKOS_INLINE_FUNCTION double exp_nonpositive(double x) { return std::exp(x); }

@@ -52,7 +52,7 @@ class PanelBuffers {
   static std::int64_t bytes(std::int64_t width) { return count() * 2 * rows() * width * static_cast<std::int64_t>(sizeof(Real)); }
 
   /// Buffer 0 or 1 of a thread.
-  KOKKOS_FUNCTION Real* get(int thread, int which) const { return &m_data(thread, which, 0); }
+  KOKKOS_FUNCTION Real* get(int thread, int which) const { return m_data.data() + (thread * 2 + which) * m_data.extent(2); }
   std::int64_t width() const { return m_data.extent(2) / rows(); }
 
   static std::int64_t rows() { return on_host ? tuning::panel_rows : tuning::slab_rows; }
@@ -70,12 +70,29 @@ using Unmanaged = Kokkos::View<Data, Kokkos::LayoutRight, Device, Kokkos::Memory
 
 /// product [rows, out] = input [rows, in] · weightᵀ
 template <class Real>
-void multiply(const Real* input, const Array<const Real**>& weight, Real* product, std::int64_t rows) {
-  const Unmanaged<const Real**> a(input, rows, weight.extent(1));
-  const Unmanaged<const Real**> b(weight.data(), weight.extent(0), weight.extent(1));
-  const Unmanaged<Real**> c(product, rows, weight.extent(0));
-  KokkosBlas::gemm("N", "T", Real(1), a, b, Real(0), c);
-}
+struct Product {
+  Unmanaged<const Real**> input, weight;
+  Unmanaged<Real**> product;
+
+  Product(const Real* input_data, const Array<const Real**>& weights, Real* product_data, std::int64_t rows)
+      : input(input_data, rows, weights.extent(1)),
+        weight(weights.data(), weights.extent(0), weights.extent(1)),
+        product(product_data, rows, weights.extent(0)) {}
+
+  /// On this thread of a host.
+  void run() const { KokkosBlas::gemm("N", "T", Real(1), input, weight, Real(0), product); }
+
+  /// On a GPU, in the order of `execution`: older Kokkos Kernels cannot be told and have to be waited for.
+  void run(const Execution& execution) const {
+    if constexpr (requires { KokkosBlas::gemm(execution, "N", "T", Real(1), input, weight, Real(0), product); }) {
+      KokkosBlas::gemm(execution, "N", "T", Real(1), input, weight, Real(0), product);
+    } else {
+      execution.fence();
+      run();
+      Kokkos::fence();
+    }
+  }
+};
 
 /// The stages of a chain on one panel, which `input` holds: one thread of a host.
 template <class Real>
@@ -84,7 +101,7 @@ void run_stages(const Rows&, std::int64_t, std::int64_t, std::int64_t, std::int6
 template <class Real, class First, class... Rest>
 void run_stages(const Rows& rows, std::int64_t batch, std::int64_t origin, std::int64_t begin, std::int64_t end, Real* input, Real* other,
                 const Stage<Real, First>& stage, const Rest&... rest) {
-  multiply(input, stage.weight, other, rows.panel_rows);
+  Product<Real>(input, stage.weight, other, rows.panel_rows).run();
   const std::int64_t width = stage.weight.extent(0);
   for (std::int64_t row = begin; row < end; ++row) stage.after(SerialTeam{}, batch, row - rows.first, other + (row - origin) * width);
   run_stages(rows, batch, origin, begin, end, other, input, rest...);
@@ -134,7 +151,7 @@ void run_slab_stages(const Execution&, const std::string&, std::int64_t, std::in
 template <class Real, class First, class... Rest>
 void run_slab_stages(const Execution& execution, const std::string& label, std::int64_t batch, std::int64_t first, std::int64_t count,
                      Real* input, Real* other, const Stage<Real, First>& stage, const Rest&... rest) {
-  multiply(input, stage.weight, other, count);
+  Product<Real>(input, stage.weight, other, count).run(execution);
   for_rows(execution, label, batch, first, count, stage.weight.extent(0), other, stage.after);
   run_slab_stages(execution, label, batch, first, count, other, input, rest...);
 }

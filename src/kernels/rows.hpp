@@ -1,4 +1,4 @@
-// Functions of one row: layer norm, bias, GELU, embedding. They are what rides on the products of panel_chain.hpp.
+// Functions of one row: layer norm, bias, GELU. They are what rides on the products of panel_chain.hpp.
 #pragma once
 
 #include <Kokkos_Core.hpp>

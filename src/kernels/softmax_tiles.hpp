@@ -216,7 +216,7 @@ KOKKOS_INLINE_FUNCTION void write_output(const Team& team, const Problem& proble
                                          const SoftmaxTile<Real>& tile) {
   const int width = problem.value_width, stride = padded<Real>(width);
   for (int q = 0; q < count; ++q) {
-    const bool some = tile.total[q] > 0 && problem.has_query(group, first + q);
+    const bool some = !(tile.total[q] <= 0) && problem.has_query(group, first + q);  // NaN, of scores that overflowed, is shown
     const Real factor = some ? Real(1) / tile.total[q] : Real(0);
     const Real* row = tile.output + q * stride;
     Real* target = problem.output(group, first + q);

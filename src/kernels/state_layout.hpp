@@ -30,12 +30,6 @@ struct StateBlocks {
 
   KOKKOS_FUNCTION std::int64_t blocks() const { return per_head * heads; }
 
-  /// Numbers of `width` that a block really has: the last of a head may be short.
-  KOKKOS_FUNCTION std::int64_t width_of(std::int64_t block) const {
-    const std::int64_t left = size - block % per_head * width;
-    return left < width ? left : width;
-  }
-
   /// Numbers in a buffer of that many blocks and chunks.
   KOKKOS_FUNCTION std::int64_t numbers(std::int64_t block_count, std::int64_t chunks) const { return block_count * chunks * batch * width; }
 

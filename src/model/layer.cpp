@@ -2,6 +2,7 @@
 //
 //     project   y = norm(x);  q k v = y·Wqkvᵀ + b;  and of the chunks' last tokens  r h = y·Wrhᵀ + b
 //     finish    x += o·Woᵀ + b;  y = norm(x);  x += gelu(y·W1ᵀ + b1)·W2ᵀ + b2
+#include "attention/attention.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/model.hpp"
 #include "kernels/panel_chain.hpp"
@@ -111,15 +112,17 @@ Strided<const Real***> columns(const Array<Real***>& rows, std::int64_t first, s
   return Kokkos::subview(rows, Kokkos::ALL(), Kokkos::ALL(), std::make_pair(first, first + width));
 }
 
+/// Throws ShapeError unless x and the workspace fit the model and each other, and the mask its sequence.
 template <class Real>
-void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, const Array<Real***>& x) {
+void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, const PaddingMask& mask, const Array<Real***>& x) {
   const Sequence& sequence = workspace.sequence();
-  const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), hidden = weights.config().hidden_dim;
-  const auto extent = [&](int i) { return static_cast<std::int64_t>(x.extent(static_cast<std::size_t>(i))); };
-  if (extent(0) == batch && extent(1) == tokens && extent(2) == hidden) return;
-  throw ShapeError("x is [" + std::to_string(extent(0)) + ", " + std::to_string(extent(1)) + ", " + std::to_string(extent(2)) +
-                   "], this rank's part of the hidden states [" + std::to_string(batch) + ", " + std::to_string(tokens) + ", " +
-                   std::to_string(hidden) + "]");
+  const ModelConfig& config = weights.config();
+  const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens();
+  const auto projections = static_cast<std::int64_t>(input_projections(config.architecture).size());
+  attention::require_rows<Real>("x", x, batch, tokens, config.hidden_dim);
+  attention::require_rows<Real>("workspace.projections", workspace.projections, batch, tokens, projections * config.attention_dim());
+  attention::require_rows<Real>("workspace.heads", workspace.heads, batch, tokens, config.attention_dim());
+  attention::require_mask(mask, sequence);
 }
 
 }  // namespace
@@ -157,7 +160,7 @@ AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspa
 template <class Real>
 void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x,
                           Profile* profile) const {
-  parallel::agree(workspace.sequence().comm(), [&] { validate(m_weights, workspace, x); });
+  parallel::agree(workspace.sequence().comm(), [&] { validate(m_weights, workspace, mask, x); });
   const ModelConfig& config = m_weights.config();
   const std::string attention = m_prefix + "attention.";
   {

@@ -40,23 +40,31 @@ Array<const std::int64_t**> find_last_real(const Execution& execution, const Seq
   return last;
 }
 
-/// [batch, chunks]: 1 where the chunk has a real token, of all ranks.
-Array<const std::uint8_t**> gather_real_chunks(const Execution& execution, const Sequence& sequence,
-                                               const Array<const std::int64_t**>& last_real) {
-  const std::int64_t batch = sequence.batch(), chunks = sequence.num_chunks(), local = sequence.local_chunks();
-  const std::int64_t first = sequence.first_chunk();
-  const Array<std::uint8_t*> by_chunk("bsbr::mask::real_by_chunk", chunks * batch);  // [chunk, batch], so that ranks' parts are contiguous
+/// [chunk][batch] of the whole sequence, so that ranks' parts are contiguous: 1 where a chunk of this rank has a real token.
+Array<std::uint8_t*> mark_real_chunks(const Execution& execution, const Sequence& sequence, const Array<const std::int64_t**>& last_real) {
+  const std::int64_t batch = sequence.batch(), local = sequence.local_chunks(), first = sequence.first_chunk();
+  const Array<std::uint8_t*> marks("bsbr::mask::real_by_chunk", sequence.num_chunks() * batch);
   Kokkos::parallel_for(
-      "bsbr::mask::real_chunks", Kokkos::RangePolicy<Execution>(execution, 0, batch * local), KOKKOS_LAMBDA(const std::int64_t i) {
-        by_chunk((first + i / batch) * batch + i % batch) = last_real(i % batch, i / batch) >= 0 ? 1 : 0;
+      "bsbr::mask::mark_real_chunks", Kokkos::RangePolicy<Execution>(execution, 0, batch * local), KOKKOS_LAMBDA(const std::int64_t i) {
+        marks((first + i / batch) * batch + i % batch) = last_real(i % batch, i / batch) >= 0 ? 1 : 0;
       });
+  return marks;
+}
+
+/// The marks of all ranks.
+void gather_marks(const Execution& execution, const Sequence& sequence, const Array<std::uint8_t*>& marks) {
   std::vector<parallel::Segment> segments;
   for (int rank = 0; rank < sequence.ranks(); ++rank) segments.push_back({sequence.chunks().begin(rank), sequence.chunks().size(rank)});
-  parallel::Gather<std::uint8_t>(execution, sequence.comm(), by_chunk, batch, segments).wait();
+  parallel::Gather<std::uint8_t>(execution, sequence.comm(), marks, sequence.batch(), segments).wait();
+}
+
+/// [batch, chunks]: 1 where the chunk has a real token.
+Array<const std::uint8_t**> transpose_marks(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t*>& marks) {
+  const std::int64_t batch = sequence.batch(), chunks = sequence.num_chunks();
   const Array<std::uint8_t**> real("bsbr::mask::real_chunks", batch, chunks);
   Kokkos::parallel_for(
-      "bsbr::mask::transpose", Kokkos::RangePolicy<Execution>(execution, 0, batch * chunks),
-      KOKKOS_LAMBDA(const std::int64_t i) { real(i / chunks, i % chunks) = by_chunk((i % chunks) * batch + i / chunks); });
+      "bsbr::mask::transpose_marks", Kokkos::RangePolicy<Execution>(execution, 0, batch * chunks),
+      KOKKOS_LAMBDA(const std::int64_t i) { real(i / chunks, i % chunks) = marks((i % chunks) * batch + i / chunks); });
   execution.fence();
   return real;
 }
@@ -87,12 +95,17 @@ PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence) :
 }
 
 PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask) : m_tokens(mask) {
+  Array<std::uint8_t*> marks;
   parallel::agree(sequence.comm(), [&] {
     validate(execution, sequence, mask);
     m_last_real = find_last_real(execution, sequence, mask);
+    marks = mark_real_chunks(execution, sequence, m_last_real);
   });
-  m_real_chunks = gather_real_chunks(execution, sequence, m_last_real);
-  m_nearest_real = find_nearest_real(execution, m_real_chunks);
+  gather_marks(execution, sequence, marks);
+  parallel::agree(sequence.comm(), [&] {
+    m_real_chunks = transpose_marks(execution, sequence, marks);
+    m_nearest_real = find_nearest_real(execution, m_real_chunks);
+  });
 }
 
 }  // namespace bsbr

@@ -66,13 +66,18 @@ Model<Real>::Model(Weights<Real> weights) : m_weights(std::move(weights)) {
 }
 
 template <class Real>
-void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
+void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, bool has_mask,
                           Array<Real***>& states) {
+  int with_mask = has_mask ? 1 : 0;
+  parallel::check(MPI_Allreduce(MPI_IN_PLACE, &with_mask, 1, MPI_INT, MPI_SUM, sequence.comm()), "MPI_Allreduce");
   const bool kept = m_workspace != nullptr && same_part(m_workspace->sequence(), sequence);
   parallel::agree(sequence.comm(), [&] {
     if (sequence.chunk_size() != config().chunk_size) {
       throw ShapeError("the sequence has chunk_size = " + std::to_string(sequence.chunk_size()) +
                        ", the model has chunk_size = " + std::to_string(config().chunk_size));
+    }
+    if (with_mask != 0 && with_mask != sequence.ranks()) {
+      throw ShapeError(std::to_string(with_mask) + " of " + std::to_string(sequence.ranks()) + " ranks have a mask: all must, or none");
     }
     validate_ids(execution, sequence, ids, config().vocab_size);
   });
@@ -87,7 +92,7 @@ template <class Real>
 Array<Real***> Model<Real>::forward(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
                                     const std::optional<Array<const std::uint8_t**>>& mask, Profile* profile) {
   Array<Real***> x;
-  prepare(execution, sequence, ids, x);
+  prepare(execution, sequence, ids, mask.has_value(), x);
   const PaddingMask padding = mask ? PaddingMask(execution, sequence, *mask) : PaddingMask(execution, sequence);
   {
     const Phase phase(execution, profile, "embedding");

@@ -1,15 +1,17 @@
 #include "parallel/exchange.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
+#include "bsbr/error.hpp"
 #include "parallel/agree.hpp"
 
 namespace bsbr::parallel {
 namespace {
 
-constexpr std::int64_t piece = 1 << 28;  // numbers in one message: below MPI's int counts, in bytes too
+constexpr std::int64_t piece = 1 << 27;  // numbers in one message: below MPI's int counts, in bytes too
 constexpr int tag = 1;
 
 template <class Real>
@@ -72,7 +74,9 @@ template <class Real>
 void Exchange<Real>::wait() {
   check(MPI_Waitall(static_cast<int>(m_requests.size()), m_requests.data(), MPI_STATUSES_IGNORE), "MPI_Waitall");
   m_requests.clear();
-  if (m_host_target.data() != m_target.data()) Kokkos::deep_copy(m_execution, m_target, m_host_target);
+  if (m_host_target.data() == m_target.data()) return;
+  Kokkos::deep_copy(m_execution, m_target, m_host_target);
+  m_execution.fence();  // the copy's source may be gone soon
 }
 
 template <class Real>
@@ -93,6 +97,8 @@ Gather<Real>::Gather(const Execution& execution, MPI_Comm comm, const Array<Real
     m_counts.push_back(static_cast<int>(segment.count));
     m_offsets.push_back(static_cast<int>(segment.offset));
   }
+  if (row > std::numeric_limits<int>::max())
+    throw CommunicationError("rows of " + std::to_string(row) + " numbers are more than MPI counts");
   check(MPI_Type_contiguous(static_cast<int>(row), type_of<Real>(), &m_row), "MPI_Type_contiguous");
   check(MPI_Type_commit(&m_row), "MPI_Type_commit");
   const auto own = segments[static_cast<std::size_t>(rank)].count;
@@ -110,7 +116,9 @@ void Gather<Real>::progress() {
 template <class Real>
 void Gather<Real>::wait() {
   check(MPI_Wait(&m_request, MPI_STATUS_IGNORE), "MPI_Wait");
-  if (m_host.data() != m_data.data()) Kokkos::deep_copy(m_execution, m_data, m_host);
+  if (m_host.data() == m_data.data()) return;
+  Kokkos::deep_copy(m_execution, m_data, m_host);
+  m_execution.fence();
 }
 
 template <class Real>

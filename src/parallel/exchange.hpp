@@ -1,4 +1,4 @@
-// Non-blocking point-to-point messages of any size between all ranks: what the movements are made of.
+// Non-blocking messages between all ranks: what the movements are made of.
 #pragma once
 
 #include <mpi.h>

@@ -63,7 +63,7 @@ std::vector<double> softmax(const std::vector<double>& scores, std::int64_t abse
   if (scores.empty()) return {};
   double largest = *std::max_element(scores.begin(), scores.end());
   if (absent > 0) largest = std::max(largest, 0.0);
-  double sum = static_cast<double>(absent) * std::exp(0 - largest);
+  double sum = absent > 0 ? static_cast<double>(absent) * std::exp(-largest) : 0;  // without the test 0·∞, for scores below −709
   std::vector<double> weights;
   for (const double score : scores) {
     weights.push_back(std::exp(score - largest));

@@ -79,6 +79,11 @@ TEST(ExpNonpositive, is_exactly_zero_far_below) {
             std::vector<double>(3, 0.));
 }
 
+TEST(ExpNonpositive, of_what_is_not_a_number_is_none) {
+  EXPECT_TRUE(std::isnan(exp_of<float>({std::nanf("")})[0]));
+  EXPECT_TRUE(std::isnan(exp_of<double>({std::nan("")})[0]));
+}
+
 TEST(ExpNonpositive, float_is_never_denormal) {
   auto x = exp_arguments();
   for (float near = -86.9f; near > -105; near = std::nextafter(near, -infinity)) x.push_back(near);

@@ -307,6 +307,16 @@ Case with_huge_scores(Case test) {
   return test;
 }
 
+TYPED_TEST(SoftmaxTiles, scores_that_overflow_are_not_hidden) {
+  auto test = make_case(5, 12, 10, 0, 10, Seen::causal);
+  constexpr double large = std::numeric_limits<TypeParam>::max() / 4;
+  std::fill_n(test.query(0, 7), 5, large);
+  std::fill_n(test.key(0, 3), 5, large);
+  const auto output = run<TypeParam>(test);
+  EXPECT_TRUE(std::isnan(output[7 * (12 + surplus)])) << output[7 * (12 + surplus)];
+  EXPECT_TRUE(std::isfinite(output[6 * (12 + surplus)])) << output[6 * (12 + surplus)];
+}
+
 TYPED_TEST(SoftmaxTiles, huge_scores_pick_the_largest) {
   constexpr std::int64_t length = query_tile + 2 * key_tile + 5;
   for (const Seen seen : all_ranges) {

@@ -187,6 +187,24 @@ TYPED_TEST(WrongCall, with_another_mask_value_is_refused_on_all_ranks) {
   }
 }
 
+TYPED_TEST(WrongCall, with_a_mask_on_some_ranks_only_is_refused_on_all_ranks) {
+  if (world_ranks() == 1) return;
+  this->expect_refused([](Call& call) { call.mask.reset(); },
+                       std::to_string(world_ranks() - 1) + " of " + std::to_string(world_ranks()) + " ranks have a mask");
+}
+
+TYPED_TEST(WrongCall, with_parts_that_were_made_for_another_sequence_is_refused) {
+  const Execution execution;
+  const Sequence other(MPI_COMM_WORLD, 2, 33 + 5 * world_ranks(), this->m_config.chunk_size);
+  const Array<TypeParam***> x("test::x", 2, static_cast<std::size_t>(this->m_sequence.local_tokens()), 12);
+  Workspace<TypeParam> workspace(this->m_config, this->m_sequence);
+  const Layer<TypeParam> layer(this->m_model.weights(), 0);
+  EXPECT_THROW(layer.forward(execution, PaddingMask(execution, other), workspace, x), ShapeError);
+  ModelConfig chunks = this->m_config;
+  chunks.chunk_size += 1;
+  EXPECT_THROW(Attention<TypeParam>::create(chunks, this->m_sequence), ShapeError);
+}
+
 TYPED_TEST(WrongCall, with_another_chunk_size_is_refused) {
   const Sequence other(MPI_COMM_WORLD, 2, 33, 6);
   try {

@@ -16,7 +16,7 @@ import numpy as np
 
 PROGRAMS = os.environ.get("BSBR_PROGRAMS", "build/release/apps")
 MPIEXEC = os.environ.get("BSBR_MPIEXEC", "mpiexec;-n").split(";")
-WORKERS = 2
+WORKERS = 4  # starting a program is waiting, most of it
 
 OWN_FIELDS = {
     "bsbr": dict(compression_factor=0, causality="causal"),
@@ -95,7 +95,7 @@ class Case(unittest.TestCase):
 
 
 def in_parallel(function, items):
-    """function(item) for all items, on both cores; -> the exceptions by item."""
+    """function(item) for all items, some at a time; -> the exceptions by item."""
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         tasks = {item: pool.submit(function, item) for item in items}
     return {item: task.exception() for item, task in tasks.items() if task.exception()}

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "reference/parts.hpp"
 #include "support/compare.hpp"
 #include "support/random_model.hpp"
 
@@ -178,6 +179,11 @@ TEST_P(Reference, masked_tokens_change_nothing_elsewhere) {
     if (mask[static_cast<std::size_t>(t)] == 0) continue;
     EXPECT_TRUE(all_close(rows_of(after, t, t + 1), rows_of(before, t, t + 1), 0)) << t;
   }
+}
+
+TEST(ReferenceSoftmax, scores_far_below_zero_give_weights_all_the_same) {
+  const auto weights = reference::softmax({-2000, -2000, -3000});
+  EXPECT_EQ(weights, (std::vector<double>{0.5, 0.5, 0}));
 }
 
 TEST_P(Reference, row_without_real_tokens_gives_zeros) {
