@@ -1,16 +1,10 @@
 // Token ids drawn at random, by a counter-based generator.
 #include "random_tokens.hpp"
 
+#include "config/splitmix64.hpp"
+
 namespace bsbr::apps {
 namespace {
-
-/// splitmix64 (Steele, Lea, Flood 2014): its output function, which turns a counter into a random number.
-std::uint64_t mix(std::uint64_t counter) {
-  std::uint64_t z = counter + 0x9e3779b97f4a7c15U;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
-  return z ^ (z >> 31);
-}
 
 /// A random 64-bit number as one of [0, size): the high half of the product is as even as a remainder, and cheaper.
 std::int32_t scale(std::uint64_t random, std::int64_t size) {
@@ -23,9 +17,10 @@ HostArray<std::int32_t**> random_tokens(const Sequence& sequence, std::int64_t v
   const HostArray<std::int32_t**> ids(Kokkos::ViewAllocateWithoutInitializing("bsbr::apps::ids"),
                                       static_cast<std::size_t>(sequence.batch()), static_cast<std::size_t>(sequence.local_tokens()));
   for (std::int64_t row = 0; row < sequence.batch(); ++row) {
-    const std::uint64_t start = mix(mix(seed) ^ static_cast<std::uint64_t>(row)) + static_cast<std::uint64_t>(sequence.first_token());
+    const std::uint64_t start =
+        splitmix64(splitmix64(seed) ^ static_cast<std::uint64_t>(row)) + static_cast<std::uint64_t>(sequence.first_token());
     for (std::int64_t token = 0; token < sequence.local_tokens(); ++token) {
-      ids(row, token) = scale(mix(start + static_cast<std::uint64_t>(token)), vocab_size);
+      ids(row, token) = scale(splitmix64(start + static_cast<std::uint64_t>(token)), vocab_size);
     }
   }
   return ids;

@@ -135,18 +135,15 @@ void sync_folder(const std::string& folder) {
   ::close(descriptor);
 }
 
-/// Returns its identity.
-std::int64_t create(const std::string& part, std::int64_t bytes, std::int64_t metadata_bytes) {
+std::unique_ptr<Descriptor> create(const std::string& part, std::int64_t bytes, std::int64_t metadata_bytes) {
   // A file that a killed run has left, or is still writing to, is not written into: this one is another.
   if (::unlink(part.c_str()) != 0 && errno != ENOENT) fail(printable(part) + " cannot be replaced", errno);
-  Descriptor file(part, O_CREAT | O_EXCL | O_RDWR, "cannot be written");
+  auto file = std::make_unique<Descriptor>(part, O_CREAT | O_EXCL | O_RDWR, "cannot be written");
   try {
-    reserve(file, bytes, metadata_bytes, part);
+    reserve(*file, bytes, metadata_bytes, part);
     const std::string image = empty_image();
-    file.write(0, image.data(), static_cast<std::int64_t>(image.size()));
-    const std::int64_t identity = file.identity();
-    file.close();
-    return identity;
+    file->write(0, image.data(), static_cast<std::int64_t>(image.size()));
+    return file;
   } catch (...) {
     ::unlink(part.c_str());
     throw;
@@ -166,17 +163,17 @@ void require_writable(const std::string& path) {
 OutputFile::OutputFile(const std::string& path, std::int64_t datasets, std::int64_t data_bytes)
     : m_path(path), m_part(part_of(path)), m_metadata_bytes(usual_metadata + datasets * dataset_metadata) {
   require_writable(path);
-  m_identity = create(m_part, m_metadata_bytes + data_bytes + datasets * alignment, m_metadata_bytes);
+  m_file = create(m_part, m_metadata_bytes + data_bytes + datasets * alignment, m_metadata_bytes);
 }
 
 OutputFile::~OutputFile() {
   struct stat state {};
-  const bool ours = ::stat(m_part.c_str(), &state) == 0 && static_cast<std::int64_t>(state.st_ino) == m_identity;
+  const bool ours = ::stat(m_part.c_str(), &state) == 0 && static_cast<std::int64_t>(state.st_ino) == identity();
   if (!m_committed && ours) ::unlink(m_part.c_str());
 }
 
 void OutputFile::require_ours(const Descriptor& file) const {
-  if (file.identity() == m_identity) return;
+  if (file.identity() == identity()) return;
   throw ContentError("cannot be finished: another run has replaced " + printable(m_part), "one run at a time can write a file");
 }
 

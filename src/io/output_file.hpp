@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -32,14 +33,15 @@ class OutputFile {
   void commit();
 
   /// See Descriptor::identity.
-  std::int64_t identity() const { return m_identity; }
+  std::int64_t identity() const { return m_file->identity(); }
 
  private:
   void require_ours(const Descriptor& file) const;
 
   LibraryScope m_scope;
   std::string m_path, m_part;
-  std::int64_t m_metadata_bytes, m_identity = 0;
+  std::int64_t m_metadata_bytes;
+  std::unique_ptr<Descriptor> m_file;  // open as long as this lives, so that no other file can get its inode
   bool m_committed = false;
 };
 

@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "bsbr/error.hpp"
+#include "config/splitmix64.hpp"
 
 namespace bsbr {
 namespace {
@@ -18,23 +19,17 @@ bool same_table(const ModelConfig& a, const ModelConfig& b) {
   return true;
 }
 
-/// 64 well-mixed bits of a counter: the finaliser of splitmix64 (Steele, Lea and Flood 2014).
-std::uint64_t mix(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
-
 /// Where a weight's stream of random numbers starts: FNV-1a of its name, mixed with the seed.
 std::uint64_t stream_of(const std::string& name, std::uint64_t seed) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  return mix(hash ^ mix(seed));
+  return splitmix64(hash ^ splitmix64(seed));
 }
 
 /// Number `index` of a stream, in (0, 1).
-double uniform(std::uint64_t stream, std::uint64_t index) { return (static_cast<double>(mix(stream + index) >> 11) + 0.5) * 0x1p-53; }
+double uniform(std::uint64_t stream, std::uint64_t index) {
+  return (static_cast<double>(splitmix64(stream + index) >> 11) + 0.5) * 0x1p-53;
+}
 
 double draw(const WeightInfo& weight, std::uint64_t stream, std::uint64_t index) {
   switch (weight.initialisation) {

@@ -11,6 +11,7 @@
 #include "bsbr/error.hpp"
 #include "bsbr/io.hpp"
 #include "files.hpp"
+#include "io/output_file.hpp"
 
 namespace bsbr::testing {
 namespace {
@@ -183,6 +184,18 @@ TEST(ResultFile, takes_the_place_of_an_old_one_and_of_what_a_killed_run_has_left
   const Sequence sequence(MPI_COMM_WORLD, 1, 20, 4);
   write<float>(folder / "out.h5", sequence, 4);
   expect_values<float>(folder / "out.h5", {1, 20, 4});
+  EXPECT_EQ(files_in(folder), std::vector<std::string>{"out.h5"});
+}
+
+TEST(OutputFile, that_another_run_has_replaced_is_not_finished_in_its_place) {
+  const Folder folder;
+  on_rank_0([&] {
+    io::OutputFile first(folder / "out.h5", 1, 1000);
+    io::OutputFile second(folder / "out.h5", 1, 1000);
+    EXPECT_THROW(first.open(), io::ContentError);
+    EXPECT_THROW(first.commit(), io::ContentError);
+    second.commit();
+  });
   EXPECT_EQ(files_in(folder), std::vector<std::string>{"out.h5"});
 }
 
