@@ -267,9 +267,10 @@ class BadInput(Case):
 
     def test_a_full_disk_leaves_nothing(self):
         def limit():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (24 << 20, 24 << 20))  # larger than the files of MPI
+            resource.setrlimit(resource.RLIMIT_FSIZE, (6 << 20, 6 << 20))  # larger than the files of MPI
 
-        done = run("bsbr_forward", "--model", self.path("good.h5"), "--random-tokens", 1 << 18, "--output", self.path("results/r.h5"),
+        model = self.model("small.h5", num_layers=1, ff_dim=1)
+        done = run("bsbr_forward", "--model", model, "--random-tokens", 1 << 16, "--output", self.path("results/r.h5"),
                    ranks=RANKS, before=limit)
         self.check_failure(done, "bsbr_forward", OUTPUT, "r.h5", RANKS)
         self.assertEqual(os.listdir(self.results), [])

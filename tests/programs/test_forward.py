@@ -152,6 +152,7 @@ class Forward(Case):
         self.assertEqual(len(done.stderr.splitlines()), 1)
 
 
+@unittest.skipIf(os.environ.get("BSBR_SANITIZED") == "1", "sanitizers take memory of their own")
 class Memory(Case):
     def test_a_dry_run_predicts_the_peak_and_computes_nothing(self):
         model = self.model(hidden_dim=256, ff_dim=1024)
