@@ -8,10 +8,11 @@
 #include <optional>
 
 #include <sched.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
+#include <vector>
 
 #include "blas_kernel.hpp"
 #include "failure.hpp"
@@ -49,7 +50,7 @@ int ranks_that_share(MPI_Comm comm, const cpu_set_t& mine) {
 /// Ranks that the launcher has not bound would each take all processors that the job has, and wait for each other most of the time: they
 /// share them, unless the user has said how many threads there should be.
 void share_processors(int ranks, int processors) {
-  if (ranks == 1 || std::getenv("OMP_NUM_THREADS") != nullptr) return;
+  if (ranks == 1 || processors == 0 || std::getenv("OMP_NUM_THREADS") != nullptr) return;
   setenv("KOKKOS_NUM_THREADS", std::to_string(std::max(1, processors / ranks)).c_str(), 0);
 }
 
