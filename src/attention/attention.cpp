@@ -1,15 +1,41 @@
 // The list of attentions that are built: the one place where an architecture's class is named.
 #include "attention/attention.hpp"
 
+#include <type_traits>
+
 #include "attention/bsbr.hpp"
+#include "attention/delta_net.hpp"
+#include "attention/gau.hpp"
+#include "attention/hopfield.hpp"
+#include "attention/linear.hpp"
+#include "attention/sliding_window.hpp"
+#include "attention/standard.hpp"
 #include "bsbr/error.hpp"
 
 namespace bsbr {
 namespace {
 
-[[noreturn]] void refuse(Architecture architecture) {
-  throw ConfigError("architecture = " + std::string(to_string(architecture)) + " is not built in this version, only bsbr is",
-                    "models that this version makes of the other architectures are for later ones");
+/// function(std::type_identity<the architecture's class>)
+template <class Real, class Function>
+auto with_class(Architecture architecture, const Function& function) {
+  using namespace attention;
+  switch (architecture) {
+    case Architecture::bsbr:
+      return function(std::type_identity<Bsbr<Real>>());
+    case Architecture::standard:
+      return function(std::type_identity<SoftmaxAttentionOf<Real, Standard>>());
+    case Architecture::linear:
+      return function(std::type_identity<Linear<Real>>());
+    case Architecture::delta_net:
+      return function(std::type_identity<DeltaNet<Real>>());
+    case Architecture::sliding_window:
+      return function(std::type_identity<SoftmaxAttentionOf<Real, SlidingWindow>>());
+    case Architecture::hopfield:
+      return function(std::type_identity<SoftmaxAttentionOf<Real, Hopfield>>());
+    case Architecture::gau:
+      return function(std::type_identity<Gau<Real>>());
+  }
+  throw ConfigError("architecture = " + std::to_string(static_cast<int>(architecture)) + " is none of " + list_of_names<Architecture>());
 }
 
 }  // namespace
@@ -22,34 +48,22 @@ std::unique_ptr<Attention<Real>> Attention<Real>::create(const ModelConfig& conf
     throw ShapeError("the sequence has chunk_size = " + std::to_string(sequence.chunk_size()) +
                      ", the configuration has chunk_size = " + std::to_string(config.chunk_size));
   }
-  switch (config.architecture) {
-    case Architecture::bsbr:
-      return std::make_unique<attention::Bsbr<Real>>(config, sequence);
-    default:
-      refuse(config.architecture);
-  }
+  return with_class<Real>(config.architecture, [&]<class Class>(std::type_identity<Class>) -> std::unique_ptr<Attention<Real>> {
+    return std::make_unique<Class>(config, sequence);
+  });
 }
 
 namespace attention {
 
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-  switch (config.architecture) {
-    case Architecture::bsbr:
-      return Bsbr<Real>::workspace_bytes(config, sequence);
-    default:
-      refuse(config.architecture);
-  }
+  return with_class<Real>(config.architecture,
+                          [&]<class Class>(std::type_identity<Class>) { return Class::workspace_bytes(config, sequence); });
 }
 
 template <class Real>
 std::int64_t scratch_bytes(const ModelConfig& config) {
-  switch (config.architecture) {
-    case Architecture::bsbr:
-      return Bsbr<Real>::scratch_bytes(config);
-    default:
-      refuse(config.architecture);
-  }
+  return with_class<Real>(config.architecture, [&]<class Class>(std::type_identity<Class>) { return Class::scratch_bytes(config); });
 }
 
 namespace {
@@ -70,6 +84,18 @@ void require_rows(const std::string& name, const Strided<const Real***>& rows, s
     throw ShapeError(name + " has stride " + std::to_string(rows.stride(2)) + " in its last index, which must be 1");
 }
 
+template <class Real>
+void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask, const AttentionInput<Real>& input,
+                   const Array<Real***>& output) {
+  const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), width = config.attention_dim();
+  require_rows<Real>("query", input.query, batch, tokens, width);
+  require_rows<Real>("key", input.key, batch, tokens, width);
+  require_rows<Real>("value", input.value, batch, tokens, width);
+  if (config.architecture == Architecture::gau) require_rows<Real>("gate", input.gate, batch, tokens, width);
+  require_rows<Real>("output", Strided<const Real***>(output), batch, tokens, width);
+  require_mask(mask, sequence);
+}
+
 void require_mask(const PaddingMask& mask, const Sequence& sequence) {
   const auto require = [](const char* name, const auto& array, std::int64_t batch, std::int64_t count) {
     const auto rows = static_cast<std::int64_t>(array.extent(0)), columns = static_cast<std::int64_t>(array.extent(1));
@@ -86,6 +112,10 @@ template std::int64_t workspace_bytes<float>(const ModelConfig&, const Sequence&
 template std::int64_t workspace_bytes<double>(const ModelConfig&, const Sequence&);
 template std::int64_t scratch_bytes<float>(const ModelConfig&);
 template std::int64_t scratch_bytes<double>(const ModelConfig&);
+template void require_input<float>(const ModelConfig&, const Sequence&, const PaddingMask&, const AttentionInput<float>&,
+                                   const Array<float***>&);
+template void require_input<double>(const ModelConfig&, const Sequence&, const PaddingMask&, const AttentionInput<double>&,
+                                    const Array<double***>&);
 template void require_rows<float>(const std::string&, const Strided<const float***>&, std::int64_t, std::int64_t, std::int64_t);
 template void require_rows<double>(const std::string&, const Strided<const double***>&, std::int64_t, std::int64_t, std::int64_t);
 

@@ -7,8 +7,7 @@
 
 namespace bsbr::attention {
 
-/// What Attention<Real>::create(config, sequence) will allocate on this rank, without doing it: bytes. Throws ConfigError for
-/// an architecture that is not built.
+/// What Attention<Real>::create(config, sequence) will allocate on this rank, without doing it: bytes.
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
 
@@ -19,6 +18,11 @@ std::int64_t scratch_bytes(const ModelConfig& config);
 /// Throws ShapeError unless rows is [batch, count, width] with contiguous rows.
 template <class Real>
 void require_rows(const std::string& name, const Strided<const Real***>& rows, std::int64_t batch, std::int64_t count, std::int64_t width);
+
+/// Throws ShapeError unless query, key, value, the gate of gau, and output are [batch, local tokens, attention_dim], and the mask fits.
+template <class Real>
+void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask, const AttentionInput<Real>& input,
+                   const Array<Real***>& output);
 
 /// Throws ShapeError unless the mask was made for a sequence of this shape.
 void require_mask(const PaddingMask& mask, const Sequence& sequence);

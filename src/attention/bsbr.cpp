@@ -9,6 +9,7 @@
 #include "kernels/chunk_state.hpp"
 #include "kernels/rows.hpp"
 #include "kernels/softmax_tiles.hpp"
+#include "kernels/token_softmax.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/exchange.hpp"
 
@@ -16,46 +17,6 @@ namespace bsbr::attention {
 namespace {
 
 using kernels::KeyRange;
-using kernels::TokenRows;
-
-/// Softmax within each chunk, of tokens of one rank; groups are (batch, head). Tokens are numbered globally, and `origin` is the rank's
-/// first.
-template <class Real>
-struct WithinChunk {
-  Real scale;
-  int key_width, value_width;
-  std::int64_t groups, first, last, origin, key_stride;
-  Strided<const Real***> query_rows, key_rows, value_rows;
-  Array<Real***> output_rows;
-  Array<const std::uint8_t**> mask;
-  std::int64_t heads, chunk_size, length;
-  Causality causality;
-  bool padding;
-
-  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const {
-    const std::int64_t begin = t / chunk_size * chunk_size, end = begin + chunk_size < length ? begin + chunk_size : length;
-    if (causality == Causality::causal) return {begin, t + 1};
-    if (causality == Causality::reference) return {t, end};
-    return {begin, end};
-  }
-  /// The Python package pads the last chunk with keys and values of zeros, and does not mask them.
-  KOKKOS_FUNCTION int null_keys(std::int64_t t) const {
-    if (causality != Causality::reference) return 0;
-    const std::int64_t end = t / chunk_size * chunk_size + chunk_size;
-    return end > length ? static_cast<int>(end - length) : 0;
-  }
-  KOKKOS_FUNCTION bool has_query(std::int64_t, std::int64_t) const { return true; }
-  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const { return !padding || mask(group / heads, s - origin) != 0; }
-  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const { return row(query_rows, group, t); }
-  KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t s) const { return row(key_rows, group, s); }
-  KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t s) const { return row(value_rows, group, s); }
-  KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t t) const {
-    return &output_rows(group / heads, t - origin, group % heads * value_width);
-  }
-  KOKKOS_FUNCTION const Real* row(const Strided<const Real***>& rows, std::int64_t group, std::int64_t t) const {
-    return &rows(group / heads, t - origin, group % heads * key_width);
-  }
-};
 
 /// Retrieval: attention with chunks for tokens, r for queries, h for keys, and one block of all states for values. Groups are (batch,
 /// block); the blocks are those of one round, `first_block` and the next ones of this rank's.
@@ -103,16 +64,6 @@ struct Retrieval {
     return &mixed(gathered.blocks.offset(group % round_blocks, i, row(group), gathered.chunks.items));
   }
 };
-
-/// Tokens of one (batch, head) of a projection.
-template <class Real>
-KOKKOS_INLINE_FUNCTION TokenRows<Real> head_rows(const Strided<const Real***>& rows, std::int64_t batch, std::int64_t head, int width) {
-  return {&rows(batch, 0, head * width), static_cast<std::int64_t>(rows.stride(1)), width};
-}
-
-KOKKOS_INLINE_FUNCTION const std::uint8_t* mask_row(const Array<const std::uint8_t**>& mask, bool padding, std::int64_t batch) {
-  return padding ? &mask(batch, 0) : nullptr;
-}
 
 /// What one rank sends to, or has of, each rank: the blocks of each, all local chunks.
 std::vector<parallel::Segment> by_block(const kernels::StateBlocks& blocks, const Partition& partition, std::int64_t chunks) {
@@ -200,12 +151,8 @@ std::int64_t Bsbr<Real>::scratch_bytes(const ModelConfig& config) {
 }
 
 template <class Real>
-void Bsbr<Real>::validate(const AttentionInput<Real>& input, const Array<Real***>& output) const {
-  const std::int64_t batch = m_sequence.batch(), tokens = m_sequence.local_tokens(), hidden = m_config.hidden_dim;
-  require_rows<Real>("query", input.query, batch, tokens, hidden);
-  require_rows<Real>("key", input.key, batch, tokens, hidden);
-  require_rows<Real>("value", input.value, batch, tokens, hidden);
-  require_rows<Real>("output", Strided<const Real***>(output), batch, tokens, hidden);
+void Bsbr<Real>::require_retrieval(const AttentionInput<Real>& input) const {
+  const std::int64_t batch = m_sequence.batch(), hidden = m_config.hidden_dim;
   require_rows<Real>("retrieval_query", input.retrieval_query, batch, m_sequence.local_chunks(), hidden);
   require_rows<Real>("retrieval_key", input.retrieval_key, batch, m_sequence.local_chunks(), hidden);
   if (m_config.compression_factor == 0) return;
@@ -223,8 +170,8 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
                          const Array<Real***>& output, Profile* profile) {
   const PaddingMask& mask = effective_mask(given_mask);
   parallel::agree(m_sequence.comm(), [&] {
-    validate(input, output);
-    require_mask(mask, m_sequence);
+    require_input(m_config, m_sequence, mask, input, output);
+    require_retrieval(input);
   });
   const bool compressed = m_config.compression_factor > 0;
   {
@@ -316,9 +263,7 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
   const std::int64_t bytes = kernels::StateTile<Real>::bytes(width, width);
   const kernels::StateBlocks blocks = m_blocks;
   const Array<Real*> states = m_local;
-  const auto key = input.key, value = input.value;
-  const auto real = mask.tokens();
-  const bool padding = mask.has_padding();
+  const kernels::KeysAndValues<Real> keys = local_keys(mask, input);
   if (chunks * blocks.batch == 0) return;
   Kokkos::parallel_for(
       "bsbr::attention::form_states", kernels::team_policy(execution, blocks.batch * chunks * heads, bytes),
@@ -329,8 +274,7 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
         kernels::Scratch scratch(member, bytes);
         const kernels::StateTile<Real> tile(scratch, width, width);
         const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
-        kernels::form_state(team, head_rows(key, row, head, width), head_rows(value, row, head, width), mask_row(real, padding, row), begin,
-                            end, tile);
+        kernels::form_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row), begin, end, tile);
         const auto target = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
         const int stride = kernels::padded<Real>(width);
         kernels::for_each(team, width * width, [&](const int i) { target[i] = tile.state[i / width * stride + i % width]; });
@@ -345,15 +289,12 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const Paddin
   const int width = static_cast<int>(m_config.head_dim()), compressed = static_cast<int>(m_config.state_size());
   const kernels::StateBlocks blocks = m_blocks;
   const Array<Real*> states = m_local;
-  const auto key = input.key, value = input.value;
-  const auto real = mask.tokens();
-  const bool padding = mask.has_padding();
+  const kernels::KeysAndValues<Real> keys = local_keys(mask, input);
   const Array<const Real*> bias = input.compress_bias;
   const auto form = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const std::int64_t chunk = index / heads, head = index % heads;
     const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
-    const auto keys = head_rows(key, row, head, width), values = head_rows(value, row, head, width);
-    kernels::form_flat_state(team, keys, values, mask_row(real, padding, row), begin, end, state);
+    kernels::form_flat_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row), begin, end, state);
   };
   const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, const Real* state) {
     const auto target = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
@@ -367,28 +308,12 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const Paddin
 template <class Real>
 void Bsbr<Real>::attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                                const Array<Real***>& output, int part, int parts) const {
-  const int width = static_cast<int>(m_config.head_dim());
   const std::int64_t origin = m_sequence.first_token();
   const Partition tokens{m_sequence.local_tokens(), parts};
-  WithinChunk<Real> problem{.scale = Real(1) / std::sqrt(static_cast<Real>(width)),
-                            .key_width = width,
-                            .value_width = width,
-                            .groups = m_sequence.batch() * m_config.num_heads,
-                            .first = origin + tokens.begin(part),
-                            .last = origin + tokens.end(part),
-                            .origin = origin,
-                            .key_stride = static_cast<std::int64_t>(input.key.stride(1)),
-                            .query_rows = input.query,
-                            .key_rows = input.key,
-                            .value_rows = input.value,
-                            .output_rows = output,
-                            .mask = mask.tokens(),
-                            .heads = m_config.num_heads,
-                            .chunk_size = m_config.chunk_size,
-                            .length = m_sequence.length(),
-                            .causality = m_config.causality,
-                            .padding = mask.has_padding()};
-  kernels::softmax_tiles<Real>(execution, "bsbr::attention::within_chunk", problem);
+  const kernels::WithinChunk sight{m_config.causality, m_config.chunk_size, m_sequence.length()};
+  const Real scale = Real(1) / std::sqrt(static_cast<Real>(m_config.head_dim()));
+  kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, sight, scale, input.query, local_keys(mask, input),
+                         output, origin, origin + tokens.begin(part), origin + tokens.end(part));
 }
 
 /// m_states: F → G, some blocks at a time, so that no second set of all states is needed.
@@ -458,7 +383,7 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
         kernels::for_each(team, width * stride,
                           [&](const int i) { tile.state[i] = i % stride < width ? source[i / stride * width + i % stride] : Real(0); });
         const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
-        kernels::apply_state(team, head_rows(query, row, head, width), begin, end, width, &output(row, 0, head * width),
+        kernels::apply_state(team, kernels::token_rows(query, row, head * width, width), begin, end, width, &output(row, 0, head * width),
                              static_cast<std::int64_t>(output.stride(1)), tile);
       });
 }
@@ -487,8 +412,8 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMa
     if (latest < 0 || nearest(row, latest) < 0) return;
     kernels::for_each(team, width * width, [&](const int i) { state[i] += bias(i); });
     const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
-    kernels::apply_flat_state(team, head_rows(query, row, head, width), begin, end, width, state, &output(row, 0, head * width),
-                              static_cast<std::int64_t>(output.stride(1)));
+    kernels::apply_flat_state(team, kernels::token_rows(query, row, head * width, width), begin, end, width, state,
+                              &output(row, 0, head * width), static_cast<std::int64_t>(output.stride(1)));
   };
   const kernels::Rows rows{blocks.batch, first * heads, chunks * heads};
   kernels::panel_chain(execution, "bsbr::attention::decompress_states", rows, m_panels, load,

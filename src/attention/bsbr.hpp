@@ -6,6 +6,7 @@
 #include "bsbr/attention.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/state_layout.hpp"
+#include "kernels/tokens.hpp"
 
 namespace bsbr::attention {
 
@@ -43,7 +44,10 @@ class Bsbr : public Attention<Real> {
                            const Array<Real***>& output) const;
 
  private:
-  void validate(const AttentionInput<Real>& input, const Array<Real***>& output) const;
+  void require_retrieval(const AttentionInput<Real>& input) const;
+  kernels::KeysAndValues<Real> local_keys(const PaddingMask& mask, const AttentionInput<Real>& input) const {
+    return {input.key, input.value, mask.tokens(), m_sequence.first_token()};
+  }
 
   ModelConfig m_config;
   Sequence m_sequence;

@@ -10,16 +10,9 @@
 
 #include "kernels/scratch.hpp"
 #include "kernels/tile_product.hpp"
+#include "kernels/tokens.hpp"
 
 namespace bsbr::kernels {
-
-/// Tokens of one (batch, head) as rows that lie `stride` numbers apart: row t at data + t·stride, `width` numbers.
-template <class Real>
-struct TokenRows {
-  const Real* data;
-  std::int64_t stride;
-  int width;
-};
 
 /// Scratch of one team that forms or applies states.
 template <class Real>

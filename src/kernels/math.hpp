@@ -1,4 +1,4 @@
-// The functions inside kernels: exp for a softmax, GELU. Branch-free, so that loops over them vectorise.
+// The functions inside kernels: exp for a softmax, GELU, sigmoid, elu. Branch-free, so that loops over them vectorise.
 #pragma once
 
 #include <cmath>
@@ -52,5 +52,19 @@ KOKKOS_INLINE_FUNCTION float gelu(float z) {
 }
 
 KOKKOS_INLINE_FUNCTION double gelu(double z) { return 0.5 * z * (1.0 + std::erf(z * 0.70710678118654752440)); }
+
+/// σ(z) = 1 / (1 + exp(−z)), within 4 units in the last place where it is above 1e-37; NaN stays NaN.
+template <class Real>
+KOKKOS_INLINE_FUNCTION Real sigmoid(Real z) {
+  const Real e = exp_nonpositive(-std::fabs(z));
+  return (z < 0 ? e : Real(1)) / (1 + e);
+}
+
+/// elu(z) + 1: z + 1 for z > 0, exp(z) for the others; NaN stays NaN.
+template <class Real>
+KOKKOS_INLINE_FUNCTION Real elu_plus_one(Real z) {
+  const Real above = z > 0 ? z : Real(0), below = z > 0 ? Real(0) : z;
+  return above + exp_nonpositive(below);
+}
 
 }  // namespace bsbr::kernels

@@ -1,4 +1,4 @@
-// Functions of one row: layer norm, bias, GELU. They are what rides on the products of panel_chain.hpp.
+// Functions of one row: layer norm, bias, GELU, length 1. Most of them ride on the products of panel_chain.hpp.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -42,6 +42,15 @@ KOKKOS_INLINE_FUNCTION void add_with_bias(const Member& team, int width, const R
 template <class Member, class Real>
 KOKKOS_INLINE_FUNCTION void gelu_with_bias(const Member& team, int width, const Real* bias, Real* x) {
   for_each(team, width, [&](const int i) { x[i] = gelu(x[i] + bias[i]); });
+}
+
+/// x = x / max(‖x‖, 1e-12). The norm is formed in double precision: no square overflows.
+template <class Member, class Real>
+KOKKOS_INLINE_FUNCTION void normalise(const Member& team, int width, Real* x) {
+  const double square = sum<double>(team, width, [&](const int i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); });
+  const double norm = std::sqrt(square);
+  const auto factor = static_cast<Real>(1 / (norm < 1e-12 ? 1e-12 : norm));
+  for_each(team, width, [&](const int i) { x[i] *= factor; });
 }
 
 /// function(team, row) for every row [width] of an array [batch, rows, width].

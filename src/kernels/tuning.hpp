@@ -20,9 +20,12 @@ inline constexpr int slab_rows = 8192;
 inline constexpr int query_tile = on_host ? 64 : 32;
 inline constexpr int key_tile = on_host ? 64 : 32;
 
-/// Tokens that are added up at a time when a chunk's state is formed, and the rows that one team takes when a state is applied (the former:
+/// Tokens that are added up at a time when a state is formed, and the rows that one team takes when a state is applied (the former:
 /// bits).
 inline constexpr int state_tile = on_host ? 64 : 32;
+
+/// Columns of a running state that one team carries along the sequence.
+inline constexpr int scan_columns = on_host ? 64 : 32;
 
 /// Numbers of a state that are mixed as one value row, and that ranks deal out among themselves.
 inline constexpr int state_block = 512;

@@ -129,6 +129,7 @@ Gather<Real>::~Gather() {
 
 template class Exchange<float>;
 template class Exchange<double>;
+template class Exchange<std::uint8_t>;
 template class Gather<float>;
 template class Gather<double>;
 template class Gather<std::uint8_t>;

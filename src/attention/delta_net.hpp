@@ -1,0 +1,37 @@
+// DeltaNet: a state that is corrected towards each value, not only added to (Schlag et al. 2021).
+#pragma once
+
+#include "attention/state_attention.hpp"
+#include "kernels/delta_rule.hpp"
+#include "kernels/rows.hpp"
+
+namespace bsbr::attention {
+
+/// o_t = q_t S_t, S_t = S_{t−1} + β k_tᵀ (v_t − k_t S_{t−1}), with q and k of length 1; a tile at a time by the WY form.
+template <class Real>
+struct DeltaNetRule {
+  static constexpr bool sees_own_step = true, needs_key_scores = true;
+  Real beta;
+
+  explicit DeltaNetRule(const ModelConfig& config) : beta(static_cast<Real>(config.beta)) {}
+
+  KOKKOS_FUNCTION int extra_columns() const { return 0; }
+
+  KOKKOS_FUNCTION void map(const kernels::Team& team, int width, Real* row) const { kernels::normalise(team, width, row); }
+
+  KOKKOS_FUNCTION void prepare(const kernels::Team& team, const kernels::ScanTile<Real>& tile, int count) const {
+    kernels::solve_delta_rule(team, beta, count, tile);
+  }
+
+  KOKKOS_FUNCTION void store(const kernels::Team& team, std::int64_t, std::int64_t, std::int64_t, int columns, const Real* row,
+                             Real* output) const {
+    kernels::copy(team, columns, row, output);
+  }
+};
+
+template <class Real>
+using DeltaNet = StateAttention<Real, DeltaNetRule<Real>>;
+extern template class StateAttention<float, DeltaNetRule<float>>;
+extern template class StateAttention<double, DeltaNetRule<double>>;
+
+}  // namespace bsbr::attention

@@ -1,0 +1,67 @@
+#include "attention/gau.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "attention/attention.hpp"
+#include "kernels/math.hpp"
+#include "kernels/token_softmax.hpp"
+#include "parallel/agree.hpp"
+
+namespace bsbr::attention {
+namespace {
+
+/// Adds q S to what the softmax has left in the output, and gates the sum.
+template <class Real>
+struct GauRule {
+  static constexpr bool sees_own_step = false, needs_key_scores = false;
+  Strided<const Real***> gate;
+
+  KOKKOS_FUNCTION int extra_columns() const { return 0; }
+
+  KOKKOS_FUNCTION void map(const kernels::Team&, int, Real*) const {}
+
+  KOKKOS_FUNCTION void store(const kernels::Team& team, std::int64_t batch, std::int64_t token, std::int64_t column, int columns,
+                             const Real* row, Real* output) const {
+    const Real* g = &gate(batch, token, column);
+    kernels::for_each(team, columns, [&](const int i) { output[i] = kernels::sigmoid(g[i]) * (output[i] + row[i]); });
+  }
+};
+
+}  // namespace
+
+template <class Real>
+Gau<Real>::Gau(const ModelConfig& config, const Sequence& sequence)
+    : m_config(config), m_sequence(sequence), m_state(config, sequence, config.chunk_size, 0) {}
+
+template <class Real>
+std::int64_t Gau<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
+  return RunningState<Real>::bytes(config, sequence, config.chunk_size, 0);
+}
+
+template <class Real>
+std::int64_t Gau<Real>::scratch_bytes(const ModelConfig& config) {
+  const auto width = static_cast<int>(config.head_dim());
+  return std::max(kernels::SoftmaxTile<Real>::bytes(width, width), kernels::scan_scratch_bytes<Real>(GauRule<Real>{}, width));
+}
+
+template <class Real>
+void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                        const Array<Real***>& output, Profile* profile) {
+  parallel::agree(m_sequence.comm(), [&] { require_input(m_config, m_sequence, mask, input, output); });
+  const std::int64_t first = m_sequence.first_token();
+  {
+    const Phase phase(execution, profile, "within_chunk");
+    const kernels::KeysAndValues<Real> keys{input.key, input.value, mask.tokens(), first};
+    const Real scale = Real(1) / std::sqrt(static_cast<Real>(m_config.head_dim()));
+    kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads,
+                           kernels::WithinChunk{Causality::causal, m_config.chunk_size, m_sequence.length()}, scale, input.query, keys,
+                           output, first, first, first + m_sequence.local_tokens());
+  }
+  m_state.scan(execution, mask, input, GauRule<Real>{input.gate}, output, profile);
+}
+
+template class Gau<float>;
+template class Gau<double>;
+
+}  // namespace bsbr::attention

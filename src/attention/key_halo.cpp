@@ -1,0 +1,88 @@
+#include "attention/key_halo.hpp"
+
+#include "bsbr/error.hpp"
+
+namespace bsbr::attention {
+namespace {
+
+/// Numbers of one token in the rows that move, those of the whole batch.
+std::int64_t row_numbers(const ModelConfig& config, const Sequence& sequence) { return sequence.batch() * 2 * config.attention_dim(); }
+
+}  // namespace
+
+template <class Real>
+KeyHalo<Real>::KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed)
+    : m_sequence(sequence), m_width(config.attention_dim()), m_plan(sequence, first_needed) {
+  if (!m_plan.moves_anything()) return;
+  m_rows.emplace(m_plan, row_numbers(config, sequence));
+  m_real_rows.emplace(m_plan, sequence.batch());
+  m_real = Array<std::uint8_t**>("bsbr::attention::halo_mask", sequence.batch(), m_plan.rows());
+}
+
+template <class Real>
+std::int64_t KeyHalo<Real>::bytes(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed) {
+  const parallel::HaloPlan plan(sequence, first_needed);
+  if (!plan.moves_anything()) return 0;
+  return parallel::Halo<Real>::bytes(plan, row_numbers(config, sequence)) + 2 * parallel::Halo<std::uint8_t>::bytes(plan, sequence.batch());
+}
+
+template <class Real>
+kernels::KeysAndValues<Real> KeyHalo<Real>::gather(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                                                   Profile* profile) const {
+  if (!m_rows) return {input.key, input.value, mask.tokens(), m_sequence.first_token()};
+  const Phase phase(execution, profile, "exchange");
+  pack_rows(execution, input);
+  m_rows->exchange(execution, m_sequence.comm(), profile);
+  if (!mask.has_padding()) return {columns(0), columns(m_width), {}, m_plan.first_token()};
+  pack_mask(execution, mask);
+  m_real_rows->exchange(execution, m_sequence.comm(), profile);
+  unpack_mask(execution);
+  return {columns(0), columns(m_width), m_real, m_plan.first_token()};
+}
+
+/// Columns [first, first + width) of the rows, as [batch, token, width].
+template <class Real>
+Strided<const Real***> KeyHalo<Real>::columns(std::int64_t first) const {
+  const auto batch = static_cast<std::size_t>(m_sequence.batch()), rows = static_cast<std::size_t>(m_plan.rows());
+  const auto width = static_cast<std::size_t>(m_width);
+  return Strided<const Real***>(m_rows->data().data() + first, Kokkos::LayoutStride(batch, 2 * width, rows, batch * 2 * width, width, 1));
+}
+
+template <class Real>
+void KeyHalo<Real>::pack_rows(const Execution& execution, const AttentionInput<Real>& input) const {
+  const std::int64_t batch = m_sequence.batch(), width = m_width, offset = m_rows->own_offset();
+  const Array<Real*> rows = m_rows->data();
+  const auto key = input.key, value = input.value;
+  Kokkos::parallel_for(
+      "bsbr::attention::pack_keys", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_tokens() * batch),
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        Real* target = &rows(offset + i * 2 * width);
+        for (std::int64_t k = 0; k < width; ++k) target[k] = key(i % batch, i / batch, k);
+        for (std::int64_t k = 0; k < width; ++k) target[width + k] = value(i % batch, i / batch, k);
+      });
+}
+
+template <class Real>
+void KeyHalo<Real>::pack_mask(const Execution& execution, const PaddingMask& mask) const {
+  const std::int64_t batch = m_sequence.batch(), offset = m_real_rows->own_offset();
+  const Array<std::uint8_t*> rows = m_real_rows->data();
+  const auto tokens = mask.tokens();
+  Kokkos::parallel_for(
+      "bsbr::attention::pack_mask", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_tokens() * batch),
+      KOKKOS_LAMBDA(const std::int64_t i) { rows(offset + i) = tokens(i % batch, i / batch); });
+}
+
+template <class Real>
+void KeyHalo<Real>::unpack_mask(const Execution& execution) const {
+  const std::int64_t batch = m_sequence.batch();
+  const Array<std::uint8_t*> rows = m_real_rows->data();
+  const Array<std::uint8_t**> real = m_real;
+  Kokkos::parallel_for(
+      "bsbr::attention::unpack_mask", Kokkos::RangePolicy<Execution>(execution, 0, m_plan.rows() * batch),
+      KOKKOS_LAMBDA(const std::int64_t i) { real(i % batch, i / batch) = rows(i); });
+}
+
+template class KeyHalo<float>;
+template class KeyHalo<double>;
+
+}  // namespace bsbr::attention

@@ -1,0 +1,40 @@
+// Keys and values of earlier tokens, which other ranks may have.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "bsbr/attention.hpp"
+#include "kernels/tokens.hpp"
+#include "parallel/halo.hpp"
+
+namespace bsbr::attention {
+
+/// Where no rank needs a key of another, as with one rank, they are used where they lie, and nothing is allocated.
+template <class Real>
+class KeyHalo {
+ public:
+  KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed);
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed);
+
+  /// Keys, values and mask from the first needed token to the last of this rank. Collective.
+  kernels::KeysAndValues<Real> gather(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                                      Profile* profile) const;
+
+  // Steps of gather. Public because CUDA's compiler wants functions that hold kernels to be.
+  void pack_rows(const Execution& execution, const AttentionInput<Real>& input) const;
+  void pack_mask(const Execution& execution, const PaddingMask& mask) const;
+  void unpack_mask(const Execution& execution) const;
+
+ private:
+  Strided<const Real***> columns(std::int64_t first) const;
+
+  Sequence m_sequence;
+  std::int64_t m_width;
+  parallel::HaloPlan m_plan;
+  std::optional<parallel::Halo<Real>> m_rows;               // [token][batch][key, value]
+  std::optional<parallel::Halo<std::uint8_t>> m_real_rows;  // [token][batch]
+  Array<std::uint8_t**> m_real;                             // [batch, token]
+};
+
+}  // namespace bsbr::attention

@@ -1,0 +1,39 @@
+// Linear attention: no softmax, one sum of kᵀv (Katharopoulos et al. 2020).
+#pragma once
+
+#include "attention/state_attention.hpp"
+#include "kernels/math.hpp"
+
+namespace bsbr::attention {
+
+/// o_t = q_t S_t, S_t = S_{t−1} + k_tᵀ v_t; with the feature map φ(z) = elu(z) + 1 on q and k o_t = φ(q_t) S_t / (φ(q_t)·Σ_{s≤t} φ(k_s)).
+/// The normaliser's sums are those of a column of ones that values have besides their own.
+template <class Real>
+struct LinearRule {
+  static constexpr bool sees_own_step = true, needs_key_scores = false;
+  bool elu;
+
+  explicit LinearRule(const ModelConfig& config) : elu(config.feature_map == FeatureMap::elu) {}
+
+  KOKKOS_FUNCTION int extra_columns() const { return elu ? 1 : 0; }
+
+  KOKKOS_FUNCTION void map(const kernels::Team& team, int width, Real* row) const {
+    if (elu) kernels::for_each(team, width, [&](const int i) { row[i] = kernels::elu_plus_one(row[i]); });
+  }
+
+  KOKKOS_FUNCTION void prepare(const kernels::Team&, const kernels::ScanTile<Real>&, int) const {}  // u = v
+
+  /// The normaliser is 0 before the first real token.
+  KOKKOS_FUNCTION void store(const kernels::Team& team, std::int64_t, std::int64_t, std::int64_t, int columns, const Real* row,
+                             Real* output) const {
+    const Real normaliser = elu ? row[columns] : Real(1), factor = normaliser != 0 ? 1 / normaliser : Real(0);
+    kernels::for_each(team, columns, [&](const int i) { output[i] = row[i] * factor; });
+  }
+};
+
+template <class Real>
+using Linear = StateAttention<Real, LinearRule<Real>>;
+extern template class StateAttention<float, LinearRule<float>>;
+extern template class StateAttention<double, LinearRule<double>>;
+
+}  // namespace bsbr::attention

@@ -1,0 +1,52 @@
+// Softmax attention over earlier tokens, what standard, hopfield and sliding_window have in common.
+#pragma once
+
+#include <limits>
+
+#include "attention/key_halo.hpp"
+#include "bsbr/attention.hpp"
+
+namespace bsbr::attention {
+
+/// In what the three differ.
+struct SoftmaxParameters {
+  double temperature = 1;                                          ///< divides the scores
+  std::int64_t window = std::numeric_limits<std::int64_t>::max();  ///< tokens that are seen before the token itself
+};
+
+/// o_t = Σ_s softmax_s(q_t·k_s / (τ√d)) v_s over t − w ≤ s ≤ t, all that there is of it: docs/mathematics.md.
+///
+/// Across ranks: each gets the keys and values that its tokens see from the ranks before it ("halo").
+template <class Real>
+class SoftmaxAttention : public Attention<Real> {
+ public:
+  SoftmaxAttention(const ModelConfig& config, const Sequence& sequence, const SoftmaxParameters& parameters);
+
+  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
+               Profile* profile) override;
+
+  std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence, m_parameters); }
+  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence, const SoftmaxParameters& parameters);
+  static std::int64_t scratch_bytes(const ModelConfig& config);
+
+ private:
+  ModelConfig m_config;
+  Sequence m_sequence;
+  SoftmaxParameters m_parameters;
+  KeyHalo<Real> m_keys;
+};
+
+/// The same for the parameters that a mechanism takes from the configuration: Mechanism::parameters(config).
+template <class Real, class Mechanism>
+class SoftmaxAttentionOf : public SoftmaxAttention<Real> {
+ public:
+  SoftmaxAttentionOf(const ModelConfig& config, const Sequence& sequence)
+      : SoftmaxAttention<Real>(config, sequence, Mechanism::parameters(config)) {}
+
+  using SoftmaxAttention<Real>::workspace_bytes;
+  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
+    return SoftmaxAttention<Real>::workspace_bytes(config, sequence, Mechanism::parameters(config));
+  }
+};
+
+}  // namespace bsbr::attention

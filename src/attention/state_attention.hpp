@@ -1,0 +1,40 @@
+// Attention that is a running state and nothing else: linear and delta_net.
+#pragma once
+
+#include "attention/attention.hpp"
+#include "attention/running_state.hpp"
+#include "parallel/agree.hpp"
+
+namespace bsbr::attention {
+
+/// Rule: one of kernels/state_scan.hpp that is made from a configuration. Its steps are tiles, whatever the chunk size: the result has the
+/// same bits for all of them.
+template <class Real, class Rule>
+class StateAttention : public Attention<Real> {
+ public:
+  StateAttention(const ModelConfig& config, const Sequence& sequence)
+      : m_config(config), m_sequence(sequence), m_state(config, sequence, step, Rule(config).extra_columns()) {}
+
+  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
+               Profile* profile) override {
+    parallel::agree(m_sequence.comm(), [&] { require_input(m_config, m_sequence, mask, input, output); });
+    m_state.scan(execution, mask, input, Rule(m_config), output, profile);
+  }
+
+  std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
+  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
+    return RunningState<Real>::bytes(config, sequence, step, Rule(config).extra_columns());
+  }
+  static std::int64_t scratch_bytes(const ModelConfig& config) {
+    return kernels::scan_scratch_bytes<Real>(Rule(config), static_cast<int>(config.head_dim()));
+  }
+
+ private:
+  static constexpr std::int64_t step = kernels::tuning::state_tile;
+
+  ModelConfig m_config;
+  Sequence m_sequence;
+  RunningState<Real> m_state;
+};
+
+}  // namespace bsbr::attention

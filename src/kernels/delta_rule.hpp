@@ -1,0 +1,37 @@
+// The delta rule of a tile of tokens at once, by the WY form (Schlag et al. 2021; Yang et al. 2024).
+//
+//     S_t = S_{t−1} + k_tᵀ u_t,   u_t = β (v_t − k_t S_{t−1}) = β (v_t − k_t S) − β Σ_{s < t} (k_t·k_s) u_s
+//
+// with S the state before the tile: (I + β·tril(K Kᵀ, −1)) U = β (V − K S), a unit lower triangular system.
+#pragma once
+
+#include "kernels/state_scan.hpp"
+
+namespace bsbr::kernels {
+
+/// tile.values: v → u, by forward substitution, some rows at a time. tile.scores holds k_s·k_t in its second half, which is used up.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void solve_delta_rule(const Team& team, Real beta, int count, const ScanTile<Real>& tile) {
+  constexpr int stride = ScanTile<Real>::score_stride;
+  const int columns = tile.stride;
+  Real *u = tile.values, *predicted = tile.output;
+  Real* scores = tile.scores + ScanTile<Real>::tokens;  // [s, t]
+  detail::apply_running_state(team, count, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1}, tile);
+  for_each(team, count * columns, [&](const int i) { u[i] = beta * (u[i] - predicted[i]); });
+  for (int s = 0; s < count; ++s) {
+    Real* row = scores + s * stride;
+    for_each(team, ScanTile<Real>::tokens, [&](const int t) { row[t] *= -beta; });
+  }
+  for (int first = 0; first < count; first += tuning::micro_rows) {
+    const int rows = count - first < tuning::micro_rows ? count - first : tuning::micro_rows;
+    add_product(team, rows, columns, first, LeftFactor<Real>{scores + first, 1, stride}, u, columns, u + first * columns, columns);
+    for (int t = first + 1; t < first + rows; ++t) {
+      for (int s = first; s < t; ++s) {
+        const Real factor = scores[s * stride + t];
+        for_each(team, columns, [&](const int i) { u[t * columns + i] += factor * u[s * columns + i]; });
+      }
+    }
+  }
+}
+
+}  // namespace bsbr::kernels

@@ -1,0 +1,299 @@
+// Third kernel family: one running state for each head, carried along the sequence.
+//
+//     o_t = q_t S,   S ← S + Σ_s k_sᵀ u_s        [key width, value width]
+//
+// in steps of some tokens. What a step's tokens see of their own step, and what u is, is the rule of an architecture:
+//
+//     linear, delta_net   o_t = q_t S + Σ_{s ≤ t of the step} (q_t·k_s) u_s;   steps are tiles
+//     gau                 o_t = q_t S, as the rest is softmax attention;       steps are chunks, of several tiles
+//
+// The columns of S do not depend on each other: teams share out batch, heads and blocks of columns, and each goes through the whole
+// sequence with its block of S in scratch. Steps are cut at global positions, so that results do not depend on the ranks.
+#pragma once
+
+#include <Kokkos_Core.hpp>
+#include <string>
+
+#include "kernels/chunk_state.hpp"
+#include "kernels/tokens.hpp"
+
+namespace bsbr::kernels {
+
+// A Rule says what an architecture does; it is copied to the device.
+//   static constexpr bool sees_own_step
+//   static constexpr bool needs_key_scores         whether prepare() wants k_s·k_t
+//   KOKKOS_FUNCTIONs, const
+//     int extra_columns()                          columns of ones that values have besides their own: 0 or 1
+//     void map(team, width, Real* row)             what is done to a query and to the key of a real token, in place
+//     void prepare(team, tile, count, columns)     tile.values: v → u, of the `count` tokens of a tile
+//     void store(team, batch, token, column, columns, const Real* row, Real* output)
+//                                                  row: the result of a token, `columns` of them from `column` on (and the extra one)
+
+/// The tokens of a scan, and where their results go. Tokens are numbered in the whole sequence.
+template <class Real>
+struct ScanTokens {
+  Strided<const Real***> query;  // of the tokens from `first` on
+  KeysAndValues<Real> keys;      // of the tokens from begin() on
+  Array<Real***> output;         // [batch, tokens, heads · width], from `first` on
+  std::int64_t batch, heads;
+  int width;                 // of a head's queries, keys and values
+  std::int64_t first, last;  // the tokens with results
+  std::int64_t step;         // tokens of one step
+
+  /// The scan begins with the step that the first token is in, and leaves the state before the step that the next rank's first token is in.
+  KOKKOS_INLINE_FUNCTION std::int64_t begin() const { return first / step * step; }
+  KOKKOS_INLINE_FUNCTION std::int64_t end() const { return last / step * step; }
+};
+
+/// Columns of a state that one team takes.
+KOKKOS_INLINE_FUNCTION constexpr int scan_blocks(int width) { return (width + tuning::scan_columns - 1) / tuning::scan_columns; }
+
+/// Numbers of all states, [batch][head][key width][value width + extra columns].
+inline std::int64_t state_numbers(std::int64_t batch, std::int64_t heads, std::int64_t width, int extra_columns) {
+  return batch * heads * width * (width + extra_columns);
+}
+
+/// Scratch of one team; shapes in [ ]. T = tuning::state_tile tokens.
+template <class Real>
+struct ScanTile {
+  static constexpr int tokens = tuning::state_tile;
+  static constexpr int score_stride = 2 * tokens + lanes<Real>;  // no power of two
+
+  Real* keys;             // [T, padded key width]
+  Real* values;           // [T, padded columns]
+  Real* state;            // [key width, padded columns]
+  Real* output;           // [T, padded columns]
+  Real* row;              // [padded key width], of one query
+  Real* transposed;       // [key width, T queries then T keys]: what scores are formed from
+  Real* scores;           // [T keys, T queries then T keys]
+  int key_width, stride;  // stride: padded columns
+
+  KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int columns, bool own_step) {
+    const std::int64_t rows = scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(columns));
+    const std::int64_t scores = scratch_bytes<Real>(std::int64_t{key_width} * score_stride) + scratch_bytes<Real>(tokens * score_stride);
+    return scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(key_width)) + 2 * rows +
+           scratch_bytes<Real>(std::int64_t{key_width} * padded<Real>(columns)) + scratch_bytes<Real>(padded<Real>(key_width)) +
+           (own_step ? scores : 0);
+  }
+
+  KOKKOS_INLINE_FUNCTION ScanTile(Scratch& scratch, int width, int columns, bool own_step)
+      : keys(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(width))),
+        values(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(columns))),
+        state(scratch.template take<Real>(std::int64_t{width} * padded<Real>(columns))),
+        output(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(columns))),
+        row(scratch.template take<Real>(padded<Real>(width))),
+        transposed(own_step ? scratch.template take<Real>(std::int64_t{width} * score_stride) : nullptr),
+        scores(own_step ? scratch.template take<Real>(tokens * score_stride) : nullptr),
+        key_width(width),
+        stride(padded<Real>(columns)) {}
+};
+
+/// The block of S that a team has, in the memory of all states: some columns, and for every block the same extra ones behind the last
+/// column of all. null: no memory.
+template <class Real>
+struct StateBlock {
+  Real* data;  // of its first column
+  std::int64_t stride;
+  int columns, extra;  // of the block; extra ones
+  int extra_offset;    // from the first column
+
+  KOKKOS_INLINE_FUNCTION Real& operator()(int row, int column) const {
+    return data[row * stride + (column < columns ? column : extra_offset + column - columns)];
+  }
+};
+
+namespace detail {
+
+template <class Real>
+KOKKOS_INLINE_FUNCTION void load_state(const Team& team, const StateBlock<const Real>& from, const ScanTile<Real>& tile) {
+  for_each(team, tile.key_width * tile.stride, [&](const int i) {
+    const int row = i / tile.stride, column = i % tile.stride;
+    tile.state[i] = from.data != nullptr && column < from.columns + from.extra ? from(row, column) : Real(0);
+  });
+}
+
+/// The extra columns are the same in all blocks: the last one saves them.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void save_state(const Team& team, const StateBlock<Real>& to, const ScanTile<Real>& tile) {
+  if (to.data == nullptr) return;
+  const int columns = to.columns + (to.extra_offset == to.columns ? to.extra : 0);
+  for_each(team, tile.key_width * columns,
+           [&](const int i) { to(i / columns, i % columns) = tile.state[i / columns * tile.stride + i % columns]; });
+}
+
+/// What one team goes through: a head of a sequence, and a block of columns of its values.
+struct ScanPart {
+  std::int64_t batch, head;
+  int column, columns;  // the extra ones not counted
+};
+
+/// tile.keys, tile.values of the tokens [first, first + count), mapped by the rule; zeros where a token is padding.
+template <class Real, class Rule>
+KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
+                                        std::int64_t first, int count, const ScanTile<Real>& tile) {
+  const std::int64_t head = part.head * tokens.width, local = first - tokens.keys.origin;
+  const std::uint8_t* mask = tokens.keys.mask(part.batch);
+  load_rows(team, tokens.keys.keys_of(part.batch, part.head, tokens.width), mask, local, count, tile.keys);
+  const auto values = token_rows(tokens.keys.value, part.batch, head + part.column, part.columns);
+  for (int t = 0; t < count; ++t) {
+    const bool real = mask == nullptr || mask[local + t] != 0;
+    Real* row = tile.values + t * tile.stride;
+    const Real* source = values.data + (local + t) * values.stride;
+    const int width = real ? part.columns : 0, ones = real ? rule.extra_columns() : 0;
+    for_each(team, width, [&](const int i) { row[i] = source[i]; });
+    for_each(team, ones, [&](const int i) { row[width + i] = 1; });
+    for_each(team, tile.stride - width - ones, [&](const int i) { row[width + ones + i] = 0; });
+    if (real) rule.map(team, tokens.width, tile.keys + t * padded<Real>(tokens.width));
+  }
+}
+
+/// tile.output [count, columns] = q S of the tokens from `first` on; the queries are the rows of `left`.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void apply_running_state(const Team& team, int count, const LeftFactor<Real>& left, const ScanTile<Real>& tile) {
+  for_each(team, count * tile.stride, [&](const int i) { tile.output[i] = 0; });
+  add_product(team, count, tile.stride, tile.key_width, left, tile.state, tile.stride, tile.output, tile.stride);
+}
+
+/// S += Σ k_sᵀ u_s of the tile.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void add_to_state(const Team& team, int count, const ScanTile<Real>& tile) {
+  add_product(team, tile.key_width, tile.stride, count, LeftFactor<Real>{tile.keys, 1, padded<Real>(tile.key_width)}, tile.values,
+              tile.stride, tile.state, tile.stride);
+}
+
+template <class Real, class Rule>
+KOKKOS_INLINE_FUNCTION void store_results(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
+                                          std::int64_t first, int count, const ScanTile<Real>& tile) {
+  for (int t = 0; t < count; ++t) {
+    if (first + t < tokens.first) continue;  // a token of the rank before
+    const std::int64_t local = first + t - tokens.first, column = part.head * tokens.width + part.column;
+    rule.store(team, part.batch, local, column, part.columns, tile.output + t * tile.stride, &tokens.output(part.batch, local, column));
+  }
+}
+
+/// tile.transposed: queries of the tokens [first, first + count) mapped, zeros where there is none or where its result is not wanted; and
+/// the keys of the tile, where they are needed.
+template <class Real, class Rule>
+KOKKOS_INLINE_FUNCTION void transpose(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
+                                      std::int64_t first, int count, const ScanTile<Real>& tile) {
+  constexpr int size = ScanTile<Real>::tokens, stride = ScanTile<Real>::score_stride;
+  const int width = tokens.width, key_stride = padded<Real>(width);
+  for (int t = 0; t < size; ++t) {
+    const bool has_query = t < count && first + t >= tokens.first;
+    const Real* source = has_query ? &tokens.query(part.batch, first + t - tokens.first, part.head * width) : nullptr;
+    for_each(team, width, [&](const int k) { tile.row[k] = source != nullptr ? source[k] : Real(0); });
+    if (has_query) rule.map(team, width, tile.row);
+    for_each(team, width, [&](const int k) { tile.transposed[k * stride + t] = tile.row[k]; });
+    if constexpr (!Rule::needs_key_scores) continue;
+    const Real* key = t < count ? tile.keys + t * key_stride : nullptr;
+    for_each(team, width, [&](const int k) { tile.transposed[k * stride + size + t] = key != nullptr ? key[k] : Real(0); });
+  }
+}
+
+/// scores[s, t] = k_s·q_t for s ≤ t, else 0; and with `key_scores` in the second half k_s·k_t, all of them.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void form_step_scores(const Team& team, int count, bool key_scores, const ScanTile<Real>& tile) {
+  constexpr int size = ScanTile<Real>::tokens, stride = ScanTile<Real>::score_stride;
+  for_each(team, count * stride, [&](const int i) { tile.scores[i] = 0; });
+  add_product(team, count, key_scores ? 2 * size : size, tile.key_width, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1},
+              tile.transposed, stride, tile.scores, stride);
+  for_each(team, count, [&](const int s) {
+    for (int t = 0; t < s; ++t) tile.scores[s * stride + t] = 0;
+  });
+}
+
+/// output[t, :] += Σ_{s ≤ t} scores[s, t] u_s
+template <class Real>
+KOKKOS_INLINE_FUNCTION void add_own_step(const Team& team, int count, const ScanTile<Real>& tile) {
+  constexpr int stride = ScanTile<Real>::score_stride;
+  for (int t = 0; t < count; t += tuning::micro_rows) {
+    const int rows = count - t < tuning::micro_rows ? count - t : tuning::micro_rows;
+    add_product(team, rows, tile.stride, t + rows, LeftFactor<Real>{tile.scores + t, 1, stride}, tile.values, tile.stride,
+                tile.output + t * tile.stride, tile.stride);
+  }
+}
+
+/// A step whose tokens see each other: one tile.
+template <class Real, class Rule>
+KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
+                                      std::int64_t begin, std::int64_t end, const ScanTile<Real>& tile) {
+  const auto count = static_cast<int>(end - begin);
+  load_tokens(team, tokens, rule, part, begin, count, tile);
+  transpose(team, tokens, rule, part, begin, count, tile);
+  form_step_scores(team, count, Rule::needs_key_scores, tile);
+  rule.prepare(team, tile, count);
+  apply_running_state(team, count, LeftFactor<Real>{tile.transposed, 1, ScanTile<Real>::score_stride}, tile);
+  add_own_step(team, count, tile);
+  store_results(team, tokens, rule, part, begin, count, tile);
+  add_to_state(team, count, tile);
+}
+
+/// A step whose tokens do not: a chunk, tile by tile, first what its tokens see and then what they add.
+template <class Real, class Rule>
+KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
+                                       std::int64_t begin, std::int64_t end, const ScanTile<Real>& tile) {
+  constexpr int size = ScanTile<Real>::tokens;
+  const auto count_at = [&](std::int64_t first) { return end - first < size ? static_cast<int>(end - first) : size; };
+  const auto queries = token_rows(tokens.query, part.batch, part.head * tokens.width, tokens.width);
+  for (std::int64_t first = begin; first < end; first += size) {
+    const Real* query = queries.data + (first - tokens.first) * queries.stride;
+    apply_running_state(team, count_at(first), LeftFactor<Real>{query, queries.stride, 1}, tile);
+    store_results(team, tokens, rule, part, first, count_at(first), tile);
+  }
+  for (std::int64_t first = begin; first < end; first += size) {
+    load_tokens(team, tokens, rule, part, first, count_at(first), tile);
+    add_to_state(team, count_at(first), tile);
+  }
+}
+
+template <class Real, class Rule>
+KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
+                                      const StateBlock<const Real>& from, const StateBlock<Real>& to, const ScanTile<Real>& tile) {
+  load_state(team, from, tile);
+  for (std::int64_t begin = tokens.begin(); begin < tokens.last; begin += tokens.step) {
+    if (begin == tokens.end()) save_state(team, to, tile);
+    const std::int64_t end = begin + tokens.step < tokens.last ? begin + tokens.step : tokens.last;
+    if constexpr (Rule::sees_own_step) {
+      scan_tile(team, tokens, rule, part, begin, end, tile);
+    } else {
+      scan_chunk(team, tokens, rule, part, begin, end, tile);
+    }
+  }
+  if (tokens.end() == tokens.last) save_state(team, to, tile);
+}
+
+}  // namespace detail
+
+/// Scratch of a team of state_scan, in bytes.
+template <class Real, class Rule>
+std::int64_t scan_scratch_bytes(const Rule& rule, int width) {
+  const int columns = width < tuning::scan_columns ? width : tuning::scan_columns;
+  return ScanTile<Real>::bytes(width, columns + rule.extra_columns(), Rule::sees_own_step);
+}
+
+/// Results of all tokens. before, after: the states of all heads, as state_numbers() has them, at tokens.begin() and tokens.end(); without
+/// memory: zeros, and not wanted.
+template <class Real, class Rule>
+void state_scan(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens, const Rule& rule,
+                const Array<const Real*>& before, const Array<Real*>& after) {
+  if (tokens.batch == 0 || tokens.first == tokens.last) return;
+  const int blocks = scan_blocks(tokens.width);
+  const std::int64_t bytes = scan_scratch_bytes<Real>(rule, tokens.width);
+  Kokkos::parallel_for(
+      label, team_policy(execution, tokens.batch * tokens.heads * blocks, bytes), KOKKOS_LAMBDA(const TeamMember& member) {
+        const int extra = rule.extra_columns(), width = tokens.width;
+        const std::int64_t head = member.league_rank() / blocks, stride = width + extra;
+        const int column = static_cast<int>(member.league_rank() % blocks) * tuning::scan_columns;
+        const int columns = width - column < tuning::scan_columns ? width - column : tuning::scan_columns;
+        const detail::ScanPart part{head / tokens.heads, head % tokens.heads, column, columns};
+        Scratch scratch(member, bytes);
+        const ScanTile<Real> tile(scratch, width, columns + extra, Rule::sees_own_step);
+        const std::int64_t offset = head * width * stride + column;
+        const StateBlock<const Real> from{before.data() == nullptr ? nullptr : before.data() + offset, stride, columns, extra,
+                                          width - column};
+        const StateBlock<Real> to{after.data() == nullptr ? nullptr : after.data() + offset, stride, columns, extra, width - column};
+        detail::scan_part(as_team(member), tokens, rule, part, from, to, tile);
+      });
+}
+
+}  // namespace bsbr::kernels

@@ -1,0 +1,88 @@
+// The first family on tokens: softmax attention of each head over one range of earlier and later tokens.
+#pragma once
+
+#include <string>
+
+#include "bsbr/config.hpp"
+#include "kernels/softmax_tiles.hpp"
+#include "kernels/tokens.hpp"
+
+namespace bsbr::kernels {
+
+/// Which keys a token sees: some of its chunk.
+struct WithinChunk {
+  Causality causality;
+  std::int64_t chunk_size, length;
+
+  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const {
+    const std::int64_t begin = t / chunk_size * chunk_size, end = begin + chunk_size < length ? begin + chunk_size : length;
+    if (causality == Causality::causal) return {begin, t + 1};
+    if (causality == Causality::reference) return {t, end};
+    return {begin, end};
+  }
+  /// The Python package pads the last chunk with keys and values of zeros, and does not mask them.
+  KOKKOS_FUNCTION int null_keys(std::int64_t t) const {
+    if (causality != Causality::reference) return 0;
+    const std::int64_t end = t / chunk_size * chunk_size + chunk_size;
+    return end > length ? static_cast<int>(end - length) : 0;
+  }
+};
+
+/// Which keys a token sees: those of up to `window` tokens before it, and its own.
+struct Window {
+  std::int64_t window;
+  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const { return {t > window ? t - window : 0, t + 1}; }
+  KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
+};
+
+/// The problem that softmax_tiles solves. Groups are (batch, head); tokens are numbered in the whole sequence.
+template <class Real, class Sight>
+struct TokenSoftmax {
+  Sight sight;
+  Real scale;
+  int key_width, value_width;
+  std::int64_t heads, groups, first, last, key_stride;
+  Strided<const Real***> query_rows;
+  KeysAndValues<Real> keys;
+  Array<Real***> output_rows;
+  std::int64_t origin;  // of queries and outputs
+
+  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const { return sight.range(t); }
+  KOKKOS_FUNCTION int null_keys(std::int64_t t) const { return sight.null_keys(t); }
+  KOKKOS_FUNCTION bool has_query(std::int64_t, std::int64_t) const { return true; }
+  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const { return keys.is_real(group / heads, s); }
+  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const { return row(query_rows, group, t - origin); }
+  KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t s) const { return row(keys.key, group, s - keys.origin); }
+  KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t s) const { return row(keys.value, group, s - keys.origin); }
+  KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t t) const {
+    return &output_rows(group / heads, t - origin, group % heads * value_width);
+  }
+  KOKKOS_FUNCTION const Real* row(const Strided<const Real***>& rows, std::int64_t group, std::int64_t t) const {
+    return &rows(group / heads, t, group % heads * key_width);
+  }
+};
+
+/// output_t = Σ_s softmax_s(query_t·key_s·scale  over s in sight of t) value_s for the tokens [first, last) of all heads; query and output
+/// hold the tokens from `origin` on.
+template <class Real, class Sight>
+void token_softmax(const Execution& execution, const std::string& label, std::int64_t heads, const Sight& sight, Real scale,
+                   const Strided<const Real***>& query, const KeysAndValues<Real>& keys, const Array<Real***>& output, std::int64_t origin,
+                   std::int64_t first, std::int64_t last) {
+  const auto width = static_cast<int>(static_cast<std::int64_t>(output.extent(2)) / heads);
+  const TokenSoftmax<Real, Sight> problem{.sight = sight,
+                                          .scale = scale,
+                                          .key_width = width,
+                                          .value_width = width,
+                                          .heads = heads,
+                                          .groups = static_cast<std::int64_t>(output.extent(0)) * heads,
+                                          .first = first,
+                                          .last = last,
+                                          .key_stride = static_cast<std::int64_t>(keys.key.stride(1)),
+                                          .query_rows = query,
+                                          .keys = keys,
+                                          .output_rows = output,
+                                          .origin = origin};
+  softmax_tiles<Real>(execution, label, problem);
+}
+
+}  // namespace bsbr::kernels

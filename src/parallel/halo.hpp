@@ -1,0 +1,65 @@
+// Rows of tokens that earlier ranks have: the halo in front of a rank's own rows.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "bsbr/profile.hpp"
+#include "bsbr/sequence.hpp"
+#include "parallel/exchange.hpp"
+
+namespace bsbr::parallel {
+
+/// The first token of a sequence whose row a rank needs, at most its own first. Tokens up to there are the rank's own. All ranks know
+/// what each needs.
+using FirstNeeded = std::function<std::int64_t(int rank)>;
+
+/// Which tokens each rank needs and has: the plan of a halo, without its memory.
+class HaloPlan {
+ public:
+  HaloPlan(const Sequence& sequence, const FirstNeeded& first_needed);
+
+  /// Whether some rank needs a row of another.
+  bool moves_anything() const { return m_moves; }
+
+  /// The first token that this rank needs of others or has itself.
+  std::int64_t first_token() const { return m_first; }
+  /// Rows of this rank: those of others, then its own.
+  std::int64_t rows() const { return m_last - m_first; }
+  std::int64_t rows_of_others() const { return m_own - m_first; }
+
+  /// What goes to each rank, counted from this rank's own first row, and what comes from each, counted from first_token(). In rows.
+  std::vector<Segment> to() const { return m_to; }
+  std::vector<Segment> from() const { return m_from; }
+
+ private:
+  std::int64_t m_first, m_own, m_last;
+  std::vector<Segment> m_to, m_from;
+  bool m_moves = false;
+};
+
+/// Room for the rows of a plan, [token][row], and their movement.
+template <class Number>
+class Halo {
+ public:
+  /// row: numbers of one token, those of a whole batch.
+  Halo(const HaloPlan& plan, std::int64_t row);
+  static std::int64_t bytes(const HaloPlan& plan, std::int64_t row) {
+    return plan.rows() * row * static_cast<std::int64_t>(sizeof(Number));
+  }
+
+  /// All rows, [token · row]; the caller fills in its own, from own_offset() on.
+  const Array<Number*>& data() const { return m_data; }
+  std::int64_t own_offset() const { return m_plan.rows_of_others() * m_row; }
+
+  /// Fetches the others' rows and gives this rank's own; returns when they are there. Collective.
+  void exchange(const Execution& execution, MPI_Comm comm, Profile* profile) const;
+
+ private:
+  HaloPlan m_plan;
+  std::int64_t m_row;
+  Array<Number*> m_data;
+};
+
+}  // namespace bsbr::parallel
