@@ -3,22 +3,16 @@
 // Prints the useful FLOPs a second of the forward over those of sgemm 2048³ by the same BLAS and threads. Both are measured in turn, since
 // the speed of a machine drifts; the median of the pairs' ratios is what counts. Before that the same model is checked against the
 // reference on a short sequence: a wrong result is not worth timing.
-#include <KokkosBlas3_gemm.hpp>
 #include <Kokkos_Core.hpp>
-#include <Kokkos_Timer.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <stdexcept>
 #include <vector>
 
 #include "blas_kernel.hpp"
-#include "bsbr/io.hpp"
-#include "bsbr/model.hpp"
 #include "command_line.hpp"
+#include "forward.hpp"
 #include "memory.hpp"
-#include "random_tokens.hpp"
 #include "runtime.hpp"
-#include "verify.hpp"
 
 namespace bsbr::perf {
 namespace {
@@ -26,60 +20,6 @@ namespace {
 struct Options {
   ModelConfig config;
   std::int64_t tokens = 16384, repeat = 5;
-};
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-/// Useful FLOPs a second of sgemm with all threads: median of 5 after one to warm up.
-double sgemm_rate() {
-  constexpr int n = 2048, runs = 5;
-  const Array<float**> a("a", n, n), b("b", n, n), c("c", n, n);
-  Kokkos::deep_copy(a, 0.5F);
-  Kokkos::deep_copy(b, 0.25F);
-  std::vector<double> rates;
-  for (int run = 0; run <= runs; ++run) {
-    const Kokkos::Timer timer;
-    KokkosBlas::gemm("N", "T", 1.0F, a, b, 0.0F, c);
-    Kokkos::fence();
-    if (run > 0) rates.push_back(2.0 * n * n * n / timer.seconds());
-  }
-  return median(rates);
-}
-
-/// One model and one length, ready to run.
-class Forward {
- public:
-  Forward(const Weights<float>& weights, MPI_Comm comm, std::int64_t tokens)
-      : m_model(weights), m_sequence(comm, 1, tokens, weights.config().chunk_size) {
-    m_tokens.ids = apps::random_tokens(m_sequence, weights.config().vocab_size, 1);
-    m_ids = Kokkos::create_mirror_view_and_copy(Memory(), m_tokens.ids);
-  }
-
-  double seconds() {
-    m_states = {};
-    const Kokkos::Timer timer;
-    m_states = m_model.forward(Execution(), m_sequence, m_ids);
-    return timer.seconds();
-  }
-
-  /// Throws unless the states agree with the reference.
-  void validate() {
-    seconds();
-    const auto found = apps::verify<float>(m_model.weights(), m_sequence, m_tokens, m_states);
-    std::printf("validated      %lld tokens, largest difference to the reference %.1e\n", static_cast<long long>(m_sequence.length()),
-                found.largest_difference);
-    if (!(found.largest_difference < 1e-4 * found.largest_value)) throw std::runtime_error("the forward pass is wrong: not timed");
-  }
-
- private:
-  Model<float> m_model;
-  Sequence m_sequence;
-  Tokens m_tokens;
-  Array<const std::int32_t**> m_ids;
-  Array<float***> m_states;
 };
 
 void measure_speed(const Weights<float>& weights, MPI_Comm comm, const Options& options) {

@@ -1,0 +1,100 @@
+// bench_architectures: how fast the seven architectures are, each against bsbr.
+//
+// Every round runs each architecture once, and its speed is divided by that of bsbr in the same round, since the speed of a machine drifts;
+// the median of the rounds' ratios is what counts. Before that each is checked against the reference on a short sequence.
+#include <Kokkos_Core.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <memory>
+
+#include "blas_kernel.hpp"
+#include "command_line.hpp"
+#include "forward.hpp"
+#include "runtime.hpp"
+
+namespace bsbr::perf {
+namespace {
+
+struct Options {
+  ModelConfig config;
+  std::int64_t tokens = 8192, repeat = 5;
+};
+
+ModelConfig config_of(Architecture architecture, ModelConfig config) {
+  config.architecture = architecture;
+  if (architecture == Architecture::gau) config.num_heads = 1;
+  return config;
+}
+
+Options parse(int argc, char** argv) {
+  Options options;
+  ModelConfig& config = options.config;
+  apps::CommandLine line("bench_architectures", "[options]", "Measures a forward pass of each architecture against that of bsbr.",
+                         "One process; OMP_NUM_THREADS says how many threads.");
+  line.add_number("--tokens", "length of the sequence", options.tokens, 1);
+  line.add_number("--repeat", "rounds that are timed", options.repeat, 1);
+  line.add_number("--hidden-dim", "width D of the hidden states", config.hidden_dim, 1, largest_size);
+  line.add_number("--num-layers", "layers", config.num_layers, 1, largest_size);
+  line.add_number("--num-heads", "heads; gau has one", config.num_heads, 1, largest_size);
+  line.add_number("--ff-dim", "width of the feed-forward block", config.ff_dim, 1, largest_size);
+  line.add_number("--chunk-size", "tokens in a chunk", config.chunk_size, 1, largest_size);
+  line.parse(argc, argv);
+  try {
+    for (const auto& entry : architectures) config_of(entry.value, config).validate();
+  } catch (const ConfigError& error) {
+    throw apps::UsageError(error.what(), error.hint());
+  }
+  return options;
+}
+
+/// What was measured of one architecture, round by round.
+struct Rounds {
+  std::unique_ptr<Forward> forward;
+  std::vector<double> seconds, speed_of_bsbr, part_of_sgemm;
+};
+
+void print_row(std::string_view name, const Options& options, const Rounds& rounds) {
+  const auto [least, most] = std::minmax_element(rounds.speed_of_bsbr.begin(), rounds.speed_of_bsbr.end());
+  std::printf("%-16s %9.3f %12.0f %10.2f   %4.2f to %4.2f %10.2f\n", std::string(name).c_str(), median(rounds.seconds),
+              static_cast<double>(options.tokens) / median(rounds.seconds), median(rounds.speed_of_bsbr), *least, *most,
+              median(rounds.part_of_sgemm));
+}
+
+void run(const apps::Runtime& runtime, const Options& options) {
+  if (runtime.ranks() > 1) throw apps::UsageError("bench_architectures runs on one rank, not on " + std::to_string(runtime.ranks()));
+  std::printf("runs on        %d threads of %s, %s %s\n", Execution().concurrency(), Execution::name(), apps::blas_name().c_str(),
+              apps::blas_complaint().c_str());
+  std::map<Architecture, Rounds> all;
+  for (const auto& entry : architectures) {
+    const auto weights = random_weights<float>(config_of(entry.value, options.config), 1);
+    Forward(weights, runtime.comm(), 2 * options.config.chunk_size + 3).validate();
+    all[entry.value].forward = std::make_unique<Forward>(weights, runtime.comm(), options.tokens);
+    all[entry.value].forward->seconds();  // sets its memory up
+  }
+  for (std::int64_t round = 0; round < options.repeat; ++round) {
+    const double sgemm = sgemm_rate();
+    for (auto& [architecture, rounds] : all) {
+      rounds.seconds.push_back(rounds.forward->seconds());
+      const double flops = forward_flops(config_of(architecture, options.config), 1, options.tokens);
+      rounds.part_of_sgemm.push_back(flops / rounds.seconds.back() / sgemm);
+    }
+    for (auto& [architecture, rounds] : all) {
+      rounds.speed_of_bsbr.push_back(all[Architecture::bsbr].seconds.back() / rounds.seconds.back());
+    }
+  }
+  std::printf("%lld tokens, medians of %lld rounds\n", static_cast<long long>(options.tokens), static_cast<long long>(options.repeat));
+  std::printf("%-16s %9s %12s %10s %14s %10s\n", "architecture", "seconds", "tokens/s", "of bsbr", "", "of sgemm");
+  for (const auto& entry : architectures) print_row(entry.name, options, all[entry.value]);
+}
+
+}  // namespace
+}  // namespace bsbr::perf
+
+int main(int argc, char** argv) {
+  bsbr::apps::use_fast_blas_kernels(argv);
+  bsbr::perf::Options options;
+  return bsbr::apps::run_program(
+      "bench_architectures", [&] { options = bsbr::perf::parse(argc, argv); },
+      [&](const bsbr::apps::Runtime& runtime) { bsbr::perf::run(runtime, options); });
+}

@@ -1,0 +1,59 @@
+#include "forward.hpp"
+
+#include <KokkosBlas3_gemm.hpp>
+#include <Kokkos_Core.hpp>
+#include <Kokkos_Timer.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+
+#include "random_tokens.hpp"
+#include "verify.hpp"
+
+namespace bsbr::perf {
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+double sgemm_rate() {
+  constexpr int n = 2048, runs = 5;
+  const Array<float**> a("a", n, n), b("b", n, n), c("c", n, n);
+  Kokkos::deep_copy(a, 0.5F);
+  Kokkos::deep_copy(b, 0.25F);
+  std::vector<double> rates;
+  for (int run = 0; run <= runs; ++run) {
+    const Kokkos::Timer timer;
+    KokkosBlas::gemm("N", "T", 1.0F, a, b, 0.0F, c);
+    Kokkos::fence();
+    if (run > 0) rates.push_back(2.0 * n * n * n / timer.seconds());
+  }
+  return median(rates);
+}
+
+Forward::Forward(const Weights<float>& weights, MPI_Comm comm, std::int64_t tokens)
+    : m_model(weights), m_sequence(comm, 1, tokens, weights.config().chunk_size) {
+  m_tokens.ids = apps::random_tokens(m_sequence, weights.config().vocab_size, 1);
+  m_ids = Kokkos::create_mirror_view_and_copy(Memory(), m_tokens.ids);
+}
+
+double Forward::seconds() {
+  m_states = {};
+  const Kokkos::Timer timer;
+  m_states = m_model.forward(Execution(), m_sequence, m_ids);
+  Execution().fence();
+  return timer.seconds();
+}
+
+void Forward::validate() {
+  seconds();
+  const auto found = apps::verify<float>(m_model.weights(), m_sequence, m_tokens, m_states);
+  const std::string architecture(to_string(m_model.config().architecture));
+  std::printf("validated      %s, %lld tokens, largest difference to the reference %.1e\n", architecture.c_str(),
+              static_cast<long long>(m_sequence.length()), found.largest_difference);
+  if (!(found.largest_difference < 1e-4 * found.largest_value)) throw std::runtime_error("the forward pass is wrong: not timed");
+}
+
+}  // namespace bsbr::perf

@@ -1,0 +1,38 @@
+// A forward pass to be timed, and what it is held against.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "bsbr/io.hpp"
+#include "bsbr/model.hpp"
+
+namespace bsbr::perf {
+
+double median(std::vector<double> values);
+
+/// Useful FLOPs a second of sgemm 2048³ with all threads: median of 5 after one to warm up.
+double sgemm_rate();
+
+/// One model and one sequence of random tokens, ready to run.
+class Forward {
+ public:
+  Forward(const Weights<float>& weights, MPI_Comm comm, std::int64_t tokens);
+
+  /// Runs it once.
+  double seconds();
+
+  /// Runs it once, and prints the largest difference to the reference. Throws unless they agree: what is wrong is not worth timing.
+  void validate();
+
+ private:
+  Model<float> m_model;
+  Sequence m_sequence;
+  Tokens m_tokens;
+  Array<const std::int32_t**> m_ids;
+  Array<float***> m_states;
+};
+
+}  // namespace bsbr::perf
