@@ -24,7 +24,7 @@ template <class Real>
 struct Retrieval {
   Real scale;
   int key_width, value_width;
-  std::int64_t groups, first, last, key_stride;
+  std::int64_t groups, first, last;
   Array<const Real*> retrieval;  // [chunk][batch][r, h]
   Array<const Real*> states;
   Array<Real*> mixed;  // [block of the round][chunk][batch][width]
@@ -334,7 +334,6 @@ void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask,
                                 .groups = batch * count,
                                 .first = 0,
                                 .last = chunks,
-                                .key_stride = batch * 2 * hidden,
                                 .retrieval = m_retrieval,
                                 .states = m_states,
                                 .mixed = m_mixed,

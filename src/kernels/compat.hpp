@@ -28,6 +28,15 @@ KOKKOS_INLINE_FUNCTION Team as_team([[maybe_unused]] const Member& member) {
   }
 }
 
+/// Asks a host's caches for `count` numbers that will be read soon. A GPU hides its waiting in other ways.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void prefetch([[maybe_unused]] const Real* data, [[maybe_unused]] int count) {
+  if constexpr (on_host) {
+    constexpr int line = 64 / static_cast<int>(sizeof(Real));
+    for (int i = 0; i < count; i += line) __builtin_prefetch(data + i);
+  }
+}
+
 /// f(i) for every i in [0, count), by all threads of the team; all of it is done when this returns.
 template <class Function>
 KOKKOS_INLINE_FUNCTION void for_each([[maybe_unused]] const SerialTeam& team, int count, Function&& function) {

@@ -35,6 +35,9 @@ class Scratch {
     m_next = reinterpret_cast<char*>((address + scratch_alignment - 1) / scratch_alignment * scratch_alignment);
   }
 
+  /// Pieces of a piece that was taken before.
+  KOKKOS_INLINE_FUNCTION explicit Scratch(char* begin) : m_next(begin) {}
+
   template <class Real>
   KOKKOS_INLINE_FUNCTION Real* take(std::int64_t count) {
     auto* piece = reinterpret_cast<Real*>(m_next);

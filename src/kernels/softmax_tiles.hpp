@@ -27,10 +27,8 @@ struct KeyRange {
 //   data members
 //     Real scale; int key_width, value_width;
 //     std::int64_t groups             independent problems, such as batch × heads
-//     std::int64_t first, last        queries [first, last) of each group. Queries and keys are numbered globally, since key tiles are cut
-//     at
-//                                     multiples of tuning::key_tile: a row's bits depend on where they are cut
-//     std::int64_t key_stride         numbers between the rows of two successive keys
+//     std::int64_t first, last        queries [first, last) of each group. Queries and keys are numbered globally, since tiles of keys are
+//                                     cut at multiples of tuning::key_tile: a row's bits depend on where they are cut
 //   KOKKOS_FUNCTIONs, const
 //     KeyRange range(query)
 //     const Real* query(group, t), key(group, s), value(group, s)    contiguous rows
@@ -39,40 +37,76 @@ struct KeyRange {
 //     int null_keys(t)                further keys of score 0 with value 0
 //     Real* output(group, t)          row to write
 
-/// Scratch of one team; shapes in [ ].
+/// One tile of queries: pieces of scratch, shapes in [ ].
 template <class Real>
-struct SoftmaxTile {
+struct QueryTile {
+  std::int64_t first;   // query
+  int count;            // queries
+  std::int64_t origin;  // the first key that one of them sees: ranges are counted from it
   Real* queries;        // [key_width, query_tile], scaled, transposed
-  Real* scores;         // [key_tile, query_tile], then weights
-  Real* values;         // [key_tile, padded value_width]
   Real* output;         // [query_tile, padded value_width], not yet divided by the sum
   Real* largest;        // [query_tile], largest score so far
   Real* total;          // [query_tile], sum of exp(score − largest) so far
-  Real* rescale;        // [query_tile], what new maxima make of the older sums
-  std::int32_t* begin;  // [query_tile], key range of each query, counted from `origin`
+  std::int32_t* begin;  // [query_tile], key range of each query
   std::int32_t* end;    // [query_tile]
-  std::int64_t origin = 0;
+};
 
+/// Scratch of one team: some tiles of queries, which meet each tile of keys in turn, so that keys and values are fetched once for all.
+template <class Real>
+struct SoftmaxTile {
   static constexpr int query_count = tuning::query_tile, key_count = tuning::key_tile;
 
-  KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int value_width) {
-    return scratch_bytes<Real>(std::int64_t{query_count} * key_width) + scratch_bytes<Real>(query_count * key_count) +
-           scratch_bytes<Real>(std::int64_t{key_count} * padded<Real>(value_width)) +
-           scratch_bytes<Real>(std::int64_t{query_count} * padded<Real>(value_width)) + 3 * scratch_bytes<Real>(query_count) +
+  Real* keys;     // [key_tile, padded key_width]
+  Real* values;   // [key_tile, padded value_width]
+  Real* scores;   // [key_tile, query_tile], then weights
+  Real* rescale;  // [query_tile], what new maxima make of the older sums
+  char* query_tiles;
+  int key_width, value_width;
+
+  /// Of one tile of queries.
+  KOKKOS_INLINE_FUNCTION static std::int64_t query_bytes(int key_width, int value_width) {
+    return scratch_bytes<Real>(std::int64_t{query_count} * key_width) +
+           scratch_bytes<Real>(std::int64_t{query_count} * padded<Real>(value_width)) + 2 * scratch_bytes<Real>(query_count) +
            2 * scratch_bytes<std::int32_t>(query_count);
   }
 
-  KOKKOS_INLINE_FUNCTION SoftmaxTile(const TeamMember& member, int key_width, int value_width) {
+  /// How many tiles of queries a team has: as many as fit into a fast cache.
+  KOKKOS_INLINE_FUNCTION static int query_tiles_for(int key_width, int value_width) {
+    const std::int64_t fit = tuning::softmax_bytes / query_bytes(key_width, value_width);
+    return fit < 1 ? 1 : fit > tuning::most_query_tiles ? tuning::most_query_tiles : static_cast<int>(fit);
+  }
+
+  KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int value_width) {
+    return scratch_bytes<Real>(std::int64_t{key_count} * padded<Real>(key_width)) +
+           scratch_bytes<Real>(std::int64_t{key_count} * padded<Real>(value_width)) + scratch_bytes<Real>(query_count * key_count) +
+           scratch_bytes<Real>(query_count) + query_tiles_for(key_width, value_width) * query_bytes(key_width, value_width);
+  }
+
+  KOKKOS_INLINE_FUNCTION SoftmaxTile(const TeamMember& member, int width_of_keys, int width_of_values)
+      : key_width(width_of_keys), value_width(width_of_values) {
     Scratch scratch(member, bytes(key_width, value_width));
-    queries = scratch.take<Real>(std::int64_t{query_count} * key_width);
-    scores = scratch.take<Real>(query_count * key_count);
+    keys = scratch.take<Real>(std::int64_t{key_count} * padded<Real>(key_width));
     values = scratch.take<Real>(std::int64_t{key_count} * padded<Real>(value_width));
-    output = scratch.take<Real>(std::int64_t{query_count} * padded<Real>(value_width));
-    largest = scratch.take<Real>(query_count);
-    total = scratch.take<Real>(query_count);
+    scores = scratch.take<Real>(query_count * key_count);
     rescale = scratch.take<Real>(query_count);
-    begin = scratch.take<std::int32_t>(query_count);
-    end = scratch.take<std::int32_t>(query_count);
+    query_tiles = scratch.take<char>(query_tiles_for(key_width, value_width) * query_bytes(key_width, value_width));
+  }
+
+  /// The tile `index` of queries, which are [first, last) together.
+  template <class Problem>
+  KOKKOS_INLINE_FUNCTION QueryTile<Real> query_tile(const Problem& problem, std::int64_t first, std::int64_t last, int index) const {
+    QueryTile<Real> tile;
+    tile.first = first + std::int64_t{index} * query_count;
+    tile.count = last - tile.first < query_count ? static_cast<int>(last - tile.first) : query_count;
+    tile.origin = problem.range(tile.first).begin;
+    Scratch scratch(query_tiles + index * query_bytes(key_width, value_width));
+    tile.queries = scratch.take<Real>(std::int64_t{query_count} * key_width);
+    tile.output = scratch.take<Real>(std::int64_t{query_count} * padded<Real>(value_width));
+    tile.largest = scratch.take<Real>(query_count);
+    tile.total = scratch.take<Real>(query_count);
+    tile.begin = scratch.take<std::int32_t>(query_count);
+    tile.end = scratch.take<std::int32_t>(query_count);
+    return tile;
   }
 };
 
@@ -88,24 +122,24 @@ struct TileRange {
   std::int64_t begin, end, all_begin, all_end;
 };
 
-template <class Problem>
-KOKKOS_INLINE_FUNCTION TileRange tile_range(const Problem& problem, std::int64_t first, int count) {
-  const KeyRange low = problem.range(first), high = problem.range(first + count - 1);
+template <class Real, class Problem>
+KOKKOS_INLINE_FUNCTION TileRange tile_range(const Problem& problem, const QueryTile<Real>& tile) {
+  const KeyRange low = problem.range(tile.first), high = problem.range(tile.first + tile.count - 1);
   return {low.begin, high.end, high.begin, low.end};
 }
 
-/// Loads queries [first, first + count) of a group and starts their sums.
+/// Loads the queries of a tile and starts their sums.
 template <class Real, class Problem>
-KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int count,
-                                          const SoftmaxTile<Real>& tile) {
+KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& problem, std::int64_t group, const QueryTile<Real>& tile) {
   const int key_width = problem.key_width, value_stride = padded<Real>(problem.value_width);
   const Real scale = problem.scale;
   for_each(team, query_tile, [&](const int q) {
-    const bool exists = q < count && problem.has_query(group, first + q);
-    const KeyRange range = q < count ? problem.range(first + q) : KeyRange{tile.origin, tile.origin};
-    const Real* row = exists ? problem.query(group, first + q) : nullptr;
+    const std::int64_t t = tile.first + q;
+    const bool within = q < tile.count, exists = within && problem.has_query(group, t);
+    const KeyRange range = within ? problem.range(t) : KeyRange{tile.origin, tile.origin};
+    const Real* row = exists ? problem.query(group, t) : nullptr;
     for (int k = 0; k < key_width; ++k) tile.queries[k * query_tile + q] = exists ? row[k] * scale : Real(0);
-    const int null_keys = q < count ? problem.null_keys(first + q) : 0;
+    const int null_keys = within ? problem.null_keys(t) : 0;
     tile.largest[q] = null_keys > 0 ? Real(0) : minus_infinity<Real>;
     tile.total[q] = static_cast<Real>(null_keys);
     tile.begin[q] = static_cast<std::int32_t>(range.begin - tile.origin);
@@ -114,61 +148,72 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
   for_each(team, query_tile * value_stride, [&](const int i) { tile.output[i] = 0; });
 }
 
-/// values[s, :] of keys [begin, end) of the tile at `first`: zeros where there is no key, since 0 · infinity is not 0.
+/// tile[:] = row, padded with zeros; zeros where there is no key, since 0 · infinity is not 0.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void load_row(const Team& team, const Real* row, bool exists, int width, Real* tile) {
+  const int copied = exists ? width : 0;
+  for_each(team, copied, [&](const int i) { tile[i] = row[i]; });
+  for_each(team, padded<Real>(width) - copied, [&](const int i) { tile[copied + i] = 0; });
+}
+
+/// keys[s, :] and values[s, :] of keys [begin, end) of the tile at `first`. Rows of a head lie far apart, often each on a page of its own,
+/// and hardware does not foresee them: those of the next tile, before last_key, are asked for.
 template <class Real, class Problem>
-KOKKOS_INLINE_FUNCTION void load_values(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin,
-                                        int end, const SoftmaxTile<Real>& tile) {
-  const int width = problem.value_width, stride = padded<Real>(width);
+KOKKOS_INLINE_FUNCTION void load_keys(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin, int end,
+                                      std::int64_t last_key, const SoftmaxTile<Real>& tile) {
+  const int key_width = problem.key_width, value_width = problem.value_width;
   for (int s = begin; s < end; ++s) {
-    Real* row = tile.values + s * stride;
     const bool exists = problem.has_key(group, first + s);
-    const Real* source = exists ? problem.value(group, first + s) : row;
-    const int copied = exists ? width : 0;
-    for_each(team, copied, [&](const int i) { row[i] = source[i]; });
-    for_each(team, stride - copied, [&](const int i) { row[copied + i] = 0; });
+    load_row(team, problem.key(group, first + s), exists, key_width, tile.keys + s * padded<Real>(key_width));
+    load_row(team, problem.value(group, first + s), exists, value_width, tile.values + s * padded<Real>(value_width));
+    const std::int64_t next = first + s + key_tile;
+    if (next >= last_key) continue;
+    prefetch(problem.key(group, next), key_width);
+    prefetch(problem.value(group, next), value_width);
   }
 }
 
 /// Columns (queries) of the scores that keys [key, last_key] may be seen by, in whole vectors. Ranges do not decrease, so they are
 /// neighbours.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void seen_by(const SoftmaxTile<Real>& tile, int count, std::int32_t key, std::int32_t last_key, int& begin,
-                                    int& end) {
+KOKKOS_INLINE_FUNCTION void seen_by(const QueryTile<Real>& tile, std::int32_t key, std::int32_t last_key, int& begin, int& end) {
   begin = 0;
-  while (begin < count && tile.end[begin] <= key) ++begin;
-  end = count;
+  while (begin < tile.count && tile.end[begin] <= key) ++begin;
+  end = tile.count;
   while (end > begin && tile.begin[end - 1] > last_key) --end;
   begin = begin / lanes<Real> * lanes<Real>;
   end = padded<Real>(end);
 }
 
-/// scores[s, q] = key_s · query_q of keys [begin, end) of the tile, −∞ where a query does not see a key.
+/// scores[s, q] = key_s · query_q of keys [begin, end) of the tile at `first`, −∞ where a query does not see a key.
 template <class Real, class Problem>
 KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin,
-                                        int end, int count, bool all_seen, const SoftmaxTile<Real>& tile) {
-  const auto offset = static_cast<std::int32_t>(first - tile.origin);
+                                        int end, bool all_seen, const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
+  const auto offset = static_cast<std::int32_t>(first - queries.origin);
+  const int key_stride = padded<Real>(problem.key_width);
   for_each(team, (end - begin) * query_tile, [&](const int i) { tile.scores[begin * query_tile + i] = 0; });
   for (int s = begin; s < end; s += tuning::micro_rows) {
     const int rows = end - s < tuning::micro_rows ? end - s : tuning::micro_rows;
     int from = 0, to = query_tile;
-    if (!all_seen) seen_by(tile, count, offset + s, offset + s + rows - 1, from, to);
-    add_product(team, rows, to - from, problem.key_width, LeftFactor<Real>{problem.key(group, first + s), problem.key_stride, 1},
-                tile.queries + from, query_tile, tile.scores + s * query_tile + from, query_tile);
+    if (!all_seen) seen_by(queries, offset + s, offset + s + rows - 1, from, to);
+    add_product(team, rows, to - from, problem.key_width, LeftFactor<Real>{tile.keys + s * key_stride, key_stride, 1},
+                queries.queries + from, query_tile, tile.scores + s * query_tile + from, query_tile);
   }
   for (int s = begin; s < end; ++s) {
     const bool exists = problem.has_key(group, first + s);
     if (all_seen && exists) continue;
     Real* row = tile.scores + s * query_tile;
     const std::int32_t key = exists ? offset + s : -1;  // no range holds −1
-    const std::int32_t *begins = tile.begin, *ends = tile.end;
+    const std::int32_t *begins = queries.begin, *ends = queries.end;
     for_each(team, query_tile, [&](const int q) { row[q] = begins[q] <= key && key < ends[q] ? row[q] : minus_infinity<Real>; });
   }
 }
 
 /// Turns scores into weights exp(score − largest), and brings the sums up to date with the new maxima.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void form_weights(const Team& team, int begin, int end, int value_stride, const SoftmaxTile<Real>& tile) {
-  Real *scores = tile.scores, *largest = tile.largest, *total = tile.total, *rescale = tile.rescale;
+KOKKOS_INLINE_FUNCTION void form_weights(const Team& team, int begin, int end, int value_stride, const QueryTile<Real>& queries,
+                                         const SoftmaxTile<Real>& tile) {
+  Real *scores = tile.scores, *largest = queries.largest, *total = queries.total, *rescale = tile.rescale;
   for_each(team, query_tile, [&](const int q) { rescale[q] = largest[q]; });
   for (int s = begin; s < end; ++s) {
     const Real* row = scores + s * query_tile;
@@ -189,58 +234,70 @@ KOKKOS_INLINE_FUNCTION void form_weights(const Team& team, int begin, int end, i
   }
   for (int q = 0; q < query_tile; ++q) {
     const Real factor = rescale[q];
-    Real* row = tile.output + q * value_stride;
+    Real* row = queries.output + q * value_stride;
     if (factor != Real(1)) for_each(team, value_stride, [&](const int i) { row[i] *= factor; });
   }
 }
 
 /// output[q, :] += Σ_s weights[s, q] values[s, :]; a block of queries takes only the keys that one of them sees.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void add_values(const Team& team, std::int64_t first, int begin, int end, int count, int value_width,
+KOKKOS_INLINE_FUNCTION void add_values(const Team& team, std::int64_t first, int begin, int end, const QueryTile<Real>& queries,
                                        const SoftmaxTile<Real>& tile) {
-  const int stride = padded<Real>(value_width);
-  const auto offset = static_cast<std::int32_t>(first - tile.origin);
-  for (int q = 0; q < count; q += tuning::micro_rows) {
-    const int rows = count - q < tuning::micro_rows ? count - q : tuning::micro_rows;
-    const int from = tile.begin[q] - offset > begin ? tile.begin[q] - offset : begin;
-    const int to = tile.end[q + rows - 1] - offset < end ? tile.end[q + rows - 1] - offset : end;
+  const int stride = padded<Real>(tile.value_width);
+  const auto offset = static_cast<std::int32_t>(first - queries.origin);
+  for (int q = 0; q < queries.count; q += tuning::micro_rows) {
+    const int rows = queries.count - q < tuning::micro_rows ? queries.count - q : tuning::micro_rows;
+    const int from = queries.begin[q] - offset > begin ? queries.begin[q] - offset : begin;
+    const int to = queries.end[q + rows - 1] - offset < end ? queries.end[q + rows - 1] - offset : end;
     if (from >= to) continue;
-    add_product(team, rows, value_width, to - from, LeftFactor<Real>{tile.scores + from * query_tile + q, 1, query_tile},
-                tile.values + from * stride, stride, tile.output + q * stride, stride);
+    add_product(team, rows, tile.value_width, to - from, LeftFactor<Real>{tile.scores + from * query_tile + q, 1, query_tile},
+                tile.values + from * stride, stride, queries.output + q * stride, stride);
   }
 }
 
 /// Writes output / total; 0 where there was nothing to see.
 template <class Real, class Problem>
-KOKKOS_INLINE_FUNCTION void write_output(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int count,
-                                         const SoftmaxTile<Real>& tile) {
+KOKKOS_INLINE_FUNCTION void write_output(const Team& team, const Problem& problem, std::int64_t group, const QueryTile<Real>& tile) {
   const int width = problem.value_width, stride = padded<Real>(width);
-  for (int q = 0; q < count; ++q) {
-    const bool some = !(tile.total[q] <= 0) && problem.has_query(group, first + q);  // NaN, of scores that overflowed, is shown
+  for (int q = 0; q < tile.count; ++q) {
+    const std::int64_t t = tile.first + q;
+    const bool some = !(tile.total[q] <= 0) && problem.has_query(group, t);  // NaN, of scores that overflowed, is shown
     const Real factor = some ? Real(1) / tile.total[q] : Real(0);
     const Real* row = tile.output + q * stride;
-    Real* target = problem.output(group, first + q);
+    Real* target = problem.output(group, t);
     for_each(team, width, [&](const int i) { target[i] = row[i] * factor; });
   }
 }
 
-/// All of the queries [first, first + count) of one group.
+/// What one tile of queries sees of one tile of keys.
 template <class Real, class Problem>
-KOKKOS_INLINE_FUNCTION void softmax_tile(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int count,
-                                         SoftmaxTile<Real> tile) {
-  const TileRange range = tile_range(problem, first, count);
-  tile.origin = range.begin;
-  start_queries(team, problem, group, first, count, tile);
-  for (std::int64_t keys = range.begin / key_tile * key_tile; keys < range.end; keys += key_tile) {
-    const int begin = range.begin > keys ? static_cast<int>(range.begin - keys) : 0;
-    const int end = range.end - keys < key_tile ? static_cast<int>(range.end - keys) : key_tile;
-    const bool all_seen = count == query_tile && range.all_begin <= keys + begin && keys + end <= range.all_end;
-    load_values(team, problem, group, keys, begin, end, tile);
-    form_scores(team, problem, group, keys, begin, end, count, all_seen, tile);
-    form_weights(team, begin, end, padded<Real>(problem.value_width), tile);
-    add_values(team, keys, begin, end, count, problem.value_width, tile);
+KOKKOS_INLINE_FUNCTION void attend_tile(const Team& team, const Problem& problem, std::int64_t group, std::int64_t keys,
+                                        const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
+  const TileRange range = tile_range(problem, queries);
+  if (range.begin >= keys + key_tile || range.end <= keys) return;
+  const int begin = range.begin > keys ? static_cast<int>(range.begin - keys) : 0;
+  const int end = range.end - keys < key_tile ? static_cast<int>(range.end - keys) : key_tile;
+  const bool all_seen = queries.count == query_tile && range.all_begin <= keys + begin && keys + end <= range.all_end;
+  form_scores(team, problem, group, keys, begin, end, all_seen, queries, tile);
+  form_weights(team, begin, end, padded<Real>(problem.value_width), queries, tile);
+  add_values(team, keys, begin, end, queries, tile);
+}
+
+/// All of the queries [first, last) of one group, no more than the tiles hold.
+template <class Real, class Problem>
+KOKKOS_INLINE_FUNCTION void softmax_tile(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first,
+                                         std::int64_t last, const SoftmaxTile<Real>& tile) {
+  const int tiles = static_cast<int>((last - first + query_tile - 1) / query_tile);
+  const auto queries = [&](int index) { return tile.query_tile(problem, first, last, index); };
+  for (int i = 0; i < tiles; ++i) start_queries(team, problem, group, queries(i));
+  const KeyRange seen{problem.range(first).begin, problem.range(last - 1).end};
+  for (std::int64_t keys = seen.begin / key_tile * key_tile; keys < seen.end; keys += key_tile) {
+    const int begin = seen.begin > keys ? static_cast<int>(seen.begin - keys) : 0;
+    const int end = seen.end - keys < key_tile ? static_cast<int>(seen.end - keys) : key_tile;
+    load_keys(team, problem, group, keys, begin, end, seen.end, tile);
+    for (int i = 0; i < tiles; ++i) attend_tile(team, problem, group, keys, queries(i), tile);
   }
-  write_output(team, problem, group, first, count, tile);
+  for (int i = 0; i < tiles; ++i) write_output(team, problem, group, queries(i));
 }
 
 }  // namespace detail
@@ -248,16 +305,20 @@ KOKKOS_INLINE_FUNCTION void softmax_tile(const Team& team, const Problem& proble
 /// Computes every output row of the problem.
 template <class Real, class Problem>
 void softmax_tiles(const Execution& execution, const std::string& label, const Problem& problem) {
-  constexpr int size = tuning::query_tile;
   if (problem.groups == 0 || problem.first >= problem.last) return;
-  const std::int64_t first_tile = problem.first / size, tiles = (problem.last + size - 1) / size - first_tile;
   const std::int64_t bytes = SoftmaxTile<Real>::bytes(problem.key_width, problem.value_width);
+  // Large teams fetch keys less often; but every thread should have some teams. How queries are cut changes no bit.
+  const std::int64_t most = SoftmaxTile<Real>::query_tiles_for(problem.key_width, problem.value_width);
+  const std::int64_t all = problem.groups * ((problem.last - problem.first) / tuning::query_tile + 1);
+  const std::int64_t wanted = all / (tuning::teams_per_thread * static_cast<std::int64_t>(execution.concurrency()));
+  const std::int64_t size = tuning::query_tile * (wanted < 1 ? 1 : wanted < most ? wanted : most);
+  const std::int64_t first_team = problem.first / size, teams = (problem.last + size - 1) / size - first_team;
   Kokkos::parallel_for(
-      label, team_policy(execution, problem.groups * tiles, bytes), KOKKOS_LAMBDA(const TeamMember& member) {
-        const std::int64_t group = member.league_rank() / tiles, index = first_tile + member.league_rank() % tiles;
+      label, team_policy(execution, problem.groups * teams, bytes), KOKKOS_LAMBDA(const TeamMember& member) {
+        const std::int64_t group = member.league_rank() / teams, index = first_team + member.league_rank() % teams;
         const std::int64_t begin = index * size > problem.first ? index * size : problem.first;
         const std::int64_t end = (index + 1) * size < problem.last ? (index + 1) * size : problem.last;
-        detail::softmax_tile(as_team(member), problem, group, begin, static_cast<int>(end - begin),
+        detail::softmax_tile(as_team(member), problem, group, begin, end,
                              SoftmaxTile<Real>(member, problem.key_width, problem.value_width));
       });
 }

@@ -41,7 +41,7 @@ struct TokenSoftmax {
   Sight sight;
   Real scale;
   int key_width, value_width;
-  std::int64_t heads, groups, first, last, key_stride;
+  std::int64_t heads, groups, first, last;
   Strided<const Real***> query_rows;
   KeysAndValues<Real> keys;
   Array<Real***> output_rows;
@@ -77,7 +77,6 @@ void token_softmax(const Execution& execution, const std::string& label, std::in
                                           .groups = static_cast<std::int64_t>(output.extent(0)) * heads,
                                           .first = first,
                                           .last = last,
-                                          .key_stride = static_cast<std::int64_t>(keys.key.stride(1)),
                                           .query_rows = query,
                                           .keys = keys,
                                           .output_rows = output,

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <ostream>
 
-#include "device_arrays.hpp"
+#include "support/device_arrays.hpp"
 #include "support/random_model.hpp"
 
 namespace bsbr::testing {
@@ -104,7 +104,7 @@ template <class Real>
 struct Problem {
   Real scale;
   int key_width, value_width;
-  std::int64_t groups, first, last, key_stride;
+  std::int64_t groups, first, last;
   Array<const Real***> queries, keys, values;
   Array<const std::uint8_t**> query_exists, key_exists;
   Array<const int*> nulls;
@@ -118,7 +118,6 @@ struct Problem {
         groups(testing::groups),
         first(test.first),
         last(test.last),
-        key_stride(test.key_width + surplus),
         queries(to_device<Real***>(test.queries, groups, test.length, key_width + surplus)),
         keys(to_device<Real***>(test.keys, groups, test.length, key_width + surplus)),
         values(to_device<Real***>(test.values, groups, test.length, value_width + surplus)),
