@@ -9,6 +9,7 @@
 #include "failure.hpp"
 #include "footprint.hpp"
 #include "forward_options.hpp"
+#include "json_output.hpp"
 #include "measurement.hpp"
 #include "memory.hpp"
 #include "parallel/agree.hpp"
@@ -46,12 +47,6 @@ Tokens find_tokens(const ForwardOptions& options, const Sequence& sequence, std:
   Tokens tokens;
   parallel::agree(sequence.comm(), [&] { tokens.ids = random_tokens(sequence, vocab_size, static_cast<std::uint64_t>(options.seed)); });
   return tokens;
-}
-
-std::int64_t largest(MPI_Comm comm, std::int64_t mine) {
-  std::int64_t result = mine;
-  check(MPI_Allreduce(&mine, &result, 1, MPI_INT64_T, MPI_MAX, comm), "MPI_Allreduce");
-  return result;
 }
 
 /// Every rank's part, on all ranks.

@@ -4,9 +4,11 @@
 #include <array>
 #include <cstdio>
 #include <ctime>
+#include <fstream>
 
 #include "blas_kernel.hpp"
 #include "bsbr/version.hpp"
+#include "format.hpp"
 #include "forward_options.hpp"
 
 namespace bsbr::apps {
@@ -16,16 +18,6 @@ namespace {
 std::string kokkos_version() {
   std::array<char, 32> text{};
   std::snprintf(text.data(), text.size(), "%d.%d.%02d", KOKKOS_VERSION / 10000, KOKKOS_VERSION / 100 % 100, KOKKOS_VERSION % 100);
-  return text.data();
-}
-
-/// The time in UTC, as ISO 8601 writes it.
-std::string now() {
-  const std::time_t time = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  std::array<char, 32> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
   return text.data();
 }
 
@@ -44,6 +36,30 @@ Environment find_environment(int ranks) {
   return environment;
 }
 
+std::string describe(const Environment& environment, Precision precision) {
+  const std::string complaint = environment.blas_complaint.empty() ? "" : ", " + environment.blas_complaint;
+  return show_several(environment.ranks, "rank") + " of " + show_several(environment.threads_per_rank, "thread") + ", " +
+         environment.execution_space + ", " + std::string(to_string(precision)) + ", " + environment.blas + complaint;
+}
+
+std::string utc_now() {
+  const std::time_t time = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text.data();
+}
+
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {  // "model name\t: AMD EPYC ..."
+    const std::size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "";
+}
+
 Attributes provenance(const Environment& environment, const ForwardOptions& options) {
   Attributes attributes{{"version", environment.version},
                         {"git_commit", environment.git_commit},
@@ -55,7 +71,7 @@ Attributes provenance(const Environment& environment, const ForwardOptions& opti
                         {"precision", std::string(to_string(options.precision))},
                         {"model", options.model},
                         {"input", options.input_name()},
-                        {"created", now()}};
+                        {"created", utc_now()}};
   if (options.input.empty()) attributes["seed"] = options.seed;
   return attributes;
 }

@@ -18,6 +18,15 @@ struct Environment {
 /// Kokkos must be set up.
 Environment find_environment(int ranks);
 
+/// "2 ranks of 1 thread, OpenMP, float, OpenBLAS SkylakeX", and the complaint if there is one.
+std::string describe(const Environment& environment, Precision precision);
+
+/// The time in UTC, as ISO 8601 writes it.
+std::string utc_now();
+
+/// The processor's name as Linux tells it; empty if it does not.
+std::string processor_name();
+
 /// The attributes of a result file: the environment, where model and ids come from, and when it was made.
 Attributes provenance(const Environment& environment, const ForwardOptions& options);
 

@@ -1,4 +1,4 @@
-// What bsbr_forward will take of memory: what is allocated by name, and what comes with it.
+// What a run of a model will take of memory: what is allocated by name, and what comes with it.
 #include "footprint.hpp"
 
 #include <algorithm>

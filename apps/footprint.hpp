@@ -1,4 +1,4 @@
-// What bsbr_forward will take of memory, known before it takes it.
+// What a run of a model will take of memory, known before it takes it.
 #pragma once
 
 #include <cstdint>

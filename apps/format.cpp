@@ -1,6 +1,7 @@
-// Numbers as people read them.
+// Numbers as people read them, and the columns that they stand in.
 #include "format.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -41,5 +42,14 @@ std::string show_rate(double flops) {
 }
 
 std::string show_several(std::int64_t count, const std::string& what) { return show_count(count) + " " + what + (count == 1 ? "" : "s"); }
+
+std::string left(std::string text, std::size_t width) {
+  text.resize(std::max(width, text.size()), ' ');
+  return text;
+}
+
+std::string right(const std::string& text, std::size_t width) { return std::string(width - std::min(width, text.size()), ' ') + text; }
+
+std::string row(const std::string& name, const std::string& value) { return "  " + left(name, 14) + value + "\n"; }
 
 }  // namespace bsbr::apps

@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Numbers as people read them, and the columns that they stand in.
 #pragma once
 
 #include <cstdint>
@@ -14,5 +14,12 @@ std::string show_number(const char* format, double value);
 
 /// "3 ranks", "1 rank"
 std::string show_several(std::int64_t count, const std::string& what);
+
+// Columns of text: blanks are added up to a width, nothing is cut.
+std::string left(std::string text, std::size_t width);
+std::string right(const std::string& text, std::size_t width);
+
+/// A line of a summary: "  name          value".
+std::string row(const std::string& name, const std::string& value);
 
 }  // namespace bsbr::apps

@@ -66,4 +66,10 @@ Measurement measure(MPI_Comm comm, std::int64_t repeat, const std::function<void
   return result;
 }
 
+std::int64_t largest(MPI_Comm comm, std::int64_t mine) {
+  std::int64_t result = mine;
+  check(MPI_Allreduce(&mine, &result, 1, MPI_INT64_T, MPI_MAX, comm), "MPI_Allreduce");
+  return result;
+}
+
 }  // namespace bsbr::apps

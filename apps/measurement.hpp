@@ -28,4 +28,7 @@ struct Measurement {
 /// Runs `forward` so many times, each started by all ranks at once. Collective; all ranks return the same.
 Measurement measure(MPI_Comm comm, std::int64_t repeat, const std::function<void(std::int64_t number, Profile& profile)>& forward);
 
+/// The largest of the ranks' numbers, on all ranks.
+std::int64_t largest(MPI_Comm comm, std::int64_t mine);
+
 }  // namespace bsbr::apps

@@ -1,6 +1,7 @@
 // Memory of this process and what it can still get, as Linux tells it.
 #include "memory.hpp"
 
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -93,6 +94,12 @@ std::int64_t peak_resident_bytes() {
   const std::int64_t peak = status("VmHWM:");
   rusage usage{};
   return peak > 0 || getrusage(RUSAGE_SELF, &usage) != 0 ? peak : static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+bool restart_peak_resident_bytes() {
+  malloc_trim(0);
+  std::ofstream file("/proc/self/clear_refs");
+  return static_cast<bool>(file << "5" << std::flush);
 }
 
 std::int64_t available_to_process() {

@@ -11,6 +11,10 @@ namespace bsbr::apps {
 std::int64_t resident_bytes();       ///< VmRSS
 std::int64_t peak_resident_bytes();  ///< VmHWM
 
+/// Gives freed memory back to the system and lets peak_resident_bytes() start again from what is resident now. False where the system does
+/// not do that (no /proc/self/clear_refs): the peak then stays that of the process so far.
+bool restart_peak_resident_bytes();
+
 /// How much more this process may take: limits on its address space and data.
 std::int64_t available_to_process();
 

@@ -85,7 +85,7 @@ class Session {
   explicit Session(const std::string& name) : m_name(name) {
     set_up_mpi();
     check(MPI_Comm_dup(MPI_COMM_WORLD, &m_runtime.m_comm), "MPI_Comm_dup");
-    check(MPI_Comm_dup(MPI_COMM_WORLD, &m_end), "MPI_Comm_dup");
+    check(MPI_Comm_dup(MPI_COMM_WORLD, &m_runtime.m_meeting), "MPI_Comm_dup");
     check(MPI_Comm_rank(m_runtime.m_comm, &m_runtime.m_rank), "MPI_Comm_rank");
     check(MPI_Comm_size(m_runtime.m_comm, &m_runtime.m_ranks), "MPI_Comm_size");
   }
@@ -120,7 +120,7 @@ class Session {
   void fail(const Failure& failure) {
     const bool alone = m_runtime.m_ranks == 1;
     if (m_runtime.is_first()) print(m_name, failure);
-    if (alone || (failure.on_all_ranks && meet())) return;
+    if (alone || (failure.on_all_ranks && m_runtime.meet())) return;
     if (!m_runtime.is_first()) {
       std::this_thread::sleep_for(first_rank_advantage);
       print(m_name, failure);
@@ -133,30 +133,14 @@ class Session {
   /// After success or fail(). All Views are gone by now.
   void end() {
     if (Kokkos::is_initialized()) Kokkos::finalize();
-    MPI_Comm_free(&m_end);
+    MPI_Comm_free(&m_runtime.m_meeting);
     MPI_Comm_free(&m_runtime.m_comm);
     MPI_Finalize();
   }
 
  private:
-  /// Waits for all ranks; false if some do not come. On a communicator of its own, so that it meets no other operation of a rank that is
-  /// elsewhere.
-  bool meet() {
-    MPI_Request request = MPI_REQUEST_NULL;
-    if (MPI_Ibarrier(m_end, &request) != MPI_SUCCESS) return false;
-    const auto start = std::chrono::steady_clock::now();
-    int met = 0;
-    while (MPI_Test(&request, &met, MPI_STATUS_IGNORE) == MPI_SUCCESS) {
-      if (met != 0) return true;
-      if (std::chrono::steady_clock::now() - start > longest_wait) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    return false;
-  }
-
   std::string m_name;
   Runtime m_runtime;
-  MPI_Comm m_end = MPI_COMM_NULL;
 };
 
 namespace {
@@ -201,6 +185,19 @@ void Runtime::print(const std::string& text) const {
     if (!is_first()) return;
     if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) throw OutputError("stdout cannot be written");
   });
+}
+
+bool Runtime::meet() const {
+  MPI_Request request = MPI_REQUEST_NULL;
+  if (MPI_Ibarrier(m_meeting, &request) != MPI_SUCCESS) return false;
+  const auto start = std::chrono::steady_clock::now();
+  int met = 0;
+  while (MPI_Test(&request, &met, MPI_STATUS_IGNORE) == MPI_SUCCESS) {
+    if (met != 0) return true;
+    if (std::chrono::steady_clock::now() - start > longest_wait) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
 }
 
 int run_program(const std::string& name, const std::function<void()>& parse, const std::function<void(const Runtime&)>& work) {

@@ -2,27 +2,13 @@
 #include "summary.hpp"
 
 #include <algorithm>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "bsbr/error.hpp"
 #include "format.hpp"
+#include "json_output.hpp"
 
 namespace bsbr::apps {
 namespace {
-
-constexpr std::size_t name_width = 14;
-
-std::string padded(std::string text, std::size_t width) {
-  text.resize(std::max(width, text.size()), ' ');
-  return text;
-}
-
-std::string right(const std::string& text, std::size_t width) { return std::string(width - std::min(width, text.size()), ' ') + text; }
-
-std::string row(const std::string& name, const std::string& value) { return "  " + padded(name, name_width) + value + "\n"; }
 
 /// "bsbr (causal), 4 layers of width 512, 8 heads, chunks of 128, 13,433,856 parameters"
 std::string describe_model(const ModelConfig& config) {
@@ -38,14 +24,10 @@ std::string describe_tokens(const Summary& summary) {
 }
 
 std::string head(const Summary& summary) {
-  const Environment& environment = summary.environment;
-  const std::string complaint = environment.blas_complaint.empty() ? "" : ", " + environment.blas_complaint;
   const std::string warning = summary.config.warning();
   return row("model", summary.model + ": " + describe_model(summary.config)) + (warning.empty() ? "" : row("note", warning)) +
          row("input", summary.input) + row("tokens", describe_tokens(summary)) +
-         row("ran on", show_several(environment.ranks, "rank") + " of " + show_several(environment.threads_per_rank, "thread") + ", " +
-                           environment.execution_space + ", " + std::string(to_string(summary.precision)) + ", " + environment.blas +
-                           complaint);
+         row("ran on", describe(summary.environment, summary.precision));
 }
 
 /// Phases with the longest first, those below a thousandth left out.
@@ -152,13 +134,7 @@ nlohmann::ordered_json to_json(const Summary& summary) {
   const ModelConfig& config = summary.config;
   const Environment& environment = summary.environment;
   nlohmann::ordered_json json;
-  for_each_field(config, [&](const Field& field, const auto& value) {
-    if (!field.belongs_to(config.architecture)) return;
-    if constexpr (std::is_enum_v<std::remove_cvref_t<decltype(value)>>)
-      json[std::string(field.name)] = std::string(to_string(value));
-    else
-      json[std::string(field.name)] = value;
-  });
+  add_fields(json, config, [&](const Field& field) { return field.belongs_to(config.architecture); });
   json["parameters"] = parameter_count(config);
   if (!config.warning().empty()) json["warning"] = config.warning();
   json["model"] = summary.model;
@@ -180,24 +156,6 @@ nlohmann::ordered_json to_json(const Summary& summary) {
   json["version"] = environment.version;
   json["git_commit"] = environment.git_commit;
   return json;
-}
-
-std::string dump(const nlohmann::ordered_json& json) { return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; }
-
-void write_json(const std::string& path, const nlohmann::ordered_json& json) {
-  // A device or a pipe is written to; a file is replaced when the new one is whole.
-  std::error_code error;
-  const bool special = std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error);
-  const std::string written = special ? path : path + ".part";
-  std::ofstream file(written);
-  file << dump(json);
-  file.close();
-  error.clear();
-  if (file && !special) std::filesystem::rename(written, path, error);
-  if (file && !error) return;
-  const std::string reason = error ? ": " + error.message() : "";
-  if (!special) std::filesystem::remove(written, error);
-  throw OutputError(path + ": the summary cannot be written" + reason);
 }
 
 }  // namespace bsbr::apps

@@ -43,10 +43,4 @@ struct Summary {
 std::string to_text(const Summary& summary);
 nlohmann::ordered_json to_json(const Summary& summary);
 
-/// JSON as text; bytes of names that are not UTF-8 are replaced.
-std::string dump(const nlohmann::ordered_json& json);
-
-/// Writes a JSON file, whole or not at all. Throws OutputError.
-void write_json(const std::string& path, const nlohmann::ordered_json& json);
-
 }  // namespace bsbr::apps

@@ -64,12 +64,15 @@ double sliding_window(const ModelConfig& config, const Sizes& sizes) {
   return softmax_pairs(sizes, grows * (grows + 1) / 2 + (sizes.tokens - grows) * grows);
 }
 
-/// linear, gau: 4·a·Σ n·(n+1)/2 within the chunks, 4·d·a a token for states and their use (gau: d = a = e).
-double running_state(const Sizes& sizes) { return softmax_pairs(sizes, causal_pairs(sizes)) + states(sizes); }
+/// gau: 4·e·Σ n·(n+1)/2 within the chunks, and states and their use.
+double gau(const Sizes& sizes) { return softmax_pairs(sizes, causal_pairs(sizes)) + states(sizes); }
 
-/// The chunkwise WY form. Triangles, 2·d for each pair: K·Kᵀ and the solve with it below the diagonal, Q·Kᵀ and its product with
-/// the solution on it too: 2·D·(n·(n−1) + n·(n+1)) = 4·D·n² a chunk. States: K·S, Kᵀ·U and Q·S, 6·d·D a token.
-double delta_net(const Sizes& sizes) { return 4 * sizes.hidden * square_pairs(sizes) + 6 * sizes.head * sizes.hidden * sizes.tokens; }
+/// linear: kᵀv and q·S, token by token. What the kernels do besides, because tiles of tokens are faster, is not counted; so the count does
+/// not depend on the chunk, as the result does not.
+double linear(const Sizes& sizes) { return states(sizes); }
+
+/// delta_net: k·S, kᵀu and q·S, token by token as well: 6·d·D a token.
+double delta_net(const Sizes& sizes) { return 6 * sizes.head * sizes.hidden * sizes.tokens; }
 
 double attention(const ModelConfig& config, const Sizes& sizes) {
   switch (config.architecture) {
@@ -81,8 +84,9 @@ double attention(const ModelConfig& config, const Sizes& sizes) {
     case Architecture::sliding_window:
       return sliding_window(config, sizes);
     case Architecture::linear:
+      return linear(sizes);
     case Architecture::gau:
-      return running_state(sizes);
+      return gau(sizes);
     case Architecture::delta_net:
       return delta_net(sizes);
   }

@@ -1,0 +1,36 @@
+// How one quantity grows with another.
+#include "power_law.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace bsbr::apps {
+namespace {
+
+/// The logarithms' deviations from their mean. Relative to the first of them, so that equal values deviate by exactly 0.
+std::vector<double> deviations(std::vector<double> values) {
+  const double first = std::log(values.front());
+  for (double& value : values) value = std::log(value) - first;
+  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  for (double& value : values) value -= mean;
+  return values;
+}
+
+double product(const std::vector<double>& a, const std::vector<double>& b) {
+  return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
+}
+
+}  // namespace
+
+std::optional<PowerLaw> fit_power_law(const std::vector<double>& x, const std::vector<double>& y) {
+  const auto positive = [](double value) { return value > 0 && std::isfinite(value); };
+  if (x.size() < 2 || x.size() != y.size()) return std::nullopt;
+  if (!std::all_of(x.begin(), x.end(), positive) || !std::all_of(y.begin(), y.end(), positive)) return std::nullopt;
+  const std::vector<double> u = deviations(x), v = deviations(y);
+  const double uu = product(u, u), uv = product(u, v), vv = product(v, v);
+  if (uu == 0) return std::nullopt;
+  return PowerLaw{uv / uu, vv == 0 ? 1 : uv * uv / (uu * vv)};
+}
+
+}  // namespace bsbr::apps

@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Draws what bsbr_compare has measured, and writes a report of it.
+
+    analyze_results.py RESULTS.json --output-dir DIR
+
+It needs Python from 3.9, numpy and matplotlib from 3.5. docs/programs.md explains the pictures, the report and the exit codes.
+"""
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+
+from comparison_data import InputError, load, show_bytes, show_count, show_number, show_seconds
+
+PROGRAM = "analyze_results.py"
+USAGE, BAD_INPUT, BAD_OUTPUT, NO_MATPLOTLIB = 2, 3, 6, 1
+EXAMPLE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "example_data", "comparison.json")
+REPORT = "report.md"
+
+
+class Failure(Exception):
+    """The program ends with this code and this message."""
+
+    def __init__(self, code, message, hint=None):
+        super().__init__(message)
+        self.code, self.hint = code, hint
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Failure(USAGE, message, f"{PROGRAM} --help lists the options")
+
+
+def main(arguments):
+    try:
+        options = parse(arguments)
+        comparison, pictures = read(options.results)
+        write(comparison, pictures, os.path.basename(options.results), options.output_dir)
+    except Failure as failure:
+        print(f"{PROGRAM}: error: {' '.join(str(failure).split())}", file=sys.stderr)
+        if failure.hint:
+            print(f"hint: {failure.hint}", file=sys.stderr)
+        return failure.code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parse(arguments):
+    parser = Parser(prog=PROGRAM, description="Draws what bsbr_compare has measured, and writes a report of it: report.md, and pictures as "
+                    "PNG and SVG.", allow_abbrev=False)
+    parser.add_argument("results", nargs="?", metavar="RESULTS.json", help="what bsbr_compare --json wrote")
+    parser.add_argument("--use-example-data", action="store_true", help="instead of a file: a comparison that comes with this program")
+    parser.add_argument("--output-dir", required=True, metavar="DIR", help="folder for what is written; made if it is not there")
+    options = parser.parse_args(arguments)
+    if options.use_example_data and options.results is not None:
+        parser.error("RESULTS.json and --use-example-data exclude each other")
+    if not options.use_example_data and options.results is None:
+        parser.error("RESULTS.json or --use-example-data is needed")
+    if not options.output_dir:
+        parser.error("--output-dir is empty, must be a folder")
+    options.results = EXAMPLE if options.use_example_data else options.results
+    return options
+
+
+def read(path):
+    """The Comparison, and the function that draws it. matplotlib is loaded last: it takes a second, bad input is told at once."""
+    try:
+        comparison = load(path)
+    except InputError as error:
+        raise Failure(BAD_INPUT, f"{path}: {error}", error.hint) from None
+    try:
+        from comparison_plots import pictures
+    except ImportError as error:
+        hint = "on Debian and Ubuntu: apt-get install python3-matplotlib"
+        raise Failure(NO_MATPLOTLIB, f"matplotlib cannot be loaded: {error}", hint) from None
+    return comparison, pictures
+
+
+def write(comparison, pictures, source, folder):
+    """All files into the folder, by way of a temporary one within it: what has a name is whole."""
+    made, temporary = None, None
+    try:
+        made = missing_folders(folder)
+        os.makedirs(folder, exist_ok=True)
+        temporary = tempfile.mkdtemp(prefix=".analyze_results-", dir=folder)
+        write_files(comparison, pictures, source, temporary)
+        names = sorted(os.listdir(temporary))
+        for name in names:
+            if os.path.isdir(os.path.join(folder, name)):
+                raise IsADirectoryError(0, f"{name} is a folder, must be a file or not there")
+        for name in names:
+            os.replace(os.path.join(temporary, name), os.path.join(folder, name))
+        made = []
+    except OSError as error:
+        raise Failure(BAD_OUTPUT, f"{folder}: the output cannot be written: {error.strerror or error}") from None
+    finally:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+        for path in made or []:
+            if os.path.isdir(path) and not os.listdir(path):
+                os.rmdir(path)
+    print(f"{os.path.join(folder, REPORT)}: {len(comparison.results)} results, {len(names) - 1} pictures beside it")
+
+
+def missing_folders(folder):
+    """The folders that makedirs will make, innermost first."""
+    folder, missing = os.path.abspath(folder), []
+    while not os.path.lexists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    return missing
+
+
+def write_files(comparison, pictures, source, folder):
+    from comparison_plots import save
+
+    for name, figure in pictures(comparison):
+        for kind in ("png", "svg"):
+            save(figure, os.path.join(folder, f"{name}.{kind}"))
+    with open(os.path.join(folder, REPORT), "w", encoding="utf-8", newline="\n") as file:
+        file.write(report(comparison, source))
+
+
+# ---- report ---------------------------------------------------------------------------------------------------------------------------
+
+
+def report(comparison, source):
+    """Markdown, with the pictures beside it."""
+    common = comparison.common_length()
+    parts = [
+        "# Comparison of architectures",
+        f"From {code(source)}. One forward pass each; times are medians over the repeats.",
+        "## Time",
+        picture("time", "Time of one forward against length, log-log, with the slope of each architecture"),
+        "The slopes and the pale lines are fits of c·Lᵃ.",
+        picture("relative", "Times slower than the fastest, for each architecture and length"),
+        "## Memory",
+        picture("memory", "Memory of one forward against length, log-log, with the slope of each architecture"),
+        picture("time_memory", f"Time against memory at {common:,} tokens, areas as the numbers of parameters"),
+        "## Throughput",
+        picture("throughput", "Tokens per second against length"),
+        "## Fits",
+        *fits_table(comparison),
+        "## Models",
+        *models_table(comparison, common),
+        "## Results by length",
+        *length_tables(comparison),
+        "## Failures",
+        *failures_table(comparison),
+        "## What ran where",
+        *provenance_table(comparison),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def fits_table(comparison):
+    def value(number, form):
+        return "–" if number is None else format(number, form)
+
+    rows = [(text(name), value(fit.time_exponent, ".3f"), value(fit.r_squared, ".4f"), value(fit.memory_exponent, ".3f"),
+             value(fit.memory_r_squared, ".4f"), fit.points, "computed from the results" if fit.computed else "given")
+            for name, fit in comparison.fits.items()]
+    yield "Time and memory as c·Lᵃ, by least squares of the logarithms. R² is the share of the logarithms' variance that a fit explains."
+    yield table(["architecture", "time: a", "R²", "memory: a", "R²", "lengths", "fit"], rows)
+
+
+def models_table(comparison, common):
+    """Parameters, operations, and the fields that an architecture has of its own."""
+    rows = []
+    for name in comparison.fits:
+        lengths = comparison.lengths_of(name)
+        length = common if common in lengths else lengths[-1]
+        result = comparison.results[name, length]
+        flops = result.get("flops")
+        batch = comparison.about.get("batch")
+        tokens = length * batch if type(batch) is int and batch > 0 else None
+        own = ", ".join(f"{text(field)} = {text(value)}" for field, value in (result.get("config") or {}).items())
+        remarks = ". ".join(filter(None, [own, text(result.get("warning") or "")]))
+        rows.append((text(name), f"{result['parameters']:,}", f"{length:,}", show_count(flops) if flops else "–",
+                     show_count(flops / tokens) if flops and tokens else "–", remarks or "–"))
+    yield "FLOPs of one forward at the length given, two for a multiply-add."
+    yield table(["architecture", "parameters", "length", "FLOPs", "FLOPs per token", "own settings"], rows)
+
+
+def length_tables(comparison):
+    yield ("Memory is what one forward has allocated at its peak, resident the peak of the process; both of the largest rank. "
+           "Relative is the time divided by that of the fastest at this length.")
+    for length in comparison.lengths:
+        yield f"### {length:,} tokens"
+        yield table(["architecture", "time", "repeats from – to", "tokens/s", "memory", "resident", "FLOP/s", "relative"],
+                    [length_row(comparison, name, length) for name in comparison.architectures])
+
+
+def length_row(comparison, name, length):
+    result = comparison.results.get((name, length))
+    if not result:
+        return (text(name), "failed" if (name, length) in comparison.failures else "–", *["–"] * 6)
+    repeats, resident, rate = result.get("seconds_by_repeat"), result.get("resident_bytes"), result.get("flops_per_second")
+    return (text(name), show_seconds(result["seconds"]), f"{show_seconds(min(repeats))} – {show_seconds(max(repeats))}" if repeats else "–",
+            show_number(result["tokens_per_second"]), show_bytes(result["memory_bytes"]), show_bytes(resident) if resident else "–",
+            show_count(rate) if rate else "–", f"{show_number(comparison.relative(name, length))}×")
+
+
+def failures_table(comparison):
+    if not comparison.failures:
+        yield "None."
+        return
+    yield table(["architecture", "length", "reason"],
+                [(text(name), f"{length:,}", text(reason)) for (name, length), reason in comparison.failures.items()])
+
+
+def provenance_table(comparison):
+    """All that the file says of itself, in its own order; the configuration's fields at the end."""
+    fields = [(name, value) for name, value in comparison.about.items() if name != "config"]
+    fields += (comparison.about.get("config") or {}).items()
+    yield table(["field", "value"], [(text(name), text(value) or "–") for name, value in fields], numbers=False)
+
+
+def picture(name, what):
+    return f"![{what}]({name}.png)\n\n[SVG]({name}.svg)"
+
+
+def table(heads, rows, numbers=True):
+    """A Markdown table; columns of numbers are aligned to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    right = [numbers and column > 0 and all(is_figure(row[column]) for row in cells) for column in range(len(heads))]
+    lines = [heads, ["--:" if here else ":--" for here in right], *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def is_figure(cell):
+    return cell in ("–", "failed") or cell[:1].isdigit() or cell[:1] == "-" and cell[1:2].isdigit()
+
+
+def text(value):
+    """Any value of the file as a cell: on one line, and not taken for markup."""
+    words = " ".join((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).split())
+    words = re.sub(r"[\\`*\[\]<>|$~#]", r"\\\g<0>", words)
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", words)  # one within a word is no markup
+
+
+def code(name):
+    return "`" + name.replace("`", "'") + "`"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
