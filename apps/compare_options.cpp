@@ -76,14 +76,6 @@ std::vector<std::int64_t> read_lengths(const std::string& option, const std::str
   return lengths;
 }
 
-/// The configuration of one architecture.
-ModelConfig config_of(Architecture architecture, ModelConfig config) {
-  config.architecture = architecture;
-  if (architecture == Architecture::gau) config.num_heads = 1;
-  require_valid(config);
-  return config;
-}
-
 void add_comparison(CommandLine& line, CompareOptions& options, std::vector<Architecture>& selected) {
   line.start_group("Comparison");
   line.add("--architectures", "all|A,B,...", "some of " + list_of_names<Architecture>() + " (default all)",
@@ -125,7 +117,7 @@ CompareOptions parse_compare_options(int argc, const char* const* argv) {
   add_config_options(line, options.config);
   line.parse(argc, argv);
   check_together(line, options, selected);
-  for (const Architecture architecture : selected) options.configs.push_back(config_of(architecture, options.config));
+  for (const Architecture architecture : selected) options.configs.push_back(config_for(architecture, options.config));
   return options;
 }
 

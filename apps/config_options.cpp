@@ -52,6 +52,13 @@ void refuse_foreign_options(const CommandLine& line, const std::vector<Architect
   });
 }
 
+ModelConfig config_for(Architecture architecture, ModelConfig config) {
+  config.architecture = architecture;
+  if (architecture == Architecture::gau) config.num_heads = 1;
+  require_valid(config);
+  return config;
+}
+
 void require_valid(const ModelConfig& config) {
   try {
     config.validate();

@@ -10,6 +10,7 @@
 
 #include "blas_kernel.hpp"
 #include "command_line.hpp"
+#include "config_options.hpp"
 #include "forward.hpp"
 #include "runtime.hpp"
 
@@ -21,12 +22,6 @@ struct Options {
   std::int64_t tokens = 8192, repeat = 5;
 };
 
-ModelConfig config_of(Architecture architecture, ModelConfig config) {
-  config.architecture = architecture;
-  if (architecture == Architecture::gau) config.num_heads = 1;
-  return config;
-}
-
 Options parse(int argc, char** argv) {
   Options options;
   ModelConfig& config = options.config;
@@ -34,17 +29,9 @@ Options parse(int argc, char** argv) {
                          "One process; OMP_NUM_THREADS says how many threads.");
   line.add_number("--tokens", "length of the sequence", options.tokens, 1);
   line.add_number("--repeat", "rounds that are timed", options.repeat, 1);
-  line.add_number("--hidden-dim", "width D of the hidden states", config.hidden_dim, 1, largest_size);
-  line.add_number("--num-layers", "layers", config.num_layers, 1, largest_size);
-  line.add_number("--num-heads", "heads; gau has one", config.num_heads, 1, largest_size);
-  line.add_number("--ff-dim", "width of the feed-forward block", config.ff_dim, 1, largest_size);
-  line.add_number("--chunk-size", "tokens in a chunk", config.chunk_size, 1, largest_size);
+  apps::add_config_options(line, config);
   line.parse(argc, argv);
-  try {
-    for (const auto& entry : architectures) config_of(entry.value, config).validate();
-  } catch (const ConfigError& error) {
-    throw apps::UsageError(error.what(), error.hint());
-  }
+  for (const auto& entry : architectures) apps::config_for(entry.value, config);  // throws
   return options;
 }
 
@@ -67,7 +54,7 @@ void run(const apps::Runtime& runtime, const Options& options) {
               apps::blas_complaint().c_str());
   std::map<Architecture, Rounds> all;
   for (const auto& entry : architectures) {
-    const auto weights = random_weights<float>(config_of(entry.value, options.config), 1);
+    const auto weights = random_weights<float>(apps::config_for(entry.value, options.config), 1);
     Forward(weights, runtime.comm(), 2 * options.config.chunk_size + 3).validate();
     all[entry.value].forward = std::make_unique<Forward>(weights, runtime.comm(), options.tokens);
     all[entry.value].forward->seconds();  // sets its memory up
@@ -76,7 +63,7 @@ void run(const apps::Runtime& runtime, const Options& options) {
     const double sgemm = sgemm_rate();
     for (auto& [architecture, rounds] : all) {
       rounds.seconds.push_back(rounds.forward->seconds());
-      const double flops = forward_flops(config_of(architecture, options.config), 1, options.tokens);
+      const double flops = forward_flops(apps::config_for(architecture, options.config), 1, options.tokens);
       rounds.part_of_sgemm.push_back(flops / rounds.seconds.back() / sgemm);
     }
     for (auto& [architecture, rounds] : all) {

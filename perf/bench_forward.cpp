@@ -10,6 +10,7 @@
 
 #include "blas_kernel.hpp"
 #include "command_line.hpp"
+#include "config_options.hpp"
 #include "forward.hpp"
 #include "memory.hpp"
 #include "runtime.hpp"
@@ -65,17 +66,10 @@ Options parse(int argc, char** argv) {
                          "One process; OMP_NUM_THREADS says how many threads.");
   line.add_number("--tokens", "length of the sequence", options.tokens, 1);
   line.add_number("--repeat", "forwards that are timed", options.repeat, 1);
-  line.add_number("--hidden-dim", "width D of the hidden states", config.hidden_dim, 1, largest_size);
-  line.add_number("--num-layers", "layers", config.num_layers, 1, largest_size);
-  line.add_number("--num-heads", "heads", config.num_heads, 1, largest_size);
-  line.add_number("--ff-dim", "width of the feed-forward block", config.ff_dim, 1, largest_size);
-  line.add_number("--chunk-size", "tokens in a chunk", config.chunk_size, 1, largest_size);
+  apps::add_config_options(line, config);
   line.parse(argc, argv);
-  try {
-    config.validate();
-  } catch (const ConfigError& error) {
-    throw apps::UsageError(error.what(), error.hint());
-  }
+  apps::refuse_foreign_options(line, {config.architecture});
+  apps::require_valid(config);
   return options;
 }
 

@@ -1,4 +1,4 @@
-// Hopfield attention: one retrieval step of a modern Hopfield network (Ramsauer et al. 2021), with values as a separate projection.
+// Hopfield attention: one retrieval step of a modern Hopfield network (Ramsauer et al. 2020), with values as a separate projection.
 #pragma once
 
 #include "attention/softmax_attention.hpp"
