@@ -44,13 +44,15 @@ KOKKOS_INLINE_FUNCTION void gelu_with_bias(const Member& team, int width, const 
   for_each(team, width, [&](const int i) { x[i] = gelu(x[i] + bias[i]); });
 }
 
-/// x = x / max(‖x‖, 1e-12). The norm is formed in double precision: no square overflows.
+/// x = x / max(‖x‖, 1e-12). In double precision until the end: no square overflows, and each number is rounded by itself. A factor that was
+/// rounded before would make all of a vector too long or too short, and similar vectors all alike; delta_net's state multiplies such errors
+/// from token to token.
 template <class Member, class Real>
 KOKKOS_INLINE_FUNCTION void normalise(const Member& team, int width, Real* x) {
   const double square = sum<double>(team, width, [&](const int i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); });
   const double norm = std::sqrt(square);
-  const auto factor = static_cast<Real>(1 / (norm < 1e-12 ? 1e-12 : norm));
-  for_each(team, width, [&](const int i) { x[i] *= factor; });
+  const double factor = 1 / (norm < 1e-12 ? 1e-12 : norm);
+  for_each(team, width, [&](const int i) { x[i] = static_cast<Real>(static_cast<double>(x[i]) * factor); });
 }
 
 /// function(team, row) for every row [width] of an array [batch, rows, width].

@@ -3,15 +3,11 @@
 
 #include <vector>
 
-#include "bsbr/config.hpp"
 #include "bsbr/sequence.hpp"
-#include "kernels/device_arrays.hpp"
 #include "support/compare.hpp"
+#include "support/device_arrays.hpp"
 
 namespace bsbr::testing {
-
-/// The architectures that this version builds: the others wait for their kernels.
-inline bool is_built(Architecture) { return true; }
 
 /// The rows [first, first + count) of each sequence, of rows [batch, length, width].
 inline Numbers part_of(const std::vector<double>& rows, std::int64_t batch, std::int64_t width, std::int64_t first, std::int64_t count) {

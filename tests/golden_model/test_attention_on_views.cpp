@@ -2,14 +2,15 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
-#include <ostream>
+#include <algorithm>
 
 #include "bsbr/attention.hpp"
 #include "bsbr/error.hpp"
 #include "kernels/tuning.hpp"
 #include "local_rows.hpp"
-#include "support/random_model.hpp"
-#include "support/run_model.hpp"
+#include "support/attention.hpp"
+#include "support/naive_states.hpp"
+#include "support/variants.hpp"
 
 namespace bsbr::testing {
 namespace {
@@ -44,31 +45,14 @@ struct Batches {
   }
 };
 
-Matrix numbers(std::int64_t rows, std::int64_t columns, std::uint64_t seed, double deviation = 1) {
-  auto matrix = random_matrix(rows, columns, seed, deviation);
-  matrix.values = in_float(matrix.values);
-  return matrix;
-}
-
-std::int64_t count_chunks(const ModelConfig& config, std::int64_t length) { return (length + config.chunk_size - 1) / config.chunk_size; }
-
 Batches make_batches(const ModelConfig& config, std::int64_t batch, std::int64_t length) {
   Batches batches{config, length, {}, {}};
-  const std::int64_t width = config.hidden_dim, chunks = count_chunks(config, length);
-  const std::int64_t whole = config.head_dim() * config.head_dim(), state = config.state_size();
   for (std::int64_t row = 0; row < batch; ++row) {
-    const auto seed = static_cast<std::uint64_t>(10 * row);
-    reference::AttentionInput input;
-    input.query = numbers(length, width, seed + 1);
-    input.key = numbers(length, width, seed + 2);
-    input.value = numbers(length, width, seed + 3);
-    input.retrieval_query = numbers(chunks, width, seed + 4);
-    input.retrieval_key = numbers(chunks, width, seed + 5);
-    if (config.compression_factor > 0) {
-      input.compress_weight = numbers(state, whole, 101, 1 / std::sqrt(static_cast<double>(whole)));
-      input.compress_bias = numbers(1, state, 102);
-      input.decompress_weight = numbers(whole, state, 103, 1 / std::sqrt(static_cast<double>(state)));
-      input.decompress_bias = numbers(1, whole, 104);
+    auto input = random_attention(config, length, static_cast<std::uint64_t>(10 * row));
+    if (row > 0) {  // the projections of states are those of the first sequence
+      const auto& first = batches.inputs.front();
+      input.compress_weight = first.compress_weight, input.compress_bias = first.compress_bias;
+      input.decompress_weight = first.decompress_weight, input.decompress_bias = first.decompress_bias;
     }
     batches.inputs.push_back(std::move(input));
   }
@@ -79,29 +63,28 @@ void fill_row(Matrix& matrix, std::int64_t row, double value) {
   for (std::int64_t column = 0; column < matrix.columns; ++column) matrix(row, column) = value;
 }
 
+/// Keys and values of padding, and r and h of chunks that are nothing else, become NaN.
+void spoil_padding(reference::AttentionInput& input, const reference::Mask& mask, std::int64_t chunk) {
+  for (std::int64_t t = 0; t < input.key.rows; ++t) {
+    if (mask[static_cast<std::size_t>(t)] != 0) continue;
+    fill_row(input.key, t, nan);
+    fill_row(input.value, t, nan);
+  }
+  for (std::int64_t i = 0; i < input.retrieval_query.rows; ++i) {
+    const auto begin = mask.begin() + i * chunk, end = mask.begin() + std::min((i + 1) * chunk, input.key.rows);
+    if (std::find(begin, end, 1) != end) continue;
+    fill_row(input.retrieval_query, i, nan);
+    fill_row(input.retrieval_key, i, nan);
+  }
+}
+
 /// The first sequence has holes, the second whole chunks of padding, the first chunk among them. What no one may use is NaN.
 Batches with_padding(Batches batches) {
   const std::int64_t chunk = batches.config.chunk_size;
   for (std::int64_t row = 0; row < batches.batch(); ++row) {
     auto mask = random_mask(batches.length, 0.4, static_cast<std::uint64_t>(row));
     for (std::int64_t t = 0; row == 1 && t < batches.length; ++t) mask[static_cast<std::size_t>(t)] = t / chunk % 2 == 1;
-    auto& input = batches.inputs[static_cast<std::size_t>(row)];
-    const bool counts = batches.config.causality != Causality::reference;  // else the padding takes part like all else
-    for (std::int64_t i = 0; counts && i < input.retrieval_query.rows; ++i) {
-      const std::int64_t begin = i * chunk, end = std::min(begin + chunk, batches.length);
-      bool some = false;
-      for (std::int64_t t = begin; t < end; ++t) {
-        if (mask[static_cast<std::size_t>(t)] != 0) {
-          some = true;
-        } else {
-          fill_row(input.key, t, nan);
-          fill_row(input.value, t, nan);
-        }
-      }
-      if (some) continue;
-      fill_row(input.retrieval_query, i, nan);
-      fill_row(input.retrieval_key, i, nan);
-    }
+    if (heeds_padding(batches.config)) spoil_padding(batches.inputs[static_cast<std::size_t>(row)], mask, chunk);
     batches.masks.push_back(std::move(mask));
   }
   return batches;
@@ -136,24 +119,24 @@ class Buffer {
 /// This rank's part of the input.
 template <class Real>
 AttentionInput<Real> input_on_device(const Sequence& sequence, const Batches& batches) {
-  const std::int64_t batch = batches.batch(), width = batches.config.hidden_dim;
+  const std::int64_t batch = batches.batch(), width = batches.config.attention_dim();
   const auto tokens = [&](Matrix reference::AttentionInput::*member) { return local_rows(sequence, batches.all(member), width); };
   const auto chunks = [&](Matrix reference::AttentionInput::*member) {
     return part_of(batches.all(member), batch, width, sequence.first_chunk(), sequence.local_chunks());
   };
-  Buffer<Real> buffer(batch, sequence.local_tokens(), 3 * width + 7), chunk_buffer(batch, sequence.local_chunks(), 2 * width + 3);
+  Buffer<Real> buffer(batch, sequence.local_tokens(), 4 * width + 9);
   AttentionInput<Real> input;
   input.value = buffer.put(tokens(&reference::AttentionInput::value), 1);
   input.query = buffer.put(tokens(&reference::AttentionInput::query), width + 3);
   input.key = buffer.put(tokens(&reference::AttentionInput::key), 2 * width + 6);
+  if (batches.config.architecture == Architecture::gau) {
+    input.gate = buffer.put(tokens(&reference::AttentionInput::gate), 3 * width + 7);
+  }
+  if (batches.config.architecture != Architecture::bsbr) return input;
+  Buffer<Real> chunk_buffer(batch, sequence.local_chunks(), 2 * width + 3);
   input.retrieval_key = chunk_buffer.put(chunks(&reference::AttentionInput::retrieval_key), 0);
   input.retrieval_query = chunk_buffer.put(chunks(&reference::AttentionInput::retrieval_query), width + 2);
-  if (batches.config.compression_factor == 0) return input;
-  const auto& [q, k, v, g, r, h, compress, compress_bias, decompress, decompress_bias] = batches.inputs.front();
-  input.compress_weight = to_device<Real**>(compress.values, compress.rows, compress.columns);
-  input.compress_bias = to_device<Real*>(compress_bias.values, compress_bias.columns);
-  input.decompress_weight = to_device<Real**>(decompress.values, decompress.rows, decompress.columns);
-  input.decompress_bias = to_device<Real*>(decompress_bias.values, decompress_bias.columns);
+  put_projections(batches.inputs.front(), input);
   return input;
 }
 
@@ -171,14 +154,29 @@ Array<Real***> output_for(const Sequence& sequence, std::int64_t width) {
   return output;
 }
 
+/// What plain loops in float lose, at most.
+double naive_loss(const Batches& batches, const std::vector<double>& expected) {
+  std::vector<double> naive;
+  for (std::size_t i = 0; i < batches.inputs.size(); ++i) {
+    const auto row = naive_states<float>(batches.config, batches.inputs[i], batches.masks.empty() ? reference::Mask() : batches.masks[i]);
+    naive.insert(naive.end(), row.begin(), row.end());
+  }
+  return largest_difference(naive, expected);
+}
+
 template <class Real>
 void expect_right(Attention<Real>& attention, const Sequence& sequence, const Batches& batches, const std::vector<double>& expected) {
-  const auto output = output_for<Real>(sequence, batches.config.hidden_dim);
+  const std::int64_t width = batches.config.attention_dim();
+  const auto output = output_for<Real>(sequence, width);
   attention.forward(Execution(), padding_of(sequence, batches), input_on_device<Real>(sequence, batches), output);
   Execution().fence();
-  const double unit = std::max(1.0, largest_magnitude(expected));
-  EXPECT_TRUE(all_close(numbers_of(output), local_rows(sequence, expected, batches.config.hidden_dim),
-                        (sizeof(Real) == sizeof(double) ? 1e-12 : 5e-6) * unit))
+  const auto actual = numbers_of(output), part = local_rows(sequence, expected, width);
+  const double scale = std::max(1.0, largest_magnitude(expected));
+  double tolerance = (sizeof(Real) == sizeof(double) ? 1e-12 : 5e-6) * scale;
+  if (sizeof(Real) == sizeof(float) && has_running_state(batches.config) && !all_close(actual, part, tolerance)) {
+    tolerance = float_bound(batches.config, naive_loss(batches, expected), scale);  // errors of running states add up
+  }
+  EXPECT_TRUE(all_close(actual, part, tolerance))
       << (sizeof(Real) == sizeof(double) ? "double" : "float") << ", length " << batches.length << ", chunks of "
       << batches.config.chunk_size << (batches.masks.empty() ? "" : ", masked");
 }
@@ -196,42 +194,37 @@ void expect_right(const ModelConfig& config, std::int64_t batch, std::int64_t le
   }
 }
 
-struct Shape {
-  Causality causality;
-  std::int64_t head_dim;
-  bool compressed;
+std::string name_of(const ModelConfig& config) { return variant_name(config) + "_width_" + std::to_string(config.head_dim()); }
 
-  std::string name() const {
-    return std::string(to_string(causality)) + "_width_" + std::to_string(head_dim) + (compressed ? "_compressed" : "");
-  }
-};
+class AttentionOnViews : public ::testing::TestWithParam<ModelConfig> {};
 
-std::ostream& operator<<(std::ostream& out, const Shape& shape) { return out << shape.name(); }
-
-ModelConfig config_of(const Shape& shape, std::int64_t chunk_size) {
-  ModelConfig config;
-  config.num_heads = 2;
-  config.hidden_dim = 2 * shape.head_dim;
-  config.chunk_size = chunk_size;
-  config.causality = shape.causality;
-  if (shape.compressed) config.compression_factor = shape.head_dim == 1 ? 1 : shape.head_dim < 64 ? 2 : 8;  // 1: it expands
-  return config;
-}
-
-class AttentionOnViews : public ::testing::TestWithParam<Shape> {};
+bool is_compressed(const ModelConfig& config) { return config.architecture == Architecture::bsbr && config.compression_factor > 0; }
 
 /// Wide heads take the reference and, where states are compressed, whole panels of d² numbers: fewer sizes do.
-std::vector<std::int64_t> lengths_for(const Shape& shape, std::int64_t B) {
-  if (shape.head_dim < 64) return {0, 1, B - 1, B, B + 1, 3 * B - 1, 3 * B + 1};
-  if (!shape.compressed) return {B - 1, 3 * B + 1};
-  return {B == 5 ? 3 * B + 1 : B + 1};
+std::vector<std::int64_t> lengths_for(const ModelConfig& config, std::int64_t B) {
+  const bool wide = config.head_dim() >= 64;
+  if (wide && is_compressed(config)) return {B == 5 ? 3 * B + 1 : B + 1};
+  if (wide) return {B - 1, 3 * B + 1};
+  return {0, 1, B - 1, B, B + 1, 3 * B - 1, 3 * B + 1};
+}
+
+void expect_right_with_chunks_of(std::int64_t B, ModelConfig config, const std::vector<std::int64_t>& lengths) {
+  config.chunk_size = B;
+  for (const std::int64_t length : lengths) expect_right(config, 2, length);
 }
 
 TEST_P(AttentionOnViews, is_that_of_the_reference) {
-  for (const std::int64_t B : {std::int64_t{5}, std::int64_t{kernels::tuning::query_tile + 6}}) {
-    if (B > 5 && GetParam().compressed && GetParam().head_dim > 64) continue;
-    for (const std::int64_t length : lengths_for(GetParam(), B)) expect_right(config_of(GetParam(), B), 2, length);
-  }
+  constexpr std::int64_t long_chunk = kernels::tuning::query_tile + 6;
+  expect_right_with_chunks_of(5, GetParam(), lengths_for(GetParam(), 5));
+  if (is_compressed(GetParam()) && GetParam().head_dim() > 64) return;
+  expect_right_with_chunks_of(long_chunk, GetParam(), lengths_for(GetParam(), long_chunk));
+}
+
+/// Of the architectures whose running states are carried from one tile to the next.
+TEST_P(AttentionOnViews, is_that_of_the_reference_around_the_borders_of_tiles) {
+  constexpr std::int64_t tile = kernels::tuning::state_tile;
+  if (GetParam().architecture != Architecture::linear && GetParam().architecture != Architecture::delta_net) return;
+  expect_right_with_chunks_of(5, GetParam(), {tile - 1, tile, tile + 1, 2 * tile + 1});
 }
 
 /// States that are mixed in several rounds, on one rank and on three: many sequences of many chunks, three different ones.
@@ -260,125 +253,168 @@ TEST(AttentionOnViewsInRounds, is_that_of_the_reference) {
   expect_right<float>(*Attention<float>::create(config, sequence), sequence, all, expected);
 }
 
-std::vector<Shape> shapes() {
-  std::vector<Shape> all;
-  for (const auto& causality : causalities) {
-    for (const std::int64_t head_dim : {1, 5, 12, 64, 80, 128}) {
-      for (const bool compressed : {false, true}) all.push_back({causality.value, head_dim, compressed});
+/// All variants with heads of these widths, of wide ones those that go their own way; gau's have twice the narrow ones too. Compression by
+/// 1 makes states of width 1 larger.
+std::vector<ModelConfig> variants_of_all_widths() {
+  std::vector<ModelConfig> all;
+  for (const std::int64_t head_dim : {1, 5, 12, 64, 80, 128}) {
+    for (const auto& architecture : architectures) {
+      ModelConfig sizes;
+      sizes.num_heads = architecture.value == Architecture::gau ? 1 : 2;
+      sizes.hidden_dim = sizes.num_heads * head_dim;
+      sizes.compression_factor = head_dim == 1 ? 1 : head_dim < 64 ? 2 : 8;
+      for (const ModelConfig& config : variants_of(architecture.value, sizes)) {
+        if (head_dim < 64 || has_its_own_way(config)) all.push_back(config);
+      }
     }
   }
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, AttentionOnViews, ::testing::ValuesIn(shapes()), [](const auto& test) { return test.param.name(); });
+INSTANTIATE_TEST_SUITE_P(Variants, AttentionOnViews, ::testing::ValuesIn(variants_of_all_widths()),
+                         [](const auto& test) { return name_of(test.param) + "_of_" + std::to_string(test.param.hidden_dim); });
 
 // ---- Arguments that do not fit -----------------------------------------------------------------------------------------
+
+/// An attention, and arguments that fit it.
+template <class Real>
+struct Call {
+  static constexpr std::int64_t batch = 2, length = 23;
+  ModelConfig config;
+  Sequence sequence{MPI_COMM_WORLD, batch, length, config.chunk_size};
+  std::unique_ptr<Attention<Real>> attention = Attention<Real>::create(config, sequence);
+  PaddingMask padding{Execution(), sequence};
+  AttentionInput<Real> input = input_on_device<Real>(sequence, make_batches(config, batch, length));
+  Array<Real***> output = output_for<Real>(sequence, config.attention_dim());
+
+  explicit Call(const ModelConfig& configuration) : config(configuration) {}
+
+  void forward() { attention->forward(Execution(), padding, input, output); }
+
+  /// The rows that this architecture is given.
+  std::vector<Strided<const Real***> AttentionInput<Real>::*> rows() const {
+    using Input = AttentionInput<Real>;
+    std::vector<Strided<const Real***> Input::*> members{&Input::query, &Input::key, &Input::value};
+    if (config.architecture == Architecture::gau) members.push_back(&Input::gate);
+    if (config.architecture == Architecture::bsbr) members.insert(members.end(), {&Input::retrieval_query, &Input::retrieval_key});
+    return members;
+  }
+};
+
+/// An array with that many more batches, rows and columns instead of what fits.
+template <class Rows>
+auto other(const Rows& rows, std::int64_t more_batches, std::int64_t more_rows, std::int64_t more_columns) {
+  using Real = typename Rows::non_const_value_type;
+  return Array<Real***>("test::other", rows.extent(0) + more_batches, rows.extent(1) + more_rows, rows.extent(2) + more_columns);
+}
 
 template <class Real>
 class AttentionArguments : public ::testing::Test {
  protected:
-  static constexpr std::int64_t batch = 2, length = 23;
-  ModelConfig config = config_of({Causality::causal, 5, true}, 5);
-  Sequence sequence{MPI_COMM_WORLD, batch, length, 5};
-  std::unique_ptr<Attention<Real>> attention = Attention<Real>::create(config, sequence);
-  PaddingMask padding{Execution(), sequence};
-  AttentionInput<Real> input = input_on_device<Real>(sequence, make_batches(config, batch, length));
-  Array<Real***> output = output_for<Real>(sequence, config.hidden_dim);
-
-  void forward() { attention->forward(Execution(), padding, input, output); }
-
-  /// An array with that many more batches, rows and columns instead of what fits.
-  Array<Real***> other(const Strided<const Real***>& rows, std::int64_t more_batches, std::int64_t more_rows,
-                       std::int64_t more_columns) const {
-    return Array<Real***>("test::other", rows.extent(0) + more_batches, rows.extent(1) + more_rows, rows.extent(2) + more_columns);
+  /// Calls check(call) for every variant.
+  template <class Check>
+  void for_each_call(const Check& check) {
+    for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
+      SCOPED_TRACE(describe(config));
+      Call<Real> call(config);
+      check(call);
+      EXPECT_NO_THROW(Call<Real>(config).forward());
+    }
   }
 };
 TYPED_TEST_SUITE(AttentionArguments, Reals, RealNames);
 
-TYPED_TEST(AttentionArguments, that_fit_are_taken) { EXPECT_NO_THROW(this->forward()); }
+TYPED_TEST(AttentionArguments, that_fit_are_taken) {
+  this->for_each_call([](auto& call) { EXPECT_NO_THROW(call.forward()); });
+}
 
 TYPED_TEST(AttentionArguments, rows_of_other_extents_are_refused) {
-  using Input = AttentionInput<TypeParam>;
-  for (const auto member : {&Input::query, &Input::key, &Input::value, &Input::retrieval_query, &Input::retrieval_key}) {
-    const auto right = this->input.*member;
-    for (const auto& [more_batches, more_rows, more_columns] : {std::array{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {-1, 0, 0}, {0, 0, -1}}) {
-      this->input.*member = this->other(right, more_batches, more_rows, more_columns);
-      EXPECT_THROW(this->forward(), ShapeError) << more_batches << ", " << more_rows << ", " << more_columns << " more";
+  this->for_each_call([](auto& call) {
+    for (const auto member : call.rows()) {
+      const auto right = call.input.*member;
+      for (const auto& [more_batches, more_rows, more_columns] : {std::array{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {-1, 0, 0}, {0, 0, -1}}) {
+        call.input.*member = other(right, more_batches, more_rows, more_columns);
+        EXPECT_THROW(call.forward(), ShapeError) << more_batches << ", " << more_rows << ", " << more_columns << " more";
+      }
+      call.input.*member = {};
+      EXPECT_THROW(call.forward(), ShapeError);
+      call.input.*member = right;
     }
-    this->input.*member = {};
-    EXPECT_THROW(this->forward(), ShapeError);
-    this->input.*member = right;
-  }
-  EXPECT_NO_THROW(this->forward());
+    EXPECT_NO_THROW(call.forward());
+  });
 }
 
 TYPED_TEST(AttentionArguments, output_of_other_extents_is_refused) {
-  const auto right = this->output;
-  for (const auto& [more_batches, more_rows, more_columns] : {std::array{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {-1, 0, 0}, {0, 0, -1}}) {
-    this->output = this->other(right, more_batches, more_rows, more_columns);
-    EXPECT_THROW(this->forward(), ShapeError) << more_batches << ", " << more_rows << ", " << more_columns << " more";
-  }
+  this->for_each_call([](auto& call) {
+    const auto right = call.output;
+    for (const auto& [more_batches, more_rows, more_columns] : {std::array{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {-1, 0, 0}, {0, 0, -1}}) {
+      call.output = other(right, more_batches, more_rows, more_columns);
+      EXPECT_THROW(call.forward(), ShapeError) << more_batches << ", " << more_rows << ", " << more_columns << " more";
+    }
+  });
 }
 
 TYPED_TEST(AttentionArguments, rows_whose_numbers_lie_apart_are_refused) {
-  const auto rows = this->input.query;
-  const Kokkos::View<TypeParam***, Kokkos::LayoutLeft, Device> apart("test::apart", rows.extent(0) + 1, rows.extent(1) + 1, rows.extent(2));
-  this->input.query =
-      Kokkos::subview(apart, std::make_pair(std::size_t{0}, rows.extent(0)), std::make_pair(std::size_t{0}, rows.extent(1)), Kokkos::ALL());
-  EXPECT_THROW(this->forward(), ShapeError);
+  this->for_each_call([](auto& call) {
+    const auto rows = call.input.query;
+    const Kokkos::View<TypeParam***, Kokkos::LayoutLeft, Device> apart("test::apart", rows.extent(0) + 1, rows.extent(1) + 1,
+                                                                       rows.extent(2));
+    call.input.query = Kokkos::subview(apart, std::make_pair(std::size_t{0}, rows.extent(0)),
+                                       std::make_pair(std::size_t{0}, rows.extent(1)), Kokkos::ALL());
+    EXPECT_THROW(call.forward(), ShapeError);
+  });
 }
 
 TYPED_TEST(AttentionArguments, projections_of_states_of_other_extents_are_refused) {
   using Input = AttentionInput<TypeParam>;
-  for (const auto member : {&Input::compress_weight, &Input::decompress_weight}) {
-    const auto right = this->input.*member;
-    this->input.*member = Array<TypeParam**>("test::other", right.extent(0) + 1, right.extent(1));
-    EXPECT_THROW(this->forward(), ShapeError);
-    this->input.*member = Array<TypeParam**>("test::other", right.extent(0), right.extent(1) - 1);
-    EXPECT_THROW(this->forward(), ShapeError);
-    this->input.*member = {};
-    EXPECT_THROW(this->forward(), ShapeError);
-    this->input.*member = right;
-  }
-  for (const auto member : {&Input::compress_bias, &Input::decompress_bias}) {
-    const auto right = this->input.*member;
-    this->input.*member = Array<TypeParam*>("test::other", right.extent(0) + 1);
-    EXPECT_THROW(this->forward(), ShapeError);
-    this->input.*member = right;
-  }
+  this->for_each_call([](auto& call) {
+    if (!is_compressed(call.config)) return;
+    for (const auto member : {&Input::compress_weight, &Input::decompress_weight}) {
+      const auto right = call.input.*member;
+      call.input.*member = Array<TypeParam**>("test::other", right.extent(0) + 1, right.extent(1));
+      EXPECT_THROW(call.forward(), ShapeError);
+      call.input.*member = Array<TypeParam**>("test::other", right.extent(0), right.extent(1) - 1);
+      EXPECT_THROW(call.forward(), ShapeError);
+      call.input.*member = {};
+      EXPECT_THROW(call.forward(), ShapeError);
+      call.input.*member = right;
+    }
+    for (const auto member : {&Input::compress_bias, &Input::decompress_bias}) {
+      const auto right = call.input.*member;
+      call.input.*member = Array<TypeParam*>("test::other", right.extent(0) + 1);
+      EXPECT_THROW(call.forward(), ShapeError);
+      call.input.*member = right;
+    }
+  });
 }
 
 TYPED_TEST(AttentionArguments, what_one_rank_gets_wrong_is_refused_by_all) {
-  if (this->sequence.rank() == this->sequence.ranks() - 1) this->input.key = this->other(this->input.key, 0, 1, 0);
-  EXPECT_THROW(this->forward(), ShapeError);
+  this->for_each_call([](auto& call) {
+    if (call.sequence.rank() == call.sequence.ranks() - 1) call.input.key = other(call.input.key, 0, 1, 0);
+    EXPECT_THROW(call.forward(), ShapeError);
+  });
+}
+
+TYPED_TEST(AttentionArguments, a_mask_that_was_made_for_another_sequence_is_refused) {
+  this->for_each_call([](auto& call) {
+    if (!heeds_padding(call.config)) return;
+    const Sequence longer(MPI_COMM_WORLD, call.batch, call.length + 5 * call.sequence.ranks(), call.config.chunk_size);
+    call.padding = PaddingMask(Execution(), longer);
+    EXPECT_THROW(call.forward(), ShapeError);
+  });
 }
 
 template <class Real>
 class AttentionOfArchitecture : public ::testing::Test {};
 TYPED_TEST_SUITE(AttentionOfArchitecture, Reals, RealNames);
 
-TYPED_TEST(AttentionOfArchitecture, that_is_not_built_is_refused_by_name) {
-  for (const auto& [architecture, name] : architectures) {
-    const auto config = small_config(architecture);
-    const Sequence sequence(MPI_COMM_WORLD, 1, 7, config.chunk_size);
-    if (is_built(architecture)) {
-      EXPECT_NO_THROW(Attention<TypeParam>::create(config, sequence)) << name;
-      continue;
-    }
-    try {
-      Attention<TypeParam>::create(config, sequence);
-      ADD_FAILURE() << name << " is built: say so in is_built";
-    } catch (const ConfigError& error) {
-      EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
-    }
-  }
-}
-
 TYPED_TEST(AttentionOfArchitecture, with_a_configuration_that_no_model_can_have_is_refused) {
-  auto config = small_config(Architecture::bsbr);
-  config.num_heads = 5;  // of 12 columns
-  const Sequence sequence(MPI_COMM_WORLD, 1, 7, config.chunk_size);
-  EXPECT_THROW(Attention<TypeParam>::create(config, sequence), ConfigError);
+  for (ModelConfig config : variants(small_config(Architecture::bsbr))) {
+    SCOPED_TRACE(describe(config));
+    config.num_heads = 5;  // of 12 columns
+    const Sequence sequence(MPI_COMM_WORLD, 1, 7, config.chunk_size);
+    EXPECT_THROW(Attention<TypeParam>::create(config, sequence), ConfigError);
+  }
 }
 
 }  // namespace

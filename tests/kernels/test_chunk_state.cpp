@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "device_arrays.hpp"
+#include "support/device_arrays.hpp"
 #include "support/random_model.hpp"
 
 namespace bsbr::testing {

@@ -1,4 +1,4 @@
-// exp and GELU of the kernels against the exact formulas, over dense samples.
+// exp, GELU, sigmoid and elu of the kernels against the exact formulas, over dense samples.
 #include "kernels/math.hpp"
 
 #include <gtest/gtest.h>
@@ -7,30 +7,44 @@
 #include <cmath>
 #include <numbers>
 
-#include "device_arrays.hpp"
+#include "support/device_arrays.hpp"
 
 namespace bsbr::testing {
 namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
-/// exp_nonpositive of many numbers, in a loop that may be vectorised, as kernels have it.
-template <class Real>
-std::vector<Real> exp_of(const std::vector<Real>& x) {
+/// Values of a function of many numbers, in a loop that may be vectorised, as kernels have it.
+template <class Real, class Function>
+std::vector<Real> values_of(const std::vector<Real>& x, const Function& function) {
   const auto values = to_device<Real*>(x, x.size());
   Kokkos::parallel_for(
-      "test::exp", Kokkos::RangePolicy<Execution>(0, x.size()),
-      KOKKOS_LAMBDA(const std::size_t i) { values(i) = kernels::exp_nonpositive(values(i)); });
+      "test::values", Kokkos::RangePolicy<Execution>(0, x.size()), KOKKOS_LAMBDA(const std::size_t i) { values(i) = function(values(i)); });
   return to_host(values);
 }
 
 template <class Real>
+std::vector<Real> exp_of(const std::vector<Real>& x) {
+  return values_of(
+      x, KOKKOS_LAMBDA(const Real z) { return kernels::exp_nonpositive(z); });
+}
+
+template <class Real>
 std::vector<Real> gelu_of(const std::vector<Real>& z) {
-  const auto values = to_device<Real*>(z, z.size());
-  Kokkos::parallel_for(
-      "test::gelu", Kokkos::RangePolicy<Execution>(0, z.size()),
-      KOKKOS_LAMBDA(const std::size_t i) { values(i) = kernels::gelu(values(i)); });
-  return to_host(values);
+  return values_of(
+      z, KOKKOS_LAMBDA(const Real one) { return kernels::gelu(one); });
+}
+
+template <class Real>
+std::vector<Real> sigmoid_of(const std::vector<Real>& z) {
+  return values_of(
+      z, KOKKOS_LAMBDA(const Real one) { return kernels::sigmoid(one); });
+}
+
+template <class Real>
+std::vector<Real> elu_plus_one_of(const std::vector<Real>& z) {
+  return values_of(
+      z, KOKKOS_LAMBDA(const Real one) { return kernels::elu_plus_one(one); });
 }
 
 /// Every 499th float of (−87, 0], and the neighbours of the places where exp goes from one power of two to the next.
@@ -155,6 +169,102 @@ TEST(Gelu, is_the_identity_or_zero_in_the_tails) {
     EXPECT_EQ(gelu_of<double>({wide, -wide}), (std::vector<double>{wide, -0.})) << z;
   }
   EXPECT_EQ(gelu_of<float>({0.f}), std::vector<float>{0});
+}
+
+// ---- Sigmoid and elu -------------------------------------------------------------------------------------------------
+
+/// Both signs of the arguments of exp and of what lies beyond; denormal numbers among them.
+std::vector<float> both_signs() {
+  std::vector<float> z = exp_arguments();
+  for (const float far : {-87.f, std::nextafter(-87.f, 0.f), std::nextafter(-87.f, -infinity), -88.f, -104.f, -1e3f, -1e30f})
+    z.push_back(far);
+  const std::size_t count = z.size();
+  for (std::size_t i = 0; i < count; ++i) z.push_back(-z[i]);
+  return z;
+}
+
+/// Largest error in units in the last place where the exact value is above `least`; below it |actual − exact| must be less than `least`.
+template <class Exact>
+double worst_ulps(const std::vector<float>& z, const std::vector<float>& y, double least, const Exact& exact) {
+  double worst = 0;
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    const double right = exact(static_cast<double>(z[i]));
+    if (right > least) {
+      worst = std::max(worst, ulps(y[i], right));
+    } else {
+      EXPECT_LT(std::abs(static_cast<double>(y[i]) - right), least) << z[i];
+    }
+  }
+  return worst;
+}
+
+double exact_sigmoid(double z) { return 1 / (1 + std::exp(-z)); }
+double exact_elu_plus_one(double z) { return z > 0 ? z + 1 : std::exp(z); }
+
+TEST(Sigmoid, float_is_within_four_units_in_the_last_place) {
+  const auto z = both_signs();
+  ASSERT_GT(z.size(), 4000000u);
+  const double worst = worst_ulps(z, sigmoid_of(z), 1e-37, exact_sigmoid);
+  EXPECT_LE(worst, 4);
+  RecordProperty("ulps", std::to_string(worst));
+}
+
+TEST(Sigmoid, double_is_exact_to_the_last_digits) {
+  for (const double z : {-700.0, -87.0, -20.0, -1.0, -1e-8, 0.0, 1e-300, 1e-8, 0.5, 3.0, 36.0, 800.0}) {
+    const double exact = exact_sigmoid(z);
+    EXPECT_NEAR(sigmoid_of<double>({z})[0], exact, 1e-15 * exact) << z;
+  }
+}
+
+/// 1 − σ(z) = σ(−z), σ between 0 and 1, growing.
+TEST(Sigmoid, keeps_within_0_and_1_and_does_not_fall) {
+  std::vector<float> z;
+  for (int i = -100 * 128; i <= 100 * 128; ++i) z.push_back(static_cast<float>(i) / 128);
+  const auto y = sigmoid_of(z);
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    EXPECT_TRUE(y[i] >= 0 && y[i] <= 1) << z[i];
+    if (i > 0) {
+      EXPECT_GE(y[i], y[i - 1]) << z[i];
+    }
+    EXPECT_NEAR(y[i] + y[y.size() - 1 - i], 1, 2e-7) << z[i];
+  }
+}
+
+TEST(Sigmoid, goes_to_its_ends_and_keeps_what_is_not_a_number) {
+  EXPECT_EQ(sigmoid_of<float>({-infinity, -1e30f, 0.f, -0.f, 1e30f, infinity}), (std::vector<float>{0, 0, 0.5, 0.5, 1, 1}));
+  EXPECT_EQ(sigmoid_of<double>({-HUGE_VAL, 0., HUGE_VAL}), (std::vector<double>{0, 0.5, 1}));
+  EXPECT_TRUE(std::isnan(sigmoid_of<float>({std::nanf("")})[0]));
+  EXPECT_TRUE(std::isnan(sigmoid_of<double>({std::nan("")})[0]));
+}
+
+TEST(EluPlusOne, float_is_within_two_units_in_the_last_place) {
+  const auto z = both_signs();
+  const double worst = worst_ulps(z, elu_plus_one_of(z), 2e-38, exact_elu_plus_one);
+  EXPECT_LE(worst, 2);
+  RecordProperty("ulps", std::to_string(worst));
+}
+
+TEST(EluPlusOne, above_zero_is_the_next_number_to_the_sum) {
+  const std::vector<float> z{std::numeric_limits<float>::denorm_min(), 1e-30f, 1e-8f, 6e-8f, 0.3f, 1.f, 77.7f, 1e7f, 1e20f,
+                             std::numeric_limits<float>::max()};
+  const auto y = elu_plus_one_of(z);
+  for (std::size_t i = 0; i < z.size(); ++i) EXPECT_EQ(y[i], z[i] + 1.f) << z[i];
+}
+
+TEST(EluPlusOne, goes_to_its_ends_and_keeps_what_is_not_a_number) {
+  EXPECT_EQ(elu_plus_one_of<float>({-infinity, -1e30f, std::nextafter(-87.f, -infinity), 0.f, -0.f, infinity}),
+            (std::vector<float>{0, 0, 0, 1, 1, infinity}));
+  EXPECT_EQ(elu_plus_one_of<double>({-HUGE_VAL, 0., HUGE_VAL}), (std::vector<double>{0, 1, HUGE_VAL}));
+  EXPECT_TRUE(std::isnan(elu_plus_one_of<float>({std::nanf("")})[0]));
+  EXPECT_TRUE(std::isnan(elu_plus_one_of<double>({std::nan("")})[0]));
+}
+
+TEST(EluPlusOne, is_never_denormal_and_never_negative) {
+  const auto z = both_signs();
+  const auto y = elu_plus_one_of(z);
+  std::size_t bad = 0;
+  for (std::size_t i = 0; i < z.size(); ++i) bad += y[i] < 0 || (y[i] != 0 && !std::isnormal(y[i])) ? 1 : 0;
+  EXPECT_EQ(bad, 0u);
 }
 
 }  // namespace

@@ -2,22 +2,19 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <set>
 
 #include "bsbr/error.hpp"
 #include "support/bits.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
+#include "support/variants.hpp"
 #include "support/world.hpp"
 
 namespace bsbr::testing {
 namespace {
 
-ModelConfig config_of(Causality causality = Causality::causal, std::int64_t compression_factor = 0) {
-  ModelConfig config = small_config(Architecture::bsbr);
-  config.causality = causality;
-  config.compression_factor = compression_factor;
-  return config;
-}
+ModelConfig plain_bsbr() { return small_config(Architecture::bsbr); }
 
 template <class Real>
 class Forward : public ::testing::Test {
@@ -31,70 +28,101 @@ class Forward : public ::testing::Test {
 TYPED_TEST_SUITE(Forward, Reals, RealNames);
 
 TYPED_TEST(Forward, gives_the_same_bits_again_and_again) {
-  const ModelConfig config = config_of();
-  auto model = random_model<TypeParam>(config);
-  const Sequence sequence(MPI_COMM_WORLD, 2, 33, config.chunk_size);
-  const auto ids = local_part<std::int32_t>(sequence, random_ids(2 * 33, config.vocab_size, 71));
-  const auto first = model.forward(Execution(), sequence, ids), second = model.forward(Execution(), sequence, ids);
-  EXPECT_TRUE(same_bits(gather_tokens(sequence, second), gather_tokens(sequence, first), config.hidden_dim));
-  EXPECT_TRUE(first.size() == 0 || first.data() != second.data());  // the caller's, not overwritten by the next call
+  for (const ModelConfig& config : variants(plain_bsbr())) {
+    auto model = random_model<TypeParam>(config);
+    const Sequence sequence(MPI_COMM_WORLD, 2, 33, config.chunk_size);
+    const auto ids = local_part<std::int32_t>(sequence, random_ids(2 * 33, config.vocab_size, 71));
+    const auto first = model.forward(Execution(), sequence, ids), second = model.forward(Execution(), sequence, ids);
+    EXPECT_TRUE(same_bits(gather_tokens(sequence, second), gather_tokens(sequence, first), config.hidden_dim)) << describe(config);
+    EXPECT_TRUE(first.size() == 0 || first.data() != second.data());  // the caller's, not overwritten by the next call
+  }
 }
 
 TYPED_TEST(Forward, serves_one_shape_after_the_other) {
-  for (const auto& causality : causalities) {
-    for (const std::int64_t compression : {0, 4}) {
-      const ModelConfig config = config_of(causality.value, compression);
-      auto model = random_model<TypeParam>(config);
-      for (const auto& [batch, length] : {std::pair<int, int>{1, 33}, {3, 33}, {1, 7}, {1, 300}, {2, 0}, {1, 1}, {1, 33}}) {
-        this->expect_as_new(model, MPI_COMM_WORLD, random_batch(config, batch, length, 72));
-        this->expect_as_new(model, MPI_COMM_WORLD, random_batch(config, batch, length, 73, Padding::holes));
-      }
+  for (const ModelConfig& config : variants(plain_bsbr())) {
+    SCOPED_TRACE(describe(config));
+    auto model = random_model<TypeParam>(config);
+    for (const auto& [batch, length] : {std::pair<int, int>{1, 33}, {3, 33}, {1, 7}, {1, 300}, {2, 0}, {1, 1}, {1, 33}}) {
+      this->expect_as_new(model, MPI_COMM_WORLD, random_batch(config, batch, length, 72));
+      this->expect_as_new(model, MPI_COMM_WORLD, random_batch(config, batch, length, 73, Padding::holes));
     }
   }
 }
 
 TYPED_TEST(Forward, serves_one_communicator_after_the_other) {
-  const ModelConfig config = config_of();
-  auto model = random_model<TypeParam>(config);
-  const Batch batch = random_batch(config, 2, 33, 74);
-  for (const MPI_Comm comm : {MPI_COMM_WORLD, MPI_COMM_SELF, MPI_COMM_WORLD}) this->expect_as_new(model, comm, batch);
+  for (const ModelConfig& config : variants(plain_bsbr())) {
+    SCOPED_TRACE(describe(config));
+    auto model = random_model<TypeParam>(config);
+    const Batch batch = random_batch(config, 2, 33, 74);
+    for (const MPI_Comm comm : {MPI_COMM_WORLD, MPI_COMM_SELF, MPI_COMM_WORLD}) this->expect_as_new(model, comm, batch);
+  }
 }
 
 TYPED_TEST(Forward, takes_a_mask_once_and_none_the_next_time) {
-  const ModelConfig config = config_of();
-  auto model = random_model<TypeParam>(config);
-  const Sequence sequence(MPI_COMM_WORLD, 1, 33, config.chunk_size);
-  const Batch padded = random_batch(config, 1, 33, 75, Padding::left);
-  Batch whole = padded;
-  whole.mask.clear();
-  const auto ids = local_part<std::int32_t>(sequence, padded.ids);
-  const auto expect = [&](const Array<TypeParam***>& states, const Batch& batch) {
-    EXPECT_TRUE(same_bits(gather_tokens(sequence, states), run_alone<TypeParam>(config, batch), config.hidden_dim));
-  };
-  expect(model.forward(Execution(), sequence, ids), whole);
-  expect(model.forward(Execution(), sequence, ids, local_part<std::uint8_t>(sequence, padded.mask)), padded);
-  expect(model.forward(Execution(), sequence, ids), whole);
+  for (const ModelConfig& config : variants(plain_bsbr())) {
+    SCOPED_TRACE(describe(config));
+    auto model = random_model<TypeParam>(config);
+    const Sequence sequence(MPI_COMM_WORLD, 1, 33, config.chunk_size);
+    const Batch padded = random_batch(config, 1, 33, 75, Padding::left);
+    Batch whole = padded;
+    whole.mask.clear();
+    const auto ids = local_part<std::int32_t>(sequence, padded.ids);
+    const auto expect = [&](const Array<TypeParam***>& states, const Batch& batch) {
+      EXPECT_TRUE(same_bits(gather_tokens(sequence, states), run_alone<TypeParam>(config, batch), config.hidden_dim));
+    };
+    expect(model.forward(Execution(), sequence, ids), whole);
+    expect(model.forward(Execution(), sequence, ids, local_part<std::uint8_t>(sequence, padded.mask)), padded);
+    expect(model.forward(Execution(), sequence, ids), whole);
+  }
 }
 
 TYPED_TEST(Forward, of_two_models_do_not_disturb_each_other) {
-  const ModelConfig config = config_of(), other = config_of(Causality::bidirectional, 4);
-  auto one = random_model<TypeParam>(config), two = random_model<TypeParam>(other);
-  for (int round = 0; round < 2; ++round) {
-    this->expect_as_new(one, MPI_COMM_WORLD, random_batch(config, 1, 33, 76));
-    this->expect_as_new(two, MPI_COMM_WORLD, random_batch(other, 2, 21, 77));
+  const auto configs = variants(plain_bsbr());
+  for (std::size_t i = 0; i + 1 < configs.size(); ++i) {
+    SCOPED_TRACE(describe(configs[i]) + " and " + describe(configs[i + 1]));
+    auto one = random_model<TypeParam>(configs[i]), two = random_model<TypeParam>(configs[i + 1]);
+    for (int round = 0; round < 2; ++round) {
+      this->expect_as_new(one, MPI_COMM_WORLD, random_batch(configs[i], 1, 33, 76));
+      this->expect_as_new(two, MPI_COMM_WORLD, random_batch(configs[i + 1], 2, 21, 77));
+    }
   }
 }
 
-TYPED_TEST(Forward, fills_the_profile) {
-  const ModelConfig config = config_of();
-  auto model = random_model<TypeParam>(config);
-  Profile profile;
-  run_model(model, MPI_COMM_WORLD, random_batch(config, 1, 33, 78), &profile);
-  for (const char* phase : {"embedding", "project", "states", "within_chunk", "mixing", "retrieval", "finish", "final_norm"}) {
-    ASSERT_EQ(profile.seconds.count(phase), 1u) << phase;
-    EXPECT_GE(profile.seconds.at(phase), 0) << phase;
+/// The phases of an attention, in the order of the alphabet; what the layer around it does besides is in all.
+std::vector<std::string> phases_of(Architecture architecture) {
+  switch (architecture) {
+    case Architecture::bsbr:
+      return {"mixing", "retrieval", "states", "within_chunk"};
+    case Architecture::standard:
+    case Architecture::sliding_window:
+    case Architecture::hopfield:
+      return {"attention"};
+    case Architecture::linear:
+    case Architecture::delta_net:
+      return {"scan"};
+    case Architecture::gau:
+      return {"scan", "within_chunk"};
   }
-  EXPECT_EQ(profile.seconds.count("exchange"), world_ranks() > 1 ? 1u : 0u);
+  return {};
+}
+
+TYPED_TEST(Forward, fills_the_profile) {
+  for (const ModelConfig& config : variants(plain_bsbr())) {
+    SCOPED_TRACE(describe(config));
+    auto model = random_model<TypeParam>(config);
+    Profile profile;
+    run_model(model, MPI_COMM_WORLD, random_batch(config, 1, 33, 78), &profile);
+    std::set<std::string> expected{"embedding", "project", "finish", "final_norm"};
+    for (const auto& phase : phases_of(config.architecture)) expected.insert(phase);
+    const bool moves_nothing = config.architecture == Architecture::sliding_window && config.window_size == 0;
+    if (world_ranks() > 1 && !moves_nothing) expected.insert("exchange");
+    std::set<std::string> found;
+    for (const auto& [phase, seconds] : profile.seconds) {
+      found.insert(phase);
+      EXPECT_GE(seconds, 0) << phase;
+    }
+    EXPECT_EQ(found, expected);
+  }
 }
 
 // ---- Wrong calls -----------------------------------------------------------------------------------------------------
@@ -153,7 +181,7 @@ class WrongCall : public ::testing::Test {
     return copy;
   }
 
-  ModelConfig m_config = config_of();
+  ModelConfig m_config = plain_bsbr();
   Batch m_batch = random_batch(m_config, 2, 33, 81, Padding::holes);
   Sequence m_sequence;
   Model<Real> m_model = random_model<Real>(m_config);

@@ -6,6 +6,7 @@
 #include "support/allocations.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
+#include "support/variants.hpp"
 
 namespace bsbr::testing {
 namespace {
@@ -13,23 +14,29 @@ namespace {
 /// Allocations of a few bytes per chunk, which no prediction counts.
 const std::vector<std::string> masks{"bsbr::mask::"};
 
+/// All variants at several sizes.
 std::vector<ModelConfig> configs() {
   std::vector<ModelConfig> all;
-  for (const auto& causality : causalities) {
-    for (const std::int64_t compression : {0, 1, 5, 12}) {
-      ModelConfig config = small_config(Architecture::bsbr);
-      config.causality = causality.value;
-      config.compression_factor = compression;
-      all.push_back(config);
-      config.hidden_dim = 75;  // 625 numbers in a state: two blocks of unequal size
-      config.chunk_size = 64;
-      config.ff_dim = 1;
-      all.push_back(config);
+  const auto add = [&](const ModelConfig& sizes, const auto& which) {
+    for (const ModelConfig& config : variants(sizes, which)) all.push_back(config);
+  };
+  const auto every = [](const ModelConfig&) { return true; };
+  const auto is_compressed = [](const ModelConfig& config) {
+    return config.architecture == Architecture::bsbr && config.compression_factor > 0;
+  };
+  ModelConfig small = small_config(Architecture::bsbr), wide = small;
+  wide.hidden_dim = 75;  // 625 numbers in a state: two blocks of unequal size
+  wide.chunk_size = 64;
+  wide.ff_dim = 1;
+  for (ModelConfig* sizes : {&small, &wide}) {
+    add(*sizes, every);
+    for (const std::int64_t compression : {1, 5, 12}) {
+      sizes->compression_factor = compression;
+      add(*sizes, is_compressed);
     }
   }
-  ModelConfig config = small_config(Architecture::bsbr);
-  config.ff_dim = 1000;
-  all.push_back(config);
+  small.ff_dim = 1000;
+  add(small, has_its_own_way);
   return all;
 }
 
@@ -52,9 +59,7 @@ void for_each_shape(const Check& check) {
   for (const ModelConfig& config : configs()) {
     for (const std::int64_t batch : {1, 3}) {
       for (const std::int64_t length : {0, 1, 64, 331}) {
-        SCOPED_TRACE("hidden_dim " + std::to_string(config.hidden_dim) + ", " + std::string(to_string(config.causality)) +
-                     ", compression " + std::to_string(config.compression_factor) + ", [" + std::to_string(batch) + ", " +
-                     std::to_string(length) + "]");
+        SCOPED_TRACE(describe(config) + ", [" + std::to_string(batch) + ", " + std::to_string(length) + "]");
         check(config, Sequence(MPI_COMM_WORLD, batch, length, config.chunk_size));
       }
     }
@@ -80,13 +85,12 @@ TYPED_TEST(Memory, of_an_attention_is_what_its_workspace_bytes_says) {
 }
 
 TYPED_TEST(Memory, of_a_first_forward_is_what_workspace_bytes_says) {
-  ModelConfig config = small_config(Architecture::bsbr);
-  for (const std::int64_t compression : {0, 5}) {
-    config.compression_factor = compression;
+  for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
+    SCOPED_TRACE(describe(config));
     auto model = random_model<TypeParam>(config);
     const Batch batch = random_batch(config, 2, 331, 61, Padding::holes);
     const Sequence sequence(MPI_COMM_WORLD, batch.batch, batch.length, config.chunk_size);
-    run_model(model, MPI_COMM_WORLD, random_batch(config, 1, 7, 62));  // Kokkos' own scratch memory exists
+    run_model(model, MPI_COMM_WORLD, random_batch(config, 1, 33, 62));  // Kokkos' own scratch memory exists
     const AllocationRecorder recorder;
     run_model(model, MPI_COMM_WORLD, batch);
     expect_predicted(workspace_bytes<TypeParam>(config, sequence), recorder.without({"bsbr::mask::", "test::"}));
@@ -94,7 +98,8 @@ TYPED_TEST(Memory, of_a_first_forward_is_what_workspace_bytes_says) {
 }
 
 TYPED_TEST(Memory, is_kept_for_the_next_forward_of_the_same_shape) {
-  for (const ModelConfig& config : configs()) {
+  for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
+    SCOPED_TRACE(describe(config));
     auto model = random_model<TypeParam>(config);
     const Sequence sequence(MPI_COMM_WORLD, 2, 131, config.chunk_size);
     const Batch batch = random_batch(config, 2, 131, 63, Padding::holes);
@@ -126,13 +131,24 @@ TYPED_TEST(Memory, of_the_old_shape_is_given_back_before_the_new_is_taken) {
 }
 
 TEST(MemoryLabels, begin_with_bsbr) {
-  const ModelConfig config = small_config(Architecture::bsbr);
-  const Sequence sequence(MPI_COMM_WORLD, 1, 50, config.chunk_size);
-  const AllocationRecorder recorder;
-  const Model<float> model(random_weights<float>(config, 1));
-  const Workspace<float> workspace(config, sequence);
-  const PaddingMask mask(Execution(), sequence);
-  for (const auto& allocation : recorder.without({})) EXPECT_EQ(allocation.label.rfind("bsbr::", 0), 0u) << allocation.label;
+  for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
+    SCOPED_TRACE(describe(config));
+    const Sequence sequence(MPI_COMM_WORLD, 1, 50, config.chunk_size);
+    const AllocationRecorder recorder;
+    const Model<float> model(random_weights<float>(config, 1));
+    const Workspace<float> workspace(config, sequence);
+    const PaddingMask mask(Execution(), sequence);
+    for (const auto& allocation : recorder.without({})) EXPECT_EQ(allocation.label.rfind("bsbr::", 0), 0u) << allocation.label;
+  }
+}
+
+/// The state that is carried, and the keys that earlier ranks have, do not grow with the sequence: what grows is what the tokens need.
+TYPED_TEST(Memory, of_attentions_other_than_bsbr_is_none_with_one_rank) {
+  for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
+    if (config.architecture == Architecture::bsbr) continue;
+    const Sequence sequence(MPI_COMM_SELF, 2, 331, config.chunk_size);
+    EXPECT_EQ(Attention<TypeParam>::create(config, sequence)->workspace_bytes(), 0) << describe(config);
+  }
 }
 
 }  // namespace

@@ -11,10 +11,24 @@ import unittest
 import h5py
 import numpy as np
 
-from programs import Case, in_parallel, run
+from programs import OWN_FIELDS, Case, config, in_parallel, init_options, run
 
 RANKS = 1
 USAGE, FILE, MEMORY, OUTPUT = 2, 3, 4, 6
+
+# The architecture that alone has a field.
+OWNERS = {field: architecture for architecture, fields in OWN_FIELDS.items() for field in fields if field != "num_heads"}
+
+# What those fields may not be.
+BAD_VALUES = {
+    "compression_factor": [-1, 33],
+    "causality": ["sideways"],
+    "feature_map": ["relu"],
+    "beta": [-0.1, 2.1, float("nan")],
+    "window_size": [-1],
+    "temperature": [0.0, -1.0, float("nan"), float("inf")],
+    "expansion_factor": [0],
+}
 WEIGHT = "weights/layers.0.attention.q_proj.weight"
 
 
@@ -74,10 +88,6 @@ COMMAND_LINES = [
     ("bsbr_init", USAGE, "--output", ["--architecture", "bsbr"]),
     ("bsbr_init", USAGE, "--architecture", ["--output", M("m.h5")]),
     ("bsbr_init", USAGE, ["--architecture", "perceptron"], ["--output", M("m.h5"), "--architecture", "perceptron"]),
-    ("bsbr_init", USAGE, ["--beta", "delta_net"], ["--output", M("m.h5"), "--architecture", "bsbr", "--beta", 0.5]),
-    ("bsbr_init", USAGE, ["--beta", "3"], ["--output", M("m.h5"), "--architecture", "delta_net", "--beta", 3]),
-    ("bsbr_init", USAGE, ["--beta", "nan"], ["--output", M("m.h5"), "--architecture", "delta_net", "--beta", "nan"]),
-    ("bsbr_init", USAGE, ["--causality", "sideways"], ["--output", M("m.h5"), "--architecture", "bsbr", "--causality", "sideways"]),
     ("bsbr_init", USAGE, ["num_heads", "7"], ["--output", M("m.h5"), "--architecture", "bsbr", "--num-heads", 7]),
     ("bsbr_init", USAGE, ["num_heads", "8"], ["--output", M("m.h5"), "--architecture", "gau", "--num-heads", 8]),
     ("bsbr_init", USAGE, "--hidden-dim", ["--output", M("m.h5"), "--architecture", "bsbr", "--hidden-dim", 1 << 40]),
@@ -153,7 +163,6 @@ MODELS = [
     ("format_version", attribute("format_version", 99)),
     ("format_version", attribute("format_version", "one")),
     ("architecture", attribute("architecture", "perceptron")),
-    ("causality", attribute("causality", "sideways")),
     ("num_heads", attribute("num_heads", 7)),
     ("num_heads", attribute("num_heads", 0)),
     ("num_layers", attribute("num_layers", -1)),
@@ -163,11 +172,9 @@ MODELS = [
     ("hidden_dim", attribute("hidden_dim", 32.5)),
     ("hidden_dim", attribute("hidden_dim", [32, 32])),
     ("dropout", attribute("dropout", float("nan"))),
-    ("compression_factor", attribute("compression_factor", -2)),
     ("hidden_dim", attribute("hidden_dim", 1 << 40)),
     ("vocab_size", attribute("vocab_size", 1 << 62)),
     ("chunk_size", attribute("chunk_size", 0)),
-    ("beta", attribute("beta", 0.5)),
 ]
 
 IDS = np.arange(40) % 32
@@ -252,9 +259,53 @@ class BadInput(Case):
             cases.append(("bsbr_forward", FILE, name, ["--model", M(name), *TEXT]))
         self.check_all(cases)
 
-    def test_an_architecture_that_is_not_built_is_said_so(self):
-        for more in ([], ["--dry-run"]):
-            self.check(0, "bsbr_forward", FILE, ["linear.h5", "linear is not built"], ["--model", self.path("linear.h5"), *TEXT, *more])
+    def cases(self, architecture, changes, says):
+        """A configuration with other fields, as options of bsbr_init and as attributes of a model file."""
+        name = "case%d.h5" % len(os.listdir(self.folder))
+        shutil.copy(self.path(architecture + ".h5"), self.path(name))
+        with h5py.File(self.path(name), "r+") as file:
+            file.attrs.update(changes)
+        fields = {**config(architecture), **changes}
+        return [
+            ("bsbr_init", USAGE, [word.replace("_", "-") if word in OWNERS else word for word in says],
+             ["--output", M("m.h5"), *init_options(fields)]),
+            ("bsbr_forward", FILE, [name, *says], ["--model", M(name), *TEXT]),
+        ]
+
+    def test_every_field_of_an_architecture_has_bad_values(self):
+        self.assertEqual(set(BAD_VALUES), set(OWNERS))
+
+    def test_a_bad_value_of_a_field_is_refused(self):
+        cases = []
+        for field, values in BAD_VALUES.items():
+            self.model(OWNERS[field] + ".h5", OWNERS[field])
+            for value in values:
+                shown = value if isinstance(value, str) else "%g" % value
+                # Some rules name another field: then the program cannot tell the option.
+                says = [shown] if (field, value) == ("compression_factor", 33) else [field, shown]
+                cases += self.cases(OWNERS[field], {field: value}, says)
+        self.check_all(cases)
+
+    def test_a_field_of_another_architecture_is_refused_by_name(self):
+        cases = []
+        for architecture in OWN_FIELDS:
+            self.model(architecture + ".h5", architecture)
+            foreign = [(field, owner) for field, owner in OWNERS.items() if owner != architecture]
+            for field, owner in foreign if RANKS == 1 else foreign[:1]:
+                cases += self.cases(architecture, {field: OWN_FIELDS[owner][field]}, [field, owner, architecture])
+        self.check_all(cases)
+
+    def test_gau_has_one_head(self):
+        self.model("gau.h5", "gau")
+        self.check_all(self.cases("gau", {"num_heads": 2}, ["num_heads = 2", "gau"]))
+
+    def test_only_bsbr_has_a_causality_to_overrule(self):
+        cases = []
+        for architecture in OWN_FIELDS:
+            if architecture != "bsbr":
+                model = self.model(architecture + ".h5", architecture)
+                cases.append(("bsbr_forward", USAGE, ["--causality", architecture], ["--model", model, *TEXT, "--causality", "causal"]))
+        self.check_all(cases)
 
     def test_token_files_that_are_not_right_are_refused(self):
         cases = []

@@ -152,6 +152,51 @@ class Forward(Case):
         self.assertEqual(len(done.stderr.splitlines()), 1)
 
 
+class EveryArchitecture(Case):
+    """A batch with padding, in one process and on three ranks."""
+
+    def setUp(self):
+        super().setUp()
+        ids = np.arange(120).reshape(2, 60)
+        self.tokens = ids_file(self.path("ids.h5"), ids, ids % 7 != 3)
+
+    def test_agrees_with_the_reference(self):
+        for architecture in OWN_FIELDS:
+            model = self.model(architecture + ".h5", architecture)
+            for ranks in (1, 3):
+                with self.subTest(architecture=architecture, ranks=ranks):
+                    done = self.forward("--model", model, "--input", self.tokens, "--verify", "--precision", "double", "--json", "-", ranks=ranks)
+                    found = json.loads(done.out)
+                    self.assertEqual(found["architecture"], architecture)
+                    self.assertLess(found["verify"]["largest_difference"], 1e-10)
+                    self.assertGreater(found["verify"]["largest_value"], 0.1)
+
+    def test_gives_the_same_result_on_any_number_of_ranks_and_another_one_with_the_mask(self):
+        for architecture, own in OWN_FIELDS.items():
+            with self.subTest(architecture=architecture):
+                model = self.model(architecture + ".h5", architecture)
+                results = {}
+                for name, how in {"alone": {}, "ranks": dict(ranks=3)}.items():
+                    self.forward("--model", model, "--input", self.tokens, "--output", self.path(name), **how)
+                    results[name] = hidden_states(self.path(name))
+                self.assertTrue(np.array_equal(results["alone"], results["ranks"]))
+                with h5py.File(self.path("alone")) as file:
+                    found = {name: file.attrs[name] for name in own}
+                self.assertEqual({name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}, own)
+                ids_file(self.path("whole.h5"), np.arange(120).reshape(2, 60))
+                self.forward("--model", model, "--input", self.path("whole.h5"), "--output", self.path("whole"))
+                self.assertFalse(np.array_equal(results["alone"], hidden_states(self.path("whole"))))
+
+    def test_has_phases_and_sends_something_between_ranks(self):
+        for architecture in OWN_FIELDS:
+            with self.subTest(architecture=architecture):
+                model = self.model(architecture + ".h5", architecture)
+                found = json.loads(self.forward("--model", model, "--random-tokens", 100, "--json", "-", ranks=3).out)
+                self.assertLessEqual(SUMMARY_KEYS - {"causality"}, set(found))
+                self.assertGreater(found["bytes_sent"]["total"], 0)
+                self.assertLessEqual({"embedding", "project", "exchange", "finish", "final_norm"}, set(found["seconds_by_phase"]))
+
+
 @unittest.skipIf(os.environ.get("BSBR_SANITIZED") == "1", "sanitizers take memory of their own")
 class Memory(Case):
     def test_a_dry_run_predicts_the_peak_and_computes_nothing(self):

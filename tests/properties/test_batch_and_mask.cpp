@@ -11,25 +11,20 @@
 #include "support/compare.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
+#include "support/variants.hpp"
 
 namespace bsbr::testing {
 namespace {
 
-/// Calls check(config) for every causality that `which` admits, with and without compression.
-void for_each_config(const std::function<void(const ModelConfig&)>& check, const std::function<bool(Causality)>& which = {}) {
-  for (const auto& causality : causalities) {
-    if (which && !which(causality.value)) continue;
-    for (const std::int64_t compression : {0, 4}) {
-      SCOPED_TRACE(std::string(causality.name) + ", compression " + std::to_string(compression));
-      ModelConfig config = small_config(Architecture::bsbr);
-      config.causality = causality.value;
-      config.compression_factor = compression;
-      check(config);
-    }
+/// Calls check(config) for every variant that `which` admits.
+void for_each_config(
+    const std::function<void(const ModelConfig&)>& check,
+    const std::function<bool(const ModelConfig&)>& which = [](const ModelConfig&) { return true; }) {
+  for (const ModelConfig& config : variants(small_config(Architecture::bsbr), which)) {
+    SCOPED_TRACE(describe(config));
+    check(config);
   }
 }
-
-bool heeds_padding(Causality causality) { return causality != Causality::reference; }
 
 template <class Real>
 bool all_finite(const std::vector<Real>& values) {
@@ -43,7 +38,7 @@ class BatchRows : public ::testing::Test {};
 TYPED_TEST_SUITE(BatchRows, Reals, RealNames);
 
 TYPED_TEST(BatchRows, have_the_bits_that_they_have_alone) {
-  for_each_config([](const ModelConfig& config) {
+  const auto check = [](const ModelConfig& config) {
     for (const auto& padding : paddings) {
       for (const std::int64_t length : {1, 33, 300}) {
         SCOPED_TRACE(std::string(padding.name) + ", " + std::to_string(length) + " tokens");
@@ -56,7 +51,8 @@ TYPED_TEST(BatchRows, have_the_bits_that_they_have_alone) {
         }
       }
     }
-  });
+  };
+  for_each_config(check, has_its_own_way);
 }
 
 TYPED_TEST(BatchRows, may_be_none) {
@@ -96,6 +92,11 @@ TYPED_TEST(PaddingOf, masked_tokens_touch_nobody_else) {
   for_each_config(check, heeds_padding);
 }
 
+/// A token that sees itself only, or nothing, does not change.
+bool sees_others(const ModelConfig& config) {
+  return heeds_padding(config) && !(config.architecture == Architecture::delta_net && config.beta == 0);
+}
+
 TYPED_TEST(PaddingOf, masks_change_what_real_tokens_see) {
   const auto check = [](const ModelConfig& config) {
     const Batch batch = random_batch(config, 1, 44, 23, Padding::holes);
@@ -103,7 +104,7 @@ TYPED_TEST(PaddingOf, masks_change_what_real_tokens_see) {
     without.mask.clear();
     EXPECT_FALSE(same_bits(run_alone<TypeParam>(config, batch), run_alone<TypeParam>(config, without), config.hidden_dim));
   };
-  for_each_config(check, heeds_padding);
+  for_each_config(check, sees_others);
 }
 
 TYPED_TEST(PaddingOf, reference_ignores_the_mask) {
@@ -117,7 +118,7 @@ TYPED_TEST(PaddingOf, reference_ignores_the_mask) {
           EXPECT_TRUE(same_bits(run_alone<TypeParam>(config, batch), run_alone<TypeParam>(config, without), config.hidden_dim));
         }
       },
-      [](Causality causality) { return causality == Causality::reference; });
+      std::not_fn(heeds_padding));
 }
 
 TYPED_TEST(PaddingOf, a_mask_of_ones_gives_the_bits_of_no_mask) {
@@ -165,6 +166,9 @@ double largest(const std::vector<double>& values) {
   return most;
 }
 
+/// A window counts padding too, and so do distances; the others know nothing of tokens that are left out.
+bool knows_no_distance(const ModelConfig& config) { return heeds_padding(config) && config.architecture != Architecture::sliding_window; }
+
 TYPED_TEST(AttentionPadding, masking_chunks_is_leaving_them_out) {
   constexpr std::int64_t length = 83 * 5 + 3;  // more chunks than a tile has
   const std::vector<std::function<bool(std::int64_t)>> left_out{[](std::int64_t chunk) { return chunk == 0; },
@@ -180,19 +184,19 @@ TYPED_TEST(AttentionPadding, masking_chunks_is_leaving_them_out) {
       const auto real_chunk = [&](std::int64_t chunk) { return !left_out[which](chunk); };
       const auto real_token = [&](std::int64_t t) { return real_chunk(t / config.chunk_size); };
       AttentionNumbers all = random_attention(config, length, 31), some = all;
-      for (auto* tokens : {&some.query, &some.key, &some.value}) *tokens = filter(*tokens, real_token);
+      for (auto* tokens : {&some.query, &some.key, &some.value, &some.gate}) *tokens = filter(*tokens, real_token);
       for (auto* chunks : {&some.retrieval_query, &some.retrieval_key}) *chunks = filter(*chunks, real_chunk);
       reference::Mask mask;
       for (std::int64_t t = 0; t < length; ++t) mask.push_back(real_token(t) ? 1 : 0);
 
-      reference::Matrix masked(length, config.hidden_dim);
+      reference::Matrix masked(length, config.attention_dim());
       const auto with_mask = run_attention<TypeParam>(config, all, mask), left = run_attention<TypeParam>(config, some, {});
       masked.values.assign(with_mask.begin(), with_mask.end());
-      const Numbers expected(left, {some.query.rows, config.hidden_dim});
+      const Numbers expected(left, {some.query.rows, config.attention_dim()});
       EXPECT_TRUE(all_close(filter(masked, real_token), expected, this->tolerance * largest(expected.values)));
     }
   };
-  for_each_config(check, heeds_padding);
+  for_each_config(check, knows_no_distance);
 }
 
 TYPED_TEST(AttentionPadding, what_masked_tokens_hold_does_not_matter_even_if_it_is_not_finite) {
@@ -207,7 +211,7 @@ TYPED_TEST(AttentionPadding, what_masked_tokens_hold_does_not_matter_even_if_it_
         AttentionNumbers poisoned = numbers;
         for (std::int64_t t = 0; t < length; ++t) {
           if (mask[static_cast<std::size_t>(t)] == 1) continue;
-          for (std::int64_t i = 0; i < config.hidden_dim; ++i) poisoned.key(t, i) = poisoned.value(t, i) = poison;
+          for (std::int64_t i = 0; i < config.attention_dim(); ++i) poisoned.key(t, i) = poisoned.value(t, i) = poison;
         }
         for (std::int64_t chunk = 0; chunk < numbers.retrieval_key.rows; ++chunk) {
           const auto begin = mask.begin() + chunk * config.chunk_size;
@@ -217,7 +221,7 @@ TYPED_TEST(AttentionPadding, what_masked_tokens_hold_does_not_matter_even_if_it_
             poisoned.retrieval_query(chunk, i) = poisoned.retrieval_key(chunk, i) = poison;
           }
         }
-        EXPECT_TRUE(same_bits(run_attention<TypeParam>(config, poisoned, mask), expected, config.hidden_dim)) << poison;
+        EXPECT_TRUE(same_bits(run_attention<TypeParam>(config, poisoned, mask), expected, config.attention_dim())) << poison;
       }
     }
   };
@@ -227,9 +231,24 @@ TYPED_TEST(AttentionPadding, what_masked_tokens_hold_does_not_matter_even_if_it_
 TYPED_TEST(AttentionPadding, a_sequence_without_real_tokens_gives_zeros) {
   const auto check = [](const ModelConfig& config) {
     const auto output = run_attention<TypeParam>(config, random_attention(config, 33, 33), reference::Mask(33, 0));
-    EXPECT_TRUE(same_bits(output, std::vector<TypeParam>(output.size(), 0), config.hidden_dim));
+    EXPECT_TRUE(same_bits(output, std::vector<TypeParam>(output.size(), 0), config.attention_dim()));
   };
   for_each_config(check, heeds_padding);
+}
+
+/// They see nothing: what is left is exactly 0, also where a quotient of two sums is formed. Of bsbr those before its first real chunk.
+TYPED_TEST(AttentionPadding, rows_before_the_first_real_token_are_exactly_zero) {
+  const auto check = [](const ModelConfig& config) {
+    const AttentionNumbers numbers = random_attention(config, 203, 34);
+    for (const std::int64_t first_real : {1, 5, 70, 202}) {
+      reference::Mask mask(203, 1);
+      std::fill_n(mask.begin(), first_real, std::uint8_t{0});
+      const auto output = run_attention<TypeParam>(config, numbers, mask);
+      const auto before = rows_of(output, config.attention_dim(), 0, first_real);
+      EXPECT_TRUE(same_bits(before, std::vector<TypeParam>(before.size(), 0), config.attention_dim())) << first_real;
+    }
+  };
+  for_each_config(check, is_causal);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "support/bits.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
+#include "support/variants.hpp"
 
 namespace bsbr::testing {
 namespace {
@@ -14,38 +15,49 @@ namespace {
 constexpr std::int64_t panel = kernels::tuning::panel_rows;
 constexpr std::int64_t length = 2 * panel + 37;
 
-ModelConfig config_of(Causality causality, std::int64_t chunk_size, std::int64_t compression_factor) {
-  ModelConfig config = small_config(Architecture::bsbr);
-  config.causality = causality;
-  config.chunk_size = chunk_size;
-  config.compression_factor = compression_factor;
-  return config;
+ModelConfig with_chunks_of(std::int64_t chunk_size) {
+  ModelConfig sizes = small_config(Architecture::bsbr);
+  sizes.chunk_size = chunk_size;
+  return sizes;
 }
 
-/// Chunks that panels cut, chunks that fill panels, chunks so small that their states fill several panels; each with and without
-/// compression. And products so large that a BLAS blocks them.
-std::vector<ModelConfig> configs_of(Causality causality) {
+/// Products so large that a BLAS blocks them.
+ModelConfig large_sizes() {
+  ModelConfig sizes = with_chunks_of(33);
+  sizes.num_layers = 1;
+  sizes.hidden_dim = 120;
+  sizes.ff_dim = 450;
+  return sizes;
+}
+
+/// The variants of bsbr with this causality: chunks that panels cut, chunks that fill panels, chunks so small that their states fill
+/// several panels; each with and without compression. And large products.
+std::vector<ModelConfig> bsbr_with(Causality causality) {
+  const auto has_it = [&](const ModelConfig& config) { return config.architecture == Architecture::bsbr && config.causality == causality; };
   std::vector<ModelConfig> configs;
   for (const std::int64_t chunk_size : {std::int64_t{24}, panel, std::int64_t{2}}) {
-    for (const std::int64_t compression : {0, 4}) configs.push_back(config_of(causality, chunk_size, compression));
+    for (const ModelConfig& config : variants(with_chunks_of(chunk_size), has_it)) configs.push_back(config);
   }
-  ModelConfig large = config_of(causality, 33, 0);
-  large.num_layers = 1;
-  large.hidden_dim = 120;
-  large.ff_dim = 450;
-  configs.push_back(large);
+  configs.push_back(variants(large_sizes(), has_it).front());
   return configs;
 }
 
-std::string describe(const ModelConfig& config) {
-  return std::string(to_string(config.causality)) + ", chunks of " + std::to_string(config.chunk_size) + ", compression " +
-         std::to_string(config.compression_factor);
+ModelConfig plain_bsbr_with(Causality causality) { return bsbr_with(causality).front(); }
+
+/// The variants that are causal; bsbr at more sizes than the others, as more of its sums depend on the chunks.
+std::vector<ModelConfig> causal_configs() {
+  auto configs = bsbr_with(Causality::causal);
+  const auto others = [](const ModelConfig& config) { return is_causal(config) && config.architecture != Architecture::bsbr; };
+  for (const ModelConfig& config : variants(with_chunks_of(24), others)) configs.push_back(config);
+  return configs;
 }
 
-/// Positions around chunk and panel borders.
-std::vector<std::int64_t> positions(std::int64_t chunk_size) {
+/// Positions around borders: of panels, tiles and chunks for bsbr, and fewer for the others.
+std::vector<std::int64_t> positions(const ModelConfig& config) {
+  const std::int64_t chunk = config.chunk_size;
+  if (config.architecture != Architecture::bsbr) return {1, chunk, kernels::tuning::state_tile, panel - 1, length - 1};
   std::vector<std::int64_t> all{1, length / 2, length - 1};
-  for (const std::int64_t border : {chunk_size, 3 * chunk_size, panel, panel / chunk_size * chunk_size, 2 * panel}) {
+  for (const std::int64_t border : {chunk, 3 * chunk, panel, panel / chunk * chunk, 2 * panel}) {
     for (std::int64_t t = border - 1; t <= border + 1; ++t) all.push_back(t);
   }
   std::erase_if(all, [](std::int64_t t) { return t < 1 || t >= length; });
@@ -93,42 +105,47 @@ class CausalityOf : public ::testing::Test {
 TYPED_TEST_SUITE(CausalityOf, Reals, RealNames);
 
 TYPED_TEST(CausalityOf, causal_lets_no_later_token_change_an_earlier_one) {
-  for (const ModelConfig& config : configs_of(Causality::causal)) {
+  for (const ModelConfig& config : causal_configs()) {
     auto model = random_model<TypeParam>(config);
     const Batch batch = random_batch(config, 1, length, 5);
     const auto states = run_model(model, MPI_COMM_SELF, batch);
-    for (const std::int64_t t : positions(config.chunk_size)) this->expect_no_change(model, batch, states, t, t);
+    for (const std::int64_t t : positions(config)) this->expect_no_change(model, batch, states, t, t);
   }
 }
 
 TYPED_TEST(CausalityOf, causal_makes_the_prefix_of_a_sequence_give_the_prefix) {
-  for (const ModelConfig& config : configs_of(Causality::causal)) {
+  for (const ModelConfig& config : causal_configs()) {
     auto model = random_model<TypeParam>(config);
     const Batch batch = random_batch(config, 1, length, 6);
     const auto states = run_model(model, MPI_COMM_SELF, batch);
-    for (const std::int64_t t : positions(config.chunk_size)) this->expect_prefix(model, batch, states, t);
+    for (const std::int64_t t : positions(config)) this->expect_prefix(model, batch, states, t);
   }
 }
 
 TYPED_TEST(CausalityOf, causal_holds_for_sequences_with_padding) {
-  for (const Padding padding : {Padding::holes, Padding::whole_chunks, Padding::left}) {
-    const ModelConfig config = config_of(Causality::causal, 24, 0);
-    auto model = random_model<TypeParam>(config);
-    const Batch batch = random_batch(config, 1, length, 7, padding);
-    const auto states = run_model(model, MPI_COMM_SELF, batch);
-    for (const std::int64_t t : positions(config.chunk_size)) {
-      this->expect_no_change(model, batch, states, t, t);
-      this->expect_prefix(model, batch, states, t);
+  const auto some = [](const ModelConfig& config) {
+    return is_causal(config) && has_its_own_way(config) && !(config.architecture == Architecture::bsbr && config.compression_factor > 0);
+  };
+  for (const ModelConfig& config : variants(with_chunks_of(24), some)) {
+    for (const Padding padding : {Padding::holes, Padding::whole_chunks, Padding::left}) {
+      if (!depends_on_chunks(config) && padding == Padding::whole_chunks) continue;
+      auto model = random_model<TypeParam>(config);
+      const Batch batch = random_batch(config, 1, length, 7, padding);
+      const auto states = run_model(model, MPI_COMM_SELF, batch);
+      for (const std::int64_t t : positions(config)) {
+        this->expect_no_change(model, batch, states, t, t);
+        this->expect_prefix(model, batch, states, t);
+      }
     }
   }
 }
 
 TYPED_TEST(CausalityOf, block_causal_lets_no_later_chunk_change_an_earlier_one) {
-  for (const ModelConfig& config : configs_of(Causality::block_causal)) {
+  for (const ModelConfig& config : bsbr_with(Causality::block_causal)) {
     auto model = random_model<TypeParam>(config);
     const Batch batch = random_batch(config, 1, length, 8);
     const auto states = run_model(model, MPI_COMM_SELF, batch);
-    for (const std::int64_t t : positions(config.chunk_size)) {
+    for (const std::int64_t t : positions(config)) {
       const std::int64_t border = t / config.chunk_size * config.chunk_size;
       this->expect_no_change(model, batch, states, t, border);
       if (border > 0) this->expect_prefix(model, batch, states, border);
@@ -137,7 +154,7 @@ TYPED_TEST(CausalityOf, block_causal_lets_no_later_chunk_change_an_earlier_one) 
 }
 
 TYPED_TEST(CausalityOf, block_causal_lets_a_token_change_its_whole_chunk) {
-  const ModelConfig config = config_of(Causality::block_causal, 24, 0);
+  const ModelConfig config = plain_bsbr_with(Causality::block_causal);
   auto model = random_model<TypeParam>(config);
   const Batch batch = random_batch(config, 1, 100, 9);
   const auto states = run_model(model, MPI_COMM_SELF, batch);
@@ -148,7 +165,7 @@ TYPED_TEST(CausalityOf, block_causal_lets_a_token_change_its_whole_chunk) {
 // The tests above can fail: these causalities do see what comes later.
 TYPED_TEST(CausalityOf, bidirectional_and_reference_let_a_later_token_change_earlier_ones) {
   for (const Causality causality : {Causality::bidirectional, Causality::reference}) {
-    for (const ModelConfig& config : configs_of(causality)) {
+    for (const ModelConfig& config : bsbr_with(causality)) {
       SCOPED_TRACE(describe(config));
       auto model = random_model<TypeParam>(config);
       const Batch batch = random_batch(config, 1, length, 10);
@@ -160,7 +177,7 @@ TYPED_TEST(CausalityOf, bidirectional_and_reference_let_a_later_token_change_ear
 }
 
 TYPED_TEST(CausalityOf, bidirectional_lets_an_earlier_token_change_all_later_ones) {
-  const ModelConfig config = config_of(Causality::bidirectional, 24, 0);
+  const ModelConfig config = plain_bsbr_with(Causality::bidirectional);
   auto model = random_model<TypeParam>(config);
   const Batch batch = random_batch(config, 1, length, 11);
   const auto states = run_model(model, MPI_COMM_SELF, batch);
@@ -169,7 +186,7 @@ TYPED_TEST(CausalityOf, bidirectional_lets_an_earlier_token_change_all_later_one
 }
 
 TYPED_TEST(CausalityOf, reference_lets_no_earlier_chunk_change_a_later_one) {
-  for (const ModelConfig& config : configs_of(Causality::reference)) {
+  for (const ModelConfig& config : bsbr_with(Causality::reference)) {
     SCOPED_TRACE(describe(config));
     auto model = random_model<TypeParam>(config);
     const Batch batch = random_batch(config, 1, length, 12);
@@ -186,9 +203,30 @@ TYPED_TEST(CausalityOf, reference_lets_no_earlier_chunk_change_a_later_one) {
 TYPED_TEST(CausalityOf, every_causality_gives_other_numbers) {
   std::vector<std::vector<TypeParam>> results;
   for (const auto& causality : causalities) {
-    const ModelConfig config = config_of(causality.value, 24, 0);
+    const ModelConfig config = plain_bsbr_with(causality.value);
     results.push_back(run_alone<TypeParam>(config, random_batch(config, 1, 100, 13)));
     for (std::size_t i = 0; i + 1 < results.size(); ++i) EXPECT_TRUE(differs(results.back(), results[i], config, 30)) << causality.name;
+  }
+}
+
+// ---- The window ------------------------------------------------------------------------------------------------------
+
+/// In one layer a token is seen by those up to `window` after it, and by no other.
+TYPED_TEST(CausalityOf, sliding_window_lets_a_token_change_those_that_it_is_in_the_window_of_and_no_bit_of_others) {
+  ModelConfig sizes = with_chunks_of(5);
+  sizes.num_layers = 1;
+  for (const ModelConfig& config : variants_of(Architecture::sliding_window, sizes)) {
+    const std::int64_t tokens = 2 * kernels::tuning::key_tile + 9;
+    auto model = random_model<TypeParam>(config);
+    const Batch batch = random_batch(config, 1, tokens, 14);
+    const auto states = run_model(model, MPI_COMM_SELF, batch);
+    for (const std::int64_t changed : {std::int64_t{0}, std::int64_t{3}, std::int64_t{kernels::tuning::key_tile - 1}, tokens - 2}) {
+      SCOPED_TRACE(describe(config) + ", token " + std::to_string(changed));
+      const auto other = run_model(model, MPI_COMM_SELF, with_other_tokens(batch, config, changed, changed + 1));
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        EXPECT_EQ(differs(other, states, config, t), t >= changed && t - changed <= config.window_size) << t;
+      }
+    }
   }
 }
 

@@ -10,6 +10,7 @@
 #include "support/bits.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
+#include "support/variants.hpp"
 
 namespace bsbr::testing {
 namespace {
@@ -46,14 +47,22 @@ std::vector<int> rank_counts() {
   return counts;
 }
 
-ModelConfig base_config() { return small_config(Architecture::bsbr); }  // D = 12, 3 heads, chunks of 5
+/// D = 12, 3 heads, chunks of 5, states of 2 numbers.
+ModelConfig base_config() {
+  ModelConfig config = small_config(Architecture::bsbr);
+  config.compression_factor = 5;
+  return config;
+}
 
-/// Whether any number of ranks gives the hidden states that one process gives. Collective over the world.
+/// Plain bsbr.
+ModelConfig bsbr_config() { return small_config(Architecture::bsbr); }
+
+/// Whether these numbers of ranks give the hidden states that one process gives. Collective over the world.
 template <class Real>
-void expect_same_bits(const ModelConfig& config, const Batch& batch) {
+void expect_same_bits(const ModelConfig& config, const Batch& batch, const std::vector<int>& counts) {
   auto model = random_model<Real>(config);
   std::optional<std::vector<Real>> alone;
-  for (const int count : rank_counts()) {
+  for (const int count : counts) {
     const FirstRanks ranks(count);
     if (!ranks.has_this()) continue;
     if (ranks.rank() == 0 && !alone) alone = run_model(model, MPI_COMM_SELF, batch);
@@ -63,17 +72,14 @@ void expect_same_bits(const ModelConfig& config, const Batch& batch) {
   }
 }
 
-/// The same in all causalities, with and without compression.
+/// The same of the variants. Of those that move one thing only, some and all of the ranks do.
 template <class Real>
-void expect_same_bits(ModelConfig config, std::int64_t batch, std::int64_t length, Padding padding = Padding::none) {
-  for (const auto& causality : causalities) {
-    for (const std::int64_t compression : {0, 5}) {
-      config.causality = causality.value;
-      config.compression_factor = compression;
-      SCOPED_TRACE(std::string(causality.name) + ", compression " + std::to_string(compression) + ", batch " + std::to_string(batch) +
-                   ", " + std::to_string(length) + " tokens");
-      expect_same_bits<Real>(config, random_batch(config, batch, length, 51, padding));
-    }
+void expect_same_bits(const ModelConfig& sizes, std::int64_t batch, std::int64_t length, Padding padding = Padding::none) {
+  for (const ModelConfig& config : variants(sizes, has_its_own_way)) {
+    SCOPED_TRACE(describe(config) + ", batch " + std::to_string(batch) + ", " + std::to_string(length) + " tokens");
+    const auto all = rank_counts();
+    const auto counts = config.architecture == Architecture::bsbr ? all : std::vector<int>{all[all.size() / 2], all.back()};
+    expect_same_bits<Real>(config, random_batch(config, batch, length, 51, padding), counts);
   }
 }
 
@@ -115,14 +121,21 @@ TYPED_TEST(Ranks, change_no_bit_where_they_begin_within_a_panel) {
   expect_same_bits<TypeParam>(config, 1, panel + 31);
 }
 
-// Products so large that a BLAS blocks them: there a row's bits depend on its place in the panel, and on the panel's height.
+// Products so large that a BLAS blocks them: there a row's bits depend on its place in the panel, and on the panel's height. Products
+// differ by the number of projections only: three, with r and h besides, or with a gate.
 TYPED_TEST(Ranks, change_no_bit_of_larger_products) {
-  ModelConfig config = base_config();
-  config.num_layers = 1;
-  config.hidden_dim = 3 * 40;
-  config.ff_dim = 450;
-  config.chunk_size = 33;
-  expect_same_bits<TypeParam>(config, 1, 2 * panel + 75);
+  ModelConfig sizes = base_config();
+  sizes.num_layers = 1;
+  sizes.hidden_dim = 3 * 40;
+  sizes.ff_dim = 450;
+  sizes.chunk_size = 33;
+  for (const Architecture architecture : {Architecture::bsbr, Architecture::standard, Architecture::gau}) {
+    for (const ModelConfig& config : variants_of(architecture, sizes)) {
+      if (!has_its_own_way(config)) continue;
+      SCOPED_TRACE(describe(config));
+      expect_same_bits<TypeParam>(config, random_batch(config, 1, 2 * panel + 75, 51), rank_counts());
+    }
+  }
 }
 
 TYPED_TEST(Ranks, change_no_bit_whatever_heads_there_are) {
@@ -158,14 +171,16 @@ class BytesSent : public ::testing::Test {
 TYPED_TEST_SUITE(BytesSent, Reals, RealNames);
 
 TYPED_TEST(BytesSent, by_one_rank_are_none) {
-  std::int64_t total = 0;
-  for (const auto& [movement, bytes] : bytes_sent<TypeParam>(base_config(), MPI_COMM_SELF, 2, 33)) total += bytes;
-  EXPECT_EQ(total, 0);
+  for (const ModelConfig& config : variants(base_config())) {
+    std::int64_t total = 0;
+    for (const auto& [movement, bytes] : bytes_sent<TypeParam>(config, MPI_COMM_SELF, 2, 33)) total += bytes;
+    EXPECT_EQ(total, 0) << describe(config);
+  }
 }
 
-TYPED_TEST(BytesSent, follow_the_formula_exactly_where_everything_divides) {
+TYPED_TEST(BytesSent, of_bsbr_follow_the_formula_exactly_where_everything_divides) {
   for (const std::int64_t compression : {0, 2}) {
-    ModelConfig config = base_config();
+    ModelConfig config = bsbr_config();
     config.hidden_dim = 84;
     config.num_heads = 84 / 4;  // by 1, 3 and 7 ranks
     config.compression_factor = compression;
@@ -180,9 +195,9 @@ TYPED_TEST(BytesSent, follow_the_formula_exactly_where_everything_divides) {
   }
 }
 
-TYPED_TEST(BytesSent, follow_the_formula_within_rounding_where_it_does_not) {
+TYPED_TEST(BytesSent, of_bsbr_follow_the_formula_within_rounding_where_it_does_not) {
   for (const std::int64_t compression : {0, 2}) {
-    ModelConfig config = base_config();
+    ModelConfig config = bsbr_config();
     config.num_layers = 3;
     config.num_heads = 2;
     config.hidden_dim = 50;  // 625 numbers are two blocks, not of the same size
@@ -212,10 +227,10 @@ TYPED_TEST(BytesSent, follow_the_formula_within_rounding_where_it_does_not) {
   }
 }
 
-TYPED_TEST(BytesSent, do_not_depend_on_causality_or_mask_and_nothing_else_is_counted) {
+TYPED_TEST(BytesSent, of_bsbr_do_not_depend_on_causality_or_mask_and_nothing_else_is_counted) {
   const FirstRanks ranks(std::min(3, rank_counts().back()));
   if (!ranks.has_this()) return;
-  ModelConfig config = base_config();
+  ModelConfig config = bsbr_config();
   const auto expected = bytes_sent<TypeParam>(config, ranks.comm(), 1, 33);
   for (const auto& causality : causalities) {
     config.causality = causality.value;
@@ -228,15 +243,100 @@ TYPED_TEST(BytesSent, do_not_depend_on_causality_or_mask_and_nothing_else_is_cou
   }
 }
 
+/// [first, end) of a rank's tokens.
+struct Part {
+  std::int64_t first, end;
+};
+Part part_of(int rank, int ranks, std::int64_t length, std::int64_t chunk_size) {
+  const Partition chunks{(length + chunk_size - 1) / chunk_size, ranks};
+  return {std::min(length, chunks.begin(rank) * chunk_size), std::min(length, chunks.end(rank) * chunk_size)};
+}
+
+/// Keys and values go to every later rank that needs them: rows of 2·D numbers.
+TYPED_TEST(BytesSent, of_keys_and_values_are_those_of_the_rows_that_later_ranks_need) {
+  const auto sends_keys = [](const ModelConfig& config) {
+    return !depends_on_chunks(config) && config.architecture != Architecture::linear && config.architecture != Architecture::delta_net;
+  };
+  for (const ModelConfig& config : variants(base_config(), sends_keys)) {
+    const std::int64_t window = config.architecture == Architecture::sliding_window ? config.window_size : endless_window;
+    for (const std::int64_t length : {4, 33, 100}) {
+      for (const int P : rank_counts()) {
+        const FirstRanks ranks(P);
+        if (!ranks.has_this()) continue;
+        SCOPED_TRACE(describe(config) + ", " + std::to_string(length) + " tokens on " + std::to_string(P) + " ranks");
+        const Part own = part_of(ranks.rank(), P, length, config.chunk_size);
+        std::int64_t rows = 0;
+        for (int later = ranks.rank() + 1; later < P; ++later) {
+          const Part other = part_of(later, P, length, config.chunk_size);
+          if (other.first < other.end) rows += std::max<std::int64_t>(0, own.end - std::max(own.first, other.first - window));
+        }
+        constexpr std::int64_t batch = 2;
+        auto sent = bytes_sent<TypeParam>(config, ranks.comm(), batch, length);
+        EXPECT_EQ(sent["halo"], config.num_layers * batch * rows * 2 * config.hidden_dim * this->size);
+        sent.erase("halo");
+        EXPECT_TRUE(sent.empty()) << ::testing::PrintToString(sent);
+      }
+    }
+  }
+}
+
+TYPED_TEST(BytesSent, of_a_window_are_those_of_its_keys_and_values) {
+  const FirstRanks ranks(std::min(3, rank_counts().back()));
+  if (!ranks.has_this()) return;
+  ModelConfig config = base_config();
+  config.architecture = Architecture::sliding_window;
+  for (const std::int64_t window : {std::int64_t{0}, small_window}) {
+    config.window_size = window;
+    for (const std::int64_t length : {60, 600}) {
+      const bool followed = ranks.rank() + 1 < std::min(3, rank_counts().back());
+      EXPECT_EQ((bytes_sent<TypeParam>(config, ranks.comm(), 1, length)["halo"]),
+                followed ? config.num_layers * 2 * window * config.hidden_dim * this->size : 0);
+    }
+  }
+}
+
+/// One state of each head goes to the next rank that has tokens, whatever the length. gau's ranks begin with a chunk, where a step begins;
+/// of the others' that may have to see up to a tile of keys and values before their own.
+TYPED_TEST(BytesSent, of_a_running_state_do_not_depend_on_the_length) {
+  const auto carries = [](const ModelConfig& config) {
+    return config.architecture == Architecture::gau || config.architecture == Architecture::linear ||
+           config.architecture == Architecture::delta_net;
+  };
+  constexpr std::int64_t tile = kernels::tuning::state_tile, batch = 2;
+  for (const std::int64_t chunk_size : {tile, std::int64_t{5}}) {
+    ModelConfig sizes = base_config();
+    sizes.chunk_size = chunk_size;
+    for (const ModelConfig& config : variants(sizes, carries)) {
+      const std::int64_t extra = config.architecture == Architecture::linear && config.feature_map == FeatureMap::elu ? 1 : 0;
+      const std::int64_t d = config.head_dim(), state = config.num_layers * batch * config.num_heads * d * (d + extra) * this->size;
+      const std::int64_t row = config.num_layers * batch * 2 * config.attention_dim() * this->size;
+      for (const std::int64_t length : {chunk_size, 9 * tile + 1}) {
+        for (const int P : rank_counts()) {
+          const FirstRanks ranks(P);
+          if (!ranks.has_this()) continue;
+          SCOPED_TRACE(describe(config) + ", " + std::to_string(length) + " tokens on " + std::to_string(P) + " ranks");
+          const Part own = part_of(ranks.rank(), P, length, chunk_size);
+          const bool followed = own.first < own.end && own.end < length;
+          auto sent = bytes_sent<TypeParam>(config, ranks.comm(), batch, length);
+          EXPECT_EQ(sent["state"], followed ? state : 0);
+          const std::int64_t most_rows = config.architecture == Architecture::gau || chunk_size == tile ? 0 : (P - 1) * (tile - 1);
+          EXPECT_LE(sent["halo"], most_rows * row);
+        }
+      }
+    }
+  }
+}
+
 TYPED_TEST(BytesSent, add_up_over_forwards) {
   const FirstRanks ranks(std::min(2, rank_counts().back()));
   if (!ranks.has_this()) return;
-  const ModelConfig config = base_config();
-  auto once = bytes_sent<TypeParam>(config, ranks.comm(), 1, 33);
-  auto model = random_model<TypeParam>(config);
-  Profile profile;
-  for (int i = 0; i < 3; ++i) run_model(model, ranks.comm(), random_batch(config, 1, 33, 54), &profile);
-  for (const auto& [movement, bytes] : once) EXPECT_EQ(profile.bytes_sent[movement], 3 * bytes) << movement;
+  for (const ModelConfig& config : variants(base_config())) {
+    const auto once = bytes_sent<TypeParam>(config, ranks.comm(), 1, 33);
+    auto model = random_model<TypeParam>(config);
+    Profile profile;
+    for (int i = 0; i < 3; ++i) run_model(model, ranks.comm(), random_batch(config, 1, 33, 54), &profile);
+    for (const auto& [movement, bytes] : once) EXPECT_EQ(profile.bytes_sent[movement], 3 * bytes) << describe(config) << ", " << movement;
+  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "support/bits.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
+#include "support/variants.hpp"
 
 namespace bsbr::testing {
 namespace {
@@ -51,13 +52,12 @@ void check(const std::string& name, const std::vector<Real>& actual, std::int64_
 }
 
 /// Sizes that leave several panels, chunks and heads for each thread.
-ModelConfig config_of(Causality causality, std::int64_t compression_factor) {
+ModelConfig sizes() {
   ModelConfig config = small_config(Architecture::bsbr);
-  config.causality = causality;
   config.hidden_dim = 48;
   config.num_heads = 3;
   config.chunk_size = 20;
-  config.compression_factor = compression_factor;
+  config.compression_factor = 5;
   return config;
 }
 
@@ -75,13 +75,10 @@ TYPED_TEST_SUITE(Threads, Reals, RealNames);
 
 template <class Real>
 void check_all(const std::string& name, std::int64_t batch, std::int64_t length, Padding padding) {
-  for (const auto& causality : causalities) {
-    for (const std::int64_t compression : {0, 5}) {
-      const ModelConfig config = config_of(causality.value, compression);
-      auto model = random_model<Real>(config);
-      const auto states = run_model(model, MPI_COMM_WORLD, random_batch(config, batch, length, 3, padding));
-      check(name + "." + std::string(causality.name) + (compression > 0 ? ".compressed" : ""), states, config.hidden_dim);
-    }
+  for (const ModelConfig& config : variants(sizes(), has_its_own_way)) {
+    auto model = random_model<Real>(config);
+    const auto states = run_model(model, MPI_COMM_WORLD, random_batch(config, batch, length, 3, padding));
+    check(name + "." + variant_name(config), states, config.hidden_dim);
   }
 }
 
@@ -93,9 +90,10 @@ TYPED_TEST(Threads, change_no_bit_of_a_few_tokens) { check_all<TypeParam>("few",
 
 TYPED_TEST(Threads, can_be_told_apart) {  // the comparison would see other bits
   if (variable("BSBR_COMPARE_RESULTS").empty()) return;
-  const auto config = config_of(Causality::causal, 0);
+  const ModelConfig config = variants(sizes()).front();
   auto states = run_alone<TypeParam>(config, random_batch(config, 2, 21, 3));
-  const auto expected = read<TypeParam>(variable("BSBR_COMPARE_RESULTS") + "/few.causal" + (sizeof(TypeParam) == 4 ? ".float" : ".double"));
+  const auto expected =
+      read<TypeParam>(variable("BSBR_COMPARE_RESULTS") + "/few." + variant_name(config) + (sizeof(TypeParam) == 4 ? ".float" : ".double"));
   EXPECT_TRUE(same_bits(states, expected, config.hidden_dim));
   states[100] = std::nextafter(states[100], TypeParam(1000));
   EXPECT_FALSE(same_bits(states, expected, config.hidden_dim));

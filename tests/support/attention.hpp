@@ -1,80 +1,84 @@
 // Running one attention of the library on Views, without the transformer around it.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
 #include "bsbr/attention.hpp"
+#include "support/device_arrays.hpp"
 #include "support/random_model.hpp"
+#include "support/run_model.hpp"
 
 namespace bsbr::testing {
 
-/// What BSBR's attention is given, for one sequence, in double. Rows of retrieval_query and retrieval_key are chunks.
+/// What an attention is given, for one sequence, in double. Rows of retrieval_query and retrieval_key are chunks.
 using AttentionNumbers = reference::AttentionInput;
 
-/// Random queries, keys, values, r and h, and the projections where the configuration compresses.
+/// Normal numbers that float holds, [rows, columns].
+inline reference::Matrix random_float_matrix(std::int64_t rows, std::int64_t columns, std::uint64_t seed, double deviation = 1) {
+  auto matrix = random_matrix(rows, columns, seed, deviation);
+  matrix.values = in_float(matrix.values);
+  return matrix;
+}
+
+/// Random queries, keys, values; gates, r and h, and the projections of states where the architecture has them. Numbers that float holds.
 inline AttentionNumbers random_attention(const ModelConfig& config, std::int64_t length, std::uint64_t seed) {
-  const std::int64_t chunks = (length + config.chunk_size - 1) / config.chunk_size, width = config.hidden_dim;
+  const std::int64_t chunks = (length + config.chunk_size - 1) / config.chunk_size, width = config.attention_dim();
   AttentionNumbers input;
-  input.query = random_matrix(length, width, seed + 1);
-  input.key = random_matrix(length, width, seed + 2);
-  input.value = random_matrix(length, width, seed + 3);
-  input.retrieval_query = random_matrix(chunks, width, seed + 4);
-  input.retrieval_key = random_matrix(chunks, width, seed + 5);
+  input.query = random_float_matrix(length, width, seed + 1);
+  input.key = random_float_matrix(length, width, seed + 2);
+  input.value = random_float_matrix(length, width, seed + 3);
+  if (config.architecture == Architecture::gau) input.gate = random_float_matrix(length, width, seed + 4);
+  if (config.architecture != Architecture::bsbr) return input;
+  input.retrieval_query = random_float_matrix(chunks, width, seed + 4);
+  input.retrieval_key = random_float_matrix(chunks, width, seed + 5);
   if (config.compression_factor == 0) return input;
   const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
-  input.compress_weight = random_matrix(compressed, whole, seed + 6, 0.3);
-  input.compress_bias = random_matrix(1, compressed, seed + 7);
-  input.decompress_weight = random_matrix(whole, compressed, seed + 8, 0.3);
-  input.decompress_bias = random_matrix(1, whole, seed + 9);
+  input.compress_weight = random_float_matrix(compressed, whole, seed + 6, 1 / std::sqrt(static_cast<double>(whole)));
+  input.compress_bias = random_float_matrix(1, compressed, seed + 7);
+  input.decompress_weight = random_float_matrix(whole, compressed, seed + 8, 1 / std::sqrt(static_cast<double>(compressed)));
+  input.decompress_bias = random_float_matrix(1, whole, seed + 9);
   return input;
 }
 
-/// The numbers of a matrix on the device, as an array of any shape that has as many.
-template <class Data, class... Extents>
-Array<Data> to_array(const reference::Matrix& matrix, Extents... extents) {
-  const Array<Data> array("test::array", static_cast<std::size_t>(extents)...);
-  const auto host = Kokkos::create_mirror_view(array);
-  for (std::size_t i = 0; i < host.size(); ++i) host.data()[i] = static_cast<typename Array<Data>::value_type>(matrix.values[i]);
-  Kokkos::deep_copy(array, host);
-  return array;
+/// The projections of states, which all sequences of a batch share.
+template <class Real>
+void put_projections(const AttentionNumbers& numbers, AttentionInput<Real>& input) {
+  const auto& weight = numbers.compress_weight;
+  if (weight.values.empty()) return;
+  input.compress_weight = to_device<Real**>(weight.values, weight.rows, weight.columns);
+  input.compress_bias = to_device<Real*>(numbers.compress_bias.values, weight.rows);
+  input.decompress_weight = to_device<Real**>(numbers.decompress_weight.values, weight.columns, weight.rows);
+  input.decompress_bias = to_device<Real*>(numbers.decompress_bias.values, weight.columns);
 }
 
-/// The heads' results [tokens, hidden_dim] of one sequence, on this process alone.
+/// The heads' results [tokens, attention_dim] of one sequence, computed by the ranks of a communicator, on every rank. Collective.
 template <class Real>
-std::vector<Real> run_attention(const ModelConfig& config, const AttentionNumbers& numbers, const reference::Mask& mask) {
-  const std::int64_t length = numbers.query.rows, width = config.hidden_dim;
-  const Sequence sequence(MPI_COMM_SELF, 1, length, config.chunk_size);
-  const auto rows = [&](const reference::Matrix& matrix) {
-    return Strided<const Real***>(to_array<Real***>(matrix, std::int64_t{1}, matrix.rows, matrix.columns));
+std::vector<Real> run_attention(const ModelConfig& config, const AttentionNumbers& numbers, const reference::Mask& mask,
+                                MPI_Comm comm = MPI_COMM_SELF) {
+  const Sequence sequence(comm, 1, numbers.query.rows, config.chunk_size);
+  const auto rows = [](const reference::Matrix& matrix, std::int64_t first, std::int64_t count) {
+    if (matrix.values.empty()) count = 0;
+    return Strided<const Real***>(to_device<Real***>(rows_of(matrix.values, matrix.columns, first, count), 1, count, matrix.columns));
   };
+  const auto tokens = [&](const reference::Matrix& matrix) { return rows(matrix, sequence.first_token(), sequence.local_tokens()); };
+  const auto chunks = [&](const reference::Matrix& matrix) { return rows(matrix, sequence.first_chunk(), sequence.local_chunks()); };
   AttentionInput<Real> input;
-  input.query = rows(numbers.query);
-  input.key = rows(numbers.key);
-  input.value = rows(numbers.value);
-  input.retrieval_query = rows(numbers.retrieval_query);
-  input.retrieval_key = rows(numbers.retrieval_key);
-  if (config.compression_factor > 0) {
-    input.compress_weight = to_array<Real**>(numbers.compress_weight, numbers.compress_weight.rows, numbers.compress_weight.columns);
-    input.compress_bias = to_array<Real*>(numbers.compress_bias, numbers.compress_bias.columns);
-    input.decompress_weight =
-        to_array<Real**>(numbers.decompress_weight, numbers.decompress_weight.rows, numbers.decompress_weight.columns);
-    input.decompress_bias = to_array<Real*>(numbers.decompress_bias, numbers.decompress_bias.columns);
-  }
+  input.query = tokens(numbers.query);
+  input.key = tokens(numbers.key);
+  input.value = tokens(numbers.value);
+  input.gate = tokens(numbers.gate);
+  input.retrieval_query = chunks(numbers.retrieval_query);
+  input.retrieval_key = chunks(numbers.retrieval_key);
+  put_projections(numbers, input);
   const Execution execution;
-  const PaddingMask padding = [&] {
-    if (mask.empty()) return PaddingMask(execution, sequence);
-    const Array<std::uint8_t**> tokens("test::mask", 1, static_cast<std::size_t>(length));
-    const auto host = Kokkos::create_mirror_view(tokens);
-    for (std::size_t t = 0; t < mask.size(); ++t) host(0, t) = mask[t];
-    Kokkos::deep_copy(tokens, host);
-    return PaddingMask(execution, sequence, tokens);
-  }();
-  const Array<Real***> output("test::output", 1, static_cast<std::size_t>(length), static_cast<std::size_t>(width));
+  const PaddingMask padding =
+      mask.empty() ? PaddingMask(execution, sequence) : PaddingMask(execution, sequence, local_part<std::uint8_t>(sequence, mask));
+  const Array<Real***> output("test::output", 1, sequence.local_tokens(), config.attention_dim());
   Attention<Real>::create(config, sequence)->forward(execution, padding, input, output);
   execution.fence();
-  const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), output);
-  return {host.data(), host.data() + host.size()};
+  return gather_tokens(sequence, output);
 }
 
 }  // namespace bsbr::testing

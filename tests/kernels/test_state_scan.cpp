@@ -1,0 +1,241 @@
+// Running states, carried through a sequence in steps: against plain loops, and cut anywhere.
+#include "kernels/state_scan.hpp"
+
+#include <gtest/gtest.h>
+
+#include "attention/delta_net.hpp"
+#include "attention/linear.hpp"
+#include "support/attention.hpp"
+#include "support/naive_states.hpp"
+#include "support/variants.hpp"
+
+namespace bsbr::testing {
+namespace {
+
+constexpr std::int64_t tile = kernels::tuning::state_tile;
+constexpr int heads = 2;
+
+/// What gau makes of its states, without the rest of gau: o_t = q_t S.
+template <class Real>
+struct StepRule {
+  static constexpr bool sees_own_step = false, needs_key_scores = false;
+  KOKKOS_FUNCTION int extra_columns() const { return 0; }
+  KOKKOS_FUNCTION void map(const kernels::Team&, int, Real*) const {}
+  KOKKOS_FUNCTION void store(const kernels::Team& team, std::int64_t, std::int64_t, std::int64_t, int columns, const Real* row,
+                             Real* output) const {
+    kernels::copy(team, columns, row, output);
+  }
+};
+
+template <class Real>
+struct Scanned {
+  std::vector<Real> output;  // [tokens, heads · width]
+  std::vector<Real> after;   // the states
+};
+
+/// Tokens [first, last) of one sequence, from the states `before` on (none: zeros).
+template <class Real, class Rule>
+Scanned<Real> scan(const AttentionNumbers& numbers, const reference::Mask& mask, const Rule& rule, std::int64_t step, std::int64_t first,
+                   std::int64_t last, const std::vector<Real>& before = {}) {
+  const std::int64_t columns = numbers.query.columns, width = columns / heads, origin = first / step * step;
+  const auto rows = [&](const reference::Matrix& matrix, std::int64_t begin) {
+    return Strided<const Real***>(to_device<Real***>(rows_of(matrix.values, columns, begin, last - begin), 1, last - begin, columns));
+  };
+  kernels::KeysAndValues<Real> keys{rows(numbers.key, origin), rows(numbers.value, origin), {}, origin};
+  if (!mask.empty()) keys.real = to_device<std::uint8_t**>(rows_of(mask, 1, origin, last - origin), 1, last - origin);
+  const kernels::ScanTokens<Real> tokens{.query = rows(numbers.query, first),
+                                         .keys = keys,
+                                         .output = Array<Real***>("test::output", 1, last - first, columns),
+                                         .batch = 1,
+                                         .heads = heads,
+                                         .width = static_cast<int>(width),
+                                         .first = first,
+                                         .last = last,
+                                         .step = step};
+  const Array<Real*> from = before.empty() ? Array<Real*>() : to_device<Real*>(before, before.size());
+  const Array<Real*> to("test::after", kernels::state_numbers(1, heads, width, rule.extra_columns()));
+  kernels::state_scan<Real>(Execution(), "test::scan", tokens, rule, from, to);
+  Execution().fence();
+  return {to_host(tokens.output), to_host(to)};
+}
+
+ModelConfig config_of(Architecture architecture, std::int64_t width) {
+  ModelConfig config = small_config(architecture);
+  config.num_heads = heads;
+  config.hidden_dim = heads * width;
+  return config;
+}
+
+/// Calls check(config, rule) for linear and delta_net with their options.
+template <class Real, class Check>
+void for_each_tile_rule(std::int64_t width, const Check& check) {
+  for (const ModelConfig& config : variants_of(Architecture::linear, config_of(Architecture::linear, width))) {
+    SCOPED_TRACE(describe(config));
+    check(config, attention::LinearRule<Real>(config));
+  }
+  for (const ModelConfig& config : variants_of(Architecture::delta_net, config_of(Architecture::delta_net, width))) {
+    SCOPED_TRACE(describe(config));
+    check(config, attention::DeltaNetRule<Real>(config));
+  }
+}
+
+/// o_t = q_t Σ_s k_sᵀ v_s over the tokens of earlier steps, in Real.
+template <class Real>
+std::vector<Real> plain_steps(const AttentionNumbers& numbers, const reference::Mask& mask, std::int64_t step) {
+  const std::int64_t columns = numbers.query.columns, width = columns / heads;
+  std::vector<Real> output(numbers.query.values.size());
+  for (std::int64_t t = 0; t < numbers.query.rows; ++t) {
+    for (std::int64_t s = 0; s < t / step * step; ++s) {
+      if (!mask.empty() && mask[static_cast<std::size_t>(s)] == 0) continue;
+      for (std::int64_t head = 0; head < heads; ++head) {
+        Real score = 0;
+        for (std::int64_t k = head * width; k < (head + 1) * width; ++k) {
+          score += static_cast<Real>(numbers.query(t, k)) * static_cast<Real>(numbers.key(s, k));
+        }
+        for (std::int64_t i = head * width; i < (head + 1) * width; ++i) {
+          output[static_cast<std::size_t>(t * columns + i)] += score * static_cast<Real>(numbers.value(s, i));
+        }
+      }
+    }
+  }
+  return output;
+}
+
+/// Around one, two and three blocks of columns.
+const std::int64_t widths[] = {1, 5, 12, 64, 65, 80, 128, 130};
+const std::int64_t lengths[] = {1, 2, tile - 1, tile, tile + 1, 3 * tile - 1, 3 * tile + 1};
+
+template <class Real>
+class StateScan : public ::testing::Test {
+ protected:
+  /// Against the same in double, as far off as plain loops in Real allow. A mask leaves out keys and values that are not numbers.
+  template <class Plain, class Scan>
+  void expect_right(const AttentionNumbers& numbers, const Plain& exact, const std::vector<Real>& naive, const Scan& actual) {
+    const std::vector<std::int64_t> shape{numbers.query.rows, numbers.query.columns};
+    EXPECT_TRUE(all_close({actual, shape}, {exact, shape}, bound(exact, naive))) << numbers.query.rows << " tokens";
+  }
+};
+TYPED_TEST_SUITE(StateScan, Reals, RealNames);
+
+AttentionNumbers with_spoilt_padding(AttentionNumbers numbers, const reference::Mask& mask) {
+  for (std::int64_t t = 0; t < numbers.key.rows; ++t) {
+    if (mask[static_cast<std::size_t>(t)] != 0) continue;
+    for (std::int64_t i = 0; i < numbers.key.columns; ++i) numbers.key(t, i) = numbers.value(t, i) = std::nan("");
+  }
+  return numbers;
+}
+
+/// In float not with β = 2, where errors add up without end: properties/test_long_sequences.cpp.
+bool is_tame(const ModelConfig& config, std::size_t size) {
+  return size == sizeof(double) || config.architecture != Architecture::delta_net || config.beta <= 1;
+}
+
+TYPED_TEST(StateScan, of_tiles_is_the_recurrence_token_by_token) {
+  for (const std::int64_t width : widths) {
+    for_each_tile_rule<TypeParam>(width, [&](const ModelConfig& config, const auto& rule) {
+      if (!is_tame(config, sizeof(TypeParam))) return;
+      for (const std::int64_t length : lengths) {
+        const auto numbers = random_attention(config, length, 11);
+        this->expect_right(numbers, naive_states<double>(config, numbers, {}), naive_states<TypeParam>(config, numbers, {}),
+                           scan<TypeParam>(numbers, {}, rule, tile, 0, length).output);
+      }
+    });
+  }
+}
+
+TYPED_TEST(StateScan, of_tiles_leaves_out_padding_whatever_it_holds) {
+  for (const std::int64_t width : {5, 80}) {
+    for_each_tile_rule<TypeParam>(width, [&](const ModelConfig& config, const auto& rule) {
+      if (!is_tame(config, sizeof(TypeParam))) return;
+      for (const std::int64_t length : lengths) {
+        const auto mask = random_mask(length, 0.4, 12);
+        const auto numbers = with_spoilt_padding(random_attention(config, length, 13), mask);
+        this->expect_right(numbers, naive_states<double>(config, numbers, mask), naive_states<TypeParam>(config, numbers, mask),
+                           scan<TypeParam>(numbers, mask, rule, tile, 0, length).output);
+      }
+    });
+  }
+}
+
+TYPED_TEST(StateScan, of_steps_shows_a_token_what_came_before_its_step) {
+  for (const std::int64_t width : {1, 12, 80, 130}) {
+    const ModelConfig config = config_of(Architecture::linear, width);
+    for (const std::int64_t step : {std::int64_t{1}, std::int64_t{5}, tile, tile + 6, 3 * tile + 1}) {
+      for (const std::int64_t length : {std::int64_t{1}, step, step + 1, 3 * step + 2}) {
+        SCOPED_TRACE("steps of " + std::to_string(step));
+        const auto mask = random_mask(length, 0.3, 14);
+        const auto whole = random_attention(config, length, 15), masked = with_spoilt_padding(whole, mask);
+        this->expect_right(whole, plain_steps<double>(whole, {}, step), plain_steps<TypeParam>(whole, {}, step),
+                           scan<TypeParam>(whole, {}, StepRule<TypeParam>(), step, 0, length).output);
+        this->expect_right(masked, plain_steps<double>(masked, mask, step), plain_steps<TypeParam>(masked, mask, step),
+                           scan<TypeParam>(masked, mask, StepRule<TypeParam>(), step, 0, length).output);
+      }
+    }
+  }
+}
+
+/// Cut into three parts, of which the later ones begin with what the earlier ones left, within a step or between two.
+template <class Real, class Rule>
+void expect_the_same_in_parts(const ModelConfig& config, const Rule& rule, std::int64_t step) {
+  const std::int64_t length = 2 * step + step / 2 + 3;
+  const auto numbers = random_attention(config, length, 16);
+  const auto mask = random_mask(length, 0.2, 17);
+  const auto whole = scan<Real>(numbers, mask, rule, step, 0, length);
+  for (std::int64_t cut = 1; cut<length; cut += step> 20 ? 7 : 1) {
+    for (const std::int64_t second : {cut + 1, cut + step, length - 1}) {
+      if (second <= cut || second >= length) continue;
+      SCOPED_TRACE("cut at " + std::to_string(cut) + " and " + std::to_string(second) + ", steps of " + std::to_string(step));
+      auto part = scan<Real>(numbers, mask, rule, step, 0, cut);
+      std::vector<Real> output = part.output;
+      for (const auto& [first, last] : {std::pair{cut, second}, {second, length}}) {
+        part = scan<Real>(numbers, mask, rule, step, first, last, part.after);
+        output.insert(output.end(), part.output.begin(), part.output.end());
+      }
+      EXPECT_TRUE(same_bits(output, whole.output, numbers.query.columns));
+      EXPECT_TRUE(same_bits(part.after, whole.after, static_cast<std::int64_t>(whole.after.size())));
+    }
+  }
+}
+
+TYPED_TEST(StateScan, has_the_same_bits_wherever_it_is_cut_and_goes_on_with_the_state) {
+  for (const std::int64_t width : {5, 80}) {
+    for_each_tile_rule<TypeParam>(
+        width, [](const ModelConfig& config, const auto& rule) { expect_the_same_in_parts<TypeParam>(config, rule, tile); });
+    for (const std::int64_t step : {std::int64_t{1}, std::int64_t{7}, tile + 6}) {
+      expect_the_same_in_parts<TypeParam>(config_of(Architecture::linear, width), StepRule<TypeParam>(), step);
+    }
+  }
+}
+
+/// The sum of kᵀv of the whole steps, with the extra column behind the others.
+TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
+  for (const std::int64_t width : {3, 80}) {
+    ModelConfig config = config_of(Architecture::linear, width);
+    config.feature_map = FeatureMap::elu;
+    const std::int64_t length = tile + 9;
+    const auto numbers = random_attention(config, length, 18);
+    const auto after = scan<TypeParam>(numbers, {}, attention::LinearRule<TypeParam>(config), tile, 0, length).after;
+    ASSERT_EQ(static_cast<std::int64_t>(after.size()), heads * width * (width + 1));
+    std::vector<double> expected;
+    for (std::int64_t row = 0; row < heads * width; ++row) {
+      for (std::int64_t column = 0; column <= width; ++column) {
+        double sum = 0;
+        for (std::int64_t t = 0; t < tile; ++t) {
+          const double z = numbers.key(t, row), key = z > 0 ? z + 1 : std::exp(z);
+          sum += key * (column < width ? numbers.value(t, row / width * width + column) : 1);
+        }
+        expected.push_back(sum);
+      }
+    }
+    EXPECT_LT(largest_difference(widen(after), expected), (sizeof(TypeParam) == 4 ? 1e-5 : 1e-13) * largest_magnitude(expected));
+  }
+}
+
+TYPED_TEST(StateScan, of_no_tokens_writes_nothing) {
+  const ModelConfig config = config_of(Architecture::linear, 5);
+  const auto result = scan<TypeParam>(random_attention(config, 9, 19), {}, StepRule<TypeParam>(), 4, 6, 6);
+  EXPECT_TRUE(result.output.empty());
+}
+
+}  // namespace
+}  // namespace bsbr::testing
