@@ -27,10 +27,27 @@ Largest find_largest(MPI_Comm comm, double value) {
   return largest;
 }
 
-/// One rank's map, brought to all: the ranks need not have the same keys.
-template <class Value>
-std::map<std::string, Value> map_of(int rank, const std::map<std::string, Value>& map, MPI_Comm comm) {
-  return nlohmann::json::parse(broadcast_from(rank, nlohmann::json(map).dump(), comm)).template get<std::map<std::string, Value>>();
+std::string to_text(const Profile& profile) {
+  return nlohmann::json({{"seconds", profile.seconds}, {"bytes", profile.bytes_sent}, {"messages", profile.messages_sent}}).dump();
+}
+
+Profile from_text(const std::string& text) {
+  const auto json = nlohmann::json::parse(text);
+  Profile profile;
+  json.at("seconds").get_to(profile.seconds);
+  json.at("bytes").get_to(profile.bytes_sent);
+  json.at("messages").get_to(profile.messages_sent);
+  return profile;
+}
+
+/// One rank's profile, brought to all: the ranks need not have the same phases and movements.
+Profile profile_of(int rank, const Profile& profile, MPI_Comm comm) { return from_text(broadcast_from(rank, to_text(profile), comm)); }
+
+/// Every rank's profile, on rank 0.
+std::vector<Profile> gather_profiles(const Profile& profile, MPI_Comm comm) {
+  std::vector<Profile> all;
+  for (const std::string& text : gather_texts(to_text(profile), comm)) all.push_back(from_text(text));
+  return all;
 }
 
 std::int64_t total(const std::map<std::string, std::int64_t>& bytes) {
@@ -60,9 +77,12 @@ Measurement measure(MPI_Comm comm, std::int64_t repeat, const std::function<void
   std::sort(order.begin(), order.end(), [&](auto a, auto b) { return result.seconds_by_repeat[a] < result.seconds_by_repeat[b]; });
   const std::size_t below = order[(order.size() - 1) / 2], above = order[order.size() / 2];
   result.seconds = (result.seconds_by_repeat[below] + result.seconds_by_repeat[above]) / 2;
-  result.seconds_by_phase = map_of(slowest[below], profiles[below].seconds, comm);
-  const auto& sent = profiles.back().bytes_sent;
-  result.bytes_sent = map_of(find_largest(comm, static_cast<double>(total(sent))).rank, sent, comm);
+  const Profile& median = profiles[below];
+  result.seconds_by_phase = profile_of(slowest[below], median, comm).seconds;
+  const Profile busiest = profile_of(find_largest(comm, static_cast<double>(total(median.bytes_sent))).rank, median, comm);
+  result.bytes_sent = busiest.bytes_sent;
+  result.messages_sent = busiest.messages_sent;
+  result.by_rank = gather_profiles(median, comm);
   return result;
 }
 

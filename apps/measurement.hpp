@@ -21,11 +21,14 @@ struct Measurement {
   std::map<std::string, double> seconds_by_phase;
 
   /// By the rank that sends most, in one forward.
-  std::map<std::string, std::int64_t> bytes_sent;
+  std::map<std::string, std::int64_t> bytes_sent, messages_sent;
   std::int64_t total_bytes_sent() const;
+
+  /// Of each rank, in the same repeat as seconds_by_phase; only on rank 0.
+  std::vector<Profile> by_rank;
 };
 
-/// Runs `forward` so many times, each started by all ranks at once. Collective; all ranks return the same.
+/// Runs `forward` so many times, each started by all ranks at once. Collective; all ranks return the same, but for by_rank.
 Measurement measure(MPI_Comm comm, std::int64_t repeat, const std::function<void(std::int64_t number, Profile& profile)>& forward);
 
 /// The largest of the ranks' numbers, on all ranks.

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -227,6 +228,23 @@ std::string broadcast_from(int root, const std::string& text, MPI_Comm comm) {
   received.resize(static_cast<std::size_t>(size));
   check(MPI_Bcast(received.data(), size, MPI_CHAR, root, comm), "MPI_Bcast");
   return received;
+}
+
+std::vector<std::string> gather_texts(const std::string& text, MPI_Comm comm) {
+  int rank = 0, ranks = 0;
+  check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
+  check(MPI_Comm_size(comm, &ranks), "MPI_Comm_size");
+  const auto count = static_cast<std::size_t>(rank == 0 ? ranks : 0);
+  const int size = static_cast<int>(text.size());
+  std::vector<int> sizes(count), offsets(count);
+  check(MPI_Gather(&size, 1, MPI_INT, sizes.data(), 1, MPI_INT, 0, comm), "MPI_Gather");
+  std::exclusive_scan(sizes.begin(), sizes.end(), offsets.begin(), 0);
+  std::string all(count == 0 ? 0 : static_cast<std::size_t>(offsets.back() + sizes.back()), ' ');
+  check(MPI_Gatherv(text.data(), size, MPI_CHAR, all.data(), sizes.data(), offsets.data(), MPI_CHAR, 0, comm), "MPI_Gatherv");
+  std::vector<std::string> texts;
+  for (std::size_t i = 0; i < count; ++i)
+    texts.push_back(all.substr(static_cast<std::size_t>(offsets[i]), static_cast<std::size_t>(sizes[i])));
+  return texts;
 }
 
 }  // namespace bsbr::apps

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace bsbr::apps {
 
@@ -43,5 +44,8 @@ int run_program(const std::string& name, const std::function<void()>& parse, con
 
 /// A short text of any rank, brought to all.
 std::string broadcast_from(int root, const std::string& text, MPI_Comm comm);
+
+/// Short texts of all ranks, in their order, on rank 0; none on the others.
+std::vector<std::string> gather_texts(const std::string& text, MPI_Comm comm);
 
 }  // namespace bsbr::apps

@@ -99,6 +99,17 @@ nlohmann::ordered_json parts_json(const std::vector<Part>& parts) {
   return list;
 }
 
+nlohmann::ordered_json by_rank_json(const std::vector<Profile>& profiles) {
+  auto list = nlohmann::ordered_json::array();
+  for (const Profile& profile : profiles) {
+    list.push_back({{"rank", list.size()},
+                    {"seconds_by_phase", profile.seconds},
+                    {"bytes_sent", profile.bytes_sent},
+                    {"messages_sent", profile.messages_sent}});
+  }
+  return list;
+}
+
 void add_run(nlohmann::ordered_json& json, const Summary& summary) {
   const Measurement& measurement = summary.measurement;
   const double flops = forward_flops(summary.config, summary.batch, summary.length);
@@ -111,6 +122,8 @@ void add_run(nlohmann::ordered_json& json, const Summary& summary) {
   json["predicted_memory_bytes"] = summary.predicted_memory_bytes;
   json["bytes_sent"] = measurement.bytes_sent;
   json["bytes_sent"]["total"] = measurement.total_bytes_sent();
+  json["messages_sent"] = measurement.messages_sent;
+  json["by_rank"] = by_rank_json(measurement.by_rank);
   json["seconds_by_phase"] = measurement.seconds_by_phase;
   if (summary.verification) {
     json["verify"] = {{"largest_difference", summary.verification->largest_difference},

@@ -10,12 +10,16 @@
 
 namespace bsbr {
 
-/// Seconds by phase and bytes by movement, of this rank, added up over everything that is run with it.
+/// Seconds by phase, bytes and messages by movement, of this rank, added up over everything that is run with it.
 struct Profile {
   std::map<std::string, double> seconds;
-  std::map<std::string, std::int64_t> bytes_sent;  ///< to other ranks; a rank's own part is not counted
+  std::map<std::string, std::int64_t> bytes_sent;     ///< to other ranks; a rank's own part is not counted
+  std::map<std::string, std::int64_t> messages_sent;  ///< their number
 
-  void sent(const std::string& movement, std::int64_t bytes) { bytes_sent[movement] += bytes; }
+  void sent(const std::string& movement, std::int64_t bytes, std::int64_t messages) {
+    bytes_sent[movement] += bytes;
+    messages_sent[movement] += messages;
+  }
 };
 
 /// Times one phase into a Profile (none: times nothing), fencing at its end; a region "bsbr::<phase>" for Kokkos Tools in any case.

@@ -1,7 +1,6 @@
 #include "attention/bsbr.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "attention/attention.hpp"
@@ -210,7 +209,7 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
   const auto finish = [&](const char* movement, auto& messages) {
     const Phase phase(execution, profile, "exchange");
     messages->wait();
-    if (profile != nullptr) profile->sent(movement, messages->bytes_sent());
+    if (profile != nullptr) profile->sent(movement, messages->bytes_sent(), messages->messages_sent());
   };
   const MPI_Comm comm = m_sequence.comm();
   const auto local = by_block(m_blocks, m_block_partition, m_sequence.local_chunks()), all = by_chunk(m_gathered);
@@ -311,7 +310,7 @@ void Bsbr<Real>::attend_within(const Execution& execution, const PaddingMask& ma
   const std::int64_t origin = m_sequence.first_token();
   const Partition tokens{m_sequence.local_tokens(), parts};
   const kernels::WithinChunk sight{m_config.causality, m_config.chunk_size, m_sequence.length()};
-  const Real scale = Real(1) / std::sqrt(static_cast<Real>(m_config.head_dim()));
+  const auto scale = kernels::score_scale<Real>(m_config.head_dim());
   kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, sight, scale, input.query, local_keys(mask, input),
                          output, origin, origin + tokens.begin(part), origin + tokens.end(part));
 }
@@ -328,7 +327,7 @@ template <class Real>
 void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block, std::int64_t count) const {
   const std::int64_t hidden = m_config.hidden_dim, batch = m_blocks.batch, chunks = m_sequence.num_chunks(), width = m_blocks.width;
   const auto head_width = static_cast<int>(m_config.head_dim());
-  const Retrieval<Real> problem{.scale = Real(1) / std::sqrt(static_cast<Real>(head_width)),
+  const Retrieval<Real> problem{.scale = kernels::score_scale<Real>(head_width),
                                 .key_width = head_width,
                                 .value_width = static_cast<int>(width),
                                 .groups = batch * count,

@@ -1,7 +1,6 @@
 #include "attention/gau.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "attention/attention.hpp"
 #include "kernels/math.hpp"
@@ -53,7 +52,7 @@ void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, con
   {
     const Phase phase(execution, profile, "within_chunk");
     const kernels::KeysAndValues<Real> keys{input.key, input.value, mask.tokens(), first};
-    const Real scale = Real(1) / std::sqrt(static_cast<Real>(m_config.head_dim()));
+    const auto scale = kernels::score_scale<Real>(m_config.head_dim());
     kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads,
                            kernels::WithinChunk{Causality::causal, m_config.chunk_size, m_sequence.length()}, scale, input.query, keys,
                            output, first, first, first + m_sequence.local_tokens());

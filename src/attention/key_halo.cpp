@@ -32,10 +32,10 @@ kernels::KeysAndValues<Real> KeyHalo<Real>::gather(const Execution& execution, c
   if (!m_rows) return {input.key, input.value, mask.tokens(), m_sequence.first_token()};
   const Phase phase(execution, profile, "exchange");
   pack_rows(execution, input);
-  m_rows->exchange(execution, m_sequence.comm(), profile);
+  m_rows->exchange(execution, m_sequence.comm(), "halo", profile);
   if (!mask.has_padding()) return {columns(0), columns(m_width), {}, m_plan.first_token()};
   pack_mask(execution, mask);
-  m_real_rows->exchange(execution, m_sequence.comm(), profile);
+  m_real_rows->exchange(execution, m_sequence.comm(), "mask", profile);
   unpack_mask(execution);
   return {columns(0), columns(m_width), m_real, m_plan.first_token()};
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "attention/key_halo.hpp"
 #include "bsbr/error.hpp"
@@ -12,27 +13,31 @@ namespace bsbr::attention {
 
 /// o_t = q_t S and S ← S + Σ k_sᵀ u_s, step by step, as a Rule of kernels/state_scan.hpp has it.
 ///
-/// Across ranks: the state goes from rank to rank. Steps are cut at global positions, so a rank may begin within one: it then gets the
-/// keys and values of the step's earlier tokens too ("halo"), and the state from before that step.
+/// Across ranks: the state goes from rank to rank part by part ("carry"), so that ranks work on different parts at the same time. Steps are
+/// cut at global positions, so a rank may begin within one: it then gets the keys and values of the step's earlier tokens too ("halo"), and
+/// the state from before that step.
 template <class Real>
 class RunningState {
  public:
   /// step: tokens of one step; extra_columns: of the values, besides their own.
   RunningState(const ModelConfig& config, const Sequence& sequence, std::int64_t step, int extra_columns)
-      : m_config(config), m_sequence(sequence), m_step(step), m_keys(config, sequence, step_begin(sequence, step)) {
-    const std::int64_t numbers = carried_numbers(config, sequence, extra_columns);
-    if (numbers == 0) return;
+      : m_sequence(sequence),
+        m_step(step),
+        m_parts(parts_of(config, sequence, extra_columns)),
+        m_keys(config, sequence, step_begin(sequence, step)) {
+    if (carried_numbers(m_parts, sequence) == 0) return;
     try {
-      m_before = Array<Real*>("bsbr::attention::state_before", numbers);
-      m_after = Array<Real*>("bsbr::attention::state_after", numbers);
+      m_before = Array<Real*>("bsbr::attention::state_before", carried_numbers(m_parts, sequence));
+      m_after = Array<Real*>("bsbr::attention::state_after", carried_numbers(m_parts, sequence));
     } catch (const std::exception& error) {
-      throw MemoryError("no memory for " + std::to_string(numbers) + " numbers of running states: " + error.what());
+      throw MemoryError("no memory for " + std::to_string(carried_numbers(m_parts, sequence)) +
+                        " numbers of running states: " + error.what());
     }
   }
 
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, std::int64_t step, int extra_columns) {
     return KeyHalo<Real>::bytes(config, sequence, step_begin(sequence, step)) +
-           2 * carried_numbers(config, sequence, extra_columns) * static_cast<std::int64_t>(sizeof(Real));
+           2 * carried_numbers(parts_of(config, sequence, extra_columns), sequence) * static_cast<std::int64_t>(sizeof(Real));
   }
 
   /// Collective.
@@ -43,42 +48,65 @@ class RunningState {
     const kernels::ScanTokens<Real> tokens{.query = input.query,
                                            .keys = m_keys.gather(execution, mask, input, profile),
                                            .output = output,
-                                           .batch = m_sequence.batch(),
-                                           .heads = m_config.num_heads,
-                                           .width = static_cast<int>(m_config.head_dim()),
+                                           .batch = m_parts.batch,
+                                           .heads = m_parts.heads,
+                                           .width = m_parts.width,
                                            .first = first,
                                            .last = first + m_sequence.local_tokens(),
                                            .step = m_step};
-    const auto scan_from = [&](const Array<const Real*>& before) {
+    const auto scan_parts = [&](std::int64_t begin, std::int64_t end, const Array<const Real*>& before) {
       const Phase phase(execution, profile, "scan");
-      kernels::state_scan(execution, "bsbr::attention::scan", tokens, rule, before, m_after);
+      kernels::state_scan(execution, "bsbr::attention::scan", tokens, rule, begin, end - begin, before, m_after);
     };
-    if (m_sequence.ranks() == 1) return scan_from({});
-    bool continues = false;
-    {
-      const Phase phase(execution, profile, "exchange");
-      continues = parallel::receive_state(execution, m_sequence, m_before);
-    }
-    scan_from(continues ? m_before : Array<Real*>());
-    const Phase phase(execution, profile, "exchange");
-    parallel::send_state<Real>(execution, m_sequence, m_after, profile);
+    if (m_sequence.ranks() == 1) return scan_parts(0, m_parts.count(), {});
+    carry(execution, scan_parts, profile);
   }
 
  private:
+  /// Scans the parts as they come from the rank before: as many at a time as there are threads.
+  template <class Scan>
+  void carry(const Execution& execution, const Scan& scan_parts, Profile* profile) const {
+    const Partition messages{m_parts.count(), static_cast<int>(std::min(m_parts.count(), std::int64_t{kernels::tuning::carry_messages}))};
+    std::vector<parallel::Segment> segments;
+    for (int i = 0; i < messages.ranks; ++i)
+      segments.push_back({messages.begin(i) * m_parts.numbers(), messages.size(i) * m_parts.numbers()});
+    parallel::Carry<Real> carry(execution, m_sequence, m_before, m_after, segments);
+    const Array<const Real*> before = carry.receives() ? m_before : Array<Real*>();
+    const std::int64_t enough = execution.concurrency();
+    for (int begin = 0, end = 0; begin < messages.ranks; begin = end) {
+      {
+        const Phase phase(execution, profile, "exchange");
+        do carry.wait_for(static_cast<std::size_t>(end++));
+        while (end < messages.ranks && messages.begin(end) - messages.begin(begin) < enough);
+      }
+      scan_parts(messages.begin(begin), messages.begin(end), before);
+      const Phase phase(execution, profile, "exchange");
+      execution.fence();
+      for (int i = begin; i < end; ++i) carry.send(static_cast<std::size_t>(i));
+    }
+    const Phase phase(execution, profile, "exchange");
+    carry.finish();
+    if (profile != nullptr) profile->sent("state", carry.bytes_sent(), carry.messages_sent());
+  }
+
   static parallel::FirstNeeded step_begin(const Sequence& sequence, std::int64_t step) {
     return [=](int rank) { return sequence.first_token_of(rank) / step * step; };
   }
 
-  /// A single rank carries nothing anywhere.
-  static std::int64_t carried_numbers(const ModelConfig& config, const Sequence& sequence, int extra_columns) {
-    return sequence.ranks() == 1 ? 0 : kernels::state_numbers(sequence.batch(), config.num_heads, config.head_dim(), extra_columns);
+  static kernels::ScanParts parts_of(const ModelConfig& config, const Sequence& sequence, int extra_columns) {
+    return {sequence.batch(), config.num_heads, static_cast<int>(config.head_dim()), extra_columns};
   }
 
-  ModelConfig m_config;
+  /// A single rank carries nothing anywhere.
+  static std::int64_t carried_numbers(const kernels::ScanParts& parts, const Sequence& sequence) {
+    return sequence.ranks() == 1 ? 0 : parts.count() * parts.numbers();
+  }
+
   Sequence m_sequence;
   std::int64_t m_step;
+  kernels::ScanParts m_parts;
   KeyHalo<Real> m_keys;
-  Array<Real*> m_before, m_after;  // states of all heads; without memory if there is one rank
+  Array<Real*> m_before, m_after;  // states of all parts; without memory if there is one rank
 };
 
 }  // namespace bsbr::attention

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <limits>
+#include <optional>
 
+#include "attention/head_transpose.hpp"
 #include "attention/key_halo.hpp"
 #include "bsbr/attention.hpp"
 
@@ -16,7 +18,8 @@ struct SoftmaxParameters {
 
 /// o_t = Σ_s softmax_s(q_t·k_s / (τ√d)) v_s over t − w ≤ s ≤ t, all that there is of it: docs/mathematics.md.
 ///
-/// Across ranks: each gets the keys and values that its tokens see from the ranks before it ("halo").
+/// Across ranks: each gets the keys and values that its tokens see from the ranks before it ("halo"), or, where the window reaches far
+/// back, some heads of all tokens ("heads").
 template <class Real>
 class SoftmaxAttention : public Attention<Real> {
  public:
@@ -33,7 +36,8 @@ class SoftmaxAttention : public Attention<Real> {
   ModelConfig m_config;
   Sequence m_sequence;
   SoftmaxParameters m_parameters;
-  KeyHalo<Real> m_keys;
+  std::optional<HeadTranspose<Real>> m_heads;  // one of the two
+  std::optional<KeyHalo<Real>> m_keys;
 };
 
 /// The same for the parameters that a mechanism takes from the configuration: Mechanism::parameters(config).

@@ -25,9 +25,10 @@ namespace bsbr::kernels {
 //   KOKKOS_FUNCTIONs, const
 //     int extra_columns()                          columns of ones that values have besides their own: 0 or 1
 //     void map(team, width, Real* row)             what is done to a query and to the key of a real token, in place
-//     void prepare(team, tile, count, columns)     tile.values: v → u, of the `count` tokens of a tile
+//     void prepare(team, tile, count)              tile.values: v → u, of the `count` tokens of a tile
 //     void store(team, batch, token, column, columns, const Real* row, Real* output)
-//                                                  row: the result of a token, `columns` of them from `column` on (and the extra one)
+//                                                  row: of one token `columns` results from `column` on, and those of the extra columns;
+//                                                  token: counted from ScanTokens::first
 
 /// The tokens of a scan, and where their results go. Tokens are numbered in the whole sequence.
 template <class Real>
@@ -45,13 +46,19 @@ struct ScanTokens {
   KOKKOS_INLINE_FUNCTION std::int64_t end() const { return last / step * step; }
 };
 
-/// Columns of a state that one team takes.
-KOKKOS_INLINE_FUNCTION constexpr int scan_blocks(int width) { return (width + tuning::scan_columns - 1) / tuning::scan_columns; }
+/// How the states of all heads are cut into parts, each one team's: a block of columns of one head of one sequence, with the extra columns
+/// behind it. In memory a part is [key width][columns + extra columns], and part after part [batch][head][block].
+struct ScanParts {
+  std::int64_t batch, heads;
+  int width, extra_columns;
 
-/// Numbers of all states, [batch][head][key width][value width + extra columns].
-inline std::int64_t state_numbers(std::int64_t batch, std::int64_t heads, std::int64_t width, int extra_columns) {
-  return batch * heads * width * (width + extra_columns);
-}
+  KOKKOS_INLINE_FUNCTION int blocks() const { return (width + tuning::scan_columns - 1) / tuning::scan_columns; }
+  /// Columns of a block; the last one may have fewer.
+  KOKKOS_INLINE_FUNCTION int columns() const { return (width + blocks() - 1) / blocks(); }
+  KOKKOS_INLINE_FUNCTION std::int64_t count() const { return batch * heads * blocks(); }
+  /// Numbers of one part.
+  KOKKOS_INLINE_FUNCTION std::int64_t numbers() const { return std::int64_t{width} * (columns() + extra_columns); }
+};
 
 /// Scratch of one team; shapes in [ ]. T = tuning::state_tile tokens.
 template <class Real>
@@ -88,37 +95,21 @@ struct ScanTile {
         stride(padded<Real>(columns)) {}
 };
 
-/// The block of S that a team has, in the memory of all states: some columns, and for every block the same extra ones behind the last
-/// column of all. null: no memory.
-template <class Real>
-struct StateBlock {
-  Real* data;  // of its first column
-  std::int64_t stride;
-  int columns, extra;  // of the block; extra ones
-  int extra_offset;    // from the first column
-
-  KOKKOS_INLINE_FUNCTION Real& operator()(int row, int column) const {
-    return data[row * stride + (column < columns ? column : extra_offset + column - columns)];
-  }
-};
-
 namespace detail {
 
+/// state: of one part, in memory; null: zeros, or not wanted.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void load_state(const Team& team, const StateBlock<const Real>& from, const ScanTile<Real>& tile) {
+KOKKOS_INLINE_FUNCTION void load_state(const Team& team, const Real* state, int columns, const ScanTile<Real>& tile) {
   for_each(team, tile.key_width * tile.stride, [&](const int i) {
     const int row = i / tile.stride, column = i % tile.stride;
-    tile.state[i] = from.data != nullptr && column < from.columns + from.extra ? from(row, column) : Real(0);
+    tile.state[i] = state != nullptr && column < columns ? state[row * columns + column] : Real(0);
   });
 }
 
-/// The extra columns are the same in all blocks: the last one saves them.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void save_state(const Team& team, const StateBlock<Real>& to, const ScanTile<Real>& tile) {
-  if (to.data == nullptr) return;
-  const int columns = to.columns + (to.extra_offset == to.columns ? to.extra : 0);
-  for_each(team, tile.key_width * columns,
-           [&](const int i) { to(i / columns, i % columns) = tile.state[i / columns * tile.stride + i % columns]; });
+KOKKOS_INLINE_FUNCTION void save_state(const Team& team, Real* state, int columns, const ScanTile<Real>& tile) {
+  if (state == nullptr) return;
+  for_each(team, tile.key_width * columns, [&](const int i) { state[i] = tile.state[i / columns * tile.stride + i % columns]; });
 }
 
 /// What one team goes through: a head of a sequence, and a block of columns of its values.
@@ -131,10 +122,10 @@ struct ScanPart {
 template <class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
                                         std::int64_t first, int count, const ScanTile<Real>& tile) {
-  const std::int64_t head = part.head * tokens.width, local = first - tokens.keys.origin;
+  const std::int64_t column = part.head * tokens.width + part.column, local = first - tokens.keys.origin;
   const std::uint8_t* mask = tokens.keys.mask(part.batch);
   load_rows(team, tokens.keys.keys_of(part.batch, part.head, tokens.width), mask, local, count, tile.keys);
-  const auto values = token_rows(tokens.keys.value, part.batch, head + part.column, part.columns);
+  const auto values = token_rows(tokens.keys.value, part.batch, column, part.columns);
   for (int t = 0; t < count; ++t) {
     const bool real = mask == nullptr || mask[local + t] != 0;
     Real* row = tile.values + t * tile.stride;
@@ -246,12 +237,13 @@ KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const ScanTokens<Real>&
   }
 }
 
+/// before, after: the part's state in memory, `stored` columns wide.
 template <class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                      const StateBlock<const Real>& from, const StateBlock<Real>& to, const ScanTile<Real>& tile) {
-  load_state(team, from, tile);
+                                      const Real* before, Real* after, int stored, const ScanTile<Real>& tile) {
+  load_state(team, before, stored, tile);
   for (std::int64_t begin = tokens.begin(); begin < tokens.last; begin += tokens.step) {
-    if (begin == tokens.end()) save_state(team, to, tile);
+    if (begin == tokens.end()) save_state(team, after, stored, tile);
     const std::int64_t end = begin + tokens.step < tokens.last ? begin + tokens.step : tokens.last;
     if constexpr (Rule::sees_own_step) {
       scan_tile(team, tokens, rule, part, begin, end, tile);
@@ -259,7 +251,7 @@ KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& 
       scan_chunk(team, tokens, rule, part, begin, end, tile);
     }
   }
-  if (tokens.end() == tokens.last) save_state(team, to, tile);
+  if (tokens.end() == tokens.last) save_state(team, after, stored, tile);
 }
 
 }  // namespace detail
@@ -267,32 +259,29 @@ KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& 
 /// Scratch of a team of state_scan, in bytes.
 template <class Real, class Rule>
 std::int64_t scan_scratch_bytes(const Rule& rule, int width) {
-  const int columns = width < tuning::scan_columns ? width : tuning::scan_columns;
-  return ScanTile<Real>::bytes(width, columns + rule.extra_columns(), Rule::sees_own_step);
+  const ScanParts parts{1, 1, width, rule.extra_columns()};
+  return ScanTile<Real>::bytes(width, parts.columns() + parts.extra_columns, Rule::sees_own_step);
 }
 
-/// Results of all tokens. before, after: the states of all heads, as state_numbers() has them, at tokens.begin() and tokens.end(); without
-/// memory: zeros, and not wanted.
+/// Results of all tokens, of the `count` parts from first_part on. before, after: the states of all parts at tokens.begin() and
+/// tokens.end(); without memory: zeros, and not wanted.
 template <class Real, class Rule>
 void state_scan(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens, const Rule& rule,
-                const Array<const Real*>& before, const Array<Real*>& after) {
-  if (tokens.batch == 0 || tokens.first == tokens.last) return;
-  const int blocks = scan_blocks(tokens.width);
+                std::int64_t first_part, std::int64_t count, const Array<const Real*>& before, const Array<Real*>& after) {
+  if (count == 0 || tokens.first == tokens.last) return;
+  const ScanParts parts{tokens.batch, tokens.heads, tokens.width, rule.extra_columns()};
   const std::int64_t bytes = scan_scratch_bytes<Real>(rule, tokens.width);
   Kokkos::parallel_for(
-      label, team_policy(execution, tokens.batch * tokens.heads * blocks, bytes), KOKKOS_LAMBDA(const TeamMember& member) {
-        const int extra = rule.extra_columns(), width = tokens.width;
-        const std::int64_t head = member.league_rank() / blocks, stride = width + extra;
-        const int column = static_cast<int>(member.league_rank() % blocks) * tuning::scan_columns;
-        const int columns = width - column < tuning::scan_columns ? width - column : tuning::scan_columns;
-        const detail::ScanPart part{head / tokens.heads, head % tokens.heads, column, columns};
+      label, team_policy(execution, count, bytes), KOKKOS_LAMBDA(const TeamMember& member) {
+        const std::int64_t index = first_part + member.league_rank(), head = index / parts.blocks();
+        const int column = static_cast<int>(index % parts.blocks()) * parts.columns();
+        const int columns = parts.width - column < parts.columns() ? parts.width - column : parts.columns();
+        const int stored = parts.columns() + parts.extra_columns;
+        const detail::ScanPart part{head / parts.heads, head % parts.heads, column, columns};
         Scratch scratch(member, bytes);
-        const ScanTile<Real> tile(scratch, width, columns + extra, Rule::sees_own_step);
-        const std::int64_t offset = head * width * stride + column;
-        const StateBlock<const Real> from{before.data() == nullptr ? nullptr : before.data() + offset, stride, columns, extra,
-                                          width - column};
-        const StateBlock<Real> to{after.data() == nullptr ? nullptr : after.data() + offset, stride, columns, extra, width - column};
-        detail::scan_part(as_team(member), tokens, rule, part, from, to, tile);
+        const ScanTile<Real> tile(scratch, parts.width, stored, Rule::sees_own_step);
+        detail::scan_part(as_team(member), tokens, rule, part, before.data() == nullptr ? nullptr : before.data() + index * parts.numbers(),
+                          after.data() == nullptr ? nullptr : after.data() + index * parts.numbers(), stored, tile);
       });
 }
 

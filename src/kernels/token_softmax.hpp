@@ -1,7 +1,9 @@
 // The first family on tokens: softmax attention of each head over one range of earlier and later tokens.
 #pragma once
 
+#include <cmath>
 #include <string>
+#include <type_traits>
 
 #include "bsbr/config.hpp"
 #include "kernels/softmax_tiles.hpp"
@@ -44,7 +46,7 @@ struct TokenSoftmax {
   std::int64_t heads, groups, first, last;
   Strided<const Real***> query_rows;
   KeysAndValues<Real> keys;
-  Array<Real***> output_rows;
+  Strided<Real***> output_rows;
   std::int64_t origin;  // of queries and outputs
 
   KOKKOS_FUNCTION KeyRange range(std::int64_t t) const { return sight.range(t); }
@@ -62,12 +64,18 @@ struct TokenSoftmax {
   }
 };
 
+/// 1/(τ√d): what scores are multiplied by. Formed in double precision wherever it is needed, so that the same formula has the same bits.
+template <class Real>
+Real score_scale(std::int64_t head_dim, double temperature = 1) {
+  return static_cast<Real>(1 / (temperature * std::sqrt(static_cast<double>(head_dim))));
+}
+
 /// output_t = Σ_s softmax_s(query_t·key_s·scale  over s in sight of t) value_s for the tokens [first, last) of all heads; query and output
 /// hold the tokens from `origin` on.
 template <class Real, class Sight>
 void token_softmax(const Execution& execution, const std::string& label, std::int64_t heads, const Sight& sight, Real scale,
-                   const Strided<const Real***>& query, const KeysAndValues<Real>& keys, const Array<Real***>& output, std::int64_t origin,
-                   std::int64_t first, std::int64_t last) {
+                   const Strided<const Real***>& query, const KeysAndValues<Real>& keys,
+                   const std::type_identity_t<Strided<Real***>>& output, std::int64_t origin, std::int64_t first, std::int64_t last) {
   const auto width = static_cast<int>(static_cast<std::int64_t>(output.extent(2)) / heads);
   const TokenSoftmax<Real, Sight> problem{.sight = sight,
                                           .scale = scale,

@@ -33,6 +33,9 @@ inline constexpr int state_tile = on_host ? 64 : 32;
 /// Columns of a running state that one team carries along the sequence.
 inline constexpr int scan_columns = on_host ? 64 : 32;
 
+/// Messages in which a running state goes to the next rank, at most: small parts fill the pipeline, each has its latency.
+inline constexpr int carry_messages = 64;
+
 /// Numbers of a state that are mixed as one value row, and that ranks deal out among themselves.
 inline constexpr int state_block = 512;
 

@@ -1,15 +1,13 @@
 #include "parallel/carry.hpp"
 
-#include <vector>
+#include <utility>
 
 namespace bsbr::parallel {
 namespace {
 
-/// That many numbers for, or from, one rank, and nothing for the others.
-std::vector<Segment> only(const Sequence& sequence, int rank, std::int64_t count) {
-  std::vector<Segment> segments(static_cast<std::size_t>(sequence.ranks()));
-  if (rank >= 0) segments[static_cast<std::size_t>(rank)].count = count;
-  return segments;
+template <class Real>
+Array<Real*> part_of(const Array<Real*>& all, const Segment& part) {
+  return Kokkos::subview(all, std::make_pair(part.offset, part.offset + part.count));
 }
 
 }  // namespace
@@ -22,28 +20,45 @@ Neighbours::Neighbours(const Sequence& sequence) {
 }
 
 template <class Real>
-bool receive_state(const Execution& execution, const Sequence& sequence, const Array<Real*>& state) {
-  const int before = Neighbours(sequence).before;
-  if (before < 0) return false;
-  Exchange<Real> message(execution, sequence.comm(), Array<const Real*>(), only(sequence, -1, 0), state,
-                         only(sequence, before, static_cast<std::int64_t>(state.extent(0))));
-  message.wait();
-  return true;
+Carry<Real>::Carry(const Execution& execution, const Sequence& sequence, const Array<Real*>& before, const Array<Real*>& after,
+                   std::vector<Segment> parts)
+    : m_execution(execution), m_sequence(sequence), m_neighbours(sequence), m_after(after), m_parts(std::move(parts)) {
+  if (!receives()) return;
+  for (const Segment& part : m_parts) {
+    m_incoming.push_back(std::make_unique<Exchange<Real>>(execution, sequence.comm(), Array<const Real*>(), only(-1, 0),
+                                                          part_of(before, part), only(m_neighbours.before, part.count)));
+  }
+}
+
+/// That many numbers for, or from, one rank, and nothing for the others.
+template <class Real>
+std::vector<Segment> Carry<Real>::only(int rank, std::int64_t count) const {
+  std::vector<Segment> segments(static_cast<std::size_t>(m_sequence.ranks()));
+  if (rank >= 0) segments[static_cast<std::size_t>(rank)].count = count;
+  return segments;
 }
 
 template <class Real>
-void send_state(const Execution& execution, const Sequence& sequence, const Array<const Real*>& state, Profile* profile) {
-  const int after = Neighbours(sequence).after;
-  if (after < 0) return;
-  Exchange<Real> message(execution, sequence.comm(), state, only(sequence, after, static_cast<std::int64_t>(state.extent(0))),
-                         Array<Real*>(), only(sequence, -1, 0));
-  message.wait();
-  if (profile != nullptr) profile->sent("state", message.bytes_sent());
+void Carry<Real>::wait_for(std::size_t part) {
+  if (receives()) m_incoming[part]->wait();
 }
 
-template bool receive_state<float>(const Execution&, const Sequence&, const Array<float*>&);
-template bool receive_state<double>(const Execution&, const Sequence&, const Array<double*>&);
-template void send_state<float>(const Execution&, const Sequence&, const Array<const float*>&, Profile*);
-template void send_state<double>(const Execution&, const Sequence&, const Array<const double*>&, Profile*);
+template <class Real>
+void Carry<Real>::send(std::size_t part) {
+  if (m_neighbours.after < 0) return;
+  m_outgoing.push_back(std::make_unique<Exchange<Real>>(m_execution, m_sequence.comm(), part_of(m_after, m_parts[part]),
+                                                        only(m_neighbours.after, m_parts[part].count), Array<Real*>(), only(-1, 0)));
+  m_bytes_sent += m_outgoing.back()->bytes_sent();
+  m_messages_sent += m_outgoing.back()->messages_sent();
+  for (const auto& message : m_outgoing) message->progress();
+}
+
+template <class Real>
+void Carry<Real>::finish() {
+  for (const auto& message : m_outgoing) message->wait();
+}
+
+template class Carry<float>;
+template class Carry<double>;
 
 }  // namespace bsbr::parallel

@@ -58,6 +58,7 @@ void Exchange<Real>::start(MPI_Comm comm) {
     for_pieces(m_to[static_cast<std::size_t>(peer)], [&](std::int64_t offset, int count, MPI_Request* request) {
       check(MPI_Isend(m_host_source.data() + offset, count, type_of<Real>(), peer, tag, comm, request), "MPI_Isend");
       m_bytes_sent += count * static_cast<std::int64_t>(sizeof(Real));
+      ++m_messages_sent;
     });
   }
   const Segment own_source = m_to[static_cast<std::size_t>(rank)], own_target = m_from[static_cast<std::size_t>(rank)];

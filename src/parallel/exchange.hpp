@@ -33,8 +33,9 @@ class Exchange {
   /// Everything has arrived, and the source may be changed. Throws CommunicationError.
   void wait();
 
-  /// Bytes that go to other ranks.
+  /// What goes to other ranks, and in how many messages.
   std::int64_t bytes_sent() const { return m_bytes_sent; }
+  std::int64_t messages_sent() const { return m_messages_sent; }
 
  private:
   void start(MPI_Comm comm);
@@ -45,7 +46,7 @@ class Exchange {
   HostArray<const Real*> m_host_source;
   HostArray<Real*> m_host_target;
   std::vector<MPI_Request> m_requests;
-  std::int64_t m_bytes_sent = 0;
+  std::int64_t m_bytes_sent = 0, m_messages_sent = 0;
 };
 
 /// Every rank's items to every rank, in place: `data` holds rows of `row` numbers, those of rank p in segments[p] (in rows), this rank's
@@ -63,8 +64,9 @@ class Gather {
   void progress();
   void wait();
 
-  /// Bytes that this rank passes on.
+  /// What this rank passes on, and to how many ranks.
   std::int64_t bytes_sent() const { return m_bytes_sent; }
+  std::int64_t messages_sent() const { return static_cast<std::int64_t>(m_counts.size()) - 1; }
 
  private:
   Execution m_execution;

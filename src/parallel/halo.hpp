@@ -53,8 +53,8 @@ class Halo {
   const Array<Number*>& data() const { return m_data; }
   std::int64_t own_offset() const { return m_plan.rows_of_others() * m_row; }
 
-  /// Fetches the others' rows and gives this rank's own; returns when they are there. Collective.
-  void exchange(const Execution& execution, MPI_Comm comm, Profile* profile) const;
+  /// Fetches the others' rows and gives this rank's own; returns when they are there. Collective. movement: its name in the profile.
+  void exchange(const Execution& execution, MPI_Comm comm, const char* movement, Profile* profile) const;
 
  private:
   HaloPlan m_plan;

@@ -53,8 +53,10 @@ Scanned<Real> scan(const AttentionNumbers& numbers, const reference::Mask& mask,
                                          .last = last,
                                          .step = step};
   const Array<Real*> from = before.empty() ? Array<Real*>() : to_device<Real*>(before, before.size());
-  const Array<Real*> to("test::after", kernels::state_numbers(1, heads, width, rule.extra_columns()));
-  kernels::state_scan<Real>(Execution(), "test::scan", tokens, rule, from, to);
+  const kernels::ScanParts parts{1, heads, static_cast<int>(width), rule.extra_columns()};
+  const Array<Real*> to("test::after", parts.count() * parts.numbers());
+  kernels::state_scan<Real>(Execution(), "test::scan", tokens, rule, 0, 1, from, to);  // parts may be scanned in any pieces
+  kernels::state_scan<Real>(Execution(), "test::scan", tokens, rule, 1, parts.count() - 1, from, to);
   Execution().fence();
   return {to_host(tokens.output), to_host(to)};
 }
@@ -207,7 +209,7 @@ TYPED_TEST(StateScan, has_the_same_bits_wherever_it_is_cut_and_goes_on_with_the_
   }
 }
 
-/// The sum of kᵀv of the whole steps, with the extra column behind the others.
+/// The sum of kᵀv of the whole steps, part after part: [head][block][key width][columns of the block, then one of the sums of k].
 TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
   for (const std::int64_t width : {3, 80}) {
     ModelConfig config = config_of(Architecture::linear, width);
@@ -215,17 +217,19 @@ TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
     const std::int64_t length = tile + 9;
     const auto numbers = random_attention(config, length, 18);
     const auto after = scan<TypeParam>(numbers, {}, attention::LinearRule<TypeParam>(config), tile, 0, length).after;
-    ASSERT_EQ(static_cast<std::int64_t>(after.size()), heads * width * (width + 1));
+    const kernels::ScanParts parts{1, heads, static_cast<int>(width), 1};
+    ASSERT_EQ(static_cast<std::int64_t>(after.size()), parts.count() * parts.numbers());
+    ASSERT_EQ(width % parts.blocks(), 0) << "choose a width whose blocks are equally wide";
     std::vector<double> expected;
-    for (std::int64_t row = 0; row < heads * width; ++row) {
-      for (std::int64_t column = 0; column <= width; ++column) {
-        double sum = 0;
-        for (std::int64_t t = 0; t < tile; ++t) {
-          const double z = numbers.key(t, row), key = z > 0 ? z + 1 : std::exp(z);
-          sum += key * (column < width ? numbers.value(t, row / width * width + column) : 1);
-        }
-        expected.push_back(sum);
+    for (std::int64_t i = 0; i < parts.count() * parts.numbers(); ++i) {
+      const std::int64_t stored = parts.columns() + 1, column = i % stored, row = i / stored % width;
+      const std::int64_t head = i / parts.numbers() / parts.blocks(), first = i / parts.numbers() % parts.blocks() * parts.columns();
+      double sum = 0;
+      for (std::int64_t t = 0; t < tile; ++t) {
+        const double z = numbers.key(t, head * width + row), key = z > 0 ? z + 1 : std::exp(z);
+        sum += key * (column < parts.columns() ? numbers.value(t, head * width + first + column) : 1);
       }
+      expected.push_back(sum);
     }
     EXPECT_LT(largest_difference(widen(after), expected), (sizeof(TypeParam) == 4 ? 1e-5 : 1e-13) * largest_magnitude(expected));
   }

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "support/reals.hpp"
 #include "support/world.hpp"
 
@@ -46,46 +49,69 @@ template <class Real>
 class Carry : public ::testing::Test {};
 TYPED_TEST_SUITE(Carry, Reals, RealNames);
 
-TYPED_TEST(Carry, brings_the_state_to_each_rank_in_the_order_of_the_sequence) {
+std::vector<parallel::Segment> parts_of(std::size_t size, int count) {
+  const Partition parts{static_cast<std::int64_t>(size), count};
+  std::vector<parallel::Segment> segments;
+  for (int part = 0; part < count; ++part) segments.push_back({parts.begin(part), parts.size(part)});
+  return segments;
+}
+
+/// after[part] = what this rank makes of before[part].
+template <class Real>
+void work_on(const parallel::Segment& part, const Array<Real*>& before, const Array<Real*>& after) {
+  const auto range = std::make_pair(part.offset, part.offset + part.count);
+  const Array<const Real*> part_before = Kokkos::subview(before, range);
+  const auto source = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), part_before);
+  std::vector<Real> made(source.data(), source.data() + source.size());
+  for (Real& number : made) number = after_rank(number, world_rank());
+  set_all<Real>(Kokkos::subview(after, range), made);
+}
+
+TYPED_TEST(Carry, brings_the_state_to_each_rank_in_the_order_of_the_sequence_part_by_part) {
   for (const std::int64_t length : lengths) {
-    for (const std::size_t size : {std::size_t{1}, std::size_t{5}, std::size_t{100000}}) {
-      SCOPED_TRACE(std::to_string(length) + " tokens, " + std::to_string(size) + " numbers");
+    for (const auto& [size, count] : {std::pair{std::size_t{1}, 1}, {std::size_t{5}, 3}, {std::size_t{5}, 8}, {std::size_t{100000}, 7}}) {
+      SCOPED_TRACE(std::to_string(length) + " tokens, " + std::to_string(size) + " numbers in " + std::to_string(count) + " parts");
       const Sequence sequence(MPI_COMM_WORLD, 1, length, 4);
       const auto ranks = ranks_with_tokens(sequence);
       const bool takes_part = std::find(ranks.begin(), ranks.end(), world_rank()) != ranks.end();
       std::vector<TypeParam> expected(size);
       for (std::size_t i = 0; i < size; ++i) expected[i] = static_cast<TypeParam>(i % 97);
-      const Array<TypeParam*> state("test::state", size);
-      set_all(state, expected);  // the first rank begins with these; the others' are overwritten
-      const bool continues = parallel::receive_state(Execution(), sequence, state);
-      EXPECT_EQ(continues, takes_part && world_rank() != ranks.front());
+      const Array<TypeParam*> before("test::before", size), after("test::after", size);
+      set_all(before, expected);  // the first rank begins with these; the others' are overwritten
+      const auto parts = parts_of(size, count);
+      parallel::Carry<TypeParam> carry(Execution(), sequence, before, after, parts);
+      EXPECT_EQ(carry.receives(), takes_part && world_rank() != ranks.front());
+      for (std::size_t part = 0; part < parts.size(); ++part) {
+        carry.wait_for(part);
+        work_on(parts[part], before, after);
+        carry.send(part);
+      }
+      carry.finish();
 
       for (const int rank : ranks) {
-        if (rank >= world_rank()) break;
+        if (rank > world_rank()) break;
         for (TypeParam& number : expected) number = after_rank(number, rank);
       }
-      const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), state);
-      if (takes_part) {
-        EXPECT_TRUE(std::equal(expected.begin(), expected.end(), host.data()));
-        for (TypeParam& number : expected) number = after_rank(number, world_rank());
-        set_all(state, expected);
-      }
-      Profile profile;
-      parallel::send_state<TypeParam>(Execution(), sequence, state, &profile);
-      set_all(state, std::vector<TypeParam>(size, TypeParam(-1)));  // it has been taken
-
+      const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), after);
+      EXPECT_TRUE(!takes_part || std::equal(expected.begin(), expected.end(), host.data()));
       const bool is_followed = takes_part && world_rank() != ranks.back();
-      EXPECT_EQ(profile.bytes_sent["state"], is_followed ? static_cast<std::int64_t>(size * sizeof(TypeParam)) : 0);
+      EXPECT_EQ(carry.bytes_sent(), is_followed ? static_cast<std::int64_t>(size * sizeof(TypeParam)) : 0);
+      EXPECT_EQ(carry.messages_sent(), is_followed ? std::min<std::int64_t>(count, static_cast<std::int64_t>(size)) : 0);
     }
   }
 }
 
 TYPED_TEST(Carry, of_one_process_alone_does_nothing) {
   const Sequence sequence(MPI_COMM_SELF, 1, 40, 4);
-  Profile profile;
-  EXPECT_FALSE(parallel::receive_state(Execution(), sequence, Array<TypeParam*>()));
-  parallel::send_state<TypeParam>(Execution(), sequence, Array<TypeParam*>(), &profile);
-  EXPECT_TRUE(profile.bytes_sent.empty());
+  const Array<TypeParam*> state("test::state", 5);
+  parallel::Carry<TypeParam> carry(Execution(), sequence, state, state, parts_of(5, 2));
+  EXPECT_FALSE(carry.receives());
+  for (const std::size_t part : {std::size_t{0}, std::size_t{1}}) {
+    carry.wait_for(part);
+    carry.send(part);
+  }
+  carry.finish();
+  EXPECT_EQ(carry.messages_sent(), 0);
 }
 
 }  // namespace

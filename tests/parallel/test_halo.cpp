@@ -66,7 +66,7 @@ void expect_exchanged(const Sequence& sequence, const FirstNeeded& first_needed,
   const auto before = rows<Number>(plan, row, [](std::int64_t, std::int64_t) { return Number(255); });
   Kokkos::deep_copy(halo.data(), HostArray<const Number*>(before.data(), before.size()));
   Profile profile;
-  halo.exchange(Execution(), sequence.comm(), &profile);
+  halo.exchange(Execution(), sequence.comm(), "halo", &profile);
   Execution().fence();
   const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), halo.data());
   const std::vector<Number> after(host.data(), host.data() + host.size());

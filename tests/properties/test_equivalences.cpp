@@ -67,12 +67,9 @@ TYPED_TEST(Equivalence, of_hopfield_with_temperature_one_and_standard_attention)
   this->expect_same(hopfield, standard_with(sizes_with_chunks_of(5)), {1, 33, 150});
 }
 
-/// In one chunk nothing is retrieved. bsbr forms its scale 1/√d in the precision of the run, standard attention in double: where float
-/// holds another number then, as for heads of 7, the results are close only.
-TYPED_TEST(Equivalence, of_one_causal_chunk_of_bsbr_and_standard_attention_holds_where_their_scales_have_the_same_bits) {
+/// In one chunk nothing is retrieved.
+TYPED_TEST(Equivalence, of_one_causal_chunk_of_bsbr_and_standard_attention) {
   for (const std::int64_t head_dim : {5, 7, 64}) {
-    const bool same_scale =
-        TypeParam(1) / std::sqrt(static_cast<TypeParam>(head_dim)) == static_cast<TypeParam>(1 / std::sqrt(static_cast<double>(head_dim)));
     for (const std::int64_t chunk_size : {std::int64_t{150}, std::int64_t{1} << 30}) {
       for (const ModelConfig& config : variants_of(Architecture::bsbr, sizes_with_chunks_of(chunk_size, head_dim))) {
         if (!is_causal(config)) continue;
@@ -83,11 +80,7 @@ TYPED_TEST(Equivalence, of_one_causal_chunk_of_bsbr_and_standard_attention_holds
             const auto mask = make_mask(padding, 1, length, 5);
             const auto one_chunk = run_attention<TypeParam>(config, numbers, mask, MPI_COMM_WORLD);
             const auto standard = run_attention<TypeParam>(standard_with(config), numbers, mask, MPI_COMM_WORLD);
-            const std::vector<std::int64_t> shape{length, config.hidden_dim};
-            EXPECT_TRUE(all_close({one_chunk, shape}, {standard, shape}, 5e-6));
-            if (same_scale) {
-              EXPECT_TRUE(same_bits(one_chunk, standard, config.hidden_dim));
-            }
+            EXPECT_TRUE(same_bits(one_chunk, standard, config.hidden_dim));
           }
         }
       }

@@ -252,29 +252,62 @@ Part part_of(int rank, int ranks, std::int64_t length, std::int64_t chunk_size) 
   return {std::min(length, chunks.begin(rank) * chunk_size), std::min(length, chunks.end(rank) * chunk_size)};
 }
 
+std::int64_t window_of(const ModelConfig& config) {
+  return config.architecture == Architecture::sliding_window ? config.window_size : endless_window;
+}
+
+bool sends_keys(const ModelConfig& config) {
+  return !depends_on_chunks(config) && config.architecture != Architecture::linear && config.architecture != Architecture::delta_net;
+}
+
+/// A window that reaches far back: heads are sent instead of the rows of earlier tokens.
+bool sends_heads(const ModelConfig& config, std::int64_t length, int ranks) {
+  return ranks > 1 && window_of(config) > 2 * (length / ranks);
+}
+
 /// Keys and values go to every later rank that needs them: rows of 2·D numbers.
 TYPED_TEST(BytesSent, of_keys_and_values_are_those_of_the_rows_that_later_ranks_need) {
-  const auto sends_keys = [](const ModelConfig& config) {
-    return !depends_on_chunks(config) && config.architecture != Architecture::linear && config.architecture != Architecture::delta_net;
-  };
   for (const ModelConfig& config : variants(base_config(), sends_keys)) {
-    const std::int64_t window = config.architecture == Architecture::sliding_window ? config.window_size : endless_window;
     for (const std::int64_t length : {4, 33, 100}) {
       for (const int P : rank_counts()) {
         const FirstRanks ranks(P);
-        if (!ranks.has_this()) continue;
+        if (!ranks.has_this() || sends_heads(config, length, P)) continue;
         SCOPED_TRACE(describe(config) + ", " + std::to_string(length) + " tokens on " + std::to_string(P) + " ranks");
         const Part own = part_of(ranks.rank(), P, length, config.chunk_size);
         std::int64_t rows = 0;
         for (int later = ranks.rank() + 1; later < P; ++later) {
           const Part other = part_of(later, P, length, config.chunk_size);
-          if (other.first < other.end) rows += std::max<std::int64_t>(0, own.end - std::max(own.first, other.first - window));
+          if (other.first < other.end) rows += std::max<std::int64_t>(0, own.end - std::max(own.first, other.first - window_of(config)));
         }
         constexpr std::int64_t batch = 2;
         auto sent = bytes_sent<TypeParam>(config, ranks.comm(), batch, length);
         EXPECT_EQ(sent["halo"], config.num_layers * batch * rows * 2 * config.hidden_dim * this->size);
         sent.erase("halo");
         EXPECT_TRUE(sent.empty()) << ::testing::PrintToString(sent);
+      }
+    }
+  }
+}
+
+/// Queries, keys and values there and results back: four rows of D numbers for each token, less the rank's own heads. With more ranks than
+/// heads each of a head's ranks has its keys and values.
+TYPED_TEST(BytesSent, of_heads_follow_the_formula) {
+  for (ModelConfig config : variants(base_config(), sends_keys)) {
+    config.num_heads = 3;
+    config.hidden_dim = 12;
+    for (const int P : rank_counts()) {
+      constexpr std::int64_t batch = 2, length = 7 * 3 * 5 * 4;  // the same number of chunks on 3 and 7 ranks
+      const FirstRanks ranks(P);
+      if (!ranks.has_this() || !sends_heads(config, length, P)) continue;
+      SCOPED_TRACE(describe(config) + " on " + std::to_string(P) + " ranks");
+      const auto sent = bytes_sent<TypeParam>(config, ranks.comm(), batch, length);
+      ASSERT_EQ(sent.count("heads"), 1u);
+      EXPECT_EQ(sent.size(), 1u) << ::testing::PrintToString(sent);
+      const std::int64_t all = config.num_layers * batch * (length / P) * config.hidden_dim * this->size;
+      if (P == 3) {
+        EXPECT_EQ(sent.at("heads"), 4 * all * 2 / 3);
+      } else if (P > 3) {
+        EXPECT_LE(sent.at("heads"), 2 * all + 2 * all * (P + 2) / 3);  // two or three ranks a head
       }
     }
   }

@@ -1,0 +1,207 @@
+#include "attention/head_transpose.hpp"
+
+#include <string>
+
+#include "bsbr/error.hpp"
+#include "kernels/tuning.hpp"
+
+namespace bsbr::attention {
+namespace {
+
+template <class Real>
+Array<Real*> allocate(const char* label, std::int64_t count) {
+  try {
+    return Array<Real*>(std::string("bsbr::attention::") + label, count);
+  } catch (const std::exception& error) {
+    throw MemoryError("no memory for " + std::to_string(count) + " numbers of " + label + ": " + error.what());
+  }
+}
+
+std::vector<parallel::Segment> one_after_another(const std::vector<std::int64_t>& counts) {
+  std::vector<parallel::Segment> segments;
+  std::int64_t offset = 0;
+  for (const std::int64_t count : counts) {
+    segments.push_back({offset, count});
+    offset += count;
+  }
+  return segments;
+}
+
+std::int64_t total(const std::vector<parallel::Segment>& segments) {
+  return segments.empty() ? 0 : segments.back().offset + segments.back().count;
+}
+
+/// Rows of `width` numbers, [token][batch][row], as [batch, token, width] from `first` in each row on.
+template <class Real>
+Strided<Real***> as_rows(const Array<Real*>& data, std::int64_t batch, std::int64_t tokens, std::int64_t row, std::int64_t first,
+                         std::int64_t width) {
+  const auto size = [](std::int64_t value) { return static_cast<std::size_t>(value); };
+  return Strided<Real***>(data.data() + first,
+                          Kokkos::LayoutStride(size(batch), size(row), size(tokens), size(batch * row), size(width), 1));
+}
+
+}  // namespace
+
+/// What goes from a rank to another, in both directions of thought: one list for allocation, prediction and messages.
+template <class Real>
+struct HeadTranspose<Real>::Sizes {
+  std::vector<parallel::Segment> keys_to, keys_from, queries_to, queries_from;
+
+  Sizes(const ModelConfig& config, const Sequence& sequence, const parallel::HeadDealing& dealing) {
+    const std::int64_t row = sequence.batch() * config.head_dim();
+    const auto tokens = [&](int rank) { return sequence.first_token_of(rank + 1) - sequence.first_token_of(rank); };
+    const auto dealt = [&](int owner, int worker) {
+      const parallel::DealtTokens queries = dealing.queries(worker);
+      return queries.before(sequence.first_token_of(owner + 1)) - queries.before(sequence.first_token_of(owner));
+    };
+    std::vector<std::int64_t> to, from, query_to, query_from;
+    const int mine = sequence.rank();
+    for (int rank = 0; rank < sequence.ranks(); ++rank) {
+      to.push_back(tokens(mine) * row * 2 * dealing.head_count(rank));
+      from.push_back(tokens(rank) * row * 2 * dealing.head_count(mine));
+      query_to.push_back(dealt(mine, rank) * row * dealing.head_count(rank));
+      query_from.push_back(dealt(rank, mine) * row * dealing.head_count(mine));
+    }
+    keys_to = one_after_another(to);
+    keys_from = one_after_another(from);
+    queries_to = one_after_another(query_to);
+    queries_from = one_after_another(query_from);
+  }
+};
+
+template <class Real>
+HeadTranspose<Real>::HeadTranspose(const ModelConfig& config, const Sequence& sequence)
+    : m_config(config), m_sequence(sequence), m_dealing(config.num_heads, sequence.ranks(), kernels::tuning::query_tile) {
+  const Sizes sizes(config, sequence, m_dealing);
+  m_keys_to = sizes.keys_to;
+  m_keys_from = sizes.keys_from;
+  m_queries_to = sizes.queries_to;
+  m_queries_from = sizes.queries_from;
+  m_own_keys = allocate<Real>("own_keys", total(m_keys_to));
+  m_keys = allocate<Real>("keys", total(m_keys_from));
+  m_own_queries = allocate<Real>("own_queries", total(m_queries_to));
+  m_queries = allocate<Real>("queries", total(m_queries_from));
+  m_real_rows = allocate<std::uint8_t>("mask_rows", sequence.length() * sequence.batch());
+  m_real = Array<std::uint8_t**>("bsbr::attention::mask", sequence.batch(), sequence.length());
+}
+
+template <class Real>
+std::int64_t HeadTranspose<Real>::bytes(const ModelConfig& config, const Sequence& sequence) {
+  const Sizes sizes(config, sequence, {config.num_heads, sequence.ranks(), kernels::tuning::query_tile});
+  const std::int64_t numbers = total(sizes.keys_to) + total(sizes.keys_from) + total(sizes.queries_to) + total(sizes.queries_from);
+  return numbers * static_cast<std::int64_t>(sizeof(Real)) + 2 * sequence.length() * sequence.batch();
+}
+
+template <class Real>
+typename HeadTranspose<Real>::Work HeadTranspose<Real>::send(const Execution& execution, const PaddingMask& mask,
+                                                             const AttentionInput<Real>& input, Profile* profile) const {
+  const Phase phase(execution, profile, "exchange");
+  const MPI_Comm comm = m_sequence.comm();
+  for (int rank = 0; rank < m_sequence.ranks(); ++rank) pack(execution, input, rank);
+  parallel::Exchange<Real> keys(execution, comm, m_own_keys, m_keys_to, m_keys, m_keys_from);
+  parallel::Exchange<Real> queries(execution, comm, m_own_queries, m_queries_to, m_queries, m_queries_from);
+  keys.wait();
+  queries.wait();
+  if (profile != nullptr) profile->sent("heads", keys.bytes_sent() + queries.bytes_sent(), keys.messages_sent() + queries.messages_sent());
+  if (mask.has_padding()) {
+    pack_mask(execution, mask);
+    std::vector<parallel::Segment> parts;
+    for (int rank = 0; rank < m_sequence.ranks(); ++rank) {
+      const std::int64_t first = m_sequence.first_token_of(rank);
+      parts.push_back({first, m_sequence.first_token_of(rank + 1) - first});
+    }
+    parallel::Gather<std::uint8_t> gather(execution, comm, m_real_rows, m_sequence.batch(), parts);
+    gather.wait();
+    if (profile != nullptr) profile->sent("mask", gather.bytes_sent(), gather.messages_sent());
+    unpack_mask(execution);
+  }
+  const int mine = m_sequence.rank();
+  const std::int64_t batch = m_sequence.batch(), length = m_sequence.length(), heads = m_dealing.head_count(mine);
+  const std::int64_t width = heads * m_config.head_dim();
+  const parallel::DealtTokens dealt = m_dealing.queries(mine);
+  const auto queries_here = as_rows(m_queries, batch, dealt.before(length), width, 0, width);
+  return {.heads = heads,
+          .dealt = dealt,
+          .queries = dealt.before(length),
+          .query = queries_here,
+          .keys = {as_rows(m_keys, batch, length, 2 * width, 0, width), as_rows(m_keys, batch, length, 2 * width, width, width),
+                   mask.has_padding() ? Array<const std::uint8_t**>(m_real) : Array<const std::uint8_t**>(), 0},
+          .output = queries_here};
+}
+
+template <class Real>
+void HeadTranspose<Real>::send_back(const Execution& execution, const Array<Real***>& output, Profile* profile) const {
+  const Phase phase(execution, profile, "exchange");
+  parallel::Exchange<Real> results(execution, m_sequence.comm(), m_queries, m_queries_from, m_own_queries, m_queries_to);
+  results.wait();
+  if (profile != nullptr) profile->sent("heads", results.bytes_sent(), results.messages_sent());
+  for (int rank = 0; rank < m_sequence.ranks(); ++rank) unpack(execution, output, rank);
+}
+
+/// Keys and values of all local tokens for a rank's heads, and queries of those that are dealt to it.
+template <class Real>
+void HeadTranspose<Real>::pack(const Execution& execution, const AttentionInput<Real>& input, int rank) const {
+  const std::int64_t batch = m_sequence.batch(), first = m_sequence.first_token(), head_dim = m_config.head_dim();
+  const std::int64_t column = m_dealing.first_head(rank) * head_dim, width = m_dealing.head_count(rank) * head_dim;
+  const std::int64_t key_offset = m_keys_to[static_cast<std::size_t>(rank)].offset;
+  const std::int64_t query_offset = m_queries_to[static_cast<std::size_t>(rank)].offset;
+  const parallel::DealtTokens dealt = m_dealing.queries(rank);
+  const std::int64_t dealt_before = dealt.before(first);
+  const Array<Real*> keys = m_own_keys, queries = m_own_queries;
+  const auto query = input.query, key = input.key, value = input.value;
+  Kokkos::parallel_for(
+      "bsbr::attention::pack_heads", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_tokens() * batch),
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        const std::int64_t t = i / batch, row = i % batch;
+        Real* target = keys.data() + key_offset + i * 2 * width;
+        for (std::int64_t k = 0; k < width; ++k) target[k] = key(row, t, column + k);
+        for (std::int64_t k = 0; k < width; ++k) target[width + k] = value(row, t, column + k);
+        if (!dealt.has(first + t)) return;
+        target = queries.data() + query_offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
+        for (std::int64_t k = 0; k < width; ++k) target[k] = query(row, t, column + k);
+      });
+}
+
+/// The results that came back from a rank.
+template <class Real>
+void HeadTranspose<Real>::unpack(const Execution& execution, const Array<Real***>& output, int rank) const {
+  const std::int64_t batch = m_sequence.batch(), first = m_sequence.first_token(), head_dim = m_config.head_dim();
+  const std::int64_t column = m_dealing.first_head(rank) * head_dim, width = m_dealing.head_count(rank) * head_dim;
+  const std::int64_t offset = m_queries_to[static_cast<std::size_t>(rank)].offset;
+  const parallel::DealtTokens dealt = m_dealing.queries(rank);
+  const std::int64_t dealt_before = dealt.before(first);
+  const Array<const Real*> results = m_own_queries;
+  Kokkos::parallel_for(
+      "bsbr::attention::unpack_heads", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_tokens() * batch),
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        const std::int64_t t = i / batch, row = i % batch;
+        if (!dealt.has(first + t)) return;
+        const Real* source = results.data() + offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
+        for (std::int64_t k = 0; k < width; ++k) output(row, t, column + k) = source[k];
+      });
+}
+
+template <class Real>
+void HeadTranspose<Real>::pack_mask(const Execution& execution, const PaddingMask& mask) const {
+  const std::int64_t batch = m_sequence.batch(), first = m_sequence.first_token();
+  const Array<std::uint8_t*> rows = m_real_rows;
+  const auto tokens = mask.tokens();
+  Kokkos::parallel_for(
+      "bsbr::attention::pack_mask", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_tokens() * batch),
+      KOKKOS_LAMBDA(const std::int64_t i) { rows(first * batch + i) = tokens(i % batch, i / batch); });
+}
+
+template <class Real>
+void HeadTranspose<Real>::unpack_mask(const Execution& execution) const {
+  const std::int64_t batch = m_sequence.batch();
+  const Array<std::uint8_t*> rows = m_real_rows;
+  const Array<std::uint8_t**> real = m_real;
+  Kokkos::parallel_for(
+      "bsbr::attention::unpack_mask", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.length() * batch),
+      KOKKOS_LAMBDA(const std::int64_t i) { real(i % batch, i / batch) = rows(i); });
+}
+
+template class HeadTranspose<float>;
+template class HeadTranspose<double>;
+
+}  // namespace bsbr::attention

@@ -1,0 +1,60 @@
+// From "my tokens, all heads" to "all tokens, my heads" and back: how standard and hopfield attention are shared out over ranks.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "bsbr/attention.hpp"
+#include "kernels/tokens.hpp"
+#include "parallel/dealing.hpp"
+#include "parallel/exchange.hpp"
+
+namespace bsbr::attention {
+
+/// Each rank sends queries, keys and values by head, so that it then has some heads of all tokens, and gets results back. With more ranks
+/// than heads the queries of a head are dealt out to several ranks, tile by tile. A rank sends 4·(L/P)·D numbers where P ≤ H, less its own
+/// part.
+template <class Real>
+class HeadTranspose {
+ public:
+  HeadTranspose(const ModelConfig& config, const Sequence& sequence);
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence);
+
+  /// What a rank works on: rows of its heads side by side. Queries are those that were dealt to it, numbered without gaps.
+  struct Work {
+    std::int64_t heads;
+    parallel::DealtTokens dealt;
+    std::int64_t queries;
+    Strided<const Real***> query;       // [batch, queries, heads · head_dim]
+    kernels::KeysAndValues<Real> keys;  // of all tokens
+    Strided<Real***> output;            // takes the place of the queries
+  };
+
+  /// Collective; returns when all of it is there.
+  Work send(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, Profile* profile) const;
+
+  /// Brings the results back to the ranks of their tokens. Collective.
+  void send_back(const Execution& execution, const Array<Real***>& output, Profile* profile) const;
+
+  // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
+  void pack(const Execution& execution, const AttentionInput<Real>& input, int rank) const;
+  void unpack(const Execution& execution, const Array<Real***>& output, int rank) const;
+  void pack_mask(const Execution& execution, const PaddingMask& mask) const;
+  void unpack_mask(const Execution& execution) const;
+
+ private:
+  struct Sizes;
+
+  ModelConfig m_config;
+  Sequence m_sequence;
+  parallel::HeadDealing m_dealing;
+  std::vector<parallel::Segment> m_keys_to, m_keys_from, m_queries_to, m_queries_from;
+  Array<Real*> m_own_keys;           // [rank][local token][batch][key, value of the rank's heads]
+  Array<Real*> m_keys;               // [token][batch][key, value of my heads]
+  Array<Real*> m_own_queries;        // [rank][local token dealt to it][batch][query of the rank's heads], and the results that come back
+  Array<Real*> m_queries;            // [token dealt to me][batch][query of my heads], then results
+  Array<std::uint8_t*> m_real_rows;  // [token][batch]
+  Array<std::uint8_t**> m_real;      // [batch, token]
+};
+
+}  // namespace bsbr::attention
