@@ -16,9 +16,9 @@ constexpr const char* usage =
     "                    [--repeat N] [--json FILE|-] [--dry-run] [--verify] [--progress auto|on|off] [--quiet]";
 
 constexpr const char* description =
-    "Runs a transformer with BSBR (block sparse attention with block retrieval) over sequences of tokens: one forward\n"
-    "pass, in parallel over the threads of each rank and over the ranks of mpirun. Writes the hidden states, and says\n"
-    "how fast it was and how much memory it took.\n";
+    "Runs a transformer with BSBR attention (block sparse attention with block retrieval), or one of six others, over\n"
+    "sequences of tokens: one forward pass, in parallel over the threads of each rank and over the ranks of mpirun.\n"
+    "Writes the hidden states, and says how fast it was and how much memory it took.\n";
 
 constexpr const char* after =
     "Tokens: an HDF5 dataset of integers [sequence] or [batch, sequence] (/inputs/input_ids, else /input_ids, or the one named\n"
