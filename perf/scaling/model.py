@@ -1,0 +1,402 @@
+"""The performance model: time by phase, bytes and messages of a forward on any number of ranks.
+
+A phase takes `sum of amount x seconds per unit` on the busiest thread of a rank. Amounts (floating-point operations, numbers that are read
+or written) follow from the configuration and from the partition of docs/architecture.md; seconds per unit are measured on the machine at
+hand (calibration.py). What crosses ranks is counted exactly; docs/scaling.md has the formulas and says what is left out.
+
+Symbols: L tokens, D hidden_dim, H heads, d head_dim, a = H d, B tokens in a chunk, C chunks, P ranks, T threads of a rank.
+"""
+import dataclasses
+import math
+
+import numpy as np
+
+ARCHITECTURES = ("bsbr", "standard", "linear", "delta_net", "sliding_window", "hopfield", "gau")
+PHASES = ("project", "states", "within_chunk", "mixing", "retrieval", "attention", "scan", "finish", "embedding", "final_norm", "exchange",
+          "agreement")
+
+# Sizes of src/kernels/tuning.hpp on a host.
+PANEL_ROWS, CHUNK_PANEL_ROWS, TILE, STATE_BLOCK, SCAN_COLUMNS, CARRY_MESSAGES = 512, 64, 64, 512, 64, 64
+MESSAGE_NUMBERS = 1 << 27
+AGREEMENTS = 2  # of a layer: small reductions over all ranks
+MANY_RANKS = 64  # with more of them the first, the last and some between stand for all
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """One forward: what is computed, and on how many ranks and threads. Fields have the names of the summary of bsbr_forward."""
+
+    architecture: str
+    length: int
+    ranks: int = 1
+    threads_per_rank: int = 1
+    batch: int = 1
+    hidden_dim: int = 512
+    num_heads: int = 8
+    num_layers: int = 4
+    ff_dim: int = 2048
+    chunk_size: int = 128
+    causality: str = "causal"
+    window_size: int = 128
+    expansion_factor: int = 1
+    precision: str = "float"
+
+    @classmethod
+    def of(cls, summary):
+        """The setup of a summary of bsbr_forward."""
+        return cls(**{field.name: summary[field.name] for field in dataclasses.fields(cls) if field.name in summary})
+
+    @property
+    def width(self):
+        """a, the width of queries, keys and values."""
+        return self.hidden_dim * (self.expansion_factor if self.architecture == "gau" else 1)
+
+    @property
+    def head_dim(self):
+        return self.width // self.num_heads
+
+    @property
+    def projections(self):
+        return 4 if self.architecture == "gau" else 3
+
+    @property
+    def chunks(self):
+        return -(-self.length // self.chunk_size)
+
+    @property
+    def number_bytes(self):
+        return 8 if self.precision == "double" else 4
+
+    def begin(self, rank):
+        """First token of a rank; with `ranks` for rank: the length. Also for an array of ranks."""
+        return np.minimum(rank * self.chunks // self.ranks * self.chunk_size, self.length)
+
+    def local_chunks(self, rank):
+        return (rank + 1) * self.chunks // self.ranks - rank * self.chunks // self.ranks
+
+    def tokens(self, rank):
+        return self.begin(rank + 1) - self.begin(rank)
+
+
+# ---- amounts of work ------------------------------------------------------------------------------------------------------------------
+
+
+def panel_rows(first, last, height, threads, batch):
+    """Rows that the busiest thread computes of rows [first, last): whole panels, shared out over the threads."""
+    panels = 0 if first == last else -(-last // height) - first // height
+    return -(-batch * panels // threads) * height
+
+
+def seen_keys(setup, tokens):
+    """Pairs of a query and a key that softmax tiles compute for the first `tokens` queries: keys and queries come in tiles."""
+    if setup.architecture in ("bsbr", "gau"):
+        causal = setup.architecture == "gau" or setup.causality in ("causal", "reference")
+        return tokens * max(TILE, (setup.chunk_size + TILE) / 2 if causal else setup.chunk_size)
+    window = -(-setup.window_size // TILE) * TILE if setup.architecture == "sliding_window" else setup.length
+    growing = min(tokens, window)
+    return growing * (growing + TILE) / 2 + (tokens - growing) * (window + TILE)
+
+
+def softmax_amounts(setup, pairs, width, tokens):
+    """pairs: of one head; width: of all heads that are computed; tokens: queries."""
+    heads = width / setup.head_dim
+    return {"flop": 4 * width * pairs, "weight": heads * pairs, "number": 4 * width * tokens}
+
+
+def scan_work(setup):
+    """Parts that a running state is cut into, and operations and numbers of one token in one of them."""
+    d = setup.head_dim
+    blocks = -(-d // SCAN_COLUMNS)
+    columns = -(-d // blocks)
+    flops = 4 * d * columns
+    if setup.architecture != "gau":
+        flops += 2 * TILE * (d + columns)
+    if setup.architecture == "delta_net":
+        flops += 2 * d * columns + TILE * (2 * d + columns)
+    return setup.batch * setup.num_heads * blocks, {"flop": flops, "number": 2 * d + 2 * columns}
+
+
+def mixed_pairs(setup):
+    """Pairs of chunks, in tiles."""
+    tile = min(TILE, setup.chunks)
+    if setup.causality == "bidirectional":
+        return setup.chunks * max(tile, setup.chunks)
+    return setup.chunks * (setup.chunks + tile) / 2
+
+
+def state_blocks(setup):
+    """Blocks of all states, and numbers in one."""
+    per_head = -(-setup.head_dim**2 // STATE_BLOCK)
+    return per_head * setup.num_heads, -(-setup.head_dim**2 // per_head)
+
+
+def part(items, ranks, rank):
+    return (rank + 1) * items // ranks - rank * items // ranks
+
+
+def amounts(setup, rank):
+    """phase -> {unit: amount} of the busiest thread of a rank; of one layer, but embedding and final_norm are of the whole forward."""
+    threads, batch = setup.threads_per_rank, setup.batch
+    first, last = int(setup.begin(rank)), int(setup.begin(rank + 1))
+    tokens, chunks = batch * (last - first), batch * setup.local_chunks(rank)
+    hidden, width, d = setup.hidden_dim, setup.width, setup.head_dim
+    rows = panel_rows(first, last, PANEL_ROWS, threads, batch)
+    own_rows = min(rows, tokens)  # of these rows the thread has so many of its own to normalise and store
+
+    work = {
+        "project": {"flop": 2 * hidden * setup.projections * width * rows, "number": (hidden + setup.projections * width) * own_rows},
+        "finish": {"flop": (2 * hidden * width + 4 * hidden * setup.ff_dim) * rows,
+                   "number": (width + 3 * hidden + setup.ff_dim) * own_rows},
+        "embedding": {"number": hidden * tokens / threads},
+        "final_norm": {"number": hidden * tokens / threads},
+    }
+    if setup.architecture == "bsbr":
+        first_chunk = rank * setup.chunks // setup.ranks
+        chunk_rows = panel_rows(first_chunk, first_chunk + setup.local_chunks(rank), CHUNK_PANEL_ROWS, threads, batch)
+        work["project"]["flop"] += 4 * hidden**2 * chunk_rows
+        state_numbers = hidden * d * chunks / threads
+        state_flops = {"flop": 2 * d * hidden * tokens / threads, "number": 2 * hidden * tokens / threads, "state": state_numbers}
+        work["states"] = work["retrieval"] = state_flops
+        blocks, block = state_blocks(setup)
+        own = part(blocks, setup.ranks, rank) / threads
+        work["mixing"] = {"flop": 2 * batch * (d + block) * own * mixed_pairs(setup), "number": 2 * batch * own * block * setup.chunks}
+    if setup.architecture in ("bsbr", "gau"):
+        work["within_chunk"] = softmax_amounts(setup, batch * seen_keys(setup, last - first) / threads, width, tokens / threads)
+    elif by_heads(setup):
+        heads, sharers, _ = dealing(setup, rank)
+        work["attention"] = softmax_amounts(setup, batch * seen_keys(setup, setup.length) / sharers / threads, heads * d,
+                                            batch * setup.length / sharers / threads)
+    elif setup.architecture in ("standard", "hopfield", "sliding_window"):
+        work["attention"] = softmax_amounts(setup, batch * (seen_keys(setup, last) - seen_keys(setup, first)) / threads, width,
+                                            tokens / threads)
+    if setup.architecture in ("linear", "delta_net", "gau"):
+        parts, of_token = scan_work(setup)
+        work["scan"] = {unit: -(-parts // threads) * (last - first) * amount for unit, amount in of_token.items()}
+    return work
+
+
+# ---- what crosses ranks ---------------------------------------------------------------------------------------------------------------
+
+
+def by_heads(setup):
+    """Whether the heads of all tokens are sent, rather than the keys of earlier tokens."""
+    if setup.ranks == 1 or setup.architecture not in ("standard", "hopfield", "sliding_window"):
+        return False
+    return setup.architecture != "sliding_window" or setup.window_size > 2 * (setup.length // setup.ranks)
+
+
+def dealing(setup, rank):
+    """Heads of a rank, the number of ranks that share them, and its place among those. Also for an array of ranks."""
+    heads, ranks = setup.num_heads, setup.ranks
+    if ranks <= heads:
+        return part(heads, ranks, rank), 1 + 0 * rank, 0 * rank
+    head = ((rank + 1) * heads - 1) // ranks
+    return 1 + 0 * rank, part(ranks, heads, head), rank - head * ranks // heads
+
+
+def dealt(tokens, sharers, place):
+    """Queries among the first `tokens` that are dealt, in tiles, to the place-th of the sharers."""
+    rest = np.clip(tokens % (TILE * sharers) - TILE * place, 0, TILE)
+    return tokens // (TILE * sharers) * TILE + rest
+
+
+def messages_of(numbers):
+    """Messages for these numbers, each to or from another rank."""
+    return int(np.sum(-(-numbers // MESSAGE_NUMBERS)))
+
+
+def traffic(setup, rank):
+    """What a rank sends in one layer: movement -> (bytes, messages). Exact, for sequences without padding."""
+    if setup.ranks == 1:
+        return {}
+    others = np.delete(np.arange(setup.ranks), rank)
+    mine, sent = int(setup.tokens(rank)), {}
+
+    def send(movement, *lists):
+        numbers = [np.asarray(each, np.int64) for each in lists]
+        sent[movement] = setup.number_bytes * sum(int(each.sum()) for each in numbers), sum(messages_of(each) for each in numbers)
+
+    if setup.architecture == "bsbr":
+        blocks, block = state_blocks(setup)
+        rows = setup.batch * block
+        send("states", rows * part(blocks, setup.ranks, others) * setup.local_chunks(rank),
+             rows * part(blocks, setup.ranks, rank) * setup.local_chunks(others))
+        own = setup.batch * 2 * setup.hidden_dim * setup.local_chunks(rank)
+        sent["retrieval_vectors"] = setup.number_bytes * own * (setup.ranks - 1), setup.ranks - 1
+    elif by_heads(setup):
+        row = setup.batch * setup.head_dim
+
+        def queries(worker, owner):
+            heads, sharers, place = dealing(setup, worker)
+            return heads * row * (dealt(setup.begin(owner + 1), sharers, place) - dealt(setup.begin(owner), sharers, place))
+
+        send("heads", 2 * row * mine * dealing(setup, others)[0], queries(others, rank), queries(rank, others))
+    else:
+        halo = halo_rows(setup, rank, others) * setup.batch * 2 * setup.width
+        if moves_halo(setup):
+            send("halo", halo)
+        if setup.architecture != "sliding_window":
+            parts, _ = scan_work(setup)
+            goes_on = mine > 0 and setup.begin(rank + 1) < setup.length
+            sent["state"] = (state_bytes(setup), min(parts, CARRY_MESSAGES)) if goes_on else (0, 0)
+    return sent
+
+
+def first_needed(setup, rank):
+    """The first token whose keys a rank needs."""
+    begin = setup.begin(rank)
+    if setup.architecture == "sliding_window":
+        return np.maximum(0, begin - setup.window_size)
+    step = setup.chunk_size if setup.architecture == "gau" else TILE
+    return begin // step * step
+
+
+def halo_rows(setup, rank, others):
+    """Tokens whose keys a rank sends to each of the others: those that they need before their own."""
+    needed = np.where(setup.tokens(others) > 0, first_needed(setup, others), setup.begin(others))
+    return np.maximum(0, np.minimum(setup.begin(rank + 1), setup.begin(others)) - np.maximum(setup.begin(rank), needed))
+
+
+def moves_halo(setup):
+    ranks = np.arange(setup.ranks)
+    return bool(np.any((setup.tokens(ranks) > 0) & (first_needed(setup, ranks) < setup.begin(ranks))))
+
+
+def state_bytes(setup):
+    """Of the running states of all heads."""
+    return setup.number_bytes * setup.batch * setup.num_heads * setup.head_dim**2
+
+
+def bytes_sent(setup):
+    """Of the rank that sends most, in one forward: movement -> bytes, and total."""
+    of_ranks = [{name: setup.num_layers * sent for name, (sent, _) in traffic(setup, rank).items()} for rank in some_ranks(setup)]
+    busiest = max(of_ranks, key=lambda sent: sum(sent.values()))
+    return {**busiest, "total": sum(busiest.values())}
+
+
+def some_ranks(setup):
+    if setup.ranks <= MANY_RANKS:
+        return range(setup.ranks)
+    return sorted({round(rank) for rank in np.linspace(0, setup.ranks - 1, MANY_RANKS)})
+
+
+# ---- time -----------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What the model knows of a machine: the line `machine` that `scaling.py calibrate` writes.
+
+    seconds: phase, or phase.architecture -> {unit: seconds for one of it, on one thread that has the node for itself}. crowding: how many
+    times slower a thread is with all cores at work. memory_rate, bandwidth in bytes/s, latency in s a message.
+    """
+
+    seconds: dict
+    cores: float
+    crowding: float
+    memory_rate: float
+    latency: float
+    bandwidth: float
+    precision: str = "float"
+    always_crowded: bool = False
+
+    @classmethod
+    def of(cls, line):
+        return cls(**{field.name: line[field.name] for field in dataclasses.fields(cls) if field.name in line})
+
+    def cluster(self, latency, bandwidth):
+        """Any number of such cores, all at work and none of them shared, and a network between all ranks."""
+        return dataclasses.replace(self, latency=latency, bandwidth=bandwidth, always_crowded=True)
+
+    def phase(self, name, architecture):
+        """Seconds by unit; those of standard for hopfield."""
+        like = "standard" if architecture == "hopfield" else architecture
+        return self.seconds.get(f"{name}.{like}") or self.seconds[name]
+
+    def slowdown(self, busy_threads):
+        """How many times longer a thread takes if so many are busy on its node: crowding, and cores that are shared."""
+        if self.always_crowded:
+            return self.crowding
+        crowded = 1 + (self.crowding - 1) * min(1, (busy_threads - 1) / max(1, self.cores - 1))
+        return crowded * max(1, busy_threads / self.cores)
+
+
+def work_seconds(machine, setup, rank):
+    """phase -> seconds of a rank that has the node for itself, in one layer (embedding, final_norm: in all)."""
+    result = {}
+    for phase, units in amounts(setup, rank).items():
+        per_unit = machine.phase(phase, setup.architecture)
+        result[phase] = sum(amount * per_unit.get(unit, 0) for unit, amount in units.items())
+    return result
+
+
+def exchange_seconds(machine, setup, rank, work):
+    """Seconds of one layer in which a rank waits for messages, packs and unpacks. work: work_seconds, slowed down."""
+    sent = traffic(setup, rank)
+    if not sent:
+        return 0
+    seconds = {name: machine.latency * messages + size / machine.bandwidth for name, (size, messages) in sent.items()}
+
+    def copied(numbers):
+        return 2 * setup.number_bytes * numbers / machine.memory_rate
+
+    tokens = setup.batch * int(setup.tokens(rank))
+    if setup.architecture == "bsbr":
+        hiding = work["within_chunk"] / 2
+        own = copied(2 * part(state_blocks(setup)[0], setup.ranks, rank) * state_blocks(setup)[1] * setup.batch * setup.local_chunks(rank))
+        there = seconds["states"] / 2 + seconds["retrieval_vectors"]
+        return own + max(0, there - hiding) + max(0, seconds["states"] / 2 - hiding)
+    if "heads" in sent:
+        return seconds["heads"] + copied(4 * tokens * setup.width)
+    halo = halo_seconds(machine, setup, rank) + copied(2 * tokens * setup.width) if "halo" in sent else 0
+    if "state" not in sent:
+        return halo
+    return halo + seconds["state"] + pipeline_wait(machine, setup, rank, work["scan"])
+
+
+def halo_seconds(machine, setup, rank):
+    """Of the keys that a rank waits for."""
+    begin, needed = int(setup.begin(rank)), int(first_needed(setup, rank))
+    if setup.tokens(rank) == 0 or needed == begin:
+        return 0
+    size = setup.number_bytes * setup.batch * 2 * setup.width * (begin - needed)
+    senders = int(np.sum((setup.begin(np.arange(1, rank + 1)) > needed) & (setup.tokens(np.arange(rank)) > 0)))
+    return machine.latency * senders + size / machine.bandwidth
+
+
+def pipeline_wait(machine, setup, rank, scan):
+    """How long a rank waits for the first part of the running state: each rank before it takes a round of parts, and a message."""
+    parts, _ = scan_work(setup)
+    together = max(setup.threads_per_rank, -(-parts // CARRY_MESSAGES))
+    rounds = -(-parts // together)
+    message = machine.latency + state_bytes(setup) / rounds / machine.bandwidth
+    before = rank if machine.always_crowded else min(rank, max(1, int(machine.cores / setup.threads_per_rank)) - 1)
+    return before * (scan / rounds + message)
+
+
+def predict(machine, setup):
+    """seconds: of a forward; seconds_by_phase and rank: of the slowest rank; bytes_sent, messages_sent: of the busiest."""
+    slowest = max((rank_seconds(machine, setup, rank) for rank in some_ranks(setup)), key=lambda found: found["seconds"])
+    messages = max(sum(count for _, count in traffic(setup, rank).values()) for rank in some_ranks(setup))
+    return {**slowest, "bytes_sent": bytes_sent(setup), "messages_sent": setup.num_layers * messages}
+
+
+def rank_seconds(machine, setup, rank):
+    slow = machine.slowdown(setup.ranks * setup.threads_per_rank)
+    work = {phase: slow * seconds for phase, seconds in work_seconds(machine, setup, rank).items()}
+    once = {phase: work.pop(phase) for phase in ("embedding", "final_norm")}
+    work["exchange"] = exchange_seconds(machine, setup, rank, work)
+    work["agreement"] = AGREEMENTS * machine.latency * math.ceil(math.log2(setup.ranks))
+    phases = {**{phase: setup.num_layers * seconds for phase, seconds in work.items()}, **once}
+    return {"rank": rank, "seconds": sum(phases.values()), "seconds_by_phase": phases}
+
+
+def best_chunk_size(machine, setup, sizes):
+    """sizes -> (the fastest of them, {size: seconds})."""
+    seconds = {size: predict(machine, dataclasses.replace(setup, chunk_size=size))["seconds"] for size in sizes}
+    return min(seconds, key=seconds.get), seconds
+
+
+def rule_of_thumb(setup):
+    """B = (L d)^(1/3), as the nearest power of two."""
+    return 2 ** round(math.log2((setup.length * setup.head_dim) ** (1 / 3)))

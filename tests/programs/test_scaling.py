@@ -1,0 +1,384 @@
+"""perf/scaling from outside and from inside: studies end to end, batch scripts, bad usage, the lines against schema.json, and the model.
+
+No test asks how long anything takes. Pictures are left out where matplotlib is missing.
+"""
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+import types
+import unittest
+import unittest.mock
+import xml.etree.ElementTree
+
+from programs import MPIEXEC, PROGRAMS, Case, in_parallel
+
+SCALING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "perf", "scaling")
+TOOL = os.path.join(SCALING, "scaling.py")
+USAGE, FILE, OUTPUT = 2, 3, 6
+
+sys.path.insert(0, SCALING)
+import calibration  # noqa: E402
+import model  # noqa: E402
+import scaling  # noqa: E402
+import study  # noqa: E402
+
+SMALL = ("--hidden-dim", 32, "--num-heads", 4, "--num-layers", 1, "--ff-dim", 48, "--window-size", 20, "--repeat", 1)
+RUNNING = ("--programs", os.path.abspath(PROGRAMS), "--launcher-options=" + " ".join(MPIEXEC[1:-1]), "--limit", 60)
+
+# A machine that nobody has: rates are round numbers.
+RATES = {"project": {"flop": 2e-11, "number": 1e-10}, "finish": {"flop": 2e-11, "number": 2e-10}, "embedding": {"number": 1e-9},
+         "final_norm": {"number": 5e-10}, "states": {"flop": 5e-11, "state": 2e-9}, "retrieval": {"flop": 4e-11, "state": 1e-9},
+         "mixing": {"flop": 3e-11, "number": 1e-9}, "within_chunk.bsbr": {"flop": 4e-11, "number": 1e-9},
+         "within_chunk.gau": {"flop": 3e-11}, "attention.standard": {"flop": 3e-11, "number": 1e-9},
+         "attention.sliding_window": {"flop": 4e-11}, "scan.linear": {"flop": 4e-11}, "scan.delta_net": {"flop": 6e-11},
+         "scan.gau": {"flop": 3e-11}}
+MACHINE = dict(cores=2, precision="float", seconds=RATES, crowding=1.1, memory_rate=2e10, latency=1e-5, bandwidth=4e9)
+
+
+def scale(*arguments, inside=True, **environment):
+    """scaling.py -> code, out, err; inside: without a process of its own."""
+    arguments = [str(argument) for argument in arguments]
+    if inside:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = scaling.main(arguments)
+            except SystemExit as left:  # --help
+                code = left.code
+        return types.SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+    launcher = os.path.dirname(MPIEXEC[0])
+    path = os.pathsep.join(filter(None, [launcher, os.environ["PATH"]]))
+    done = subprocess.run([sys.executable, "-B", TOOL, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=120, text=True,
+                          env={**os.environ, "PATH": path, **environment})
+    return types.SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+def lines_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# ---- schema ---------------------------------------------------------------------------------------------------------------------------
+
+with open(os.path.join(SCALING, "schema.json"), encoding="utf-8") as schema_file:
+    SCHEMA = json.load(schema_file)
+TYPES = {"object": dict, "string": str, "integer": int, "number": (int, float)}
+
+
+def complaints(value, schema, name="line"):
+    """What does not hold of the part of JSON Schema that schema.json uses."""
+    if "$ref" in schema:
+        return complaints(value, SCHEMA["$defs"][schema["$ref"].rsplit("/", 1)[1]], name)
+    found = []
+    if "oneOf" in schema and sum(not complaints(value, one, name) for one in schema["oneOf"]) != 1:
+        found.append(f"{name} is not of exactly one kind")
+    for part in schema.get("allOf", ()):
+        found += complaints(value, part, name)
+    if "type" in schema and (not isinstance(value, TYPES[schema["type"]]) or isinstance(value, bool)):
+        return [f"{name} is no {schema['type']}"]
+    if "const" in schema and value != schema["const"] or "enum" in schema and value not in schema["enum"]:
+        found.append(f"{name} = {value}")
+    if value_below(value, schema):
+        found.append(f"{name} = {value} is too small")
+    if isinstance(value, dict):
+        found += [f"{name}.{key} is missing" for key in schema.get("required", ()) if key not in value]
+        for key, item in value.items():
+            of_key = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+            found += complaints(item, of_key, f"{name}.{key}") if of_key else []
+    return found
+
+
+def value_below(value, schema):
+    return "minimum" in schema and value < schema["minimum"] or "exclusiveMinimum" in schema and value <= schema["exclusiveMinimum"]
+
+
+class Scaling(Case):
+    def machine(self, **changes):
+        with open(self.path("machine.jsonl"), "w", encoding="utf-8") as file:
+            print(json.dumps(study.line("machine", **{**MACHINE, **changes})), file=file)
+        return self.path("machine.jsonl")
+
+    def valid(self, lines):
+        for entry in lines:
+            self.assertEqual(complaints(entry, SCHEMA), [])
+        return lines
+
+    def refused(self, code, says, *arguments):
+        done = scale(*arguments)
+        errors = [line for line in done.err.splitlines() if not line.startswith("hint: ")]
+        self.assertEqual((done.code, done.out, len(errors)), (code, "", 1), done.err)
+        self.assertTrue(errors[0].startswith("scaling.py: error: "), done.err)
+        self.assertIn(says, errors[0])
+
+    # ---- studies ----
+
+    def test_a_study_is_run_checked_and_drawn(self):
+        path, machine = self.path("study.jsonl"), self.machine()
+        for kind, tokens in (("strong", 512), ("weak", 256)):
+            done = scale("run", kind, *SMALL, *RUNNING, "--architectures", "bsbr,linear", "--tokens", tokens, "--ranks", "1,2",
+                         "--chunk-sizes", 32, "--output", path, inside=False)
+            self.assertEqual((done.code, done.out), (0, ""), done.err)
+        with open(path, encoding="utf-8") as file:
+            lines = self.valid(lines_of(file.read()))
+        self.assertEqual([(entry["study"], entry["architecture"], entry["length"], entry["ranks"]) for entry in lines],
+                         [(kind, name, length * (ranks if kind == "weak" else 1), ranks) for kind, length in (("strong", 512), ("weak", 256))
+                          for name in ("bsbr", "linear") for ranks in (1, 2)])
+        for entry in lines:
+            self.assertEqual(entry["kind"], "run", entry)
+            self.assertEqual(entry["summary"]["ranks"], entry["ranks"])
+            self.assertEqual(entry["summary"]["threads_per_rank"], entry["threads_per_rank"])
+
+        done = scale("check", "--machine", machine, path)
+        self.assertEqual((done.code, done.err), (0, ""))
+        self.assertIn("runs, error of the total time: median", done.out)
+        self.assertNotIn("DIFFERENT", done.out)
+        if importlib.util.find_spec("matplotlib"):
+            self.check_pictures(machine, path)
+
+    def check_pictures(self, machine, path):
+        done = scale("draw", "--machine", machine, path, "--output-dir", self.path("out"), inside=False)
+        self.assertEqual((done.code, done.err), (0, ""))
+        names = ["bytes", "efficiency", "far", "model", *(f"phases_{kind}_{name}" for kind in ("strong", "weak") for name in ("bsbr", "linear"))]
+        self.assertEqual(sorted(os.listdir(self.path("out"))), sorted(f"scaling_{name}.{kind}" for name in names for kind in ("png", "svg")))
+        for name in names:
+            svg = xml.etree.ElementTree.parse(os.path.join(self.path("out"), f"scaling_{name}.svg"))
+            self.assertEqual(svg.getroot().tag, "{http://www.w3.org/2000/svg}svg")
+
+    def test_bytes_and_messages_are_those_that_are_sent(self):
+        def compare(architecture):
+            path = self.path(architecture + ".jsonl")
+            done = scale("run", "strong", *SMALL, *RUNNING, "--architectures", architecture, "--tokens", 1000, "--ranks", "2,4",
+                         "--chunk-sizes", 48, "--threads", 1, "--output", path, inside=False)
+            self.assertEqual(done.code, 0, done.err)
+            with open(path, encoding="utf-8") as file:
+                for entry in lines_of(file.read()):
+                    setup = model.Setup.of(entry["summary"])
+                    for rank in entry["summary"]["by_rank"]:
+                        sent = model.traffic(setup, rank["rank"])
+                        self.assertEqual({name: size for name, (size, _) in sent.items()}, rank["bytes_sent"], setup)
+                        self.assertEqual({name: count for name, (_, count) in sent.items()}, rank["messages_sent"], setup)
+                    total = entry["summary"]["bytes_sent"]["total"]
+                    self.assertEqual(model.bytes_sent(setup)["total"], total)
+
+        self.assertEqual(in_parallel(compare, model.ARCHITECTURES), {})
+
+    def test_a_failed_run_is_a_line_and_the_study_goes_on(self):
+        done = scale("run", "strong", *SMALL, "--programs", os.path.abspath(PROGRAMS), "--launcher-options=--no-such-option",
+                     "--tokens", 128, "--ranks", "2,1", inside=False)
+        self.assertEqual(done.code, 0, done.err)
+        failure, run = self.valid(lines_of(done.out))
+        self.assertEqual((failure["kind"], failure["ranks"], run["kind"], run["ranks"]), ("failure", 2, "run", 1))
+        self.assertNotEqual(failure["exit_code"], 0)
+        self.assertNotIn("\n", failure["reason"])
+
+    def test_if_all_runs_fail_the_study_fails(self):
+        done = scale("run", "strong", *SMALL, *RUNNING, "--ranks", 1, "--tokens", 2**50, inside=False)
+        self.assertEqual(done.code, 1)
+        self.assertEqual([entry["kind"] for entry in self.valid(lines_of(done.out))], ["failure"])
+        self.assertIn("scaling.py: error: all 1 runs failed", done.err)
+
+    def test_a_run_that_takes_too_long_is_ended(self):
+        done = scale("run", "strong", *SMALL, *RUNNING, "--ranks", 1, "--tokens", 2**20, "--limit", 0.2, inside=False)
+        self.assertEqual([entry["reason"] for entry in lines_of(done.out)], ["not done after 0.2 seconds"])
+
+    # ---- batch scripts ----
+
+    def script(self, launcher, *arguments):
+        done = scale("run", "weak", *SMALL, "--launcher", launcher, "--dry-run", *arguments)
+        self.assertEqual((done.code, done.err), (0, ""))
+        checked = subprocess.run(["bash", "-n"], input=done.out.encode(), capture_output=True)
+        self.assertEqual((checked.returncode, checked.stderr), (0, b""))
+        return done.out
+
+    def test_dry_run_writes_batch_scripts(self):
+        cases = ("--ranks", "1,8", "--threads", 4, "--cores", 16, "--tokens", 1024)
+        slurm, flux, shell = (self.script(launcher, *cases) for launcher in ("srun", "flux", "mpirun"))
+        for text in ("#SBATCH --nodes=2\n", "#SBATCH --ntasks=8\n", "srun --nodes=2 --ntasks=8 --cpus-per-task=4 ",
+                     "srun --nodes=1 --ntasks=1 "):
+            self.assertIn(text, slurm)
+        for text in ("#flux: --nodes=2\n", "flux run --nodes=2 --ntasks=8 --cores-per-task=4 "):
+            self.assertIn(text, flux)
+        self.assertIn("mpirun -n 8 bsbr_forward ", shell)
+        for text in (slurm, flux, shell):
+            self.assertEqual(text.count("bsbr_init "), 1)
+            self.assertIn("export OMP_NUM_THREADS=4\n", text)
+            self.assertNotIn("--output result", text)
+
+    def test_a_batch_script_leaves_the_lines_of_its_runs(self):
+        path, output = self.path("job.sh"), self.path("job.jsonl")
+        done = scale("run", "strong", *SMALL, *RUNNING, "--ranks", "1,2", "--tokens", 256, "--output", output, "--dry-run", path)
+        self.assertEqual((done.code, done.out, done.err), (0, "", ""))
+        self.assertFalse(os.path.exists(output))
+        folders = os.pathsep.join(filter(None, [os.path.dirname(sys.executable), os.path.dirname(MPIEXEC[0]), os.environ["PATH"]]))
+        subprocess.run([path], check=True, timeout=120, stdin=subprocess.DEVNULL, env={**os.environ, "PATH": folders, "TMPDIR": self.folder})
+        with open(output, encoding="utf-8") as file:
+            self.assertEqual([(entry["kind"], entry["ranks"]) for entry in self.valid(lines_of(file.read()))], [("run", 1), ("run", 2)])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["job.jsonl", "job.sh"])
+
+    # ---- what is refused ----
+
+    def test_bad_usage_is_refused(self):
+        machine = self.machine()
+        for says, *arguments in (
+            ("required", ),
+            ("'sideways'", "run", "sideways"),
+            ("'-1'", "run", "strong", "--ranks=1,-1"),
+            ("'0'", "run", "strong", "--tokens", "0"),
+            ("'x'", "run", "strong", "--architectures", "bsbr,x"),
+            ("'lsf'", "run", "strong", "--launcher", "lsf"),
+            ("--colour", "run", "strong", "--colour"),
+            ("--num-heads = 3 does not divide --hidden-dim = 32", "run", "strong", "--hidden-dim", 32, "--num-heads", 3),
+            ("/nowhere/bsbr_init cannot be started", "run", "strong", "--programs", "/nowhere"),
+            ("--machine", "predict"),
+            ("'nan'", "predict", "--machine", machine, "--latency", "nan"),
+            ("--output-dir", "draw", "--machine", machine, "x.jsonl"),
+            ("--case", "record"),
+            ("--case is none that --dry-run writes", "record", "--case", "{}"),
+        ):
+            with self.subTest(arguments=arguments), unittest.mock.patch("sys.stdin", io.StringIO()):
+                self.refused(USAGE, says, *arguments)
+
+    def test_bad_files_are_refused(self):
+        machine, bad = self.machine(), self.path("bad.jsonl")
+        for says, text in (("is not JSON", "{\n"), ("has not format", "{}\n"), ("has not format", "[1]\n"), ("there is no run", ""),
+                           ("line 1 has no study", json.dumps(study.line("run")) + "\n"),
+                           ("line 1 has no crowding", json.dumps(study.line("machine", cores=2, precision="float", seconds={})) + "\n"),
+                           ("line 1 has no kind", '{"format": "bsbr-scaling", "format_version": 1}\n')):
+            with self.subTest(text=text):
+                with open(bad, "w", encoding="utf-8") as file:
+                    file.write(text)
+                self.refused(FILE, says, "check", "--machine", machine, bad)
+        self.refused(FILE, "cannot be read", "check", "--machine", machine, self.path("missing"))
+        self.refused(FILE, 'no line of kind "machine"', "predict", "--machine", os.devnull)
+        self.refused(FILE, "calibrated in float", "predict", "--machine", machine, "--precision", "double")
+        self.refused(OUTPUT, "cannot be written", "run", "strong", "--output", "/nowhere/x.jsonl")
+        self.refused(OUTPUT, "cannot be written", "run", "strong", "--dry-run", "/nowhere/x.sh")
+
+    def test_what_a_killed_study_has_left_is_read(self):
+        whole = json.dumps(study.line("machine", **MACHINE))
+        with open(self.path("cut.jsonl"), "w", encoding="utf-8") as file:
+            file.write(whole + "\n" + whole[:20])
+        self.assertEqual(len(study.read_lines([self.path("cut.jsonl")])), 1)
+
+
+class Model(unittest.TestCase):
+    machine = model.Machine.of(MACHINE)
+
+    def setups(self, **changes):
+        for name in model.ARCHITECTURES:
+            yield model.Setup(**{**dict(architecture=name, length=65536, hidden_dim=256, num_heads=1 if name == "gau" else 4, num_layers=2,
+                                        ff_dim=1024), **changes})
+
+    def seconds(self, setup, machine=None):
+        return model.predict(machine or self.machine.cluster(2e-6, 1e10), setup)["seconds"]
+
+    def test_time_grows_with_length_width_and_layers(self):
+        for ranks in (1, 2, 4, 32):
+            for setup in self.setups(ranks=ranks):
+                for changes in (dict(length=131072), dict(num_layers=4), dict(ff_dim=2048), dict(batch=2)):
+                    self.assertGreater(self.seconds(dataclasses.replace(setup, **changes)), self.seconds(setup), (setup, changes))
+
+    def test_time_falls_with_ranks_while_there_is_work(self):
+        for setup in self.setups():
+            times = [self.seconds(dataclasses.replace(setup, ranks=ranks)) for ranks in (1, 2, 4, 8, 16)]
+            self.assertEqual(times, sorted(times, reverse=True), setup)
+            self.assertGreaterEqual(times[-1] * 16, times[0] * 0.999, setup)  # no more than 16 times as fast
+
+    def test_ranks_that_share_cores_gain_nothing(self):
+        for setup in self.setups():
+            two, four = (self.seconds(dataclasses.replace(setup, ranks=ranks), self.machine) for ranks in (2, 4))
+            self.assertGreater(four, 0.95 * two, setup)
+
+    def test_phases_add_up_to_the_time(self):
+        for setup in self.setups(ranks=4):
+            found = model.predict(self.machine, setup)
+            self.assertAlmostEqual(sum(found["seconds_by_phase"].values()), found["seconds"])
+            self.assertLessEqual(set(found["seconds_by_phase"]), set(model.PHASES))
+
+    def test_bytes_follow_the_formulas(self):
+        for ranks in (2, 4):
+            for setup in self.setups(ranks=ranks, length=16384, num_layers=1):
+                sent = model.bytes_sent(setup)
+                width, heads, d, share = setup.hidden_dim, setup.num_heads, setup.head_dim, (ranks - 1) / ranks
+                expected = {
+                    "bsbr": dict(states=2 * setup.chunks / ranks * heads * d**2 * 4 * share,
+                                 retrieval_vectors=setup.chunks / ranks * 2 * width * 4 * (ranks - 1)),
+                    "standard": dict(heads=4 * setup.length / ranks * width * 4 * share),
+                    "sliding_window": dict(halo=2 * setup.window_size * width * 4),
+                    "linear": dict(state=heads * d**2 * 4),
+                }
+                expected["hopfield"], expected["delta_net"], expected["gau"] = (expected[name] for name in ("standard", "linear", "linear"))
+                wanted = expected[setup.architecture]
+                self.assertEqual(sent, {**wanted, "total": sum(wanted.values())}, setup)
+
+    def test_running_states_do_not_grow_with_the_length(self):
+        for setup in self.setups(ranks=4):
+            if setup.architecture in ("linear", "delta_net", "gau"):
+                self.assertEqual(model.bytes_sent(setup), model.bytes_sent(dataclasses.replace(setup, length=1 << 24)))
+
+    def test_all_tokens_and_all_queries_are_somewhere(self):
+        for ranks in (1, 2, 3, 7, 40):
+            setup = model.Setup("standard", 5000, ranks=ranks, hidden_dim=64, num_heads=4)
+            self.assertEqual(sum(int(setup.tokens(rank)) for rank in range(ranks)), 5000)
+            heads = 0
+            for rank in range(ranks):
+                count, sharers, place = model.dealing(setup, rank)
+                heads += count * int(model.dealt(5000, sharers, place))
+            self.assertEqual(heads, 4 * 5000)
+
+    def test_a_panel_is_computed_whole(self):
+        self.assertEqual(model.panel_rows(0, 1, 512, 1, 1), 512)
+        self.assertEqual(model.panel_rows(500, 520, 512, 1, 1), 1024)
+        self.assertEqual(model.panel_rows(0, 5 * 512, 512, 2, 1), 3 * 512)
+        self.assertEqual(model.panel_rows(7, 7, 512, 1, 1), 0)
+
+    def test_the_best_chunk_size_grows_with_the_length(self):
+        sizes = [2**n for n in range(4, 15)]
+        best = [model.best_chunk_size(self.machine, dataclasses.replace(next(self.setups()), length=length), sizes)[0]
+                for length in (4096, 1 << 18, 1 << 24)]
+        self.assertEqual(best, sorted(best))
+        self.assertLess(best[0], best[-1])
+        self.assertEqual(model.rule_of_thumb(model.Setup("bsbr", 1 << 24, hidden_dim=512, num_heads=8)), 1024)
+
+
+class FakeRunner:
+    """Summaries that a machine would give on which the model is exact."""
+
+    def __init__(self, machine):
+        self.machine = machine
+
+    def run(self, case):
+        found = model.predict(self.machine, case.setup)
+        by_phase = {"exchange": 0, **found["seconds_by_phase"]}
+        summary = dict(seconds=found["seconds"], seconds_by_repeat=[found["seconds"]], seconds_by_phase=by_phase,
+                       by_rank=[dict(seconds_by_phase=by_phase)], blas="", version="", git_commit="")
+        return study.line("run", **case.fields(), summary=summary)
+
+
+class Calibration(unittest.TestCase):
+    def test_rates_are_found_again(self):
+        truth = model.Machine.of(MACHINE)
+        *runs, entry = calibration.calibrate(FakeRunner(truth), 2, "float", 1, 1)
+        for line in [*runs, entry]:
+            self.assertEqual(complaints(line, SCHEMA), [])
+        self.assertAlmostEqual(entry["crowding"], truth.crowding, delta=0.02)
+        self.assertAlmostEqual(entry["latency"] / truth.latency, 1, delta=0.2)
+        found = model.Machine.of(entry)
+        for name in model.ARCHITECTURES:
+            for length, chunk_size in ((3000, 64), (20000, 128), (9000, 200)):
+                setup = model.Setup(name, length, hidden_dim=256, num_heads=1 if name == "gau" else 4, num_layers=2, ff_dim=1024,
+                                    chunk_size=chunk_size)
+                ratio = model.predict(found, setup)["seconds"] / model.predict(truth, setup)["seconds"]
+                self.assertAlmostEqual(ratio, 1, delta=1e-6, msg=str(setup))
+
+    def test_no_unit_takes_less_than_no_time(self):
+        found = calibration.fit_phase([({"flop": 1.0, "number": 1.0}, 1.0), ({"flop": 2.0, "number": 1.0}, 0.9)])
+        self.assertTrue(found and all(value >= 0 for value in found.values()))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
