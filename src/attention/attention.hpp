@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bsbr/attention.hpp"
+#include "bsbr/error.hpp"
 
 namespace bsbr::attention {
 
@@ -14,6 +15,16 @@ std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence
 /// The most scratch memory that one of its teams asks for: bytes. On a host each thread has that much.
 template <class Real>
 std::int64_t scratch_bytes(const ModelConfig& config);
+
+/// Zeros, labelled "bsbr::attention::<label>". Throws MemoryError.
+template <class Number>
+Array<Number*> allocate(const char* label, std::int64_t count) {
+  try {
+    return Array<Number*>(std::string("bsbr::attention::") + label, count);
+  } catch (const std::exception& error) {
+    throw MemoryError("no memory for " + std::to_string(count) + " numbers of " + label + ": " + error.what());
+  }
+}
 
 /// Throws ShapeError unless rows is [batch, count, width] with contiguous rows.
 template <class Real>

@@ -103,15 +103,6 @@ struct Sizes {
         panel_width(config.compression_factor > 0 ? std::max(config.head_dim() * config.head_dim(), config.state_size()) : 0) {}
 };
 
-template <class Real>
-Array<Real*> allocate(const char* label, std::int64_t size) {
-  try {
-    return Array<Real*>(std::string("bsbr::attention::") + label, size);
-  } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + std::to_string(size) + " numbers of " + label + ": " + error.what());
-  }
-}
-
 }  // namespace
 
 template <class Real>

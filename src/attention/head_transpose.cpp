@@ -1,21 +1,10 @@
 #include "attention/head_transpose.hpp"
 
-#include <string>
-
-#include "bsbr/error.hpp"
+#include "attention/attention.hpp"
 #include "kernels/tuning.hpp"
 
 namespace bsbr::attention {
 namespace {
-
-template <class Real>
-Array<Real*> allocate(const char* label, std::int64_t count) {
-  try {
-    return Array<Real*>(std::string("bsbr::attention::") + label, count);
-  } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + std::to_string(count) + " numbers of " + label + ": " + error.what());
-  }
-}
 
 std::vector<parallel::Segment> one_after_another(const std::vector<std::int64_t>& counts) {
   std::vector<parallel::Segment> segments;

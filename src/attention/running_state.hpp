@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "attention/attention.hpp"
 #include "attention/key_halo.hpp"
-#include "bsbr/error.hpp"
 #include "kernels/state_scan.hpp"
 #include "parallel/carry.hpp"
 
@@ -26,13 +26,8 @@ class RunningState {
         m_parts(parts_of(config, sequence, extra_columns)),
         m_keys(config, sequence, step_begin(sequence, step)) {
     if (carried_numbers(m_parts, sequence) == 0) return;
-    try {
-      m_before = Array<Real*>("bsbr::attention::state_before", carried_numbers(m_parts, sequence));
-      m_after = Array<Real*>("bsbr::attention::state_after", carried_numbers(m_parts, sequence));
-    } catch (const std::exception& error) {
-      throw MemoryError("no memory for " + std::to_string(carried_numbers(m_parts, sequence)) +
-                        " numbers of running states: " + error.what());
-    }
+    m_before = allocate<Real>("state_before", carried_numbers(m_parts, sequence));
+    m_after = allocate<Real>("state_after", carried_numbers(m_parts, sequence));
   }
 
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, std::int64_t step, int extra_columns) {
