@@ -1,6 +1,7 @@
 #include "attention/head_transpose.hpp"
 
 #include "attention/attention.hpp"
+#include "attention/mask_rows.hpp"
 #include "kernels/tuning.hpp"
 
 namespace bsbr::attention {
@@ -93,7 +94,7 @@ typename HeadTranspose<Real>::Work HeadTranspose<Real>::send(const Execution& ex
   queries.wait();
   if (profile != nullptr) profile->sent("heads", keys.bytes_sent() + queries.bytes_sent(), keys.messages_sent() + queries.messages_sent());
   if (mask.has_padding()) {
-    pack_mask(execution, mask);
+    pack_mask(execution, mask, m_real_rows, m_sequence.first_token() * m_sequence.batch());
     std::vector<parallel::Segment> parts;
     for (int rank = 0; rank < m_sequence.ranks(); ++rank) {
       const std::int64_t first = m_sequence.first_token_of(rank);
@@ -102,7 +103,7 @@ typename HeadTranspose<Real>::Work HeadTranspose<Real>::send(const Execution& ex
     parallel::Gather<std::uint8_t> gather(execution, comm, m_real_rows, m_sequence.batch(), parts);
     gather.wait();
     if (profile != nullptr) profile->sent("mask", gather.bytes_sent(), gather.messages_sent());
-    unpack_mask(execution);
+    unpack_mask(execution, m_real_rows, m_real);
   }
   const int mine = m_sequence.rank();
   const std::int64_t batch = m_sequence.batch(), length = m_sequence.length(), heads = m_dealing.head_count(mine);
@@ -168,26 +169,6 @@ void HeadTranspose<Real>::unpack(const Execution& execution, const Array<Real***
         const Real* source = results.data() + offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
         for (std::int64_t k = 0; k < width; ++k) output(row, t, column + k) = source[k];
       });
-}
-
-template <class Real>
-void HeadTranspose<Real>::pack_mask(const Execution& execution, const PaddingMask& mask) const {
-  const std::int64_t batch = m_sequence.batch(), first = m_sequence.first_token();
-  const Array<std::uint8_t*> rows = m_real_rows;
-  const auto tokens = mask.tokens();
-  Kokkos::parallel_for(
-      "bsbr::attention::pack_mask", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_tokens() * batch),
-      KOKKOS_LAMBDA(const std::int64_t i) { rows(first * batch + i) = tokens(i % batch, i / batch); });
-}
-
-template <class Real>
-void HeadTranspose<Real>::unpack_mask(const Execution& execution) const {
-  const std::int64_t batch = m_sequence.batch();
-  const Array<std::uint8_t*> rows = m_real_rows;
-  const Array<std::uint8_t**> real = m_real;
-  Kokkos::parallel_for(
-      "bsbr::attention::unpack_mask", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.length() * batch),
-      KOKKOS_LAMBDA(const std::int64_t i) { real(i % batch, i / batch) = rows(i); });
 }
 
 template class HeadTranspose<float>;

@@ -39,8 +39,6 @@ class HeadTranspose {
   // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack(const Execution& execution, const AttentionInput<Real>& input, int rank) const;
   void unpack(const Execution& execution, const Array<Real***>& output, int rank) const;
-  void pack_mask(const Execution& execution, const PaddingMask& mask) const;
-  void unpack_mask(const Execution& execution) const;
 
  private:
   struct Sizes;

@@ -1,6 +1,6 @@
 #include "attention/key_halo.hpp"
 
-#include "bsbr/error.hpp"
+#include "attention/mask_rows.hpp"
 
 namespace bsbr::attention {
 namespace {
@@ -34,9 +34,9 @@ kernels::KeysAndValues<Real> KeyHalo<Real>::gather(const Execution& execution, c
   pack_rows(execution, input);
   m_rows->exchange(execution, m_sequence.comm(), "halo", profile);
   if (!mask.has_padding()) return {columns(0), columns(m_width), {}, m_plan.first_token()};
-  pack_mask(execution, mask);
+  pack_mask(execution, mask, m_real_rows->data(), m_real_rows->own_offset());
   m_real_rows->exchange(execution, m_sequence.comm(), "mask", profile);
-  unpack_mask(execution);
+  unpack_mask(execution, m_real_rows->data(), m_real);
   return {columns(0), columns(m_width), m_real, m_plan.first_token()};
 }
 
@@ -60,26 +60,6 @@ void KeyHalo<Real>::pack_rows(const Execution& execution, const AttentionInput<R
         for (std::int64_t k = 0; k < width; ++k) target[k] = key(i % batch, i / batch, k);
         for (std::int64_t k = 0; k < width; ++k) target[width + k] = value(i % batch, i / batch, k);
       });
-}
-
-template <class Real>
-void KeyHalo<Real>::pack_mask(const Execution& execution, const PaddingMask& mask) const {
-  const std::int64_t batch = m_sequence.batch(), offset = m_real_rows->own_offset();
-  const Array<std::uint8_t*> rows = m_real_rows->data();
-  const auto tokens = mask.tokens();
-  Kokkos::parallel_for(
-      "bsbr::attention::pack_mask", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_tokens() * batch),
-      KOKKOS_LAMBDA(const std::int64_t i) { rows(offset + i) = tokens(i % batch, i / batch); });
-}
-
-template <class Real>
-void KeyHalo<Real>::unpack_mask(const Execution& execution) const {
-  const std::int64_t batch = m_sequence.batch();
-  const Array<std::uint8_t*> rows = m_real_rows->data();
-  const Array<std::uint8_t**> real = m_real;
-  Kokkos::parallel_for(
-      "bsbr::attention::unpack_mask", Kokkos::RangePolicy<Execution>(execution, 0, m_plan.rows() * batch),
-      KOKKOS_LAMBDA(const std::int64_t i) { real(i % batch, i / batch) = rows(i); });
 }
 
 template class KeyHalo<float>;

@@ -23,8 +23,6 @@ class KeyHalo {
 
   // Steps of gather. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack_rows(const Execution& execution, const AttentionInput<Real>& input) const;
-  void pack_mask(const Execution& execution, const PaddingMask& mask) const;
-  void unpack_mask(const Execution& execution) const;
 
  private:
   Strided<const Real***> columns(std::int64_t first) const;
