@@ -144,8 +144,5 @@ void run(const Runtime& runtime, const CompareOptions& options) {
 
 int main(int argc, char** argv) {
   bsbr::apps::use_fast_blas_kernels(argv);
-  bsbr::apps::CompareOptions options;
-  return bsbr::apps::run_program(
-      "bsbr_compare", [&] { options = bsbr::apps::parse_compare_options(argc, argv); },
-      [&](const bsbr::apps::Runtime& runtime) { bsbr::apps::run(runtime, options); });
+  return bsbr::apps::run_program("bsbr_compare", argc, argv, bsbr::apps::parse_compare_options, bsbr::apps::run);
 }

@@ -13,16 +13,16 @@
 #include "measurement.hpp"
 #include "memory.hpp"
 #include "parallel/agree.hpp"
+#include "parallel/collectives.hpp"
 #include "progress.hpp"
 #include "random_tokens.hpp"
 #include "runtime.hpp"
 #include "summary.hpp"
+#include "unfinished_file.hpp"
 #include "verify.hpp"
 
 namespace bsbr::apps {
 namespace {
-
-using parallel::check;
 
 /// The model's configuration with what the command line puts in its place.
 ModelConfig choose_config(const ForwardOptions& options, MPI_Comm comm) {
@@ -52,9 +52,7 @@ Tokens find_tokens(const ForwardOptions& options, const Sequence& sequence, std:
 /// Every rank's part, on all ranks.
 std::vector<Part> gather_parts(const Sequence& sequence, std::int64_t memory_bytes) {
   const Part mine{sequence.first_chunk(), sequence.local_chunks(), sequence.first_token(), sequence.local_tokens(), memory_bytes};
-  std::vector<Part> parts(static_cast<std::size_t>(sequence.ranks()));
-  check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, parts.data(), sizeof mine, MPI_BYTE, sequence.comm()), "MPI_Allgather");
-  return parts;
+  return parallel::all_gather(mine, sequence.comm());
 }
 
 /// Text on stdout or JSON, as was asked for.
@@ -104,6 +102,7 @@ void compute(const Runtime& runtime, const ForwardOptions& options, const Sequen
   }
   if (!options.output.empty()) {
     progress.step("writing " + options.output);
+    const UnfinishedFile unfinished(options.output);
     write_result<Real>(options.output, summary.config, provenance(summary.environment, options), sequence, states);
   }
 }
@@ -160,8 +159,5 @@ void run(const Runtime& runtime, const ForwardOptions& options) {
 
 int main(int argc, char** argv) {
   bsbr::apps::use_fast_blas_kernels(argv);
-  bsbr::apps::ForwardOptions options;
-  return bsbr::apps::run_program(
-      "bsbr_forward", [&] { options = bsbr::apps::parse_forward_options(argc, argv); },
-      [&](const bsbr::apps::Runtime& runtime) { bsbr::apps::run(runtime, options); });
+  return bsbr::apps::run_program("bsbr_forward", argc, argv, bsbr::apps::parse_forward_options, bsbr::apps::run);
 }

@@ -8,13 +8,16 @@
 #include "memory.hpp"
 #include "parallel/agree.hpp"
 #include "runtime.hpp"
+#include "unfinished_file.hpp"
 
 namespace bsbr::apps {
 namespace {
 
 template <class Real>
 void write(const InitOptions& options) {
-  write_model<Real>(options.output, random_weights<Real>(options.config, static_cast<std::uint64_t>(options.seed)));
+  const Weights<Real> weights = random_weights<Real>(options.config, static_cast<std::uint64_t>(options.seed));
+  const UnfinishedFile unfinished(options.output);
+  write_model<Real>(options.output, weights);
 }
 
 /// The work of one process.
@@ -48,8 +51,5 @@ void run(const Runtime& runtime, const InitOptions& options) {
 }  // namespace bsbr::apps
 
 int main(int argc, char** argv) {
-  bsbr::apps::InitOptions options;
-  return bsbr::apps::run_program(
-      "bsbr_init", [&] { options = bsbr::apps::parse_init_options(argc, argv); },
-      [&](const bsbr::apps::Runtime& runtime) { bsbr::apps::run(runtime, options); });
+  return bsbr::apps::run_program("bsbr_init", argc, argv, bsbr::apps::parse_init_options, bsbr::apps::run);
 }

@@ -5,13 +5,15 @@
 
 #include "config_options.hpp"
 #include "format.hpp"
+#include "runtime.hpp"
 
 namespace bsbr::apps {
 namespace {
 
 constexpr const char* usage =
     "[--architectures all|A,B,...] [--seq-lengths 1024,2048,...] [--hidden-dim N ...] [--precision float|double]\n"
-    "                    [--batch N] [--seed S] [--repeat N] [--json FILE|-] [--progress auto|on|off] [--quiet]";
+    "                    [--batch N] [--seed S] [--repeat N] [--json FILE|-] [--progress auto|on|off] [--quiet]\n"
+    "                    [--timeout SECONDS]";
 
 constexpr const char* description =
     "Compares architectures: for each of them and each length, the time of a forward pass of a model with random weights, its\n"
@@ -113,6 +115,8 @@ CompareOptions parse_compare_options(int argc, const char* const* argv) {
   CommandLine line("bsbr_compare", usage, description, after);
   add_comparison(line, options, selected);
   add_output(line, options);
+  line.start_group("Ranks");
+  add_timeout_option(line, options.timeout);
   line.start_group("Configuration");
   add_config_options(line, options.config);
   line.parse(argc, argv);

@@ -21,6 +21,7 @@ struct CompareOptions {
   std::string json;  ///< empty: none; "-": stdout
   bool quiet = false;
   ProgressMode progress = ProgressMode::automatic;
+  double timeout = 0;  ///< seconds to wait for other ranks; 0: for ever
 
   bool prints_text() const { return !quiet && json != "-"; }
 };

@@ -12,16 +12,12 @@
 #include "forward_options.hpp"
 
 namespace bsbr::apps {
-namespace {
 
-/// "3.4.01", as Kokkos' releases are called.
 std::string kokkos_version() {
   std::array<char, 32> text{};
   std::snprintf(text.data(), text.size(), "%d.%d.%02d", KOKKOS_VERSION / 10000, KOKKOS_VERSION / 100 % 100, KOKKOS_VERSION % 100);
   return text.data();
 }
-
-}  // namespace
 
 Environment find_environment(int ranks) {
   Environment environment;
@@ -64,6 +60,7 @@ Attributes provenance(const Environment& environment, const ForwardOptions& opti
   Attributes attributes{{"version", environment.version},
                         {"git_commit", environment.git_commit},
                         {"kokkos_version", environment.kokkos_version},
+                        {"hdf5_version", hdf5_version()},
                         {"execution_space", environment.execution_space},
                         {"blas", environment.blas},
                         {"ranks", std::int64_t{environment.ranks}},

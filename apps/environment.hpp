@@ -15,6 +15,9 @@ struct Environment {
   int ranks = 1, threads_per_rank = 1;
 };
 
+/// "3.4.01", as Kokkos' releases are called.
+std::string kokkos_version();
+
 /// Kokkos must be set up.
 Environment find_environment(int ranks);
 

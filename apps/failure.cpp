@@ -39,6 +39,9 @@ Failure describe(const std::exception_ptr& exception) {
   } catch (const std::bad_alloc&) {
     return {no_memory, "not enough memory", "", false};
   } catch (const std::exception& error) {
+    const std::string text = error.what();
+    // Kokkos 3.4 has no type of its own for this.
+    if (text.starts_with("Allocation of size")) return {no_memory, "not enough memory: " + text.substr(0, text.find(',')), "", false};
     return bug_failure(error.what());
   } catch (...) {
     return bug_failure("an exception of unknown type");

@@ -6,6 +6,7 @@
 #include "bsbr/io.hpp"
 #include "command_line.hpp"
 #include "format.hpp"
+#include "runtime.hpp"
 
 namespace bsbr::apps {
 namespace {
@@ -13,7 +14,8 @@ namespace {
 constexpr const char* usage =
     "--model M.h5 (--input FILE[:/dataset] | --random-tokens N [--batch N] [--seed S])\n"
     "                    [--output R.h5] [--max-tokens N] [--causality C] [--chunk-size B] [--precision float|double]\n"
-    "                    [--repeat N] [--json FILE|-] [--dry-run] [--verify] [--progress auto|on|off] [--quiet]";
+    "                    [--repeat N] [--json FILE|-] [--dry-run] [--verify] [--progress auto|on|off] [--quiet]\n"
+    "                    [--timeout SECONDS]";
 
 constexpr const char* description =
     "Runs a transformer with BSBR attention (block sparse attention with block retrieval), or one of six others, over\n"
@@ -110,6 +112,8 @@ ForwardOptions parse_forward_options(int argc, const char* const* argv) {
   add_input(line, options);
   add_computation(line, options);
   add_output(line, options);
+  line.start_group("Ranks");
+  add_timeout_option(line, options.timeout);
   line.parse(argc, argv);
   check_together(line, options);
   return options;

@@ -24,6 +24,7 @@ struct ForwardOptions {
   std::string output, json;  ///< empty: none; json "-": stdout
   bool dry_run = false, verify = false, quiet = false;
   ProgressMode progress = ProgressMode::automatic;
+  double timeout = 0;  ///< seconds to wait for other ranks; 0: for ever
 
   bool prints_text() const { return !quiet && json != "-"; }
   std::string input_name() const { return input.empty() ? "random" : input; }

@@ -17,18 +17,17 @@ struct Measurement {
   std::vector<double> seconds_by_repeat;  ///< of the slowest rank
   double seconds = 0;                     ///< their median
 
-  /// Of the slowest rank, in the repeat that took the median time (of an even number, the faster of the two in the middle).
-  std::map<std::string, double> seconds_by_phase;
-
-  /// By the rank that sends most, in one forward.
-  std::map<std::string, std::int64_t> bytes_sent, messages_sent;
+  // What follows is known to rank 0 only; of the repeat that took the median time (of an even number, the faster of the two in the middle).
+  std::map<std::string, double> seconds_by_phase;                 ///< of the slowest rank
+  std::map<std::string, std::int64_t> bytes_sent, messages_sent;  ///< by movement, of the rank that sends most
+  std::vector<Profile> by_rank;
   std::int64_t total_bytes_sent() const;
 
-  /// Of each rank, in the same repeat as seconds_by_phase; only on rank 0.
-  std::vector<Profile> by_rank;
+  /// Of the slowest rank: sending, waiting for and agreeing with others, as far as no work hides it.
+  double exposed_communication_seconds() const;
 };
 
-/// Runs `forward` so many times, each started by all ranks at once. Collective; all ranks return the same, but for by_rank.
+/// Runs `forward` so many times, each started by all ranks at once. Collective.
 Measurement measure(MPI_Comm comm, std::int64_t repeat, const std::function<void(std::int64_t number, Profile& profile)>& forward);
 
 /// The largest of the ranks' numbers, on all ranks.

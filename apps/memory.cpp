@@ -13,6 +13,7 @@
 #include "bsbr/error.hpp"
 #include "format.hpp"
 #include "parallel/agree.hpp"
+#include "parallel/collectives.hpp"
 
 namespace bsbr::apps {
 namespace {
@@ -113,12 +114,11 @@ std::int64_t available_on_node() {
 
 void require_memory(MPI_Comm comm, std::int64_t bytes, const std::string& hint) {
   MPI_Comm node = MPI_COMM_NULL;
-  int rank = 0, neighbours = 1;
-  parallel::check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
+  const int rank = parallel::rank_in(comm);
+  parallel::barrier(comm);  // splitting has no time limit
   parallel::check(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
-  parallel::check(MPI_Comm_size(node, &neighbours), "MPI_Comm_size");
-  std::int64_t together = std::min(bytes, unlimited / neighbours);  // their sum must not overflow
-  parallel::check(MPI_Allreduce(MPI_IN_PLACE, &together, 1, MPI_INT64_T, MPI_SUM, node), "MPI_Allreduce");
+  const int neighbours = parallel::ranks_of(node);
+  const std::int64_t together = parallel::all_reduce(std::min(bytes, unlimited / neighbours), MPI_SUM, node);  // does not overflow
   parallel::check(MPI_Comm_free(&node), "MPI_Comm_free");
   parallel::agree(comm, [&] {
     const std::string here = "on rank " + std::to_string(rank);

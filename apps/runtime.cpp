@@ -11,14 +11,17 @@
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 #include <thread>
 #include <vector>
 
 #include "blas_kernel.hpp"
+#include "command_line.hpp"
 #include "failure.hpp"
 #include "launcher.hpp"
 #include "parallel/agree.hpp"
+#include "parallel/collectives.hpp"
+#include "same_start.hpp"
+#include "start_limit.hpp"
 
 namespace bsbr::apps {
 
@@ -26,8 +29,12 @@ using parallel::check;
 
 namespace {
 
-constexpr auto longest_wait = std::chrono::seconds(10);                // for ranks that should be at the same place already
-constexpr auto first_rank_advantage = std::chrono::milliseconds(500);  // so that rank 0 prints first what all ranks would print
+constexpr auto longest_wait = std::chrono::seconds(5);          // for ranks that should be at the same place already
+constexpr double time_to_be_heard = 0.5;                        // seconds for ranks that fail, to hear of others that do
+constexpr auto time_to_print = std::chrono::milliseconds(100);  // for the launcher to pass a line on
+constexpr auto time_to_be_ended = std::chrono::seconds(3);      // for the rank that speaks to end the others
+
+std::string program_name;  // for end_at_once()
 
 /// Processors that this process may run on: none where the system does not tell.
 cpu_set_t allowed_processors() {
@@ -39,11 +46,9 @@ cpu_set_t allowed_processors() {
 /// Ranks of this node that may run on the same processors as this one, itself included.
 int ranks_that_share(MPI_Comm comm, const cpu_set_t& mine) {
   MPI_Comm node = MPI_COMM_NULL;
+  parallel::barrier(comm);  // splitting has no time limit
   check(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
-  int ranks = 1;
-  check(MPI_Comm_size(node, &ranks), "MPI_Comm_size");
-  std::vector<cpu_set_t> all(static_cast<std::size_t>(ranks));
-  check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all.data(), sizeof mine, MPI_BYTE, node), "MPI_Allgather");
+  const std::vector<cpu_set_t> all = parallel::all_gather(mine, node);
   check(MPI_Comm_free(&node), "MPI_Comm_free");
   return static_cast<int>(std::count_if(all.begin(), all.end(), [&](const cpu_set_t& other) { return CPU_EQUAL(&mine, &other); }));
 }
@@ -64,8 +69,27 @@ void set_up_mpi() {
   }
   int initialised = 0, provided = 0;
   MPI_Initialized(&initialised);
-  if (initialised == 0) MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  if (initialised == 0 && MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
+    throw CommunicationError("MPI_Init_thread fails, and MPI does not say why");
+  }
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);  // errors become exceptions
+}
+
+/// What is one rank's failure, of several, names it, unless it names others.
+Failure of_rank(const Launcher& launcher, Failure failure) {
+  if (launcher.ranks > 1 && !failure.message.starts_with("rank"))
+    failure.message = "rank " + std::to_string(launcher.rank) + ": " + failure.message;
+  return failure;
+}
+
+/// Where nobody can catch an exception: Kokkos allocates scratch memory within parallel regions.
+[[noreturn]] void end_at_once() {
+  const std::exception_ptr exception = std::current_exception();
+  const Failure failure = exception ? describe(exception) : Failure{bug, "internal error: terminated; please report it", "", false};
+  const Launcher launcher = find_launcher();
+  std::this_thread::sleep_for(time_to_print * std::min(launcher.rank, 10));  // for a lower rank to speak first, and to end this one
+  print(program_name, of_rank(launcher, failure));
+  std::_Exit(failure.code);
 }
 
 /// Kokkos takes some arguments for its own: it is shown none of ours.
@@ -83,12 +107,15 @@ void set_up_kokkos(const std::string& name) {
 /// Sets MPI and Kokkos up and down.
 class Session {
  public:
-  explicit Session(const std::string& name) : m_name(name) {
+  /// timeout: seconds to wait for other ranks; 0: for ever.
+  Session(const std::string& name, double timeout) : m_name(name), m_timeout(timeout) {
+    const StartLimit limit(name, "MPI has not started on all ranks", timeout);
     set_up_mpi();
+    set_timeout(MPI_COMM_WORLD, timeout);
     check(MPI_Comm_dup(MPI_COMM_WORLD, &m_runtime.m_comm), "MPI_Comm_dup");
     check(MPI_Comm_dup(MPI_COMM_WORLD, &m_runtime.m_meeting), "MPI_Comm_dup");
-    check(MPI_Comm_rank(m_runtime.m_comm, &m_runtime.m_rank), "MPI_Comm_rank");
-    check(MPI_Comm_size(m_runtime.m_comm, &m_runtime.m_ranks), "MPI_Comm_size");
+    m_runtime.m_rank = parallel::rank_in(m_runtime.m_comm);
+    m_runtime.m_ranks = parallel::ranks_of(m_runtime.m_comm);
   }
 
   Session(const Session&) = delete;
@@ -101,7 +128,7 @@ class Session {
     const Launcher launcher = find_launcher();
     if (m_runtime.m_ranks > 1 || launcher.ranks == 1) return;
     if (launcher.rank > 0) {  // rank 0 prints for all, and would be ended if others left before it has
-      std::this_thread::sleep_for(4 * first_rank_advantage);
+      std::this_thread::sleep_for(std::chrono::seconds(2));
       std::_Exit(no_communication);
     }
     throw CommunicationError("the launcher has started " + std::to_string(launcher.ranks) + " ranks, but MPI sees 1 in each",
@@ -119,14 +146,12 @@ class Session {
 
   /// Prints a failure once. Returns when all ranks are here, or never.
   void fail(const Failure& failure) {
-    const bool alone = m_runtime.m_ranks == 1;
-    if (m_runtime.is_first()) print(m_name, failure);
-    if (alone || (failure.on_all_ranks && m_runtime.meet())) return;
-    if (!m_runtime.is_first()) {
-      std::this_thread::sleep_for(first_rank_advantage);
-      print(m_name, failure);
-    }
-    std::this_thread::sleep_for(first_rank_advantage / 5);  // for the launcher to pass the line on
+    const bool first = m_runtime.is_first(), prints_for_all = first && failure.on_all_ranks;
+    if (prints_for_all || m_runtime.m_ranks == 1) print(m_name, failure);
+    if (m_runtime.m_ranks == 1 || (failure.on_all_ranks && m_runtime.meet())) return;
+    const bool speaks = !prints_for_all && is_lowest_that_fails();
+    if (speaks) print(m_name, of_rank({m_runtime.m_rank, m_runtime.m_ranks, false}, failure));
+    std::this_thread::sleep_for(speaks || prints_for_all ? time_to_print : time_to_be_ended);
     MPI_Abort(MPI_COMM_WORLD, failure.code);
     std::_Exit(failure.code);
   }
@@ -134,13 +159,29 @@ class Session {
   /// After success or fail(). All Views are gone by now.
   void end() {
     if (Kokkos::is_initialized()) Kokkos::finalize();
+    const StartLimit limit(m_name, "MPI has not ended on all ranks", m_timeout);
     MPI_Comm_free(&m_runtime.m_meeting);
     MPI_Comm_free(&m_runtime.m_comm);
     MPI_Finalize();
   }
 
  private:
+  /// Several ranks may fail by themselves at the same time, each with its own error or all over the same thing.
+  bool is_lowest_that_fails() const {
+    std::vector<int> missing;
+    try {
+      missing = parallel::find_missing(m_runtime.m_meeting, time_to_be_heard);
+    } catch (const CommunicationError&) {  // MPI does not work here at all: each speaks for itself
+      return true;
+    }
+    for (int rank = 0; rank < m_runtime.m_rank; ++rank) {
+      if (std::find(missing.begin(), missing.end(), rank) == missing.end()) return false;
+    }
+    return true;
+  }
+
   std::string m_name;
+  double m_timeout;
   Runtime m_runtime;
 };
 
@@ -152,25 +193,17 @@ int give(const Answer& answer) {
   return std::fputs(answer.text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0 ? done : no_output;
 }
 
-/// A command line that one rank refuses is refused by all.
-void agree_on_usage(MPI_Comm comm, const std::exception_ptr& refusal) {
-  try {
-    parallel::agree(comm, [&] {
-      if (refusal) std::rethrow_exception(refusal);
-    });
-  } catch (const ConfigError& error) {
-    throw UsageError(error.what(), error.hint());
-  }
-}
-
-int run_session(const std::string& name, const std::exception_ptr& refusal, const std::function<void(const Runtime&)>& work) {
-  Session session(name);
+int run_session(const Program& program, const std::exception_ptr& refusal, double timeout) {
+  Session session(program.name, timeout);
   std::optional<Failure> failure;
   try {
     session.require_same_mpi();
-    agree_on_usage(session.runtime().comm(), refusal);
+    require_same_start(session.runtime().comm(), program.name, program.arguments);
+    agree_on_usage(session.runtime().comm(), [&] {
+      if (refusal) std::rethrow_exception(refusal);
+    });
     session.start_kokkos();
-    work(session.runtime());
+    program.work(session.runtime());
   } catch (...) {
     failure = describe(std::current_exception());
   }
@@ -201,11 +234,14 @@ bool Runtime::meet() const {
   return false;
 }
 
-int run_program(const std::string& name, const std::function<void()>& parse, const std::function<void(const Runtime&)>& work) {
+int run_program(const Program& program) {
+  program_name = program.name;
+  std::set_terminate(end_at_once);
   std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond its limit is an error of the write, to be reported
   std::exception_ptr refusal;
+  double timeout = 0;
   try {
-    parse();
+    timeout = program.parse();
   } catch (const Answer& answer) {
     return give(answer);
   } catch (...) {
@@ -213,38 +249,20 @@ int run_program(const std::string& name, const std::function<void()>& parse, con
   }
   try {
     if (refusal && find_launcher().ranks == 1) std::rethrow_exception(refusal);
-    return run_session(name, refusal, work);
+    return run_session(program, refusal, timeout);
   } catch (...) {  // before MPI, or MPI itself cannot be set up
     const Failure failure = describe(std::current_exception());
-    print(name, failure);
+    print(program.name, of_rank(find_launcher(), failure));
     return failure.code;
   }
 }
 
-std::string broadcast_from(int root, const std::string& text, MPI_Comm comm) {
-  int size = static_cast<int>(text.size());
-  check(MPI_Bcast(&size, 1, MPI_INT, root, comm), "MPI_Bcast");
-  std::string received = text;
-  received.resize(static_cast<std::size_t>(size));
-  check(MPI_Bcast(received.data(), size, MPI_CHAR, root, comm), "MPI_Bcast");
-  return received;
-}
-
-std::vector<std::string> gather_texts(const std::string& text, MPI_Comm comm) {
-  int rank = 0, ranks = 0;
-  check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
-  check(MPI_Comm_size(comm, &ranks), "MPI_Comm_size");
-  const auto count = static_cast<std::size_t>(rank == 0 ? ranks : 0);
-  const int size = static_cast<int>(text.size());
-  std::vector<int> sizes(count), offsets(count);
-  check(MPI_Gather(&size, 1, MPI_INT, sizes.data(), 1, MPI_INT, 0, comm), "MPI_Gather");
-  std::exclusive_scan(sizes.begin(), sizes.end(), offsets.begin(), 0);
-  std::string all(count == 0 ? 0 : static_cast<std::size_t>(offsets.back() + sizes.back()), ' ');
-  check(MPI_Gatherv(text.data(), size, MPI_CHAR, all.data(), sizes.data(), offsets.data(), MPI_CHAR, 0, comm), "MPI_Gatherv");
-  std::vector<std::string> texts;
-  for (std::size_t i = 0; i < count; ++i)
-    texts.push_back(all.substr(static_cast<std::size_t>(offsets[i]), static_cast<std::size_t>(sizes[i])));
-  return texts;
+void add_timeout_option(CommandLine& line, double& seconds) {
+  constexpr double least = 0.1, most = 1e9;
+  line.add("--timeout", "SECONDS",
+           "end the job if a rank does not answer for so long, stopped or cut off or busy\nalone, while others wait for it (default: wait "
+           "for ever)",
+           [&seconds](const std::string& name, const std::string& text) { seconds = number(name, text, least, most); });
 }
 
 }  // namespace bsbr::apps

@@ -3,11 +3,15 @@
 
 #include <mpi.h>
 
+#include <algorithm>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace bsbr::apps {
+
+class CommandLine;
 
 /// What parsing throws to answer --help and --version: a text for stdout, then success, with neither MPI nor Kokkos set up.
 struct Answer {
@@ -25,8 +29,8 @@ class Runtime {
   /// Writes to stdout from rank 0. Collective; if that fails, OutputError on all ranks.
   void print(const std::string& text) const;
 
-  /// After a failure: waits for all ranks to call this; false if some do not for ten seconds, since they are elsewhere. Uses a communicator
-  /// of its own, so that it meets no other operation of such a rank.
+  /// After a failure: waits for all ranks to call this; false if some do not for five seconds, since they are elsewhere. Uses a
+  /// communicator of its own, so that it meets no other operation of such a rank.
   bool meet() const;
 
  private:
@@ -35,17 +39,41 @@ class Runtime {
   int m_rank = 0, m_ranks = 1;
 };
 
+struct Program {
+  std::string name;
+  std::vector<std::string> arguments;  ///< without the name; the same on all ranks
+
+  /// Reads the command line before anything is set up. Throws Answer or UsageError. Returns how many seconds to wait for other ranks that
+  /// do not answer; 0: for ever.
+  std::function<double()> parse;
+
+  /// Runs with MPI and Kokkos.
+  std::function<void(const Runtime&)> work;
+};
+
 /// Runs a program and returns its exit code.
 ///
-/// `parse` reads the command line before anything is set up; it throws Answer or UsageError. `work` runs with MPI and Kokkos; whatever it
-/// throws is printed once, as failure.hpp says, and the other ranks end only after rank 0 has printed, because a launcher ends them all
+/// Whatever its work throws is printed once, as failure.hpp says, and the other ranks end only after that, because a launcher ends them all
 /// when the first leaves. What may be one rank's failure alone ends with MPI_Abort, never with waiting for the others.
-int run_program(const std::string& name, const std::function<void()>& parse, const std::function<void(const Runtime&)>& work);
+int run_program(const Program& program);
 
-/// A short text of any rank, brought to all.
-std::string broadcast_from(int root, const std::string& text, MPI_Comm comm);
+/// The same of a program that is the two functions. Options may have `timeout`.
+template <class Options>
+int run_program(const std::string& name, int argc, const char* const* argv, Options (*parse)(int, const char* const*),
+                void (*work)(const Runtime&, const Options&)) {
+  std::optional<Options> options;
+  const auto parse_all = [&] {
+    options = parse(argc, argv);
+    if constexpr (requires { options->timeout; }) return options->timeout;
+    return 0.0;
+  };
+  return run_program(
+      {.name = name, .arguments = {argv + std::min(argc, 1), argv + argc}, .parse = parse_all, .work = [&](const Runtime& runtime) {
+         work(runtime, *options);
+       }});
+}
 
-/// Short texts of all ranks, in their order, on rank 0; none on the others.
-std::vector<std::string> gather_texts(const std::string& text, MPI_Comm comm);
+/// --timeout, whose seconds Program::parse returns.
+void add_timeout_option(CommandLine& line, double& seconds);
 
 }  // namespace bsbr::apps

@@ -104,6 +104,7 @@ nlohmann::ordered_json by_rank_json(const std::vector<Profile>& profiles) {
   for (const Profile& profile : profiles) {
     list.push_back({{"rank", list.size()},
                     {"seconds_by_phase", profile.seconds},
+                    {"processor_seconds_by_phase", profile.processor_seconds},
                     {"bytes_sent", profile.bytes_sent},
                     {"messages_sent", profile.messages_sent}});
   }
@@ -125,6 +126,7 @@ void add_run(nlohmann::ordered_json& json, const Summary& summary) {
   json["messages_sent"] = measurement.messages_sent;
   json["by_rank"] = by_rank_json(measurement.by_rank);
   json["seconds_by_phase"] = measurement.seconds_by_phase;
+  json["exposed_communication_seconds"] = measurement.exposed_communication_seconds();
   if (summary.verification) {
     json["verify"] = {{"largest_difference", summary.verification->largest_difference},
                       {"largest_value", summary.verification->largest_value}};

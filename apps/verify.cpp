@@ -7,49 +7,24 @@
 #include "failure.hpp"
 #include "format.hpp"
 #include "parallel/agree.hpp"
+#include "parallel/collectives.hpp"
 #include "reference/reference.hpp"
 
 namespace bsbr::apps {
 namespace {
 
-using parallel::check;
-
 // A minute or two of plain loops.
 constexpr std::int64_t most_tokens = 4096;
 constexpr double most_flops = 2e11;
 
-template <class Value>
-MPI_Datatype mpi_type();
-template <>
-MPI_Datatype mpi_type<float>() {
-  return MPI_FLOAT;
-}
-template <>
-MPI_Datatype mpi_type<double>() {
-  return MPI_DOUBLE;
-}
-template <>
-MPI_Datatype mpi_type<std::int32_t>() {
-  return MPI_INT32_T;
-}
-template <>
-MPI_Datatype mpi_type<std::uint8_t>() {
-  return MPI_UINT8_T;
-}
-
 /// One sequence, `width` numbers for each token, on rank 0; `mine`: this rank's tokens of it.
 template <class Value>
 std::vector<Value> gather(const Sequence& sequence, const Value* mine, std::int64_t width) {
-  std::vector<int> counts, places;
+  std::vector<std::int64_t> counts;
   for (int rank = 0; rank < sequence.ranks(); ++rank) {
-    counts.push_back(static_cast<int>((sequence.first_token_of(rank + 1) - sequence.first_token_of(rank)) * width));
-    places.push_back(static_cast<int>(sequence.first_token_of(rank) * width));
+    counts.push_back((sequence.first_token_of(rank + 1) - sequence.first_token_of(rank)) * width);
   }
-  std::vector<Value> all(sequence.rank() == 0 ? static_cast<std::size_t>(sequence.length() * width) : 0);
-  check(MPI_Gatherv(mine, counts[static_cast<std::size_t>(sequence.rank())], mpi_type<Value>(), all.data(), counts.data(), places.data(),
-                    mpi_type<Value>(), 0, sequence.comm()),
-        "MPI_Gatherv");
-  return all;
+  return parallel::gather(mine, counts, sequence.comm());
 }
 
 template <class Real>

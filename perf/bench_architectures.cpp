@@ -3,7 +3,6 @@
 // Every round runs each architecture once, and its speed is divided by that of bsbr in the same round, since the speed of a machine drifts;
 // the median of the rounds' ratios is what counts. Before that each is checked against the reference on a short sequence.
 #include <Kokkos_Core.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -22,7 +21,7 @@ struct Options {
   std::int64_t tokens = 8192, repeat = 5;
 };
 
-Options parse(int argc, char** argv) {
+Options parse(int argc, const char* const* argv) {
   Options options;
   ModelConfig& config = options.config;
   apps::CommandLine line("bench_architectures", "[options]", "Measures a forward pass of each architecture against that of bsbr.",
@@ -80,8 +79,5 @@ void run(const apps::Runtime& runtime, const Options& options) {
 
 int main(int argc, char** argv) {
   bsbr::apps::use_fast_blas_kernels(argv);
-  bsbr::perf::Options options;
-  return bsbr::apps::run_program(
-      "bench_architectures", [&] { options = bsbr::perf::parse(argc, argv); },
-      [&](const bsbr::apps::Runtime& runtime) { bsbr::perf::run(runtime, options); });
+  return bsbr::apps::run_program("bench_architectures", argc, argv, bsbr::perf::parse, bsbr::perf::run);
 }

@@ -4,7 +4,6 @@
 // the speed of a machine drifts; the median of the pairs' ratios is what counts. Before that the same model is checked against the
 // reference on a short sequence: a wrong result is not worth timing.
 #include <Kokkos_Core.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <vector>
 
@@ -59,7 +58,7 @@ void measure_memory(const Weights<float>& weights, MPI_Comm comm, const Options&
               static_cast<long long>(3 * length));
 }
 
-Options parse(int argc, char** argv) {
+Options parse(int argc, const char* const* argv) {
   Options options;
   ModelConfig& config = options.config;
   apps::CommandLine line("bench_forward", "[options]", "Measures a forward pass of bsbr against sgemm, and its memory for each token.",
@@ -93,8 +92,5 @@ void run(const apps::Runtime& runtime, const Options& options) {
 
 int main(int argc, char** argv) {
   bsbr::apps::use_fast_blas_kernels(argv);
-  bsbr::perf::Options options;
-  return bsbr::apps::run_program(
-      "bench_forward", [&] { options = bsbr::perf::parse(argc, argv); },
-      [&](const bsbr::apps::Runtime& runtime) { bsbr::perf::run(runtime, options); });
+  return bsbr::apps::run_program("bench_forward", argc, argv, bsbr::perf::parse, bsbr::perf::run);
 }

@@ -9,6 +9,7 @@
 #include "bsbr/model.hpp"
 #include "bsbr/profile.hpp"
 #include "bsbr/sequence.hpp"
+#include "bsbr/timeout.hpp"
 #include "bsbr/types.hpp"
 #include "bsbr/version.hpp"
 #include "bsbr/weights.hpp"

@@ -76,4 +76,7 @@ void write_result(const std::string& path, const ModelConfig& config, const Attr
 /// For programs, to say so before computing.
 void check_output_path(const std::string& path, MPI_Comm comm);
 
+/// The version of the HDF5 library that is in use, "1.10.8".
+std::string hdf5_version();
+
 }  // namespace bsbr

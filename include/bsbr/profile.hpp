@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <map>
 #include <string>
 
@@ -12,7 +13,8 @@ namespace bsbr {
 
 /// Seconds by phase, bytes and messages by movement, of this rank, added up over everything that is run with it.
 struct Profile {
-  std::map<std::string, double> seconds;
+  std::map<std::string, double> seconds;              ///< that pass
+  std::map<std::string, double> processor_seconds;    ///< that all threads of the process spend on processors, as std::clock counts them
   std::map<std::string, std::int64_t> bytes_sent;     ///< to other ranks; a rank's own part is not counted
   std::map<std::string, std::int64_t> messages_sent;  ///< their number
 
@@ -35,6 +37,7 @@ class Phase {
   Profile* m_profile;
   const char* m_name;
   std::chrono::steady_clock::time_point m_start;
+  std::clock_t m_processor_start;
 };
 
 }  // namespace bsbr

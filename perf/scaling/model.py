@@ -347,10 +347,16 @@ def exchange_seconds(machine, setup, rank, work):
         there = seconds["states"] / 2 + seconds["retrieval_vectors"]
         return own + max(0, there - hiding) + max(0, seconds["states"] / 2 - hiding)
     if "heads" in sent:
-        return seconds["heads"] + copied(4 * tokens * setup.width)
-    halo = halo_seconds(machine, setup, rank) + copied(2 * tokens * setup.width) if "halo" in sent else 0
-    if "state" not in sent:
-        return halo
+        # The first rank's queries and the last one's results are waited for; what is between goes on during the attention.
+        between = max(0, 1 - 2 / setup.ranks)
+        return (max(seconds["heads"] * (1 - between), seconds["heads"] - work.get("attention", 0) * between)
+                + copied(4 * tokens * setup.width))
+    halo = halo_seconds(machine, setup, rank)
+    packing = copied(2 * tokens * setup.width) if "halo" in sent else 0
+    if setup.architecture == "sliding_window":
+        seen_alone = max(0, 1 - setup.window_size * setup.batch / max(1, tokens))
+        return packing + max(0, halo - work["attention"] * seen_alone)
+    halo += packing
     return halo + seconds["state"] + pipeline_wait(machine, setup, rank, work["scan"])
 
 

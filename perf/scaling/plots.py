@@ -18,11 +18,11 @@ from study import BAD_OUTPUT, Failure, disturbed  # noqa: E402
 PALE = 0.3  # opacity of runs that were disturbed
 FAR_TOKENS, FAR_RANKS = 1 << 24, tuple(2**n for n in range(11))
 MOVEMENT_STYLES = {"states": "bsbr", "retrieval_vectors": "sliding_window", "heads": "standard", "halo": "linear", "state": "gau"}
-OTHER = "other"  # of a run: what is in no phase; of the model: agreement
+OTHER = "other"  # of a run: what is in no phase
 PHASE_LOOKS = {  # face, hatch
     "project": ("#56B4E9", ""), "finish": ("#0072B2", ""), "states": ("#F0E442", "///"), "within_chunk": ("#E69F00", ".."),
     "mixing": ("#D55E00", "xxx"), "retrieval": ("#F0E442", "\\\\\\"), "attention": ("#E69F00", "xx"), "scan": ("#E69F00", "++"),
-    "embedding": ("#CCCCCC", ""), "final_norm": ("#999999", ""), "exchange": ("#CC79A7", "oo"), OTHER: ("#FFFFFF", "--"),
+    "embedding": ("#CCCCCC", ""), "final_norm": ("#999999", ""), "exchange": ("#CC79A7", "oo"), "agreement": ("#FFFFFF", "xx"), OTHER: ("#FFFFFF", "--"),
 }
 
 
@@ -208,7 +208,7 @@ def draw_phases(study, name, points):
     figure, (axes,) = panels(1, f"Time by phase, {study} scaling of {name}", about(points[0]) + starred, width=5.8, height=3.4)
     seen = set()
     for index, point in enumerate(points):
-        for offset, phases, alpha in ((-0.2, measured_phases(point), 1), (0.2, modelled_phases(point), 0.45)):
+        for offset, phases, alpha in ((-0.2, measured_phases(point), 1), (0.2, point.model["seconds_by_phase"], 0.45)):
             bottom = 0
             for phase in [phase for phase in (*PHASES, OTHER) if phases.get(phase, 0) > 0]:
                 face, hatch = PHASE_LOOKS[phase]
@@ -239,12 +239,6 @@ def draw_phases(study, name, points):
 def measured_phases(point):
     phases = dict(point.summary["seconds_by_phase"])
     return {**phases, OTHER: max(0, point.summary["seconds"] - sum(phases.values()))}
-
-
-def modelled_phases(point):
-    phases = dict(point.model["seconds_by_phase"])
-    phases[OTHER] = phases.pop("agreement")
-    return phases
 
 
 def draw_bytes(curves):

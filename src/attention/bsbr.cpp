@@ -159,7 +159,7 @@ template <class Real>
 void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_mask, const AttentionInput<Real>& input,
                          const Array<Real***>& output, Profile* profile) {
   const PaddingMask& mask = effective_mask(given_mask);
-  parallel::agree(m_sequence.comm(), [&] {
+  parallel::agree(execution, m_sequence, profile, [&] {
     require_input(m_config, m_sequence, mask, input, output);
     require_retrieval(input);
   });
@@ -210,6 +210,7 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
     const Phase phase(execution, profile, "exchange");
     retrieval.emplace(execution, comm, m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim, parts_of(m_sequence.chunks()));
     there.emplace(execution, comm, m_local, local, m_states, all);
+    there->send();
   }
   attend(0, half, [&] {
     retrieval->progress();
@@ -224,6 +225,7 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
   {
     const Phase phase(execution, profile, "exchange");
     back.emplace(execution, comm, m_states, all, m_local, local);
+    back->send();
   }
   attend(half, parts, [&] { back->progress(); });
   finish("states", back);

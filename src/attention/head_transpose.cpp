@@ -70,6 +70,7 @@ HeadTranspose<Real>::HeadTranspose(const ModelConfig& config, const Sequence& se
   m_own_keys = allocate<Real>("own_keys", total(m_keys_to));
   m_keys = allocate<Real>("keys", total(m_keys_from));
   m_own_queries = allocate<Real>("own_queries", total(m_queries_to));
+  m_results = allocate<Real>("results", total(m_queries_to));
   m_queries = allocate<Real>("queries", total(m_queries_from));
   m_real_rows = allocate<std::uint8_t>("mask_rows", sequence.length() * sequence.batch());
   m_real = Array<std::uint8_t**>("bsbr::attention::mask", sequence.batch(), sequence.length());
@@ -78,54 +79,82 @@ HeadTranspose<Real>::HeadTranspose(const ModelConfig& config, const Sequence& se
 template <class Real>
 std::int64_t HeadTranspose<Real>::bytes(const ModelConfig& config, const Sequence& sequence) {
   const Sizes sizes(config, sequence, {config.num_heads, sequence.ranks(), kernels::tuning::query_tile});
-  const std::int64_t numbers = total(sizes.keys_to) + total(sizes.keys_from) + total(sizes.queries_to) + total(sizes.queries_from);
+  const std::int64_t numbers = total(sizes.keys_to) + total(sizes.keys_from) + 2 * total(sizes.queries_to) + total(sizes.queries_from);
   return numbers * static_cast<std::int64_t>(sizeof(Real)) + 2 * sequence.length() * sequence.batch();
 }
 
+/// The mask of all tokens; empty if there is no padding.
 template <class Real>
-typename HeadTranspose<Real>::Work HeadTranspose<Real>::send(const Execution& execution, const PaddingMask& mask,
-                                                             const AttentionInput<Real>& input, Profile* profile) const {
-  const Phase phase(execution, profile, "exchange");
-  const MPI_Comm comm = m_sequence.comm();
-  for (int rank = 0; rank < m_sequence.ranks(); ++rank) pack(execution, input, rank);
-  parallel::Exchange<Real> keys(execution, comm, m_own_keys, m_keys_to, m_keys, m_keys_from);
-  parallel::Exchange<Real> queries(execution, comm, m_own_queries, m_queries_to, m_queries, m_queries_from);
-  keys.wait();
-  queries.wait();
-  if (profile != nullptr) profile->sent("heads", keys.bytes_sent() + queries.bytes_sent(), keys.messages_sent() + queries.messages_sent());
-  if (mask.has_padding()) {
-    pack_mask(execution, mask, m_real_rows, m_sequence.first_token() * m_sequence.batch());
-    std::vector<parallel::Segment> parts;
-    for (int rank = 0; rank < m_sequence.ranks(); ++rank) {
-      const std::int64_t first = m_sequence.first_token_of(rank);
-      parts.push_back({first, m_sequence.first_token_of(rank + 1) - first});
-    }
-    parallel::Gather<std::uint8_t> gather(execution, comm, m_real_rows, m_sequence.batch(), parts);
-    gather.wait();
-    if (profile != nullptr) profile->sent("mask", gather.bytes_sent(), gather.messages_sent());
-    unpack_mask(execution, m_real_rows, m_real);
+Array<const std::uint8_t**> HeadTranspose<Real>::gather_mask(const Execution& execution, const PaddingMask& mask, Profile* profile) const {
+  if (!mask.has_padding()) return {};
+  pack_mask(execution, mask, m_real_rows, m_sequence.first_token() * m_sequence.batch());
+  std::vector<parallel::Segment> parts;
+  for (int rank = 0; rank < m_sequence.ranks(); ++rank) {
+    const std::int64_t first = m_sequence.first_token_of(rank);
+    parts.push_back({first, m_sequence.first_token_of(rank + 1) - first});
   }
+  parallel::Gather<std::uint8_t> gather(execution, m_sequence.comm(), m_real_rows, m_sequence.batch(), parts);
+  gather.wait();
+  if (profile != nullptr) profile->sent("mask", gather.bytes_sent(), gather.messages_sent());
+  unpack_mask(execution, m_real_rows, m_real);
+  return m_real;
+}
+
+template <class Real>
+typename HeadTranspose<Real>::Work HeadTranspose<Real>::all_work(const Array<const std::uint8_t**>& real) const {
   const int mine = m_sequence.rank();
   const std::int64_t batch = m_sequence.batch(), length = m_sequence.length(), heads = m_dealing.head_count(mine);
   const std::int64_t width = heads * m_config.head_dim();
   const parallel::DealtTokens dealt = m_dealing.queries(mine);
-  const auto queries_here = as_rows(m_queries, batch, dealt.before(length), width, 0, width);
+  const auto queries = as_rows(m_queries, batch, dealt.before(length), width, 0, width);
   return {.heads = heads,
           .dealt = dealt,
-          .queries = dealt.before(length),
-          .query = queries_here,
-          .keys = {as_rows(m_keys, batch, length, 2 * width, 0, width), as_rows(m_keys, batch, length, 2 * width, width, width),
-                   mask.has_padding() ? Array<const std::uint8_t**>(m_real) : Array<const std::uint8_t**>(), 0},
-          .output = queries_here};
+          .first = 0,
+          .last = dealt.before(length),
+          .query = queries,
+          .keys = {as_rows(m_keys, batch, length, 2 * width, 0, width), as_rows(m_keys, batch, length, 2 * width, width, width), real, 0},
+          .output = queries};
 }
 
 template <class Real>
-void HeadTranspose<Real>::send_back(const Execution& execution, const Array<Real***>& output, Profile* profile) const {
-  const Phase phase(execution, profile, "exchange");
-  parallel::Exchange<Real> results(execution, m_sequence.comm(), m_queries, m_queries_from, m_own_queries, m_queries_to);
-  results.wait();
-  if (profile != nullptr) profile->sent("heads", results.bytes_sent(), results.messages_sent());
-  for (int rank = 0; rank < m_sequence.ranks(); ++rank) unpack(execution, output, rank);
+void HeadTranspose<Real>::forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                                  const Array<Real***>& output, Profile* profile, const Attend& attend) {
+  const MPI_Comm comm = m_sequence.comm();
+  const auto exchanging = [&](const auto& work) {
+    const Phase phase(execution, profile, "exchange");
+    work();
+  };
+  parallel::Exchange<Real> keys(execution, comm, m_own_keys, m_keys_to, m_keys, m_keys_from);
+  parallel::Exchange<Real> queries(execution, comm, m_own_queries, m_queries_to, m_queries, m_queries_from);
+  parallel::Exchange<Real> results(execution, comm, m_queries, m_queries_from, m_results, m_queries_to);
+  Work work;
+  exchanging([&] {
+    for (int rank = 0; rank < m_sequence.ranks(); ++rank) pack(execution, input, rank);
+    keys.send();
+    queries.send();
+    work = all_work(gather_mask(execution, mask, profile));
+  });
+  for (int rank = 0; rank < m_sequence.ranks(); ++rank) {
+    exchanging([&] {
+      keys.wait_for(rank);
+      queries.wait_for(rank);
+    });
+    work.first = work.dealt.before(m_sequence.first_token_of(rank));
+    work.last = work.dealt.before(m_sequence.first_token_of(rank + 1));
+    attend(work);
+    exchanging([&] {
+      results.send(rank);
+      results.progress();
+    });
+  }
+  exchanging([&] {
+    keys.wait();
+    queries.wait();
+    results.wait();
+    for (int rank = 0; rank < m_sequence.ranks(); ++rank) unpack(execution, output, rank);
+  });
+  if (profile == nullptr) return;
+  for (const auto* messages : {&keys, &queries, &results}) profile->sent("heads", messages->bytes_sent(), messages->messages_sent());
 }
 
 /// Keys and values of all local tokens for a rank's heads, and queries of those that are dealt to it.
@@ -160,7 +189,7 @@ void HeadTranspose<Real>::unpack(const Execution& execution, const Array<Real***
   const std::int64_t offset = m_queries_to[static_cast<std::size_t>(rank)].offset;
   const parallel::DealtTokens dealt = m_dealing.queries(rank);
   const std::int64_t dealt_before = dealt.before(first);
-  const Array<const Real*> results = m_own_queries;
+  const Array<const Real*> results = m_results;
   Kokkos::parallel_for(
       "bsbr::attention::unpack_heads", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_tokens() * batch),
       KOKKOS_LAMBDA(const std::int64_t i) {

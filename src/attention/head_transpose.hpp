@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "bsbr/attention.hpp"
@@ -20,21 +21,21 @@ class HeadTranspose {
   HeadTranspose(const ModelConfig& config, const Sequence& sequence);
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence);
 
-  /// What a rank works on: rows of its heads side by side. Queries are those that were dealt to it, numbered without gaps.
+  /// A part of what a rank works on: rows of its heads side by side. Queries are those that were dealt to it, numbered without gaps.
   struct Work {
     std::int64_t heads;
     parallel::DealtTokens dealt;
-    std::int64_t queries;
+    std::int64_t first, last;           // queries of this part
     Strided<const Real***> query;       // [batch, queries, heads · head_dim]
-    kernels::KeysAndValues<Real> keys;  // of all tokens
+    kernels::KeysAndValues<Real> keys;  // of all tokens; those that these queries see are there
     Strided<Real***> output;            // takes the place of the queries
   };
+  using Attend = std::function<void(const Work&)>;
 
-  /// Collective; returns when all of it is there.
-  Work send(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, Profile* profile) const;
-
-  /// Brings the results back to the ranks of their tokens. Collective.
-  void send_back(const Execution& execution, const Array<Real***>& output, Profile* profile) const;
+  /// Calls `attend` for the queries of one rank after another, as soon as they and the keys of the tokens up to them are there; meanwhile
+  /// later ones come, and results go back. Collective.
+  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
+               Profile* profile, const Attend& attend);
 
   // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack(const Execution& execution, const AttentionInput<Real>& input, int rank) const;
@@ -43,13 +44,17 @@ class HeadTranspose {
  private:
   struct Sizes;
 
+  Array<const std::uint8_t**> gather_mask(const Execution& execution, const PaddingMask& mask, Profile* profile) const;
+  Work all_work(const Array<const std::uint8_t**>& real) const;
+
   ModelConfig m_config;
   Sequence m_sequence;
   parallel::HeadDealing m_dealing;
   std::vector<parallel::Segment> m_keys_to, m_keys_from, m_queries_to, m_queries_from;
   Array<Real*> m_own_keys;           // [rank][local token][batch][key, value of the rank's heads]
   Array<Real*> m_keys;               // [token][batch][key, value of my heads]
-  Array<Real*> m_own_queries;        // [rank][local token dealt to it][batch][query of the rank's heads], and the results that come back
+  Array<Real*> m_own_queries;        // [rank][local token dealt to it][batch][query of the rank's heads]
+  Array<Real*> m_results;            // the same places: what comes back
   Array<Real*> m_queries;            // [token dealt to me][batch][query of my heads], then results
   Array<std::uint8_t*> m_real_rows;  // [token][batch]
   Array<std::uint8_t**> m_real;      // [batch, token]

@@ -27,17 +27,36 @@ std::int64_t KeyHalo<Real>::bytes(const ModelConfig& config, const Sequence& seq
 }
 
 template <class Real>
-kernels::KeysAndValues<Real> KeyHalo<Real>::gather(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                                                   Profile* profile) const {
+kernels::KeysAndValues<Real> KeyHalo<Real>::start(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                                                  Profile* profile) {
   if (!m_rows) return {input.key, input.value, mask.tokens(), m_sequence.first_token()};
   const Phase phase(execution, profile, "exchange");
   pack_rows(execution, input);
-  m_rows->exchange(execution, m_sequence.comm(), "halo", profile);
+  m_row_messages = m_rows->start(execution, m_sequence.comm());
   if (!mask.has_padding()) return {columns(0), columns(m_width), {}, m_plan.first_token()};
   pack_mask(execution, mask, m_real_rows->data(), m_real_rows->own_offset());
-  m_real_rows->exchange(execution, m_sequence.comm(), "mask", profile);
-  unpack_mask(execution, m_real_rows->data(), m_real);
+  unpack_mask(execution, m_real_rows->data(), m_real);  // this rank's own
+  m_mask_messages = m_real_rows->start(execution, m_sequence.comm());
   return {columns(0), columns(m_width), m_real, m_plan.first_token()};
+}
+
+template <class Real>
+void KeyHalo<Real>::progress() {
+  if (m_row_messages) m_row_messages->progress();
+}
+
+template <class Real>
+void KeyHalo<Real>::finish(const Execution& execution, Profile* profile) {
+  if (!m_rows) return;
+  const Phase phase(execution, profile, "exchange");
+  m_row_messages->wait();
+  if (profile != nullptr) profile->sent("halo", m_row_messages->bytes_sent(), m_row_messages->messages_sent());
+  m_row_messages.reset();
+  if (!m_mask_messages) return;
+  m_mask_messages->wait();
+  if (profile != nullptr) profile->sent("mask", m_mask_messages->bytes_sent(), m_mask_messages->messages_sent());
+  m_mask_messages.reset();
+  unpack_mask(execution, m_real_rows->data(), m_real);
 }
 
 /// Columns [first, first + width) of the rows, as [batch, token, width].

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "bsbr/attention.hpp"
@@ -17,11 +18,16 @@ class KeyHalo {
   KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed);
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed);
 
-  /// Keys, values and mask from the first needed token to the last of this rank. Collective.
-  kernels::KeysAndValues<Real> gather(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                                      Profile* profile) const;
+  /// Whether some rank needs keys of another.
+  bool moves_anything() const { return m_rows.has_value(); }
 
-  // Steps of gather. Public because CUDA's compiler wants functions that hold kernels to be.
+  /// Keys, values and mask from the first needed token to the last of this rank. Until finish() only this rank's own are there. Collective.
+  kernels::KeysAndValues<Real> start(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                                     Profile* profile);
+  void progress();
+  void finish(const Execution& execution, Profile* profile);
+
+  // A step of start. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack_rows(const Execution& execution, const AttentionInput<Real>& input) const;
 
  private:
@@ -30,9 +36,11 @@ class KeyHalo {
   Sequence m_sequence;
   std::int64_t m_width;
   parallel::HaloPlan m_plan;
-  std::optional<parallel::Halo<Real>> m_rows;               // [token][batch][key, value]
-  std::optional<parallel::Halo<std::uint8_t>> m_real_rows;  // [token][batch]
-  Array<std::uint8_t**> m_real;                             // [batch, token]
+  std::optional<parallel::Halo<Real>> m_rows;                // [token][batch][key, value]
+  std::optional<parallel::Halo<std::uint8_t>> m_real_rows;   // [token][batch]
+  Array<std::uint8_t**> m_real;                              // [batch, token]
+  std::unique_ptr<parallel::Exchange<Real>> m_row_messages;  // under way between start() and finish()
+  std::unique_ptr<parallel::Exchange<std::uint8_t>> m_mask_messages;
 };
 
 }  // namespace bsbr::attention

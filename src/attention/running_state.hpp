@@ -38,10 +38,12 @@ class RunningState {
   /// Collective.
   template <class Rule>
   void scan(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Rule& rule,
-            const Array<Real***>& output, Profile* profile) const {
+            const Array<Real***>& output, Profile* profile) {
     const std::int64_t first = m_sequence.first_token();
+    const kernels::KeysAndValues<Real> keys = m_keys.start(execution, mask, input, profile);
+    m_keys.finish(execution, profile);  // a step's keys: too few to be worth hiding
     const kernels::ScanTokens<Real> tokens{.query = input.query,
-                                           .keys = m_keys.gather(execution, mask, input, profile),
+                                           .keys = keys,
                                            .output = output,
                                            .batch = m_parts.batch,
                                            .heads = m_parts.heads,

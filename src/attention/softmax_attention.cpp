@@ -9,6 +9,8 @@
 namespace bsbr::attention {
 namespace {
 
+constexpr const char* label = "bsbr::attention::softmax";
+
 /// The first token that a rank's first token sees.
 parallel::FirstNeeded first_seen(const Sequence& sequence, std::int64_t window) {
   return [=](int rank) { return std::max<std::int64_t>(0, sequence.first_token_of(rank) - window); };
@@ -54,25 +56,48 @@ std::int64_t SoftmaxAttention<Real>::scratch_bytes(const ModelConfig& config) {
 template <class Real>
 void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                                      const Array<Real***>& output, Profile* profile) {
-  parallel::agree(m_sequence.comm(), [&] { require_input(m_config, m_sequence, mask, input, output); });
+  parallel::agree(execution, m_sequence, profile, [&] { require_input(m_config, m_sequence, mask, input, output); });
+  if (m_heads)
+    attend_by_heads(execution, mask, input, output, profile);
+  else
+    attend_to_rows(execution, mask, input, output, profile);
+}
+
+/// Queries of this rank's heads as they come, those of one rank after another: they see the keys of that rank and of those before it.
+template <class Real>
+void SoftmaxAttention<Real>::attend_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                                             const Array<Real***>& output, Profile* profile) {
   const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
-  const kernels::Window window{m_parameters.window};
-  const char* const label = "bsbr::attention::softmax";
-  if (m_heads) {
-    const auto work = m_heads->send(execution, mask, input, profile);
-    {
-      const Phase phase(execution, profile, "attention");
-      kernels::token_softmax(execution, label, work.heads, DealtWindow{window, work.dealt}, scale, work.query, work.keys, work.output, 0, 0,
-                             work.queries);
-    }
-    m_heads->send_back(execution, output, profile);
-  } else {
-    const auto keys = m_keys->gather(execution, mask, input, profile);
-    const std::int64_t first = m_sequence.first_token();
+  m_heads->forward(execution, mask, input, output, profile, [&](const typename HeadTranspose<Real>::Work& work) {
     const Phase phase(execution, profile, "attention");
-    kernels::token_softmax(execution, label, m_config.num_heads, window, scale, input.query, keys, output, first, first,
-                           first + m_sequence.local_tokens());
+    kernels::token_softmax(execution, label, work.heads, DealtWindow{{m_parameters.window}, work.dealt}, scale, work.query, work.keys,
+                           work.output, 0, work.first, work.last);
+  });
+}
+
+/// This rank's queries: those that see its own keys only, which hides the messages; then those that see the keys that have come.
+template <class Real>
+void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                                            const Array<Real***>& output, Profile* profile) {
+  const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
+  const std::int64_t first = m_sequence.first_token(), last = first + m_sequence.local_tokens();
+  const auto keys = m_keys->start(execution, mask, input, profile);
+  const auto attend = [&](std::int64_t begin, std::int64_t end) {
+    const Phase phase(execution, profile, "attention");
+    kernels::token_softmax(execution, label, m_config.num_heads, kernels::Window{m_parameters.window}, scale, input.query, keys, output,
+                           first, begin, end);
+  };
+  if (!m_keys->moves_anything()) return attend(first, last);
+  constexpr std::int64_t tile = kernels::tuning::query_tile;
+  const std::int64_t alone = keys.origin == first ? first : std::min(last, (first + m_parameters.window + tile - 1) / tile * tile);
+  const Partition parts{last - alone, kernels::tuning::overlapped_parts};
+  for (int part = 0; part < parts.ranks; ++part) {
+    attend(alone + parts.begin(part), alone + parts.end(part));
+    execution.fence();
+    m_keys->progress();
   }
+  m_keys->finish(execution, profile);
+  attend(first, alone);
 }
 
 template class SoftmaxAttention<float>;

@@ -33,6 +33,11 @@ class SoftmaxAttention : public Attention<Real> {
   static std::int64_t scratch_bytes(const ModelConfig& config);
 
  private:
+  void attend_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
+                       Profile* profile);
+  void attend_to_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
+                      Profile* profile);
+
   ModelConfig m_config;
   Sequence m_sequence;
   SoftmaxParameters m_parameters;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <exception>
 
+#include "bsbr/io.hpp"
 #include "io/text.hpp"
 
 namespace bsbr::io {
@@ -62,3 +63,13 @@ LibraryScope::~LibraryScope() {
 std::string named(const std::string& path, const char* message) { return printable(path) + ": " + message; }
 
 }  // namespace bsbr::io
+
+namespace bsbr {
+
+std::string hdf5_version() {
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
+}
+
+}  // namespace bsbr

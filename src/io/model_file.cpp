@@ -12,6 +12,7 @@
 #include "io/output_file.hpp"
 #include "io/text.hpp"
 #include "parallel/agree.hpp"
+#include "parallel/collectives.hpp"
 
 namespace bsbr {
 namespace {
@@ -175,13 +176,6 @@ void read_weight(const std::string& path, const ModelFile* file, const WeightInf
   Kokkos::deep_copy(part, host);
 }
 
-int rank_in(MPI_Comm comm) {
-  parallel::require_mpi();
-  int rank = 0;
-  parallel::check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
-  return rank;
-}
-
 template <class Real>
 void write_weights(hid_t file, const Weights<Real>& weights) {
   const Handle target(H5Gcreate2(file, group, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Gclose, group);
@@ -195,7 +189,7 @@ void write_weights(hid_t file, const Weights<Real>& weights) {
 }  // namespace
 
 ModelConfig read_config(const std::string& path, MPI_Comm comm) {
-  const int rank = rank_in(comm);
+  const int rank = parallel::rank_in(comm);
   ModelConfig config;
   parallel::agree(comm, [&] {
     if (rank == 0) reading(path, [&] { config = ModelFile(path).config(); });
@@ -206,7 +200,7 @@ ModelConfig read_config(const std::string& path, MPI_Comm comm) {
 
 template <class Real>
 Weights<Real> read_weights(const std::string& path, MPI_Comm comm) {
-  const int rank = rank_in(comm);
+  const int rank = parallel::rank_in(comm);
   std::unique_ptr<ModelFile> file;
   ModelConfig config;
   parallel::agree(comm, [&] {

@@ -18,6 +18,7 @@
 #include "io/output_file.hpp"
 #include "io/text.hpp"
 #include "parallel/agree.hpp"
+#include "parallel/collectives.hpp"
 
 namespace bsbr {
 namespace {
@@ -159,9 +160,7 @@ void write_result(const std::string& path, const ModelConfig& config, const Attr
 }
 
 void check_output_path(const std::string& path, MPI_Comm comm) {
-  parallel::require_mpi();
-  int rank = 0;
-  parallel::check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
+  const int rank = parallel::rank_in(comm);
   parallel::agree(comm, [&] {
     if (rank == 0) writing(path, [&] { require_writable(path); });
   });

@@ -15,6 +15,7 @@
 #include "io/descriptor.hpp"
 #include "io/text.hpp"
 #include "parallel/agree.hpp"
+#include "parallel/collectives.hpp"
 
 namespace bsbr {
 namespace {
@@ -150,25 +151,18 @@ void agree_on_file(const std::string& path, MPI_Comm comm, const std::function<v
       failure = error;
     }
   });
-  int rank = 0, ranks = 1, failed = failure ? 1 : 0;
-  parallel::check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
-  parallel::check(MPI_Comm_size(comm, &ranks), "MPI_Comm_size");
-  parallel::check(MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_SUM, comm), "MPI_Allreduce");
+  const int failed = parallel::all_reduce(failure ? 1 : 0, MPI_SUM, comm);
   parallel::agree(comm, [&] {
     if (!failure) return;
-    if (failed == ranks) throw FileError(*failure);
-    throw FileError(failure->what() + (", as " + rank_name(rank) + " sees it"), same_file_hint);
+    if (failed == parallel::ranks_of(comm)) throw FileError(*failure);
+    throw FileError(failure->what() + (", as " + rank_name(parallel::rank_in(comm)) + " sees it"), same_file_hint);
   });
 }
 
 /// Throws on all ranks unless all see the same.
 void require_same(const std::string& path, const TokenShape& mine, MPI_Comm comm) {
-  int ranks = 1;
-  parallel::check(MPI_Comm_size(comm, &ranks), "MPI_Comm_size");
   using Row = std::array<std::int64_t, 3>;
-  const Row row{mine.batch, mine.length, mine.has_mask ? 1 : 0};
-  std::vector<Row> all(static_cast<std::size_t>(ranks));
-  parallel::check(MPI_Allgather(row.data(), 3, MPI_INT64_T, all.data(), 3, MPI_INT64_T, comm), "MPI_Allgather");
+  const auto all = parallel::all_gather(Row{mine.batch, mine.length, mine.has_mask ? 1 : 0}, comm);
   const auto other = std::find_if(all.begin(), all.end(), [&](const Row& one) { return one != all[0]; });
   if (other == all.end()) return;
   const auto sees = [&](std::vector<Row>::const_iterator one) {
@@ -219,8 +213,7 @@ BadNumber read_part(const Sequence& sequence, std::int64_t below, const HostArra
 /// The first bad number of all ranks becomes an error on all ranks: "<what>-7 at [0, 3], <rule>".
 void refuse_first(const std::string& path, const Sequence& sequence, const BadNumber& mine, const std::string& what,
                   const std::string& rule) {
-  std::int64_t first = mine.index;
-  parallel::check(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT64_T, MPI_MIN, sequence.comm()), "MPI_Allreduce");
+  const std::int64_t first = parallel::all_reduce(mine.index, MPI_MIN, sequence.comm());
   parallel::agree(sequence.comm(), [&] {
     if (first == nothing || mine.index != first) return;
     // 64-bit ids without a sign arrive here cut to what a signed number holds.

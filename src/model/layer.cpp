@@ -160,7 +160,7 @@ AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspa
 template <class Real>
 void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x,
                           Profile* profile) const {
-  parallel::agree(workspace.sequence().comm(), [&] { validate(m_weights, workspace, mask, x); });
+  parallel::agree(execution, workspace.sequence(), profile, [&] { validate(m_weights, workspace, mask, x); });
   const ModelConfig& config = m_weights.config();
   const std::string attention = m_prefix + "attention.";
   {

@@ -8,6 +8,7 @@
 #include "kernels/panel_chain.hpp"
 #include "kernels/rows.hpp"
 #include "parallel/agree.hpp"
+#include "parallel/collectives.hpp"
 
 namespace bsbr {
 namespace {
@@ -68,8 +69,7 @@ Model<Real>::Model(Weights<Real> weights) : m_weights(std::move(weights)) {
 template <class Real>
 void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, bool has_mask,
                           Array<Real***>& states) {
-  int with_mask = has_mask ? 1 : 0;
-  parallel::check(MPI_Allreduce(MPI_IN_PLACE, &with_mask, 1, MPI_INT, MPI_SUM, sequence.comm()), "MPI_Allreduce");
+  const int with_mask = parallel::all_reduce(has_mask ? 1 : 0, MPI_SUM, sequence.comm());
   const bool kept = m_workspace != nullptr && same_part(m_workspace->sequence(), sequence);
   parallel::agree(sequence.comm(), [&] {
     if (sequence.chunk_size() != config().chunk_size) {

@@ -1,12 +1,12 @@
 #include "parallel/agree.hpp"
 
-#include <algorithm>
-#include <array>
 #include <cstdint>
 #include <new>
+#include <optional>
 #include <stdexcept>
 
 #include "bsbr/error.hpp"
+#include "parallel/collectives.hpp"
 
 namespace bsbr::parallel {
 namespace {
@@ -61,57 +61,25 @@ Failure caught(const std::function<void()>& work) {
   }
 }
 
-void broadcast_from(int root, void* data, std::int64_t bytes, MPI_Comm comm) {
-  constexpr std::int64_t piece = 1 << 30;
-  auto* begin = static_cast<char*>(data);
-  for (std::int64_t done = 0; done < bytes; done += piece) {
-    check(MPI_Bcast(begin + done, static_cast<int>(std::min(piece, bytes - done)), MPI_BYTE, root, comm), "MPI_Bcast");
-  }
-}
-
-void broadcast_from(int root, std::string& text, MPI_Comm comm) {
-  auto size = static_cast<std::int64_t>(text.size());
-  broadcast_from(root, &size, sizeof size, comm);
-  text.resize(static_cast<std::size_t>(size));
-  broadcast_from(root, text.data(), size, comm);
-}
-
 }  // namespace
 
 void agree(MPI_Comm comm, const std::function<void()>& work) {
   Failure failure = caught(work);
-  int rank = 0, ranks = 1;
-  check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
-  check(MPI_Comm_size(comm, &ranks), "MPI_Comm_size");
-  const int mine = failure.kind == Kind::none ? ranks : rank;
-  int first = ranks;
-  check(MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, comm), "MPI_Allreduce");
+  const std::int32_t ranks = ranks_of(comm);
+  const int first = all_reduce(failure.kind == Kind::none ? ranks : rank_in(comm), MPI_MIN, comm);
   if (first == ranks) return;
-  broadcast_from(first, &failure.kind, sizeof failure.kind, comm);
-  broadcast_from(first, failure.message, comm);
-  broadcast_from(first, failure.hint, comm);
+  broadcast(&failure.kind, sizeof failure.kind, comm, first);
+  broadcast(failure.message, comm, first);
+  broadcast(failure.hint, comm, first);
+  const bool is_of_a_process = failure.kind == Kind::memory || failure.kind == Kind::other;  // not of something that all ranks share
+  if (is_of_a_process && ranks > 1) failure.message += ", on rank " + std::to_string(first);
   rethrow(failure);
 }
 
-void check(int code, const char* call) {
-  if (code == MPI_SUCCESS) return;
-  std::array<char, MPI_MAX_ERROR_STRING + 1> text{};
-  int length = 0;
-  MPI_Error_string(code, text.data(), &length);
-  throw CommunicationError(std::string(call) + ": " + text.data());
+void agree(const Execution& execution, const Sequence& sequence, Profile* profile, const std::function<void()>& work) {
+  std::optional<Phase> phase;
+  if (sequence.ranks() > 1) phase.emplace(execution, profile, "agreement");
+  agree(sequence.comm(), work);
 }
-
-void require_mpi() {
-  int initialised = 0, finalised = 0;
-  MPI_Initialized(&initialised);
-  MPI_Finalized(&finalised);
-  if (initialised == 0 || finalised != 0) {
-    throw CommunicationError("MPI is not initialised", "call MPI_Init before using bsbr, and MPI_Finalize after its last use");
-  }
-}
-
-void broadcast(void* data, std::int64_t bytes, MPI_Comm comm) { broadcast_from(0, data, bytes, comm); }
-
-void broadcast(std::string& text, MPI_Comm comm) { broadcast_from(0, text, comm); }
 
 }  // namespace bsbr::parallel

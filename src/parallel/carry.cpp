@@ -25,8 +25,8 @@ Carry<Real>::Carry(const Execution& execution, const Sequence& sequence, const A
     : m_execution(execution), m_sequence(sequence), m_neighbours(sequence), m_after(after), m_parts(std::move(parts)) {
   if (!receives()) return;
   for (const Segment& part : m_parts) {
-    m_incoming.push_back(std::make_unique<Exchange<Real>>(execution, sequence.comm(), Array<const Real*>(), only(-1, 0),
-                                                          part_of(before, part), only(m_neighbours.before, part.count)));
+    m_incoming.push_back(std::make_unique<Exchange<Real>>(execution, sequence.comm(), Array<Real*>(), only(-1, 0), part_of(before, part),
+                                                          only(m_neighbours.before, part.count)));
   }
 }
 
@@ -48,6 +48,7 @@ void Carry<Real>::send(std::size_t part) {
   if (m_neighbours.after < 0) return;
   m_outgoing.push_back(std::make_unique<Exchange<Real>>(m_execution, m_sequence.comm(), part_of(m_after, m_parts[part]),
                                                         only(m_neighbours.after, m_parts[part].count), Array<Real*>(), only(-1, 0)));
+  m_outgoing.back()->send();
   m_bytes_sent += m_outgoing.back()->bytes_sent();
   m_messages_sent += m_outgoing.back()->messages_sent();
   for (const auto& message : m_outgoing) message->progress();

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <limits>
-#include <type_traits>
+#include <string>
 #include <utility>
 
 #include "bsbr/error.hpp"
-#include "parallel/agree.hpp"
+#include "parallel/device_buffers.hpp"
+#include "parallel/mpi.hpp"
+#include "parallel/wait.hpp"
 
 namespace bsbr::parallel {
 namespace {
@@ -14,117 +16,171 @@ namespace {
 constexpr std::int64_t piece = 1 << 27;  // numbers in one message: below MPI's int counts, in bytes too
 constexpr int tag = 1;
 
-template <class Real>
-MPI_Datatype type_of() {
-  if constexpr (std::is_same_v<Real, float>)
-    return MPI_FLOAT;
-  else if constexpr (std::is_same_v<Real, double>)
-    return MPI_DOUBLE;
-  else
-    return MPI_BYTE;
+/// Calls function(offset, count) for pieces that MPI can count.
+template <class Function>
+void for_each_piece(const Segment& segment, Function&& function) {
+  for (std::int64_t done = 0; done < segment.count; done += piece)
+    function(segment.offset + done, static_cast<int>(std::min(piece, segment.count - done)));
 }
+
+template <class Data>
+auto part_of(const Data& data, const Segment& part) {
+  return Kokkos::subview(data, std::make_pair(part.offset, part.offset + part.count));
+}
+
+std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
 
 }  // namespace
 
-template <class Real>
-Exchange<Real>::Exchange(const Execution& execution, MPI_Comm comm, const Array<const Real*>& source, std::vector<Segment> to,
-                         const Array<Real*>& target, std::vector<Segment> from)
-    : m_execution(execution), m_to(std::move(to)), m_from(std::move(from)), m_target(target) {
-  m_host_target = Kokkos::create_mirror_view(Kokkos::HostSpace(), target);
-  execution.fence();
-  m_host_source = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), source);
-  start(comm);
+template <class Number>
+MessageBuffer<Number>::MessageBuffer(const Array<Number*>& data) : m_data(data), m_staged(!mpi_takes_device_buffers()) {
+  if (m_staged) m_host = Kokkos::create_mirror(Kokkos::HostSpace(), data);
 }
 
-template <class Real>
-void Exchange<Real>::start(MPI_Comm comm) {
-  int rank = 0;
-  check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
-  const auto for_pieces = [&](const Segment& segment, auto&& function) {
-    for (std::int64_t done = 0; done < segment.count; done += piece) {
-      m_requests.push_back(MPI_REQUEST_NULL);
-      function(segment.offset + done, static_cast<int>(std::min(piece, segment.count - done)), &m_requests.back());
-    }
-  };
+template <class Number>
+void MessageBuffer<Number>::prepare(const Execution& execution, const Segment& part) const {
+  if (m_staged) Kokkos::deep_copy(execution, part_of(m_host, part), part_of(m_data, part));
+  execution.fence();
+}
+
+template <class Number>
+void MessageBuffer<Number>::deliver(const Execution& execution, const Segment& part) const {
+  if (!m_staged) return;
+  Kokkos::deep_copy(execution, part_of(m_data, part), part_of(m_host, part));
+  execution.fence();  // the copy's source may be gone soon
+}
+
+template <class Number>
+void MessageBuffer<Number>::keep_for_ever() const {
+  new auto(*this);
+}
+
+template <class Number>
+Exchange<Number>::Exchange(const Execution& execution, MPI_Comm comm, const Array<Number*>& source, std::vector<Segment> to,
+                           const Array<Number*>& target, std::vector<Segment> from)
+    : m_execution(execution),
+      m_comm(comm),
+      m_rank(rank_in(comm)),
+      m_to(std::move(to)),
+      m_from(std::move(from)),
+      m_source(source),
+      m_target(target),
+      m_outgoing(source),
+      m_incoming(target),
+      m_receives_from(m_from.size()),
+      m_delivered(m_from.size(), false) {
+  execution.fence();  // kernels that read the target before
+  const auto ranks = static_cast<int>(m_from.size());
+  for (int step = 1; step < ranks; ++step) {  // the rank that is first to send to this one first
+    const int peer = (m_rank + ranks - step) % ranks;
+    m_receives_from[index(peer)].offset = static_cast<std::int64_t>(m_receives.size());
+    for_each_piece(m_from[index(peer)], [&](std::int64_t offset, int count) {
+      MPI_Request& request = m_receives.emplace_back(MPI_REQUEST_NULL);
+      check(MPI_Irecv(m_incoming.at(offset), count, mpi_type<Number>(), peer, tag, comm, &request), "MPI_Irecv");
+      ++m_receives_from[index(peer)].count;
+    });
+  }
+}
+
+template <class Number>
+void Exchange<Number>::copy_own() const {
+  const auto source = part_of(m_source, m_to[index(m_rank)]), target = part_of(m_target, m_from[index(m_rank)]);
+  if (source.data() != target.data()) Kokkos::deep_copy(m_execution, target, source);
+  m_execution.fence();
+}
+
+template <class Number>
+void Exchange<Number>::send(int rank) {
+  if (rank == m_rank) return copy_own();
+  if (m_to[index(rank)].count == 0) return;
+  m_outgoing.prepare(m_execution, m_to[index(rank)]);
+  for_each_piece(m_to[index(rank)], [&](std::int64_t offset, int count) {
+    MPI_Request& request = m_sends.emplace_back(MPI_REQUEST_NULL);
+    check(MPI_Isend(m_outgoing.at(offset), count, mpi_type<Number>(), rank, tag, m_comm, &request), "MPI_Isend");
+    m_bytes_sent += count * static_cast<std::int64_t>(sizeof(Number));
+    ++m_messages_sent;
+  });
+}
+
+template <class Number>
+void Exchange<Number>::send() {
   const auto ranks = static_cast<int>(m_to.size());
-  for (int step = 1; step < ranks; ++step) {
-    const int peer = (rank + ranks - step) % ranks;
-    for_pieces(m_from[static_cast<std::size_t>(peer)], [&](std::int64_t offset, int count, MPI_Request* request) {
-      check(MPI_Irecv(m_host_target.data() + offset, count, type_of<Real>(), peer, tag, comm, request), "MPI_Irecv");
-    });
-  }
-  for (int step = 1; step < ranks; ++step) {
-    const int peer = (rank + step) % ranks;
-    for_pieces(m_to[static_cast<std::size_t>(peer)], [&](std::int64_t offset, int count, MPI_Request* request) {
-      check(MPI_Isend(m_host_source.data() + offset, count, type_of<Real>(), peer, tag, comm, request), "MPI_Isend");
-      m_bytes_sent += count * static_cast<std::int64_t>(sizeof(Real));
-      ++m_messages_sent;
-    });
-  }
-  const Segment own_source = m_to[static_cast<std::size_t>(rank)], own_target = m_from[static_cast<std::size_t>(rank)];
-  std::copy_n(m_host_source.data() + own_source.offset, own_source.count, m_host_target.data() + own_target.offset);
+  for (int step = 1; step <= ranks; ++step) send((m_rank + step) % ranks);  // itself last
 }
 
-template <class Real>
-void Exchange<Real>::progress() {
+template <class Number>
+void Exchange<Number>::progress() {
   int done = 0;
-  check(MPI_Testall(static_cast<int>(m_requests.size()), m_requests.data(), &done, MPI_STATUSES_IGNORE), "MPI_Testall");
+  check(MPI_Testall(static_cast<int>(m_receives.size()), m_receives.data(), &done, MPI_STATUSES_IGNORE), "MPI_Testall");
+  check(MPI_Testall(static_cast<int>(m_sends.size()), m_sends.data(), &done, MPI_STATUSES_IGNORE), "MPI_Testall");
 }
 
-template <class Real>
-void Exchange<Real>::wait() {
-  check(MPI_Waitall(static_cast<int>(m_requests.size()), m_requests.data(), MPI_STATUSES_IGNORE), "MPI_Waitall");
-  m_requests.clear();
-  if (m_host_target.data() == m_target.data()) return;
-  Kokkos::deep_copy(m_execution, m_target, m_host_target);
-  m_execution.fence();  // the copy's source may be gone soon
+template <class Number>
+void Exchange<Number>::wait_for(int rank) {
+  if (rank == m_rank || m_delivered[index(rank)]) return;
+  const auto first = m_receives.begin() + m_receives_from[index(rank)].offset, last = first + m_receives_from[index(rank)].count;
+  std::vector<MPI_Request> requests(first, last);
+  parallel::wait(m_comm, requests, "MPI_Irecv");
+  std::fill(first, last, MPI_REQUEST_NULL);
+  m_incoming.deliver(m_execution, m_from[index(rank)]);
+  m_delivered[index(rank)] = true;
 }
 
-template <class Real>
-Exchange<Real>::~Exchange() {
+template <class Number>
+void Exchange<Number>::wait() {
+  parallel::wait(m_comm, m_receives, "MPI_Irecv");
+  for (int rank = 0; rank < static_cast<int>(m_from.size()); ++rank) wait_for(rank);
+  parallel::wait(m_comm, m_sends, "MPI_Isend");
+}
+
+template <class Number>
+Exchange<Number>::~Exchange() {
   // Buffers must outlive their messages, also when an exception passes here.
-  if (!m_requests.empty()) MPI_Waitall(static_cast<int>(m_requests.size()), m_requests.data(), MPI_STATUSES_IGNORE);
+  m_sends.insert(m_sends.end(), m_receives.begin(), m_receives.end());
+  if (settle(m_sends)) return;
+  m_outgoing.keep_for_ever();
+  m_incoming.keep_for_ever();
 }
 
-template <class Real>
-Gather<Real>::Gather(const Execution& execution, MPI_Comm comm, const Array<Real*>& data, std::int64_t row,
-                     const std::vector<Segment>& segments)
-    : m_execution(execution), m_data(data) {
-  execution.fence();
-  m_host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), data);
-  int rank = 0;
-  check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
+template <class Number>
+Gather<Number>::Gather(const Execution& execution, MPI_Comm comm, const Array<Number*>& data, std::int64_t row,
+                       const std::vector<Segment>& segments)
+    : m_execution(execution), m_comm(comm), m_all{0, static_cast<std::int64_t>(data.extent(0))}, m_buffer(data) {
+  m_buffer.prepare(execution, m_all);
   for (const Segment& segment : segments) {
     m_counts.push_back(static_cast<int>(segment.count));
     m_offsets.push_back(static_cast<int>(segment.offset));
   }
   if (row > std::numeric_limits<int>::max())
     throw CommunicationError("rows of " + std::to_string(row) + " numbers are more than MPI counts");
-  check(MPI_Type_contiguous(static_cast<int>(row), type_of<Real>(), &m_row), "MPI_Type_contiguous");
+  check(MPI_Type_contiguous(static_cast<int>(row), mpi_type<Number>(), &m_row), "MPI_Type_contiguous");
   check(MPI_Type_commit(&m_row), "MPI_Type_commit");
-  const auto own = segments[static_cast<std::size_t>(rank)].count;
-  m_bytes_sent = own * row * static_cast<std::int64_t>(sizeof(Real)) * (static_cast<std::int64_t>(segments.size()) - 1);
-  check(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, m_host.data(), m_counts.data(), m_offsets.data(), m_row, comm, &m_request),
-        "MPI_Iallgatherv");
+  const auto own = segments[index(rank_in(comm))].count;
+  m_bytes_sent = own * row * static_cast<std::int64_t>(sizeof(Number)) * (static_cast<std::int64_t>(segments.size()) - 1);
+  m_request.push_back(MPI_REQUEST_NULL);
+  check(
+      MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, m_buffer.at(0), m_counts.data(), m_offsets.data(), m_row, comm, m_request.data()),
+      "MPI_Iallgatherv");
 }
 
-template <class Real>
-void Gather<Real>::progress() {
+template <class Number>
+void Gather<Number>::progress() {
   int done = 0;
-  check(MPI_Test(&m_request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+  check(MPI_Testall(1, m_request.data(), &done, MPI_STATUSES_IGNORE), "MPI_Testall");
 }
 
-template <class Real>
-void Gather<Real>::wait() {
-  check(MPI_Wait(&m_request, MPI_STATUS_IGNORE), "MPI_Wait");
-  if (m_host.data() == m_data.data()) return;
-  Kokkos::deep_copy(m_execution, m_data, m_host);
-  m_execution.fence();
+template <class Number>
+void Gather<Number>::wait() {
+  parallel::wait(m_comm, m_request, "MPI_Iallgatherv");
+  m_buffer.deliver(m_execution, m_all);
 }
 
-template <class Real>
-Gather<Real>::~Gather() {
-  if (m_request != MPI_REQUEST_NULL) MPI_Wait(&m_request, MPI_STATUS_IGNORE);
+template <class Number>
+Gather<Number>::~Gather() {
+  if (!settle(m_request)) {
+    m_buffer.keep_for_ever();
+    return;  // m_row is in use, too
+  }
   if (m_row != MPI_DATATYPE_NULL) MPI_Type_free(&m_row);
 }
 

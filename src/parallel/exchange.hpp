@@ -15,47 +15,79 @@ struct Segment {
   std::int64_t offset = 0, count = 0;
 };
 
-/// Sends one segment to each rank and receives one from each, as an all-to-all does, but split where MPI's counts end, and staged through
-/// the host where the buffers are not the host's. A rank's own segment is copied.
-template <class Real>
+/// A buffer as MPI is given it: the View's own memory, or a copy on the host where MPI does not take that.
+template <class Number>
+class MessageBuffer {
+ public:
+  explicit MessageBuffer(const Array<Number*>& data);
+
+  Number* at(std::int64_t offset) const { return m_staged ? m_host.data() + offset : m_data.data() + offset; }
+
+  /// Before a part is sent, after the kernels that wrote it are done; and after a part has come.
+  void prepare(const Execution& execution, const Segment& part) const;
+  void deliver(const Execution& execution, const Segment& part) const;
+
+  /// Neither memory is ever given back: MPI may still be using it.
+  void keep_for_ever() const;
+
+ private:
+  Array<Number*> m_data;
+  HostArray<Number*> m_host;
+  bool m_staged;
+};
+
+/// Sends one segment to each rank and receives one from each, as an all-to-all does, but split where MPI's counts end, each when it is
+/// ready. A rank's own segment is copied.
+template <class Number>
 class Exchange {
  public:
-  /// Segments by rank. Receives before it sends; returns at once. The buffers must stay as they are until wait().
-  Exchange(const Execution& execution, MPI_Comm comm, const Array<const Real*>& source, std::vector<Segment> to, const Array<Real*>& target,
+  /// Segments by rank. Receives from now on; sends nothing yet. The buffers live, and the segments of the target are left alone, until
+  /// wait(), and those of the source from send() to wait().
+  Exchange(const Execution& execution, MPI_Comm comm, const Array<Number*>& source, std::vector<Segment> to, const Array<Number*>& target,
            std::vector<Segment> from);
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
   ~Exchange();
 
+  /// A rank's segment, or all of them, starts on its way. The kernels that write it need not be done.
+  void send(int rank);
+  void send();
+
   /// Lets MPI go on with what is under way; call now and then while computing.
   void progress();
 
-  /// Everything has arrived, and the source may be changed. Throws CommunicationError.
+  /// A rank's segment has arrived.
+  void wait_for(int rank);
+
+  /// Everything has arrived, and the source may be changed. Throws CommunicationError, as all of these.
   void wait();
 
-  /// What goes to other ranks, and in how many messages.
+  /// What has gone to other ranks, and in how many messages.
   std::int64_t bytes_sent() const { return m_bytes_sent; }
   std::int64_t messages_sent() const { return m_messages_sent; }
 
  private:
-  void start(MPI_Comm comm);
+  void copy_own() const;
 
   Execution m_execution;
+  MPI_Comm m_comm;
+  int m_rank;
   std::vector<Segment> m_to, m_from;
-  Array<Real*> m_target;
-  HostArray<const Real*> m_host_source;
-  HostArray<Real*> m_host_target;
-  std::vector<MPI_Request> m_requests;
+  Array<Number*> m_source, m_target;
+  MessageBuffer<Number> m_outgoing, m_incoming;
+  std::vector<MPI_Request> m_receives, m_sends;
+  std::vector<Segment> m_receives_from;  // by rank, of m_receives
+  std::vector<bool> m_delivered;         // by rank
   std::int64_t m_bytes_sent = 0, m_messages_sent = 0;
 };
 
 /// Every rank's items to every rank, in place: `data` holds rows of `row` numbers, those of rank p in segments[p] (in rows), this rank's
 /// own filled in. The data must stay as they are until wait().
-template <class Real>
+template <class Number>
 class Gather {
  public:
   /// Returns at once.
-  Gather(const Execution& execution, MPI_Comm comm, const Array<Real*>& data, std::int64_t row, const std::vector<Segment>& segments);
+  Gather(const Execution& execution, MPI_Comm comm, const Array<Number*>& data, std::int64_t row, const std::vector<Segment>& segments);
   Gather(const Gather&) = delete;
   Gather& operator=(const Gather&) = delete;
   ~Gather();
@@ -70,11 +102,12 @@ class Gather {
 
  private:
   Execution m_execution;
-  Array<Real*> m_data;
-  HostArray<Real*> m_host;
+  MPI_Comm m_comm;
+  Segment m_all;
+  MessageBuffer<Number> m_buffer;
   std::vector<int> m_counts, m_offsets;
   MPI_Datatype m_row = MPI_DATATYPE_NULL;
-  MPI_Request m_request = MPI_REQUEST_NULL;
+  std::vector<MPI_Request> m_request;
   std::int64_t m_bytes_sent = 0;
 };
 

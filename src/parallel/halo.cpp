@@ -43,12 +43,13 @@ Halo<Number>::Halo(const HaloPlan& plan, std::int64_t row) : m_plan(plan), m_row
 }
 
 template <class Number>
-void Halo<Number>::exchange(const Execution& execution, MPI_Comm comm, const char* movement, Profile* profile) const {
+std::unique_ptr<Exchange<Number>> Halo<Number>::start(const Execution& execution, MPI_Comm comm) const {
   const auto others = Kokkos::subview(m_data, std::make_pair(std::int64_t{0}, own_offset()));
   const auto own = Kokkos::subview(m_data, std::make_pair(own_offset(), static_cast<std::int64_t>(m_data.extent(0))));
-  Exchange<Number> messages(execution, comm, own, in_numbers(m_plan.to(), m_row), others, in_numbers(m_plan.from(), m_row));
-  messages.wait();
-  if (profile != nullptr) profile->sent(movement, messages.bytes_sent(), messages.messages_sent());
+  auto messages =
+      std::make_unique<Exchange<Number>>(execution, comm, own, in_numbers(m_plan.to(), m_row), others, in_numbers(m_plan.from(), m_row));
+  messages->send();
+  return messages;
 }
 
 template class Halo<float>;

@@ -5,7 +5,6 @@
 #include <memory>
 #include <vector>
 
-#include "bsbr/profile.hpp"
 #include "bsbr/sequence.hpp"
 #include "parallel/exchange.hpp"
 
@@ -53,8 +52,8 @@ class Halo {
   const Array<Number*>& data() const { return m_data; }
   std::int64_t own_offset() const { return m_plan.rows_of_others() * m_row; }
 
-  /// Fetches the others' rows and gives this rank's own; returns when they are there. Collective. movement: its name in the profile.
-  void exchange(const Execution& execution, MPI_Comm comm, const char* movement, Profile* profile) const;
+  /// Begins to fetch the others' rows and to give this rank's own; they are there after wait(). Collective.
+  std::unique_ptr<Exchange<Number>> start(const Execution& execution, MPI_Comm comm) const;
 
  private:
   HaloPlan m_plan;

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "bsbr/error.hpp"
-#include "parallel/agree.hpp"
+#include "parallel/collectives.hpp"
 
 namespace bsbr {
 namespace {
@@ -12,6 +12,7 @@ namespace {
 /// A duplicate that is freed with its last owner, unless MPI has been finalised by then.
 std::shared_ptr<MPI_Comm> duplicate(MPI_Comm comm) {
   parallel::require_mpi();
+  parallel::barrier(comm);  // duplicating has no time limit
   auto copy = std::make_unique<MPI_Comm>(MPI_COMM_NULL);
   parallel::check(MPI_Comm_dup(comm, copy.get()), "MPI_Comm_dup");
   return {copy.release(), [](MPI_Comm* owned) {
@@ -25,7 +26,7 @@ std::shared_ptr<MPI_Comm> duplicate(MPI_Comm comm) {
 /// Throws on all ranks unless all were given the same numbers.
 void require_same(MPI_Comm comm, std::array<std::int64_t, 3> mine) {
   std::array<std::int64_t, 6> extremes{mine[0], mine[1], mine[2], ~mine[0], ~mine[1], ~mine[2]};  // ~ turns the order round, for any number
-  parallel::check(MPI_Allreduce(MPI_IN_PLACE, extremes.data(), 6, MPI_INT64_T, MPI_MAX, comm), "MPI_Allreduce");
+  parallel::all_reduce(std::span<std::int64_t>(extremes), MPI_MAX, comm);
   const std::array<const char*, 3> names{"batch", "length", "chunk_size"};
   for (std::size_t i = 0; i < 3; ++i) {
     if (extremes[i] == ~extremes[i + 3]) continue;
@@ -43,8 +44,8 @@ Sequence::Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::
   if (length < 0) throw ConfigError("length = " + std::to_string(length) + " is negative");
   if (chunk_size < 1) throw ConfigError("chunk_size = " + std::to_string(chunk_size) + " is below 1");
   m_chunks.items = length / chunk_size + (length % chunk_size != 0 ? 1 : 0);
-  parallel::check(MPI_Comm_size(*m_comm, &m_chunks.ranks), "MPI_Comm_size");
-  parallel::check(MPI_Comm_rank(*m_comm, &m_rank), "MPI_Comm_rank");
+  m_chunks.ranks = parallel::ranks_of(*m_comm);
+  m_rank = parallel::rank_in(*m_comm);
 }
 
 std::int64_t Sequence::first_token_of(int rank) const {

@@ -1,4 +1,4 @@
-// Errors that one rank finds become errors of all; broadcasts of any length.
+// Errors that one rank finds become errors of all.
 #include <gtest/gtest.h>
 
 #include <new>
@@ -103,44 +103,6 @@ TEST(Agreement, works_again_after_an_error) {
     EXPECT_EQ(agreed([] { throw ShapeError("all"); }), thrown<ShapeError>("all"));
     EXPECT_EQ(agreed([] {}), Thrown());
   }
-}
-
-// ---- check, require_mpi ----------------------------------------------------------------------------------------------
-
-TEST(Check, throws_what_mpi_says) {
-  EXPECT_NO_THROW(parallel::check(MPI_SUCCESS, "MPI_Bcast"));
-  try {
-    parallel::check(MPI_ERR_RANK, "MPI_Bcast");
-    ADD_FAILURE() << "nothing was thrown";
-  } catch (const CommunicationError& error) {
-    const std::string message = error.what();
-    EXPECT_EQ(message.rfind("MPI_Bcast: ", 0), 0u) << message;
-    EXPECT_NE(message.find("rank"), std::string::npos) << message;
-  }
-}
-
-TEST(RequireMpi, is_content_while_mpi_is_up) { EXPECT_NO_THROW(parallel::require_mpi()); }
-
-// ---- Broadcasts ------------------------------------------------------------------------------------------------------
-
-TEST(Broadcast, strings_of_any_length_reach_all_ranks) {
-  for (const std::size_t length : {std::size_t{0}, std::size_t{1}, std::size_t{4097}, std::size_t{20} << 20}) {
-    std::string expected(length, 'a');
-    for (std::size_t i = 0; i < length; i += 251) expected[i] = static_cast<char>(i);  // zeros among them
-    std::string text = world_rank() == 0 ? expected : "what was there before";
-    parallel::broadcast(text, MPI_COMM_WORLD);
-    EXPECT_TRUE(text == expected) << length << " characters";
-  }
-}
-
-TEST(Broadcast, bytes_reach_all_ranks) {
-  std::vector<std::int64_t> numbers(1000, world_rank());
-  numbers[999] = world_rank() == 0 ? 42 : 7;
-  parallel::broadcast(numbers.data(), static_cast<std::int64_t>(numbers.size() * sizeof numbers[0]), MPI_COMM_WORLD);
-  EXPECT_EQ(numbers[0], 0);
-  EXPECT_EQ(numbers[998], 0);
-  EXPECT_EQ(numbers[999], 42);
-  parallel::broadcast(nullptr, 0, MPI_COMM_WORLD);
 }
 
 }  // namespace

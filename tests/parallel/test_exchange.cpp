@@ -83,6 +83,7 @@ template <class Real>
 void expect_exchanged(const Count& count) {
   const AllToAll<Real> all(count);
   parallel::Exchange<Real> exchange(Execution(), MPI_COMM_WORLD, all.source, all.to, all.target, all.from);
+  exchange.send();
   exchange.progress();
   exchange.wait();
   Execution().fence();
@@ -115,6 +116,8 @@ TYPED_TEST(Exchange, two_at_a_time_do_not_mix) {
       two([](int from, int to) { return 2 + (from * to) % 3; });
   parallel::Exchange<TypeParam> first(Execution(), MPI_COMM_WORLD, one.source, one.to, one.target, one.from);
   parallel::Exchange<TypeParam> second(Execution(), MPI_COMM_WORLD, two.source, two.to, two.target, two.from);
+  first.send();
+  second.send();
   second.wait();
   first.wait();
   Execution().fence();
@@ -122,11 +125,29 @@ TYPED_TEST(Exchange, two_at_a_time_do_not_mix) {
   EXPECT_TRUE(to_host(two.target) == two.expected);
 }
 
+TYPED_TEST(Exchange, segments_may_go_and_be_waited_for_one_by_one) {
+  const AllToAll<TypeParam> all([](int from, int to) { return 40000 * (to % 2) + 3 * from + to; });
+  parallel::Exchange<TypeParam> exchange(Execution(), MPI_COMM_WORLD, all.source, all.to, all.target, all.from);
+  for (int rank = 0; rank < world_ranks(); ++rank) {  // in the order of ranks, which is no rank's own
+    exchange.send(rank);
+    exchange.wait_for(0);
+    exchange.wait_for(0);
+    const auto arrived = to_host(all.target);
+    const parallel::Segment first = all.from[0];
+    EXPECT_TRUE(world_rank() == 0 || std::equal(arrived.begin() + first.offset, arrived.begin() + first.offset + first.count,
+                                                all.expected.begin() + first.offset));
+  }
+  exchange.wait();
+  EXPECT_TRUE(to_host(all.target) == all.expected);
+  EXPECT_EQ(exchange.bytes_sent(), all.bytes);
+}
+
 TYPED_TEST(Exchange, one_that_is_given_up_leaves_nothing_behind) {
   const Count count = [](int from, int to) { return 50000 + from + to; };
   {
     const AllToAll<TypeParam> dropped(count);
-    const parallel::Exchange<TypeParam> exchange(Execution(), MPI_COMM_WORLD, dropped.source, dropped.to, dropped.target, dropped.from);
+    parallel::Exchange<TypeParam> exchange(Execution(), MPI_COMM_WORLD, dropped.source, dropped.to, dropped.target, dropped.from);
+    exchange.send();
   }
   expect_exchanged<TypeParam>([](int from, int to) { return 1 + from + to; });
 }

@@ -65,13 +65,12 @@ void expect_exchanged(const Sequence& sequence, const FirstNeeded& first_needed,
   EXPECT_EQ(parallel::Halo<Number>::bytes(plan, row), plan.rows() * row * static_cast<std::int64_t>(sizeof(Number)));
   const auto before = rows<Number>(plan, row, [](std::int64_t, std::int64_t) { return Number(255); });
   Kokkos::deep_copy(halo.data(), HostArray<const Number*>(before.data(), before.size()));
-  Profile profile;
-  halo.exchange(Execution(), sequence.comm(), "halo", &profile);
-  Execution().fence();
+  const auto messages = halo.start(Execution(), sequence.comm());
+  messages->wait();
   const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), halo.data());
   const std::vector<Number> after(host.data(), host.data() + host.size());
   EXPECT_TRUE(after == (rows<Number>(plan, row, number<Number>)));
-  EXPECT_EQ(profile.bytes_sent["halo"], rows_for_others(sequence, first_needed) * row * static_cast<std::int64_t>(sizeof(Number)));
+  EXPECT_EQ(messages->bytes_sent(), rows_for_others(sequence, first_needed) * row * static_cast<std::int64_t>(sizeof(Number)));
 }
 
 /// Fewer chunks than ranks, as many, and more; ragged ones; none.

@@ -94,9 +94,9 @@ class Case(unittest.TestCase):
             self.assertLessEqual(len(lines), 2)
 
 
-def in_parallel(function, items):
+def in_parallel(function, items, workers=WORKERS):
     """function(item) for all items, some at a time; -> the exceptions by item."""
-    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         tasks = {item: pool.submit(function, item) for item in items}
     return {item: task.exception() for item, task in tasks.items() if task.exception()}
 

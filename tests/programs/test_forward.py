@@ -84,7 +84,7 @@ class Forward(Case):
         self.assertEqual((text["format"], text["model"], text["precision"]), ("bsbr-result", self.good, "float"))
         self.assertEqual((text["ranks"], text["threads_per_rank"], text["chunk_size"]), (1, 2, 16))
         self.assertRegex(text["created"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
-        self.assertLessEqual({"version", "git_commit", "kokkos_version", "execution_space", "input"}, set(text))
+        self.assertLessEqual({"version", "git_commit", "kokkos_version", "hdf5_version", "execution_space", "input"}, set(text))
 
     def test_the_number_of_ranks_changes_nothing(self):
         for arguments in (["--input", self.text()], ["--random-tokens", 77, "--batch", 2, "--seed", 5]):

@@ -1,0 +1,18 @@
+// A limit on how long MPI itself may take to start and to end, which it does in calls that cannot be given one.
+#pragma once
+
+#include <string>
+
+namespace bsbr::apps {
+
+/// While this lives: ends the process with exit code 5 and an error line when `seconds` are over. 0: no limit. One at a time.
+class StartLimit {
+ public:
+  /// `doing`: for the error line, "MPI has not started".
+  StartLimit(const std::string& program, const std::string& doing, double seconds);
+  StartLimit(const StartLimit&) = delete;
+  StartLimit& operator=(const StartLimit&) = delete;
+  ~StartLimit();
+};
+
+}  // namespace bsbr::apps
