@@ -18,7 +18,6 @@
 #include "random_tokens.hpp"
 #include "runtime.hpp"
 #include "summary.hpp"
-#include "unfinished_file.hpp"
 #include "verify.hpp"
 
 namespace bsbr::apps {
@@ -102,7 +101,6 @@ void compute(const Runtime& runtime, const ForwardOptions& options, const Sequen
   }
   if (!options.output.empty()) {
     progress.step("writing " + options.output);
-    const UnfinishedFile unfinished(options.output);
     write_result<Real>(options.output, summary.config, provenance(summary.environment, options), sequence, states);
   }
 }

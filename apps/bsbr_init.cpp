@@ -8,16 +8,13 @@
 #include "memory.hpp"
 #include "parallel/agree.hpp"
 #include "runtime.hpp"
-#include "unfinished_file.hpp"
 
 namespace bsbr::apps {
 namespace {
 
 template <class Real>
 void write(const InitOptions& options) {
-  const Weights<Real> weights = random_weights<Real>(options.config, static_cast<std::uint64_t>(options.seed));
-  const UnfinishedFile unfinished(options.output);
-  write_model<Real>(options.output, weights);
+  write_model<Real>(options.output, random_weights<Real>(options.config, static_cast<std::uint64_t>(options.seed)));
 }
 
 /// The work of one process.

@@ -44,7 +44,7 @@ Profile from_text(const std::string& text) {
 /// Every rank's profile, on rank 0.
 std::vector<Profile> gather_profiles(const Profile& profile, MPI_Comm comm) {
   std::vector<Profile> all;
-  for (const std::string& text : parallel::gather(to_text(profile), comm)) all.push_back(from_text(text));
+  for (const std::string& text : parallel::gather_on_first(to_text(profile), comm)) all.push_back(from_text(text));
   return all;
 }
 

@@ -113,10 +113,8 @@ std::int64_t available_on_node() {
 }
 
 void require_memory(MPI_Comm comm, std::int64_t bytes, const std::string& hint) {
-  MPI_Comm node = MPI_COMM_NULL;
   const int rank = parallel::rank_in(comm);
-  parallel::barrier(comm);  // splitting has no time limit
-  parallel::check(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
+  MPI_Comm node = parallel::split_by_node(comm);
   const int neighbours = parallel::ranks_of(node);
   const std::int64_t together = parallel::all_reduce(std::min(bytes, unlimited / neighbours), MPI_SUM, node);  // does not overflow
   parallel::check(MPI_Comm_free(&node), "MPI_Comm_free");

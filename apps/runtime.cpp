@@ -9,19 +9,25 @@
 
 #include <sched.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <thread>
 #include <vector>
 
 #include "blas_kernel.hpp"
+#include "bsbr/io.hpp"
 #include "command_line.hpp"
+#include "ending_signals.hpp"
 #include "failure.hpp"
 #include "launcher.hpp"
+#include "mpi_limit.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/collectives.hpp"
+#include "parallel/device_buffers.hpp"
 #include "same_start.hpp"
-#include "start_limit.hpp"
 
 namespace bsbr::apps {
 
@@ -29,7 +35,7 @@ using parallel::check;
 
 namespace {
 
-constexpr auto longest_wait = std::chrono::seconds(5);          // for ranks that should be at the same place already
+constexpr double longest_wait = 5;                              // seconds for ranks that should be at the same place already
 constexpr double time_to_be_heard = 0.5;                        // seconds for ranks that fail, to hear of others that do
 constexpr auto time_to_print = std::chrono::milliseconds(100);  // for the launcher to pass a line on
 constexpr auto time_to_be_ended = std::chrono::seconds(3);      // for the rank that speaks to end the others
@@ -45,9 +51,7 @@ cpu_set_t allowed_processors() {
 
 /// Ranks of this node that may run on the same processors as this one, itself included.
 int ranks_that_share(MPI_Comm comm, const cpu_set_t& mine) {
-  MPI_Comm node = MPI_COMM_NULL;
-  parallel::barrier(comm);  // splitting has no time limit
-  check(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
+  MPI_Comm node = parallel::split_by_node(comm);
   const std::vector<cpu_set_t> all = parallel::all_gather(mine, node);
   check(MPI_Comm_free(&node), "MPI_Comm_free");
   return static_cast<int>(std::count_if(all.begin(), all.end(), [&](const cpu_set_t& other) { return CPU_EQUAL(&mine, &other); }));
@@ -72,18 +76,21 @@ void set_up_mpi() {
   if (initialised == 0 && MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     throw CommunicationError("MPI_Init_thread fails, and MPI does not say why");
   }
-  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);  // errors become exceptions
+  for (const MPI_Comm comm : {MPI_COMM_WORLD, MPI_COMM_SELF}) MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);  // become exceptions
 }
 
 /// What is one rank's failure, of several, names it, unless it names others.
 Failure of_rank(const Launcher& launcher, Failure failure) {
-  if (launcher.ranks > 1 && !failure.message.starts_with("rank"))
+  if (launcher.ranks > 1 && !failure.message.starts_with("rank ") && !failure.message.starts_with("ranks "))
     failure.message = "rank " + std::to_string(launcher.rank) + ": " + failure.message;
   return failure;
 }
 
 /// Where nobody can catch an exception: Kokkos allocates scratch memory within parallel regions.
 [[noreturn]] void end_at_once() {
+  static std::atomic_flag begun;
+  while (begun.test_and_set()) ::pause();  // another thread of the same region
+  remove_unfinished_file();
   const std::exception_ptr exception = std::current_exception();
   const Failure failure = exception ? describe(exception) : Failure{bug, "internal error: terminated; please report it", "", false};
   const Launcher launcher = find_launcher();
@@ -109,13 +116,14 @@ class Session {
  public:
   /// timeout: seconds to wait for other ranks; 0: for ever.
   Session(const std::string& name, double timeout) : m_name(name), m_timeout(timeout) {
-    const StartLimit limit(name, "MPI has not started on all ranks", timeout);
+    const MpiLimit limit(name, "MPI has not started on all ranks", timeout);
     set_up_mpi();
     set_timeout(MPI_COMM_WORLD, timeout);
     check(MPI_Comm_dup(MPI_COMM_WORLD, &m_runtime.m_comm), "MPI_Comm_dup");
     check(MPI_Comm_dup(MPI_COMM_WORLD, &m_runtime.m_meeting), "MPI_Comm_dup");
     m_runtime.m_rank = parallel::rank_in(m_runtime.m_comm);
     m_runtime.m_ranks = parallel::ranks_of(m_runtime.m_comm);
+    m_runtime.m_patience = timeout > 0 ? std::min(longest_wait, timeout / 4) : longest_wait;
   }
 
   Session(const Session&) = delete;
@@ -142,6 +150,7 @@ class Session {
       share_processors(neighbours, CPU_COUNT(&processors));
       set_up_kokkos(m_name);
     });
+    agree_on_usage(m_runtime.m_comm, [] { parallel::mpi_takes_device_buffers(); });
   }
 
   /// Prints a failure once. Returns when all ranks are here, or never.
@@ -159,7 +168,7 @@ class Session {
   /// After success or fail(). All Views are gone by now.
   void end() {
     if (Kokkos::is_initialized()) Kokkos::finalize();
-    const StartLimit limit(m_name, "MPI has not ended on all ranks", m_timeout);
+    const MpiLimit limit(m_name, "MPI has not ended on all ranks", m_timeout);
     MPI_Comm_free(&m_runtime.m_meeting);
     MPI_Comm_free(&m_runtime.m_comm);
     MPI_Finalize();
@@ -228,7 +237,7 @@ bool Runtime::meet() const {
   int met = 0;
   while (MPI_Test(&request, &met, MPI_STATUS_IGNORE) == MPI_SUCCESS) {
     if (met != 0) return true;
-    if (std::chrono::steady_clock::now() - start > longest_wait) return false;
+    if (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() > m_patience) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return false;
@@ -237,6 +246,7 @@ bool Runtime::meet() const {
 int run_program(const Program& program) {
   program_name = program.name;
   std::set_terminate(end_at_once);
+  remove_unfinished_file_on_signals();
   std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond its limit is an error of the write, to be reported
   std::exception_ptr refusal;
   double timeout = 0;

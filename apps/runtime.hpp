@@ -29,14 +29,15 @@ class Runtime {
   /// Writes to stdout from rank 0. Collective; if that fails, OutputError on all ranks.
   void print(const std::string& text) const;
 
-  /// After a failure: waits for all ranks to call this; false if some do not for five seconds, since they are elsewhere. Uses a
-  /// communicator of its own, so that it meets no other operation of such a rank.
+  /// After a failure: waits for all ranks to call this; false if some do not for five seconds (or a quarter of --timeout), since they are
+  /// elsewhere. Uses a communicator of its own, so that it meets no other operation of such a rank.
   bool meet() const;
 
  private:
   friend class Session;
   MPI_Comm m_comm = MPI_COMM_NULL, m_meeting = MPI_COMM_NULL;
   int m_rank = 0, m_ranks = 1;
+  double m_patience = 0;  // seconds that meet() waits
 };
 
 struct Program {

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
-#include <nlohmann/json.hpp>
 
 #include "bsbr/io.hpp"
 #include "bsbr/version.hpp"
@@ -16,24 +14,26 @@
 namespace bsbr::apps {
 namespace {
 
+/// Name and version, of which a build says much more: "Open MPI v4.1.4".
 std::string mpi_version() {
   std::array<char, MPI_MAX_LIBRARY_VERSION_STRING + 1> text{};
   int length = 0;
   parallel::check(MPI_Get_library_version(text.data(), &length), "MPI_Get_library_version");
-  return text.data();
+  const std::string all = text.data();
+  return all.substr(0, all.find_first_of(",\n"));
 }
 
-std::map<std::string, std::string> versions() {
-  return {
-      {"bsbr", version() + " of commit " + git_commit()}, {"HDF5", hdf5_version()}, {"Kokkos", kokkos_version()}, {"MPI", mpi_version()}};
+std::vector<std::string> versions() {
+  return {"bsbr " + version() + " of commit " + git_commit(), "HDF5 " + hdf5_version(), "Kokkos " + kokkos_version(), mpi_version()};
 }
 
-/// Rank 0's value of what can be written as JSON, on all ranks.
-template <class Value>
-Value of_rank_0(const Value& mine, MPI_Comm comm) {
-  std::string text = nlohmann::json(mine).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  parallel::broadcast(text, comm);
-  return nlohmann::json::parse(text).get<Value>();
+/// Rank 0's list, on all ranks.
+std::vector<std::string> of_rank_0(std::vector<std::string> texts, MPI_Comm comm) {
+  auto count = static_cast<std::int64_t>(texts.size());
+  parallel::broadcast(&count, sizeof count, comm);
+  texts.resize(static_cast<std::size_t>(count));
+  for (std::string& text : texts) parallel::broadcast(text, comm);
+  return texts;
 }
 
 std::string at(const std::vector<std::string>& arguments, std::size_t index) {
@@ -43,9 +43,9 @@ std::string at(const std::vector<std::string>& arguments, std::size_t index) {
 }  // namespace
 
 void require_same_start(MPI_Comm comm, const std::string& program, const std::vector<std::string>& arguments) {
-  const auto first_program = of_rank_0(program, comm);
+  const std::string first_program = of_rank_0({program}, comm).front();
   const auto first_arguments = of_rank_0(arguments, comm);
-  const auto mine = versions(), firsts = of_rank_0(mine, comm);
+  const auto own_versions = versions(), first_versions = of_rank_0(own_versions, comm);
   const std::string here = "rank " + std::to_string(parallel::rank_in(comm));
   agree_on_usage(comm, [&] {
     if (program != first_program) throw UsageError(here + " runs " + program + ", rank 0 " + first_program);
@@ -58,11 +58,10 @@ void require_same_start(MPI_Comm comm, const std::string& program, const std::ve
     }
   });
   parallel::agree(comm, [&] {
-    for (const auto& [library, first] : firsts) {
-      const std::string own = mine.count(library) > 0 ? mine.at(library) : "missing";
-      if (own == first) continue;
+    for (std::size_t i = 0; i < first_versions.size(); ++i) {
+      if (i < own_versions.size() && own_versions[i] == first_versions[i]) continue;
       throw CommunicationError(
-          "the ranks run with different versions of " + library + ": " + here + " with " + own + ", rank 0 with " + first,
+          "the ranks run with different versions: " + here + " with " + at(own_versions, i) + ", rank 0 with " + at(first_versions, i),
           "install the same program on all nodes");
     }
   });

@@ -24,7 +24,7 @@ std::vector<Value> gather(const Sequence& sequence, const Value* mine, std::int6
   for (int rank = 0; rank < sequence.ranks(); ++rank) {
     counts.push_back((sequence.first_token_of(rank + 1) - sequence.first_token_of(rank)) * width);
   }
-  return parallel::gather(mine, counts, sequence.comm());
+  return parallel::gather_on_first(mine, counts, sequence.comm());
 }
 
 template <class Real>

@@ -76,6 +76,10 @@ void write_result(const std::string& path, const ModelConfig& config, const Attr
 /// For programs, to say so before computing.
 void check_output_path(const std::string& path, MPI_Comm comm);
 
+/// Removes the unfinished file, <path>.part, that this process is making now, if there is one. For signal handlers and the like, before the
+/// process ends: it may be called at any time, by any thread.
+void remove_unfinished_file() noexcept;
+
 /// The version of the HDF5 library that is in use, "1.10.8".
 std::string hdf5_version();
 

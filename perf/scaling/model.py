@@ -347,10 +347,10 @@ def exchange_seconds(machine, setup, rank, work):
         there = seconds["states"] / 2 + seconds["retrieval_vectors"]
         return own + max(0, there - hiding) + max(0, seconds["states"] / 2 - hiding)
     if "heads" in sent:
-        # The first rank's queries and the last one's results are waited for; what is between goes on during the attention.
-        between = max(0, 1 - 2 / setup.ranks)
-        return (max(seconds["heads"] * (1 - between), seconds["heads"] - work.get("attention", 0) * between)
-                + copied(4 * tokens * setup.width))
+        # A quarter are results, of which those for the last rank are waited for; the others go back during the attention.
+        results, before_last = seconds["heads"] / 4, 1 - 1 / setup.ranks
+        hidden = min(results, work.get("attention", 0)) * before_last
+        return seconds["heads"] - hidden + copied(4 * tokens * setup.width)
     halo = halo_seconds(machine, setup, rank)
     packing = copied(2 * tokens * setup.width) if "halo" in sent else 0
     if setup.architecture == "sliding_window":

@@ -104,7 +104,8 @@ def launch_command(launcher, options, case):
     if launcher == "mpirun":
         return ["mpirun", "-n", str(ranks), *options]
     if launcher == "srun":
-        return ["srun", f"--nodes={case.nodes}", f"--ntasks={ranks}", f"--cpus-per-task={threads}", "--cpu-bind=cores", *options]
+        return ["srun", f"--nodes={case.nodes}", f"--ntasks={ranks}", f"--cpus-per-task={threads}", "--cpu-bind=cores",
+                "--kill-on-bad-exit=1", *options]
     return ["flux", "run", f"--nodes={case.nodes}", f"--ntasks={ranks}", f"--cores-per-task={threads}", *options]
 
 

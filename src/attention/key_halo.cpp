@@ -30,6 +30,8 @@ template <class Real>
 kernels::KeysAndValues<Real> KeyHalo<Real>::start(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                                                   Profile* profile) {
   if (!m_rows) return {input.key, input.value, mask.tokens(), m_sequence.first_token()};
+  m_row_messages.reset();  // a forward that failed may have left some
+  m_mask_messages.reset();
   const Phase phase(execution, profile, "exchange");
   pack_rows(execution, input);
   m_row_messages = m_rows->start(execution, m_sequence.comm());

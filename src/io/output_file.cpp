@@ -164,6 +164,7 @@ OutputFile::OutputFile(const std::string& path, std::int64_t datasets, std::int6
     : m_path(path), m_part(part_of(path)), m_metadata_bytes(usual_metadata + datasets * dataset_metadata) {
   require_writable(path);
   m_file = create(m_part, m_metadata_bytes + data_bytes + datasets * alignment, m_metadata_bytes);
+  m_unfinished.emplace(m_part, identity());
 }
 
 OutputFile::~OutputFile() {
@@ -197,6 +198,7 @@ void OutputFile::commit() {
   file.close();
   if (::rename(m_part.c_str(), m_path.c_str()) != 0) fail("cannot be given its name", errno);
   m_committed = true;
+  m_unfinished.reset();
   sync_folder(folder_of(m_path));
 }
 

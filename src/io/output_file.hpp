@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "io/descriptor.hpp"
 #include "io/hdf5.hpp"
+#include "io/unfinished.hpp"
 
 namespace bsbr::io {
 
@@ -42,6 +44,7 @@ class OutputFile {
   std::string m_path, m_part;
   std::int64_t m_metadata_bytes;
   std::unique_ptr<Descriptor> m_file;  // open as long as this lives, so that no other file can get its inode
+  std::optional<UnfinishedFile> m_unfinished;
   bool m_committed = false;
 };
 

@@ -17,6 +17,7 @@
 #include "io/descriptor.hpp"
 #include "io/output_file.hpp"
 #include "io/text.hpp"
+#include "io/unfinished.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/collectives.hpp"
 
@@ -153,6 +154,8 @@ void write_result(const std::string& path, const ModelConfig& config, const Attr
   parallel::broadcast(&layout, sizeof layout, comm);
   std::string part = output ? output->part() : "";
   parallel::broadcast(part, comm);
+  std::optional<UnfinishedFile> unfinished;  // of the other ranks: one that was stopped cannot finish what they have given up
+  if (!output) unfinished.emplace(part, layout.identity);
   parallel::agree(comm, [&] { writing(path, [&] { write_rows(part, layout, sequence, hidden_states); }); });
   parallel::agree(comm, [&] {
     if (output) writing(path, [&] { finish(*output); });

@@ -1,22 +1,28 @@
 #include "parallel/collectives.hpp"
 
 #include <algorithm>
+#include <cstddef>
 
 namespace bsbr::parallel {
 
 void barrier(MPI_Comm comm) {
   MPI_Request request = MPI_REQUEST_NULL;
   check(MPI_Ibarrier(comm, &request), "MPI_Ibarrier");
-  wait(comm, request, "MPI_Ibarrier");
+  wait(comm, std::span(&request, 1), "MPI_Ibarrier");
 }
 
 void broadcast(void* data, std::int64_t bytes, MPI_Comm comm, int root) {
-  constexpr std::int64_t piece = 1 << 30;
+  constexpr std::int64_t most = 1 << 24;
+  auto piece = std::make_unique<std::vector<std::byte>>(static_cast<std::size_t>(std::min(most, bytes)));
   auto* begin = static_cast<std::byte*>(data);
-  for (std::int64_t done = 0; done < bytes; done += piece) {
+  const bool gives = rank_in(comm) == root;
+  for (std::int64_t done = 0; done < bytes; done += most) {
+    const std::int64_t count = std::min(most, bytes - done);
+    if (gives) std::copy_n(begin + done, count, piece->begin());
     MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Ibcast(begin + done, static_cast<int>(std::min(piece, bytes - done)), MPI_BYTE, root, comm, &request), "MPI_Ibcast");
-    wait(comm, request, "MPI_Ibcast");
+    check(MPI_Ibcast(piece->data(), static_cast<int>(count), MPI_BYTE, root, comm, &request), "MPI_Ibcast");
+    wait(comm, request, "MPI_Ibcast", piece);
+    if (!gives) std::copy_n(piece->begin(), count, begin + done);
   }
 }
 
@@ -27,9 +33,9 @@ void broadcast(std::string& text, MPI_Comm comm, int root) {
   broadcast(text.data(), size, comm, root);
 }
 
-std::vector<std::string> gather(const std::string& mine, MPI_Comm comm) {
+std::vector<std::string> gather_on_first(const std::string& mine, MPI_Comm comm) {
   const auto sizes = all_gather(static_cast<std::int64_t>(mine.size()), comm);
-  const std::vector<char> all = gather(mine.data(), sizes, comm);
+  const std::vector<char> all = gather_on_first(mine.data(), sizes, comm);
   std::vector<std::string> texts;
   if (rank_in(comm) != 0) return texts;
   auto begin = all.begin();

@@ -69,14 +69,24 @@ Exchange<Number>::Exchange(const Execution& execution, MPI_Comm comm, const Arra
       m_incoming(target),
       m_receives_from(m_from.size()),
       m_delivered(m_from.size(), false) {
-  execution.fence();  // kernels that read the target before
+  try {
+    receive();
+  } catch (...) {  // no destructor will see to it
+    abandon();
+    throw;
+  }
+}
+
+template <class Number>
+void Exchange<Number>::receive() {
+  m_execution.fence();  // kernels that read the target before
   const auto ranks = static_cast<int>(m_from.size());
   for (int step = 1; step < ranks; ++step) {  // the rank that is first to send to this one first
     const int peer = (m_rank + ranks - step) % ranks;
     m_receives_from[index(peer)].offset = static_cast<std::int64_t>(m_receives.size());
     for_each_piece(m_from[index(peer)], [&](std::int64_t offset, int count) {
       MPI_Request& request = m_receives.emplace_back(MPI_REQUEST_NULL);
-      check(MPI_Irecv(m_incoming.at(offset), count, mpi_type<Number>(), peer, tag, comm, &request), "MPI_Irecv");
+      check(MPI_Irecv(m_incoming.at(offset), count, mpi_type<Number>(), peer, tag, m_comm, &request), "MPI_Irecv");
       ++m_receives_from[index(peer)].count;
     });
   }
@@ -118,10 +128,8 @@ void Exchange<Number>::progress() {
 template <class Number>
 void Exchange<Number>::wait_for(int rank) {
   if (rank == m_rank || m_delivered[index(rank)]) return;
-  const auto first = m_receives.begin() + m_receives_from[index(rank)].offset, last = first + m_receives_from[index(rank)].count;
-  std::vector<MPI_Request> requests(first, last);
-  parallel::wait(m_comm, requests, "MPI_Irecv");
-  std::fill(first, last, MPI_REQUEST_NULL);
+  const auto [offset, count] = m_receives_from[index(rank)];
+  parallel::wait(m_comm, std::span(m_receives).subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(count)), "MPI_Irecv");
   m_incoming.deliver(m_execution, m_from[index(rank)]);
   m_delivered[index(rank)] = true;
 }
@@ -135,11 +143,14 @@ void Exchange<Number>::wait() {
 
 template <class Number>
 Exchange<Number>::~Exchange() {
-  // Buffers must outlive their messages, also when an exception passes here.
-  m_sends.insert(m_sends.end(), m_receives.begin(), m_receives.end());
-  if (settle(m_sends)) return;
-  m_outgoing.keep_for_ever();
-  m_incoming.keep_for_ever();
+  abandon();
+}
+
+/// Buffers must outlive their messages, also when an exception passes.
+template <class Number>
+void Exchange<Number>::abandon() noexcept {
+  if (!settle(m_sends)) m_outgoing.keep_for_ever();
+  if (!settle(m_receives)) m_incoming.keep_for_ever();
 }
 
 template <class Number>
@@ -179,6 +190,8 @@ template <class Number>
 Gather<Number>::~Gather() {
   if (!settle(m_request)) {
     m_buffer.keep_for_ever();
+    new auto(std::move(m_counts));
+    new auto(std::move(m_offsets));
     return;  // m_row is in use, too
   }
   if (m_row != MPI_DATATYPE_NULL) MPI_Type_free(&m_row);

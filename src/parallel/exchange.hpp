@@ -67,6 +67,8 @@ class Exchange {
   std::int64_t messages_sent() const { return m_messages_sent; }
 
  private:
+  void receive();
+  void abandon() noexcept;
   void copy_own() const;
 
   Execution m_execution;

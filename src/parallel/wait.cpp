@@ -1,7 +1,6 @@
 #include "parallel/wait.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -10,6 +9,7 @@
 #include <thread>
 
 #include "bsbr/error.hpp"
+#include "parallel/collectives.hpp"
 #include "parallel/mpi.hpp"
 
 namespace bsbr {
@@ -25,7 +25,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 /// What a communicator and its duplicates carry with them.
 struct Timeout {
   double seconds;
-  MPI_Comm calls;  // where ranks look for each other; not freed, as duplicates may outlive the communicator that it was made for
+  MPI_Comm roll_call;  // where ranks look for each other; not freed, as duplicates may outlive the communicator that it was made for
 };
 
 int copy_timeout(MPI_Comm, int, void*, void* timeout, void* copy, int* copied) {
@@ -58,22 +58,23 @@ const Timeout* timeout_of(MPI_Comm comm) {
 }
 
 /// Ranks that look for others want an answer of those that wait for something else, too.
-bool is_called(MPI_Comm calls) {
+bool is_called(MPI_Comm roll_call) {
   int called = 0;
-  check(MPI_Iprobe(MPI_ANY_SOURCE, call_tag, calls, &called, MPI_STATUS_IGNORE), "MPI_Iprobe");
+  check(MPI_Iprobe(MPI_ANY_SOURCE, call_tag, roll_call, &called, MPI_STATUS_IGNORE), "MPI_Iprobe");
   return called != 0;
 }
 
-/// Set when ranks were found missing: no message needs to be waited for any more.
-std::atomic<bool> some_are_missing = false;
+/// When a message was given up last: soon after that no other is waited for in vain.
+Clock::time_point last_given_up;
+bool has_just_given_up() { return last_given_up != Clock::time_point() && seconds_since(last_given_up) < 10; }
 
 [[noreturn]] void report_missing(const std::vector<int>& missing, double seconds) {
-  some_are_missing = true;
+  last_given_up = Clock::now();
   std::ostringstream text;
   text << (missing.size() == 1 ? "rank " : "ranks ");
   for (std::size_t i = 0; i < missing.size(); ++i) text << (i == 0 ? "" : i + 1 == missing.size() ? " and " : ", ") << missing[i];
-  text << (missing.size() == 1 ? " has" : " have") << " not answered for " << seconds << " s, while others waited";
-  throw CommunicationError(text.str(), "it was stopped or cut off, or was busy for longer than the timeout allows");
+  text << (missing.size() == 1 ? " does" : " do") << " not answer, others have waited for " << seconds << " s";
+  throw CommunicationError(text.str(), "stopped, cut off, or busy with something else for longer than the time limit allows");
 }
 
 }  // namespace
@@ -88,46 +89,50 @@ void set_timeout(MPI_Comm comm, double seconds) {
     before->seconds = seconds;
     return;
   }
-  if (seconds == 0) return;
-  MPI_Comm calls = MPI_COMM_NULL;
-  check(MPI_Comm_dup(comm, &calls), "MPI_Comm_dup");
-  check(MPI_Comm_set_attr(comm, timeout_key(), new Timeout{seconds, calls}), "MPI_Comm_set_attr");
+  MPI_Comm roll_call = MPI_COMM_NULL;
+  check(MPI_Comm_dup(comm, &roll_call), "MPI_Comm_dup");
+  check(MPI_Comm_set_attr(comm, timeout_key(), new Timeout{seconds, roll_call}), "MPI_Comm_set_attr");
 }
 
 namespace parallel {
 
-void wait(MPI_Comm comm, std::vector<MPI_Request>& requests, const char* call) {
+MPI_Comm split_by_node(MPI_Comm comm) {
+  MPI_Comm node = MPI_COMM_NULL;
+  barrier(comm);  // splitting has no time limit
+  check(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
+  const Timeout* const timeout = timeout_of(comm);
+  if (timeout != nullptr) check(MPI_Comm_set_attr(node, timeout_key(), new Timeout(*timeout)), "MPI_Comm_set_attr");
+  return node;
+}
+
+void wait(MPI_Comm comm, std::span<MPI_Request> requests, const char* call) {
   const int count = static_cast<int>(requests.size());
   const Timeout* const timeout = timeout_of(comm);
   if (timeout == nullptr) {
     check(MPI_Waitall(count, requests.data(), MPI_STATUSES_IGNORE), call);
     return;
   }
-  const double answering = std::min(1.0, timeout->seconds / 4), patience = timeout->seconds - answering;
+  const double half = timeout->seconds / 2;  // of waiting, then of calling: whoever comes to wait in that time answers
   Clock::time_point start = Clock::now();
   for (std::int64_t tries = 0;; ++tries) {
     int done = 0;
     check(MPI_Testall(count, requests.data(), &done, MPI_STATUSES_IGNORE), call);
     if (done != 0) return;
     constexpr int tries_between_looks = 32;  // a look costs as much as a try
-    if (tries % tries_between_looks != 0 || (seconds_since(start) < patience && !is_called(timeout->calls))) continue;
-    const std::vector<int> missing = find_missing(timeout->calls, answering);
+    if (tries % tries_between_looks != 0 || (seconds_since(start) < half && !is_called(timeout->roll_call))) continue;
+    const std::vector<int> missing = find_missing(timeout->roll_call, half);
     if (!missing.empty()) report_missing(missing, timeout->seconds);
     start = Clock::now();  // everybody is there: somebody was late
   }
 }
 
-void wait(MPI_Comm comm, MPI_Request& request, const char* call) {
-  std::vector<MPI_Request> requests{request};
-  request = MPI_REQUEST_NULL;  // from here on nobody else's, whatever happens
-  wait(comm, requests, call);
-}
-
-bool settle(std::vector<MPI_Request>& requests) noexcept {
+bool settle(std::span<MPI_Request> requests) noexcept {
   const Clock::time_point start = Clock::now();
   int done = 0;
   while (MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS && done == 0) {
-    if (some_are_missing || seconds_since(start) > 1) return false;
+    if (!has_just_given_up() && seconds_since(start) < 1) continue;
+    last_given_up = Clock::now();
+    return false;
   }
   return done != 0;
 }

@@ -3,6 +3,8 @@
 
 #include <mpi.h>
 
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "bsbr/timeout.hpp"
@@ -11,15 +13,29 @@ namespace bsbr::parallel {
 
 /// Returns when all requests are complete. Throws CommunicationError if MPI fails (`call`: what it was asked for), or if ranks of `comm` do
 /// not answer in time.
-void wait(MPI_Comm comm, std::vector<MPI_Request>& requests, const char* call);
-void wait(MPI_Comm comm, MPI_Request& request, const char* call);
+/// Then they are under way still, and their buffers must be kept for ever.
+void wait(MPI_Comm comm, std::span<MPI_Request> requests, const char* call);
 
-/// Gives requests a second to complete (none if ranks are known to be missing), for whoever must not throw; whether they have. If not,
+/// The same for one request, and what it uses is kept if that must be.
+template <class Buffers>
+void wait(MPI_Comm comm, MPI_Request request, const char* call, std::unique_ptr<Buffers>& buffers) {
+  try {
+    wait(comm, std::span(&request, 1), call);
+  } catch (...) {
+    [[maybe_unused]] const Buffers* const kept = buffers.release();
+    throw;
+  }
+}
+
+/// Gives requests a second to complete (less soon after some did not), for whoever must not throw; whether they have. If not,
 /// their buffers must be kept for ever.
-bool settle(std::vector<MPI_Request>& requests) noexcept;
+bool settle(std::span<MPI_Request> requests) noexcept;
 
 /// The ranks that do not call this within so many seconds from now. Every rank that calls it hears of the others: it is what they do when
 /// something is wrong, to find out who is still there.
 std::vector<int> find_missing(MPI_Comm comm, double seconds);
+
+/// The ranks of `comm` on the node of this one, with the time limit of `comm`. Collective; the caller frees it.
+MPI_Comm split_by_node(MPI_Comm comm);
 
 }  // namespace bsbr::parallel

@@ -3,6 +3,7 @@
 
 #include <new>
 #include <stdexcept>
+#include <type_traits>
 #include <typeinfo>
 
 #include "bsbr/error.hpp"
@@ -39,6 +40,13 @@ Thrown thrown(const std::string& message, const std::string& hint = "") {
   return {typeid(Type).name(), message, hint};
 }
 
+/// What is added where a process, not something that all ranks share, has failed.
+template <class Type>
+std::string whose(int rank) {
+  const bool named = std::is_same_v<Type, MemoryError> || std::is_same_v<Type, std::runtime_error>;
+  return named && world_ranks() > 1 ? ", on rank " + std::to_string(rank) : "";
+}
+
 template <class Type>
 class Agree : public ::testing::Test {};
 using ErrorTypes = ::testing::Types<ConfigError, ShapeError, FileError, OutputError, MemoryError, CommunicationError>;
@@ -59,7 +67,7 @@ TYPED_TEST(Agree, the_lowest_rank_that_throws_is_heard) {
       if (world_rank() == lowest) throw TypeParam("lowest");
       if (world_rank() > lowest) throw Error("another, of rank " + std::to_string(world_rank()), "not this");
     };
-    EXPECT_EQ(agreed(work), thrown<TypeParam>("lowest"));
+    EXPECT_EQ(agreed(work), thrown<TypeParam>("lowest" + whose<TypeParam>(lowest)));
   }
 }
 
@@ -69,11 +77,11 @@ TYPED_TEST(Agree, messages_may_be_empty_or_long) {
   EXPECT_EQ(agreed([last] {
               if (world_rank() == last) throw TypeParam("");
             }),
-            thrown<TypeParam>(""));
+            thrown<TypeParam>(whose<TypeParam>(last)));
   EXPECT_EQ(agreed([&] {
               if (world_rank() == last) throw TypeParam(text, text + "y");
             }),
-            thrown<TypeParam>(text, text + "y"));
+            thrown<TypeParam>(text + whose<TypeParam>(last), text + "y"));
 }
 
 TEST(Agreement, without_an_error_nothing_is_thrown) {
@@ -87,15 +95,15 @@ TEST(Agreement, running_out_of_memory_becomes_a_memory_error) {
   EXPECT_EQ(agreed([last] {
               if (world_rank() == last) throw std::bad_alloc();
             }),
-            thrown<MemoryError>("not enough memory"));
+            thrown<MemoryError>("not enough memory" + whose<MemoryError>(last)));
 }
 
-TEST(Agreement, foreign_errors_keep_their_message) {
+TEST(Agreement, foreign_errors_keep_their_message_and_name_the_rank) {
   const int last = world_ranks() - 1;
   EXPECT_EQ(agreed([last] {
               if (world_rank() == last) throw std::out_of_range("too far");
             }),
-            thrown<std::runtime_error>("too far"));
+            thrown<std::runtime_error>("too far" + whose<std::runtime_error>(last)));
 }
 
 TEST(Agreement, works_again_after_an_error) {

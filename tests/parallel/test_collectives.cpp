@@ -61,9 +61,8 @@ TEST(AllReduce, combines_the_numbers_of_all_ranks) {
   const int ranks = world_ranks(), rank = world_rank();
   EXPECT_EQ(parallel::all_reduce(rank + 1, MPI_SUM, MPI_COMM_WORLD), ranks * (ranks + 1) / 2);
   EXPECT_EQ(parallel::all_reduce(std::int64_t{5} - rank, MPI_MIN, MPI_COMM_WORLD), 6 - ranks);
-  std::vector<std::int64_t> numbers{rank, -rank, std::int64_t{1} << 40};
-  parallel::all_reduce<std::int64_t>(numbers, MPI_MAX, MPI_COMM_WORLD);
-  EXPECT_EQ(numbers, (std::vector<std::int64_t>{ranks - 1, 0, std::int64_t{1} << 40}));
+  const std::vector<std::int64_t> numbers{rank, -rank, std::int64_t{1} << 40};
+  EXPECT_EQ(parallel::all_reduce(numbers, MPI_MAX, MPI_COMM_WORLD), (std::vector<std::int64_t>{ranks - 1, 0, std::int64_t{1} << 40}));
 }
 
 TEST(AllGather, brings_every_item_to_all_ranks_in_their_order) {
@@ -79,7 +78,7 @@ TEST(AllGather, brings_every_item_to_all_ranks_in_their_order) {
   }
 }
 
-TEST(Gather, brings_items_and_texts_to_rank_0_only) {
+TEST(GatherOnFirst, brings_items_and_texts_to_rank_0_only) {
   std::vector<std::int64_t> counts;
   std::vector<double> expected;
   for (int rank = 0; rank < world_ranks(); ++rank) {
@@ -87,12 +86,12 @@ TEST(Gather, brings_items_and_texts_to_rank_0_only) {
     for (int i = 0; i < rank % 3; ++i) expected.push_back(10 * rank + i);
   }
   const std::vector<double> mine{10.0 * world_rank(), 10.0 * world_rank() + 1};
-  EXPECT_EQ(parallel::gather(mine.data(), counts, MPI_COMM_WORLD), world_rank() == 0 ? expected : std::vector<double>());
+  EXPECT_EQ(parallel::gather_on_first(mine.data(), counts, MPI_COMM_WORLD), world_rank() == 0 ? expected : std::vector<double>());
 
   std::vector<std::string> texts;
   for (int rank = 0; rank < world_ranks(); ++rank) texts.push_back(std::string(static_cast<std::size_t>(rank % 2 * 1000), 'a'));
   const std::string text = texts[static_cast<std::size_t>(world_rank())];
-  EXPECT_EQ(parallel::gather(text, MPI_COMM_WORLD), world_rank() == 0 ? texts : std::vector<std::string>());
+  EXPECT_EQ(parallel::gather_on_first(text, MPI_COMM_WORLD), world_rank() == 0 ? texts : std::vector<std::string>());
 }
 
 }  // namespace

@@ -66,7 +66,7 @@ TEST(Timeout, names_the_rank_that_does_not_answer) {
   if (is_last()) {
     MPI_Barrier(MPI_COMM_WORLD);  // waits for the others' complaints
   } else {
-    const std::string expected = "rank " + std::to_string(last_rank()) + " has not answered for 2 s, while others waited";
+    const std::string expected = "rank " + std::to_string(last_rank()) + " does not answer, others have waited for 2 s";
     EXPECT_EQ(complaint([&] { parallel::barrier(comm); }), expected);
     MPI_Barrier(MPI_COMM_WORLD);
   }
@@ -92,7 +92,7 @@ TEST(Timeout, names_no_rank_that_waits_itself) {
     MPI_Irecv(&nothing, 1, MPI_CHAR, world_rank() + 1, 9, comm, requests.data());
     sleep_for(0.2 * world_rank());  // so that they do not begin to wait at the same time
     const std::string found = complaint([&] { parallel::wait(comm, requests, "MPI_Irecv"); });
-    EXPECT_EQ(found.find("rank " + std::to_string(last_rank()) + " has not answered"), 0u) << found;
+    EXPECT_EQ(found.find("rank " + std::to_string(last_rank()) + " does not answer"), 0u) << found;
     MPI_Cancel(requests.data());
     MPI_Wait(requests.data(), MPI_STATUS_IGNORE);
   }

@@ -172,7 +172,7 @@ NOT_STARTED = "MPI has not (started|ended) on all ranks after 3 s"
 
 def silent(name, rank, action="stop", ranks=3, **changes):
     model, call = place(name, rank)
-    says = (NOT_STARTED,) if name in NAMELESS else (rf"rank {rank} has not answered for 3 s",)
+    says = (NOT_STARTED,) if name in NAMELESS else (rf"rank {rank} does not answer, others have waited for 3 s",)
     return Row(f"rank {rank} of {ranks} {action} {name}", dict(rank=rank, action=action, **call), COMMUNICATION, says, ranks=ranks,
                model=model, arguments=TIMEOUT, seconds=TIMED_OUT, **{"may_stand": name in LATE, **changes})
 
@@ -186,8 +186,8 @@ def stopped_rows():
     rows += [silent("passing a state on", 1, "sleep"), silent("syncing", 2, "sleep")]
     return rows + [
         Row("ranks 1 and 2 of 4 stopped", on("1,2", "stop", "MPI_Isend", least=4), COMMUNICATION,
-            ("ranks 1 and 2 have not answered for 3 s",), ranks=4, arguments=TIMEOUT, seconds=TIMED_OUT),
-        Row("rank 2 stopped comparing", on(2, "stop", "MPI_Isend", least=4), COMMUNICATION, ("rank 2 has not answered for 3 s",),
+            ("ranks 1 and 2 do not answer, others have waited for 3 s",), ranks=4, arguments=TIMEOUT, seconds=TIMED_OUT),
+        Row("rank 2 stopped comparing", on(2, "stop", "MPI_Isend", least=4), COMMUNICATION, ("rank 2 does not answer, others have waited for 3 s",),
             program="bsbr_compare", arguments=TIMEOUT, seconds=TIMED_OUT),
     ]
 
@@ -293,6 +293,7 @@ DISAGREEMENT = [
     Row("another output on rank 2", {}, USAGE, ("rank 2", r"\bout\.h5", r"\bother\.h5"), launch=instead("out.h5", "other.h5")),
     Row("other tokens on rank 3", {}, USAGE, ("rank 3", r"\bids\.txt", r"\bshort\.txt"), ranks=4, launch=instead("ids.txt", "short.txt")),
     Row("one option more on rank 2", {}, USAGE, ("rank 2", "--max-tokens"), launch=further("--max-tokens", "100")),
+    Row("a time limit on rank 2 only", {}, USAGE, ("rank 2", "--timeout"), launch=further("--timeout", "5")),
     Row("an option that rank 1 does not know", {}, USAGE, ("--frobnicate",), ranks=2, launch=further("--frobnicate")),
     Row("another version of HDF5 on rank 1", on(1, "version", "H5get_libversion", always=1), COMMUNICATION,
         ("rank 1", r"\d+\.\d+\.(?!99)\d+", r"\d+\.\d+\.99\b")),

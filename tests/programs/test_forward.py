@@ -114,6 +114,14 @@ class Forward(Case):
         with open(self.path("s.json")) as file:
             self.assertEqual(json.load(file)["tokens"], 100)
 
+    def test_a_file_name_may_hold_any_bytes(self):
+        name = os.fsdecode(os.fsencode(self.folder) + b"/mod\xe8le.h5")
+        os.rename(self.good, name)
+        self.addCleanup(os.rename, name, self.good)
+        for ranks in (1, 2):
+            done = run("bsbr_forward", "--model", name, "--random-tokens", 10, "--quiet", ranks=ranks)
+            self.assertEqual(done.code, 0, done.err)
+
     def test_max_tokens_cuts_every_sequence(self):
         whole = self.states("--random-tokens", 50, "--batch", 2)
         part = self.states("--random-tokens", 50, "--batch", 2, "--max-tokens", 33)

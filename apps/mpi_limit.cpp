@@ -1,5 +1,5 @@
 // The system's timer, and a handler that may do no more than write and leave.
-#include "start_limit.hpp"
+#include "mpi_limit.hpp"
 
 #include <sys/time.h>
 #include <time.h>
@@ -41,7 +41,7 @@ void set_timer(double seconds) {
 
 }  // namespace
 
-StartLimit::StartLimit(const std::string& program, const std::string& doing, double seconds) {
+MpiLimit::MpiLimit(const std::string& program, const std::string& doing, double seconds) {
   if (seconds <= 0) return;
   // Rank 0 speaks; if it is the one that is stuck, rank 1 does, when launchers would have ended it. The others would only be in the way.
   constexpr double time_to_be_ended = 2.5;
@@ -51,13 +51,17 @@ StartLimit::StartLimit(const std::string& program, const std::string& doing, dou
                               " s\nhint: a rank was stopped, or cannot be reached\n";
   const double patience = seconds + time_to_be_ended * std::min(rank, 2);
   speaking_time = monotonic_seconds() + patience;
-  std::signal(SIGALRM, give_up);
+  struct sigaction ours {};
+  ours.sa_handler = give_up;
+  ::sigaction(SIGALRM, &ours, &m_before);
   set_timer(patience);
+  m_set = true;
 }
 
-StartLimit::~StartLimit() {
+MpiLimit::~MpiLimit() {
+  if (!m_set) return;
   set_timer(0);
-  std::signal(SIGALRM, SIG_DFL);
+  ::sigaction(SIGALRM, &m_before, nullptr);
 }
 
 }  // namespace bsbr::apps
