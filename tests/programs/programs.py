@@ -29,6 +29,12 @@ OWN_FIELDS = {
 }
 
 
+def mpi_session(folder):
+    """Settings for a job whose MPI keeps its own files in this folder.  Each job needs one: with Open MPI one that ends removes the folder
+    that another is about to use. Its name must be short, as those of sockets must be."""
+    return dict(TMPDIR=folder, OMPI_MCA_btl_vader_backing_directory=folder)
+
+
 def run(program, *arguments, ranks=1, limit=60, environment=None, before=None):
     """Runs a program -> code (None: it had to be ended after `limit` seconds), out, err.  `before` runs in the child first."""
     command = [os.path.join(PROGRAMS, program), *map(str, arguments)]
@@ -36,10 +42,13 @@ def run(program, *arguments, ranks=1, limit=60, environment=None, before=None):
     if ranks > 1:
         command = [*MPIEXEC, str(ranks), *command]
         settings["OMP_NUM_THREADS"] = "1"
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, env=settings, preexec_fn=before)
-    except subprocess.TimeoutExpired as late:
-        return types.SimpleNamespace(code=None, out=str(late.stdout), err=str(late.stderr))
+    with tempfile.TemporaryDirectory(prefix="bsbr-mpi-", ignore_cleanup_errors=True) as session:
+        os.chmod(session, 0o1777)  # for a child that becomes another user in `before`
+        settings.update(mpi_session(session))
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, env=settings, preexec_fn=before)
+        except subprocess.TimeoutExpired as late:
+            return types.SimpleNamespace(code=None, out=str(late.stdout), err=str(late.stderr))
     return types.SimpleNamespace(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode("utf-8", "replace"))
 
 

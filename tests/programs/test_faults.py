@@ -21,12 +21,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import types
 import typing
 import unittest
 
-from programs import MPIEXEC, PROGRAMS, Case, hidden_states, in_parallel
+from programs import MPIEXEC, PROGRAMS, Case, hidden_states, in_parallel, mpi_session
 
 FAULTS = os.environ.get("BSBR_FAULTS", "build/release/tests/programs/libbsbr_faults.so")
 USAGE, FILE, MEMORY, COMMUNICATION, OUTPUT, BUG, SKIPPED = 2, 3, 4, 5, 6, 70, 77
@@ -355,8 +356,8 @@ class Job:
     def __init__(self, command, folder):
         self.folder, self.tag, self.start = folder, "BSBR_FAULT_JOB=" + folder, time.time()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **dict([self.tag.split("=", 1)])}
-        # What MPI leaves behind when it is killed goes with the test's folder. Names of sockets must be short.
-        environment.update(TMPDIR=os.path.dirname(folder), OMPI_MCA_btl_vader_backing_directory=os.path.dirname(folder))
+        # What MPI leaves behind when it is killed goes with the test's folder.
+        environment.update(mpi_session(tempfile.mkdtemp(prefix="", dir=os.path.dirname(folder))))
         # Files, not pipes: a process that stays would hold a pipe open.
         with open(self.path("out"), "wb") as out, open(self.path("err"), "wb") as err:
             self.launcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, cwd=folder,
