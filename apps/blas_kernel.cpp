@@ -93,7 +93,7 @@ std::string blas_complaint() {
   const std::string kernels = openblas_kernels();
   if (kernels.empty() || level_of(kernels) >= level_of_cpu()) return "";
   const bool asked_for = std::getenv(chosen_kernels) != nullptr && std::getenv(started_again) == nullptr;
-  return asked_for ? "slower than this CPU allows (OPENBLAS_CORETYPE is set)" : "slower than this CPU allows";
+  return asked_for ? "slow: OPENBLAS_CORETYPE is set" : "slower than this CPU allows";
 }
 
 }  // namespace bsbr::apps

@@ -65,7 +65,7 @@ def further(*arguments):
 
 def by_another_mpi(command, ranks):
     """As MPICH's launcher does it, of which Open MPI knows nothing: each rank takes itself for the only one."""
-    script = """for rank in $(seq 0 %d); do PMI_SIZE=%d PMI_RANK=$rank "$@" & all="$all $!"; done
+    script = """for rank in $(seq 0 %d); do TMPDIR=$(mktemp -d) PMI_SIZE=%d PMI_RANK=$rank "$@" & all="$all $!"; done
                 for rank in $all; do wait $rank || code=$?; done; exit ${code:-0}""" % (ranks - 1, ranks)
     return ["sh", "-c", script, "sh", *command]
 
