@@ -3,7 +3,6 @@
 #include <nlohmann/json.hpp>
 
 #include "allocation_tracker.hpp"
-#include "blas_kernel.hpp"
 #include "bsbr/io.hpp"
 #include "bsbr/model.hpp"
 #include "compare_options.hpp"
@@ -143,6 +142,5 @@ void run(const Runtime& runtime, const CompareOptions& options) {
 }  // namespace bsbr::apps
 
 int main(int argc, char** argv) {
-  bsbr::apps::use_fast_blas_kernels(argv);
   return bsbr::apps::run_program("bsbr_compare", argc, argv, bsbr::apps::parse_compare_options, bsbr::apps::run);
 }

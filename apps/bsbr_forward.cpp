@@ -2,7 +2,6 @@
 #include <Kokkos_Core.hpp>
 #include <nlohmann/json.hpp>
 
-#include "blas_kernel.hpp"
 #include "bsbr/io.hpp"
 #include "bsbr/model.hpp"
 #include "environment.hpp"
@@ -156,6 +155,5 @@ void run(const Runtime& runtime, const ForwardOptions& options) {
 }  // namespace bsbr::apps
 
 int main(int argc, char** argv) {
-  bsbr::apps::use_fast_blas_kernels(argv);
   return bsbr::apps::run_program("bsbr_forward", argc, argv, bsbr::apps::parse_forward_options, bsbr::apps::run);
 }

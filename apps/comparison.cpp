@@ -152,7 +152,6 @@ void add_environment(nlohmann::ordered_json& json, const Environment& environmen
   json["kokkos_version"] = environment.kokkos_version;
   json["execution_space"] = environment.execution_space;
   json["blas"] = environment.blas;
-  json["blas_complaint"] = environment.blas_complaint;
   if (const std::string processor = processor_name(); !processor.empty()) json["processor"] = processor;
   json["ranks"] = environment.ranks;
   json["threads_per_rank"] = environment.threads_per_rank;

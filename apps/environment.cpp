@@ -6,12 +6,21 @@
 #include <ctime>
 #include <fstream>
 
-#include "blas_kernel.hpp"
 #include "bsbr/version.hpp"
 #include "format.hpp"
 #include "forward_options.hpp"
+#include "kernels/compat.hpp"
+#include "kernels/product_kernel.hpp"
 
 namespace bsbr::apps {
+namespace {
+
+std::string product_name() {
+  if constexpr (kernels::on_host) return std::string("bsbr ") + kernels::product_kernel<float>().name;
+  return std::string("the BLAS of ") + Execution::name();
+}
+
+}  // namespace
 
 std::string kokkos_version() {
   std::array<char, 32> text{};
@@ -25,17 +34,15 @@ Environment find_environment(int ranks) {
   environment.git_commit = git_commit();
   environment.kokkos_version = kokkos_version();
   environment.execution_space = Execution::name();
-  environment.blas = blas_name();
-  environment.blas_complaint = blas_complaint();
+  environment.blas = product_name();
   environment.ranks = ranks;
   environment.threads_per_rank = static_cast<int>(Kokkos::DefaultHostExecutionSpace().concurrency());
   return environment;
 }
 
 std::string describe(const Environment& environment, Precision precision) {
-  const std::string complaint = environment.blas_complaint.empty() ? "" : ", " + environment.blas_complaint;
   return show_several(environment.ranks, "rank") + " of " + show_several(environment.threads_per_rank, "thread") + ", " +
-         environment.execution_space + ", " + std::string(to_string(precision)) + ", " + environment.blas + complaint;
+         environment.execution_space + ", " + std::string(to_string(precision)) + ", " + environment.blas;
 }
 
 std::string utc_now() {

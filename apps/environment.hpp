@@ -11,7 +11,7 @@ struct ForwardOptions;
 
 struct Environment {
   std::string version, git_commit, kokkos_version, execution_space;
-  std::string blas, blas_complaint;  ///< blas_kernel.hpp
+  std::string blas;  ///< what multiplies matrices: "bsbr avx512", the library's own kernel; on a GPU its vendor's BLAS
   int ranks = 1, threads_per_rank = 1;
 };
 
@@ -21,7 +21,7 @@ std::string kokkos_version();
 /// Kokkos must be set up.
 Environment find_environment(int ranks);
 
-/// "2 ranks of 1 thread, OpenMP, float, OpenBLAS SkylakeX", and the complaint if there is one.
+/// "2 ranks of 1 thread, OpenMP, float, bsbr avx512"
 std::string describe(const Environment& environment, Precision precision);
 
 /// The time in UTC, as ISO 8601 writes it.

@@ -50,7 +50,7 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
   Footprint footprint{resident_bytes(), 0};
   const std::int64_t ids = tokens * static_cast<std::int64_t>(sizeof(std::int32_t) + (extras.mask ? 1 : 0));
   const std::int64_t mask = 2 * chunks * static_cast<std::int64_t>(sizeof(std::int64_t));  // PaddingMask
-  const std::int64_t model = parameter_count(config) * real + workspace_bytes<Real>(config, sequence);
+  const std::int64_t model = parameter_count(config) * real + packed_weight_bytes<Real>(config) + workspace_bytes<Real>(config, sequence);
   const auto threads = static_cast<std::int64_t>(Kokkos::DefaultHostExecutionSpace().concurrency());
   footprint.added = ids + unnamed_bytes + threads * unnamed_bytes_per_thread;
   if (on_host) footprint.added += mask + model + threads * attention::scratch_bytes<Real>(config);

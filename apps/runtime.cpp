@@ -17,7 +17,6 @@
 #include <thread>
 #include <vector>
 
-#include "blas_kernel.hpp"
 #include "bsbr/io.hpp"
 #include "command_line.hpp"
 #include "ending_signals.hpp"
@@ -106,7 +105,6 @@ void set_up_kokkos(const std::string& name) {
   char* arguments[] = {argument.data(), nullptr};
   int count = 1;
   Kokkos::initialize(count, arguments);
-  keep_blas_to_one_thread();
 }
 
 }  // namespace

@@ -166,7 +166,6 @@ nlohmann::ordered_json to_json(const Summary& summary) {
   else
     add_run(json, summary);
   json["blas"] = environment.blas;
-  json["blas_complaint"] = environment.blas_complaint;
   json["kokkos_version"] = environment.kokkos_version;
   json["version"] = environment.version;
   json["git_commit"] = environment.git_commit;

@@ -49,8 +49,7 @@ void print_row(std::string_view name, const Options& options, const Rounds& roun
 
 void run(const apps::Runtime& runtime, const Options& options) {
   if (runtime.ranks() > 1) throw apps::UsageError("bench_architectures runs on one rank, not on " + std::to_string(runtime.ranks()));
-  std::printf("runs on        %d threads of %s, %s %s\n", Execution().concurrency(), Execution::name(), apps::blas_name().c_str(),
-              apps::blas_complaint().c_str());
+  std::printf("runs on        %d threads of %s; sgemm by %s\n", Execution().concurrency(), Execution::name(), blas_name().c_str());
   std::map<Architecture, Rounds> all;
   for (const auto& entry : architectures) {
     const auto weights = random_weights<float>(apps::config_for(entry.value, options.config), 1);
@@ -78,6 +77,6 @@ void run(const apps::Runtime& runtime, const Options& options) {
 }  // namespace bsbr::perf
 
 int main(int argc, char** argv) {
-  bsbr::apps::use_fast_blas_kernels(argv);
+  bsbr::perf::use_fast_blas_kernels(argv);
   return bsbr::apps::run_program("bench_architectures", argc, argv, bsbr::perf::parse, bsbr::perf::run);
 }

@@ -80,8 +80,7 @@ void run(const apps::Runtime& runtime, const Options& options) {
               static_cast<long long>(options.config.hidden_dim), static_cast<long long>(options.config.num_heads),
               static_cast<long long>(options.config.num_layers), static_cast<long long>(options.config.ff_dim),
               static_cast<long long>(options.config.chunk_size), static_cast<long long>(options.tokens));
-  std::printf("runs on        %d threads of %s, %s %s\n", Execution().concurrency(), Execution::name(), apps::blas_name().c_str(),
-              apps::blas_complaint().c_str());
+  std::printf("runs on        %d threads of %s; sgemm by %s\n", Execution().concurrency(), Execution::name(), blas_name().c_str());
   Forward(weights, comm, 2 * options.config.chunk_size + 3).validate();
   measure_speed(weights, comm, options);
   measure_memory(weights, comm, options);
@@ -91,6 +90,6 @@ void run(const apps::Runtime& runtime, const Options& options) {
 }  // namespace bsbr::perf
 
 int main(int argc, char** argv) {
-  bsbr::apps::use_fast_blas_kernels(argv);
+  bsbr::perf::use_fast_blas_kernels(argv);
   return bsbr::apps::run_program("bench_forward", argc, argv, bsbr::perf::parse, bsbr::perf::run);
 }

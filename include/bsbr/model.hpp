@@ -44,7 +44,8 @@ std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence
 template <class Real>
 class Layer {
  public:
-  /// The layer `index` of a model with these weights (which are shared, not copied).
+  /// The layer `index` of a model with these weights, which are shared; on a host the matrices of its products are copied, in the order in
+  /// which those read them. Throws ConfigError, MemoryError.
   Layer(const Weights<Real>& weights, std::int64_t index);
 
   /// x [batch, local tokens, hidden_dim], changed in place. Collective over the sequence's communicator. Throws ShapeError.
@@ -52,17 +53,23 @@ class Layer {
                Profile* profile = nullptr) const;
 
  private:
+  struct Parts;
   AttentionInput<Real> attention_input(const Workspace<Real>& workspace) const;
 
   Weights<Real> m_weights;
   std::string m_prefix;  // "layers.3."
+  std::shared_ptr<const Parts> m_parts;
 };
+
+/// What the layers of a model copy of its weights: bytes, 0 on a GPU.
+template <class Real>
+std::int64_t packed_weight_bytes(const ModelConfig& config);
 
 /// A transformer with one of the seven attentions.
 template <class Real>
 class Model {
  public:
-  /// Throws Error if Kokkos is not initialised.
+  /// Throws Error if Kokkos is not initialised, MemoryError. Later changes of the weights do not reach the model.
   explicit Model(Weights<Real> weights);
 
   const ModelConfig& config() const { return m_weights.config(); }

@@ -16,7 +16,7 @@ PHASES = ("project", "states", "within_chunk", "mixing", "retrieval", "attention
           "agreement")
 
 # Sizes of src/kernels/tuning.hpp on a host.
-PANEL_ROWS, CHUNK_PANEL_ROWS, TILE, STATE_BLOCK, SCAN_COLUMNS, CARRY_MESSAGES = 512, 64, 64, 512, 64, 64
+TILE, STATE_BLOCK, SCAN_COLUMNS, CARRY_MESSAGES = 64, 512, 64, 64
 MESSAGE_NUMBERS = 1 << 27
 AGREEMENTS = 2  # of a layer: small reductions over all ranks
 MANY_RANKS = 64  # with more of them the first, the last and some between stand for all
@@ -81,12 +81,6 @@ class Setup:
 # ---- amounts of work ------------------------------------------------------------------------------------------------------------------
 
 
-def panel_rows(first, last, height, threads, batch):
-    """Rows that the busiest thread computes of rows [first, last): whole panels, shared out over the threads."""
-    panels = 0 if first == last else -(-last // height) - first // height
-    return -(-batch * panels // threads) * height
-
-
 def seen_keys(setup, tokens):
     """Pairs of a query and a key that softmax tiles compute for the first `tokens` queries: keys and queries come in tiles."""
     if setup.architecture in ("bsbr", "gau"):
@@ -140,20 +134,17 @@ def amounts(setup, rank):
     first, last = int(setup.begin(rank)), int(setup.begin(rank + 1))
     tokens, chunks = batch * (last - first), batch * setup.local_chunks(rank)
     hidden, width, d = setup.hidden_dim, setup.width, setup.head_dim
-    rows = panel_rows(first, last, PANEL_ROWS, threads, batch)
-    own_rows = min(rows, tokens)  # of these rows the thread has so many of its own to normalise and store
+    rows = tokens / threads
 
     work = {
-        "project": {"flop": 2 * hidden * setup.projections * width * rows, "number": (hidden + setup.projections * width) * own_rows},
+        "project": {"flop": 2 * hidden * setup.projections * width * rows, "number": (hidden + setup.projections * width) * rows},
         "finish": {"flop": (2 * hidden * width + 4 * hidden * setup.ff_dim) * rows,
-                   "number": (width + 3 * hidden + setup.ff_dim) * own_rows},
+                   "number": (width + 3 * hidden + setup.ff_dim) * rows},
         "embedding": {"number": hidden * tokens / threads},
         "final_norm": {"number": hidden * tokens / threads},
     }
     if setup.architecture == "bsbr":
-        first_chunk = rank * setup.chunks // setup.ranks
-        chunk_rows = panel_rows(first_chunk, first_chunk + setup.local_chunks(rank), CHUNK_PANEL_ROWS, threads, batch)
-        work["project"]["flop"] += 4 * hidden**2 * chunk_rows
+        work["project"]["flop"] += 4 * hidden**2 * chunks / threads
         state_numbers = hidden * d * chunks / threads
         state_flops = {"flop": 2 * d * hidden * tokens / threads, "number": 2 * hidden * tokens / threads, "state": state_numbers}
         work["states"] = work["retrieval"] = state_flops

@@ -24,6 +24,7 @@ struct Retrieval {
   Real scale;
   int key_width, value_width;
   std::int64_t groups, first, last;
+  static constexpr std::int64_t neighbours = 1;
   Array<const Real*> retrieval;  // [chunk][batch][r, h]
   Array<const Real*> states;
   Array<Real*> mixed;  // [block of the round][chunk][batch][width]
@@ -120,7 +121,11 @@ Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence)
   m_mixed = allocate<Real>("mixed_states", sizes.mixed);
   m_round_blocks = sizes.round_blocks;
   m_retrieval = allocate<Real>("retrieval", sizes.retrieval);
-  if (sizes.panel_width > 0) m_panels = kernels::PanelBuffers<Real>(sizes.panel_width);
+  if (config.compression_factor > 0) {
+    m_panels = kernels::PanelBuffers<Real>(sizes.panel_width);
+    m_compress = kernels::ProductWeight<Real>(config.state_size(), config.head_dim() * config.head_dim());
+    m_decompress = kernels::ProductWeight<Real>(config.head_dim() * config.head_dim(), config.state_size());
+  }
   if (config.causality == Causality::reference) m_no_padding.emplace(Execution(), sequence);
 }
 
@@ -129,7 +134,11 @@ std::int64_t Bsbr<Real>::workspace_bytes(const ModelConfig& config, const Sequen
   const kernels::StateBlocks blocks(config.state_size(), config.num_heads, sequence.batch());
   const Sizes sizes(config, sequence, blocks, Partition{blocks.blocks(), sequence.ranks()}.size(sequence.rank()));
   return (sizes.local + sizes.states + sizes.mixed + sizes.retrieval) * static_cast<std::int64_t>(sizeof(Real)) +
-         (sizes.panel_width > 0 ? kernels::PanelBuffers<Real>::bytes(sizes.panel_width) : 0);
+         (config.compression_factor > 0
+              ? kernels::PanelBuffers<Real>::bytes(sizes.panel_width) +
+                    kernels::ProductWeight<Real>::bytes(config.state_size(), config.head_dim() * config.head_dim()) +
+                    kernels::ProductWeight<Real>::bytes(config.head_dim() * config.head_dim(), config.state_size())
+              : 0);
 }
 
 template <class Real>
@@ -166,6 +175,10 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
   const bool compressed = m_config.compression_factor > 0;
   {
     const Phase phase(execution, profile, "states");
+    if (compressed) {
+      m_compress.assign(input.compress_weight);
+      m_decompress.assign(input.decompress_weight);
+    }
     pack_retrieval(execution, input);
     compressed ? form_compressed_states(execution, mask, input) : form_states(execution, mask, input);
   }
@@ -269,7 +282,7 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
         kernels::form_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row), begin, end, tile);
         const auto target = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
         const int stride = kernels::padded<Real>(width);
-        kernels::for_each(team, width * width, [&](const int i) { target[i] = tile.state[i / width * stride + i % width]; });
+        for (int key = 0; key < width; ++key) target.store(team, std::int64_t{key} * width, width, tile.state + key * stride);
       });
 }
 
@@ -288,12 +301,13 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const Paddin
     const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
     kernels::form_flat_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row), begin, end, state);
   };
-  const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, const Real* state) {
+  const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const auto target = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
-    kernels::for_each(team, compressed, [&](const int i) { target[i] = state[i] + bias(i); });
+    kernels::for_each(team, compressed, [&](const int i) { state[i] += bias(i); });
+    target.store(team, 0, compressed, state);
   };
-  const kernels::Rows rows{blocks.batch, m_sequence.first_chunk() * heads, chunks * heads};
-  kernels::panel_chain(execution, "bsbr::attention::compress_states", rows, m_panels, form, kernels::Stage{input.compress_weight, store});
+  kernels::panel_chain(execution, "bsbr::attention::compress_states", {blocks.batch, chunks * heads}, m_panels, form,
+                       kernels::Stage{m_compress, store});
 }
 
 /// The within-chunk attention of one of `parts` parts of the local tokens.
@@ -371,8 +385,10 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
         const kernels::StateTile<Real> tile(scratch, width, width);
         const auto source = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
         const int stride = kernels::padded<Real>(width);
-        kernels::for_each(team, width * stride,
-                          [&](const int i) { tile.state[i] = i % stride < width ? source[i / stride * width + i % stride] : Real(0); });
+        for (int key = 0; key < width; ++key) {
+          source.load(team, std::int64_t{key} * width, width, tile.state + key * stride);
+          kernels::for_each(team, stride - width, [&](const int i) { tile.state[key * stride + width + i] = 0; });
+        }
         const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
         kernels::apply_state(team, kernels::token_rows(query, row, head * width, width), begin, end, width, &output(row, 0, head * width),
                              static_cast<std::int64_t>(output.stride(1)), tile);
@@ -394,7 +410,7 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMa
   const auto nearest = mask.nearest_real();
   const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const auto source = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
-    kernels::for_each(team, compressed, [&](const int i) { state[i] = source[i]; });
+    source.load(team, 0, compressed, state);
   };
   const auto apply = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const std::int64_t chunk = index / heads, head = index % heads;
@@ -406,9 +422,8 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMa
     kernels::apply_flat_state(team, kernels::token_rows(query, row, head * width, width), begin, end, width, state,
                               &output(row, 0, head * width), static_cast<std::int64_t>(output.stride(1)));
   };
-  const kernels::Rows rows{blocks.batch, first * heads, chunks * heads};
-  kernels::panel_chain(execution, "bsbr::attention::decompress_states", rows, m_panels, load,
-                       kernels::Stage{input.decompress_weight, apply});
+  kernels::panel_chain(execution, "bsbr::attention::decompress_states", {blocks.batch, chunks * heads}, m_panels, load,
+                       kernels::Stage{m_decompress, apply});
 }
 
 template class Bsbr<float>;

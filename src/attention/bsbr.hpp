@@ -59,8 +59,9 @@ class Bsbr : public Attention<Real> {
   Array<Real*> m_states;  // the blocks of this rank, all chunks: F, later G. With one rank this is m_local
   Array<Real*> m_mixed;   // [block of a round][chunk][batch][width]: G of some blocks, until their F is not needed any more
   std::int64_t m_round_blocks = 1;
-  Array<Real*> m_retrieval;                 // [chunk][batch][r, h]: of all chunks
-  kernels::PanelBuffers<Real> m_panels;     // with compression
+  Array<Real*> m_retrieval;              // [chunk][batch][r, h]: of all chunks
+  kernels::PanelBuffers<Real> m_panels;  // with compression, and what it multiplies with
+  kernels::ProductWeight<Real> m_compress, m_decompress;
   std::optional<PaddingMask> m_no_padding;  // reference: there the mask is ignored
 };
 

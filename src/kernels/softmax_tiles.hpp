@@ -15,6 +15,7 @@
 #include "kernels/math.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/tile_product.hpp"
+#include "kernels/transpose.hpp"
 
 namespace bsbr::kernels {
 
@@ -27,6 +28,7 @@ struct KeyRange {
 //   data members
 //     Real scale; int key_width, value_width;
 //     std::int64_t groups             independent problems, such as batch × heads
+//     std::int64_t neighbours         so many of them have their rows side by side, such as heads: they are computed one after the other
 //     std::int64_t first, last        queries [first, last) of each group. Queries and keys are numbered globally, since tiles of keys are
 //                                     cut at multiples of tuning::key_tile: a row's bits depend on where they are cut
 //   KOKKOS_FUNCTIONs, const
@@ -131,14 +133,16 @@ KOKKOS_INLINE_FUNCTION TileRange tile_range(const Problem& problem, const QueryT
 /// Loads the queries of a tile and starts their sums.
 template <class Real, class Problem>
 KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& problem, std::int64_t group, const QueryTile<Real>& tile) {
-  const int key_width = problem.key_width, value_stride = padded<Real>(problem.value_width);
-  const Real scale = problem.scale;
+  const int value_stride = padded<Real>(problem.value_width);
+  const auto row = [&](int q) -> const Real* {
+    const std::int64_t t = tile.first + q;
+    return q < tile.count && problem.has_query(group, t) ? problem.query(group, t) : nullptr;
+  };
+  transpose_rows(team, query_tile, problem.key_width, problem.scale, row, tile.queries, query_tile);
   for_each(team, query_tile, [&](const int q) {
     const std::int64_t t = tile.first + q;
-    const bool within = q < tile.count, exists = within && problem.has_query(group, t);
+    const bool within = q < tile.count;
     const KeyRange range = within ? problem.range(t) : KeyRange{tile.origin, tile.origin};
-    const Real* row = exists ? problem.query(group, t) : nullptr;
-    for (int k = 0; k < key_width; ++k) tile.queries[k * query_tile + q] = exists ? row[k] * scale : Real(0);
     const int null_keys = within ? problem.null_keys(t) : 0;
     tile.largest[q] = null_keys > 0 ? Real(0) : minus_infinity<Real>;
     tile.total[q] = static_cast<Real>(null_keys);
@@ -315,7 +319,8 @@ void softmax_tiles(const Execution& execution, const std::string& label, const P
   const std::int64_t first_team = problem.first / size, teams = (problem.last + size - 1) / size - first_team;
   Kokkos::parallel_for(
       label, team_policy(execution, problem.groups * teams, bytes), KOKKOS_LAMBDA(const TeamMember& member) {
-        const std::int64_t group = member.league_rank() / teams, index = first_team + member.league_rank() % teams;
+        const std::int64_t neighbour = member.league_rank() % problem.neighbours, others = member.league_rank() / problem.neighbours;
+        const std::int64_t group = others / teams * problem.neighbours + neighbour, index = first_team + others % teams;
         const std::int64_t begin = index * size > problem.first ? index * size : problem.first;
         const std::int64_t end = (index + 1) * size < problem.last ? (index + 1) * size : problem.last;
         detail::softmax_tile(as_team(member), problem, group, begin, end,

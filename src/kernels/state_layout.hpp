@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "bsbr/sequence.hpp"
 #include "kernels/compat.hpp"
@@ -39,12 +40,35 @@ struct StateBlocks {
   }
 };
 
-/// A state of one (chunk, batch row, head) in such a buffer: number i, counted along the flattened state.
+/// A state of one (chunk, batch row, head) in such a buffer.
 template <class Real>
 struct StateRef {
   Real* data;  // block 0 of the head
   std::int64_t block_stride, width;
-  KOKKOS_INLINE_FUNCTION Real& operator[](std::int64_t i) const { return data[i / width * block_stride + i % width]; }
+
+  /// function(i, numbers, count): `count` numbers of the flattened state that lie together, of which the first is number first + i, for all
+  /// of the numbers [first, first + count).
+  template <class Function>
+  KOKKOS_INLINE_FUNCTION void for_pieces(std::int64_t first, int count, Function&& function) const {
+    for (int i = 0; i < count;) {
+      const std::int64_t block = (first + i) / width, offset = (first + i) % width;
+      const int piece = width - offset < count - i ? static_cast<int>(width - offset) : count - i;
+      function(i, data + block * block_stride + offset, piece);
+      i += piece;
+    }
+  }
+
+  /// Numbers [first, first + count) = row[0, count), and the other way round.
+  template <class Member>
+  KOKKOS_INLINE_FUNCTION void store(const Member& team, std::int64_t first, int count, const Real* row) const {
+    for_pieces(first, count,
+               [&](int i, Real* numbers, int piece) { for_each(team, piece, [&](const int k) { numbers[k] = row[i + k]; }); });
+  }
+  template <class Member>
+  KOKKOS_INLINE_FUNCTION void load(const Member& team, std::int64_t first, int count, std::remove_const_t<Real>* row) const {
+    for_pieces(first, count,
+               [&](int i, Real* numbers, int piece) { for_each(team, piece, [&](const int k) { row[i + k] = numbers[k]; }); });
+  }
 };
 
 template <class Real>

@@ -43,7 +43,7 @@ struct TokenSoftmax {
   Sight sight;
   Real scale;
   int key_width, value_width;
-  std::int64_t heads, groups, first, last;
+  std::int64_t neighbours, groups, first, last;  // neighbours: heads
   Strided<const Real***> query_rows;
   KeysAndValues<Real> keys;
   Strided<Real***> output_rows;
@@ -52,15 +52,15 @@ struct TokenSoftmax {
   KOKKOS_FUNCTION KeyRange range(std::int64_t t) const { return sight.range(t); }
   KOKKOS_FUNCTION int null_keys(std::int64_t t) const { return sight.null_keys(t); }
   KOKKOS_FUNCTION bool has_query(std::int64_t, std::int64_t) const { return true; }
-  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const { return keys.is_real(group / heads, s); }
+  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const { return keys.is_real(group / neighbours, s); }
   KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const { return row(query_rows, group, t - origin); }
   KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t s) const { return row(keys.key, group, s - keys.origin); }
   KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t s) const { return row(keys.value, group, s - keys.origin); }
   KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t t) const {
-    return &output_rows(group / heads, t - origin, group % heads * value_width);
+    return &output_rows(group / neighbours, t - origin, group % neighbours * value_width);
   }
   KOKKOS_FUNCTION const Real* row(const Strided<const Real***>& rows, std::int64_t group, std::int64_t t) const {
-    return &rows(group / heads, t, group % heads * key_width);
+    return &rows(group / neighbours, t, group % neighbours * key_width);
   }
 };
 
@@ -81,7 +81,7 @@ void token_softmax(const Execution& execution, const std::string& label, std::in
                                           .scale = scale,
                                           .key_width = width,
                                           .value_width = width,
-                                          .heads = heads,
+                                          .neighbours = heads,
                                           .groups = static_cast<std::int64_t>(output.extent(0)) * heads,
                                           .first = first,
                                           .last = last,

@@ -6,15 +6,13 @@
 
 namespace bsbr::kernels::tuning {
 
-/// Rows of a panel, the unit of every big matrix product on a host (bits). Panels are cut at global positions, and BLAS gives a row the
-/// same bits only in a panel of the same height and at the same place in it: never make this depend on the problem.
-inline constexpr int panel_rows = 512;
+/// Rows that go through a chain of big products together. On a host they and their results should fit a core's second-level cache; on a GPU
+/// one BLAS call serves all of them.
+inline constexpr int panel_rows = on_host ? 192 : 8192;
 
-/// The same where rows are chunks, of which there are few (bits).
-inline constexpr int chunk_panel_rows = 64;
-
-/// Rows of one product on a GPU, where one call serves many rows: bounds the size of the buffers.
-inline constexpr int slab_rows = 8192;
+/// A block of a weight that all rows of a panel meet before the next one: columns of the product, and numbers of the sum (bits). 512 KiB in
+/// float, about half of a second-level cache.
+inline constexpr int product_columns = 256, product_depth = 512;
 
 /// Queries and keys of a softmax tile (keys: bits).
 inline constexpr int query_tile = on_host ? 64 : 32;

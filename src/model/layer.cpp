@@ -2,6 +2,8 @@
 //
 //     project   y = norm(x);  q k v = y·Wqkvᵀ + b;  and of the chunks' last tokens  r h = y·Wrhᵀ + b
 //     finish    x += o·Woᵀ + b;  y = norm(x);  x += gelu(y·W1ᵀ + b1)·W2ᵀ + b2
+#include <optional>
+
 #include "attention/attention.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/model.hpp"
@@ -32,8 +34,8 @@ struct Norm {
 /// A linear layer, or several neighbouring ones as one.
 template <class Real>
 struct Linear {
-  Array<const Real**> weight;  // [out, in]
-  Array<const Real*> bias;     // [out]
+  kernels::ProductWeight<Real> weight;  // [out, in]
+  Array<const Real*> bias;              // [out]
 
   Linear(const Weights<Real>& weights, const std::string& name, int count = 1)
       : weight(weights.matrix(name + ".weight", count)), bias(weights.vector(name + ".bias", count)) {}
@@ -56,8 +58,8 @@ void project_tokens(const Execution& execution, const Norm<Real>& norm, const Li
                     const Array<Real***>& x) {
   const Sequence& sequence = workspace.sequence();
   const auto token = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, Real* data) { norm(team, &x(batch, t, 0), data); };
-  project_rows(execution, "bsbr::layer::project", {sequence.batch(), sequence.first_token(), sequence.local_tokens()}, *workspace.panels,
-               token, linear, workspace.projections);
+  project_rows(execution, "bsbr::layer::project", {sequence.batch(), sequence.local_tokens()}, *workspace.panels, token, linear,
+               workspace.projections);
 }
 
 /// r and h of all local chunks, at their last real tokens. Rows of chunks without one hold what comes of zeros; nobody uses them.
@@ -74,8 +76,8 @@ void project_chunk_ends(const Execution& execution, const Norm<Real>& norm, cons
       kernels::for_each(team, static_cast<int>(x.extent(2)), [&](const int i) { data[i] = 0; });
     }
   };
-  const Rows rows{sequence.batch(), sequence.first_chunk(), sequence.local_chunks(), kernels::tuning::chunk_panel_rows};
-  project_rows(execution, "bsbr::layer::project_chunk_ends", rows, *workspace.panels, chunk_end, linear, workspace.retrieval);
+  project_rows(execution, "bsbr::layer::project_chunk_ends", {sequence.batch(), sequence.local_chunks()}, *workspace.panels, chunk_end,
+               linear, workspace.retrieval);
 }
 
 /// out_proj, residual, norm, feed-forward, residual.
@@ -101,9 +103,8 @@ void finish_tokens(const Execution& execution, const Linear<Real>& out, const No
   const auto add = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, const Real* data) {
     kernels::add_with_bias(team, hidden, data, contract_bias.data(), &x(batch, t, 0));
   };
-  kernels::panel_chain(execution, "bsbr::layer::finish", Rows{sequence.batch(), sequence.first_token(), sequence.local_tokens()},
-                       *workspace.panels, load, Stage{out.weight, add_and_norm}, Stage{expand.weight, activate},
-                       Stage{contract.weight, add});
+  kernels::panel_chain(execution, "bsbr::layer::finish", Rows{sequence.batch(), sequence.local_tokens()}, *workspace.panels, load,
+                       Stage{out.weight, add_and_norm}, Stage{expand.weight, activate}, Stage{contract.weight, add});
 }
 
 /// Columns [first, first + width) of a buffer of rows.
@@ -125,7 +126,30 @@ void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, co
   attention::require_mask(mask, sequence);
 }
 
+/// How many of the matrices that are multiplied with tokens are one product, and with chunks.
+int projections_of(Architecture architecture) { return static_cast<int>(input_projections(architecture).size()); }
+constexpr int chunk_projections = 2;  // meta_r, meta_h
+
 }  // namespace
+
+/// The functions of a layer that have weights.
+template <class Real>
+struct Layer<Real>::Parts {
+  Norm<Real> attention_norm, ff_norm;
+  Linear<Real> project, out, expand, contract;
+  std::optional<Linear<Real>> project_chunk_ends;  // bsbr
+
+  Parts(const Weights<Real>& weights, const std::string& prefix)
+      : attention_norm(weights, prefix + "layer_norm1"),
+        ff_norm(weights, prefix + "layer_norm2"),
+        project(weights, prefix + "attention.q_proj", projections_of(weights.config().architecture)),
+        out(weights, prefix + "attention.out_proj"),
+        expand(weights, prefix + "ff.0"),
+        contract(weights, prefix + "ff.3") {
+    if (weights.config().architecture != Architecture::bsbr) return;
+    project_chunk_ends.emplace(weights, prefix + "attention.meta_r_proj", chunk_projections);
+  }
+};
 
 template <class Real>
 Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index)
@@ -134,6 +158,16 @@ Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index)
   if (index < 0 || index >= layers) {
     throw ConfigError("layer " + std::to_string(index) + " is not among the model's, 0 to " + std::to_string(layers - 1));
   }
+  m_parts = std::make_shared<const Parts>(weights, m_prefix);
+}
+
+template <class Real>
+std::int64_t packed_weight_bytes(const ModelConfig& config) {
+  const auto bytes = &kernels::ProductWeight<Real>::bytes;
+  const std::int64_t width = config.attention_dim(), hidden = config.hidden_dim;
+  const std::int64_t retrieval = config.architecture == Architecture::bsbr ? bytes(chunk_projections * hidden, hidden) : 0;
+  return config.num_layers * (bytes(projections_of(config.architecture) * width, hidden) + retrieval + bytes(hidden, width) +
+                              bytes(config.ff_dim, hidden) + bytes(hidden, config.ff_dim));
 }
 
 template <class Real>
@@ -161,25 +195,22 @@ template <class Real>
 void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x,
                           Profile* profile) const {
   parallel::agree(execution, workspace.sequence(), profile, [&] { validate(m_weights, workspace, mask, x); });
-  const ModelConfig& config = m_weights.config();
-  const std::string attention = m_prefix + "attention.";
   {
     const Phase phase(execution, profile, "project");
-    const Norm<Real> norm(m_weights, m_prefix + "layer_norm1");
-    const auto count = static_cast<int>(input_projections(config.architecture).size());
-    project_tokens(execution, norm, Linear<Real>(m_weights, attention + "q_proj", count), workspace, x);
-    if (config.architecture == Architecture::bsbr) {
+    project_tokens(execution, m_parts->attention_norm, m_parts->project, workspace, x);
+    if (m_parts->project_chunk_ends) {
       const PaddingMask& counted = workspace.attention->effective_mask(mask);
-      project_chunk_ends(execution, norm, Linear<Real>(m_weights, attention + "meta_r_proj", 2), counted, workspace, x);
+      project_chunk_ends(execution, m_parts->attention_norm, *m_parts->project_chunk_ends, counted, workspace, x);
     }
   }
   workspace.attention->forward(execution, mask, attention_input(workspace), workspace.heads, profile);
   const Phase phase(execution, profile, "finish");
-  finish_tokens(execution, Linear<Real>(m_weights, attention + "out_proj"), Norm<Real>(m_weights, m_prefix + "layer_norm2"),
-                Linear<Real>(m_weights, m_prefix + "ff.0"), Linear<Real>(m_weights, m_prefix + "ff.3"), workspace, x);
+  finish_tokens(execution, m_parts->out, m_parts->ff_norm, m_parts->expand, m_parts->contract, workspace, x);
 }
 
 template class Layer<float>;
 template class Layer<double>;
+template std::int64_t packed_weight_bytes<float>(const ModelConfig&);
+template std::int64_t packed_weight_bytes<double>(const ModelConfig&);
 
 }  // namespace bsbr

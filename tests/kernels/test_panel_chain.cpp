@@ -1,9 +1,7 @@
-// Chains of matrix products in panels against plain loops; that ranges of rows keep their bits; that the products reach a BLAS.
+// Chains of matrix products in panels against plain loops; that ranges of rows keep their bits.
 #include "kernels/panel_chain.hpp"
 
 #include <gtest/gtest.h>
-
-#include <chrono>
 
 #include "support/device_arrays.hpp"
 #include "support/random_model.hpp"
@@ -54,7 +52,7 @@ KOKKOS_INLINE_FUNCTION Real leaky(Real x) {
 /// A chain's arrays on the device.
 template <class Real>
 struct DeviceChain {
-  std::vector<Array<const Real**>> weights;
+  std::vector<kernels::ProductWeight<Real>> weights;
   std::int64_t batch, length;
   Array<const Real***> input;
   Array<const Real**> bias;
@@ -68,13 +66,14 @@ struct DeviceChain {
         bias(to_device<Real**>(chain.bias, batch, length)),
         output(to_device<Real***>(chain.output, batch, length, chain.width_out())),
         visits("test::visits", batch, length) {
-    for (const auto& weight : chain.weights) weights.push_back(to_device<Real**>(weight.values, weight.rows, weight.columns));
+    for (const auto& weight : chain.weights) {
+      weights.emplace_back(Array<const Real**>(to_device<Real**>(weight.values, weight.rows, weight.columns)));
+    }
   }
 
-  /// The rows [first, first + count) of all of them, in panels of this height.
-  void run(std::int64_t first, std::int64_t count, const PanelBuffers<Real>& buffers,
-           std::int64_t height = kernels::tuning::panel_rows) const {
-    const Rows rows{batch, first, count, height};
+  /// The rows [first, first + count) of all of them.
+  void run(std::int64_t first, std::int64_t count, const PanelBuffers<Real>& buffers) const {
+    const Rows rows{batch, count};
     const auto load = prologue(first);
     const auto store = last(first);
     const std::string label = "test::panel_chain";
@@ -100,7 +99,7 @@ struct DeviceChain {
   }
   auto middle(std::int64_t first, std::size_t stage) const {
     const auto added = bias;
-    const auto width = static_cast<int>(weights[stage].extent(0));
+    const auto width = static_cast<int>(weights[stage].out());
     return KOKKOS_LAMBDA(const Team& team, std::int64_t row, std::int64_t t, Real* data) {
       kernels::for_each(team, width, [&](const int i) { data[i] = leaky(data[i] + added(row, first + t)); });
     };
@@ -146,9 +145,9 @@ std::vector<Real> plain_loops(const Chain& chain, std::int64_t first, std::int64
 }
 
 template <class Real>
-void expect_right(const Chain& chain, std::int64_t first, std::int64_t count, std::int64_t height = kernels::tuning::panel_rows) {
+void expect_right(const Chain& chain, std::int64_t first, std::int64_t count) {
   const DeviceChain<Real> device(chain);
-  device.run(first, count, PanelBuffers<Real>(chain.widest()), height);
+  device.run(first, count, PanelBuffers<Real>(chain.widest()));
   const auto exact = plain_loops<double>(chain, first, count);
   const std::vector<std::int64_t> shape{chain.batch, chain.length, chain.width_out()};
   EXPECT_TRUE(all_close({to_host(device.output), shape}, {exact, shape}, bound(exact, plain_loops<Real>(chain, first, count))))
@@ -174,14 +173,6 @@ TYPED_TEST(PanelChain, rows_need_not_fit_panels) {
   const Chain chain({12, 19, 5}, 1, 3 * panel + 5);
   for (const std::int64_t first : {std::int64_t{0}, std::int64_t{1}, panel / 2 + 3, panel - 1, panel, 2 * panel + 1}) {
     for (const std::int64_t count : {std::int64_t{1}, panel - 1, panel, panel + 1}) expect_right<TypeParam>(chain, first, count);
-  }
-}
-
-TYPED_TEST(PanelChain, panels_may_be_lower) {
-  constexpr std::int64_t low = kernels::tuning::chunk_panel_rows;
-  const Chain chain({12, 19, 5}, 2, 3 * low + 5);
-  for (const std::int64_t first : {std::int64_t{0}, low / 2 + 3, low - 1, 2 * low + 1}) {
-    for (const std::int64_t count : {std::int64_t{1}, low - 1, low, low + 1}) expect_right<TypeParam>(chain, first, count, low);
   }
 }
 
@@ -225,76 +216,33 @@ TYPED_TEST(PanelChain, what_buffers_held_before_does_not_matter) {
 
 /// What ranks that own these parts of the rows compute, one after the other.
 template <class Real>
-std::vector<Real> in_parts(const Chain& chain, const std::vector<std::int64_t>& cuts, std::int64_t height) {
+std::vector<Real> in_parts(const Chain& chain, const std::vector<std::int64_t>& cuts) {
   const DeviceChain<Real> device(chain);
   const PanelBuffers<Real> buffers(chain.widest());
-  for (std::size_t i = 1; i < cuts.size(); ++i) device.run(cuts[i - 1], cuts[i] - cuts[i - 1], buffers, height);
+  for (std::size_t i = 1; i < cuts.size(); ++i) device.run(cuts[i - 1], cuts[i] - cuts[i - 1], buffers);
   return to_host(device.output);
 }
 
 /// Cuts in two, at places all over a panel and around its ends, and in many parts.
 template <class Real>
-void expect_equal_bits(const Chain& chain, std::int64_t height) {
+void expect_equal_bits(const Chain& chain) {
   const std::int64_t length = chain.length;
-  const auto whole = in_parts<Real>(chain, {0, length}, height);
-  for (std::int64_t cut = 1; cut < length; cut += cut < 14 || (cut > height - 8 && cut < height + 8) ? 1 : 97) {
-    ASSERT_TRUE(same_bits(in_parts<Real>(chain, {0, cut, length}, height), whole, chain.width_out()))
-        << "cut at " << cut << " of " << length;
+  const auto whole = in_parts<Real>(chain, {0, length});
+  for (std::int64_t cut = 1; cut < length; cut += cut < 14 || (cut > panel - 8 && cut < panel + 8) ? 1 : 97) {
+    ASSERT_TRUE(same_bits(in_parts<Real>(chain, {0, cut, length}), whole, chain.width_out())) << "cut at " << cut << " of " << length;
   }
-  for (const std::int64_t step : {std::int64_t{37}, height / 3, height / 2, height - 1, height, height + 1}) {
+  for (const std::int64_t step : {std::int64_t{37}, panel / 3, panel / 2, panel - 1, panel, panel + 1}) {
     std::vector<std::int64_t> cuts{0};
     while (cuts.back() < length) cuts.push_back(std::min(cuts.back() + step, length));
-    EXPECT_TRUE(same_bits(in_parts<Real>(chain, cuts, height), whole, chain.width_out())) << "cut every " << step;
+    EXPECT_TRUE(same_bits(in_parts<Real>(chain, cuts), whole, chain.width_out())) << "cut every " << step;
   }
 }
 
 TYPED_TEST(PanelChain, any_split_of_the_rows_keeps_every_bit) {
   if (!kernels::on_host) GTEST_SKIP() << "promised on a host only: on a GPU the BLAS decides";
-  for (const auto& widths : {std::vector<std::int64_t>{40, 72}, {33, 80, 5}, {64, 31, 128, 64}}) {
-    for (const std::int64_t height : {kernels::tuning::panel_rows, kernels::tuning::chunk_panel_rows}) {
-      expect_equal_bits<TypeParam>(Chain(widths, 2, 3 * height + 17), height);
-    }
+  for (const auto& widths : {std::vector<std::int64_t>{40, 72}, {33, 80, 5}, {64, 31, 128, 64}, {1030, 7}}) {
+    expect_equal_bits<TypeParam>(Chain(widths, 2, 3 * panel + 17));
   }
-}
-
-/// Seconds of the fastest of some runs.
-template <class Function>
-double fastest(int runs, Function&& function) {
-  double best = std::numeric_limits<double>::infinity();
-  for (int run = 0; run < runs; ++run) {
-    const auto start = std::chrono::steady_clock::now();
-    function();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
-}
-
-/// product [rows, out] = a · bᵀ of a [rows, in] and b [out, in], element by element, by one thread.
-template <class Real>
-void naive_product(const std::vector<Real>& a, const std::vector<Real>& b, std::vector<Real>& product, std::size_t out, std::size_t in) {
-  for (std::size_t i = 0; i < product.size(); ++i) {
-    Real sum = 0;
-    for (std::size_t k = 0; k < in; ++k) sum += a[i / out * in + k] * b[i % out * in + k];
-    product[i] = sum;
-  }
-}
-
-/// One panel is the work of one thread, and so are the plain loops: their ratio says what multiplies, whatever the machine. Kokkos Kernels'
-/// own loops, which KokkosBlas::gemm falls back on where it was built without a BLAS, reach 1.5; OpenBLAS' slowest kernels in double reach
-/// 7, others 30.
-TYPED_TEST(PanelChain, products_reach_a_blas) {
-  constexpr std::int64_t size = 512;
-  const Chain chain({size, size}, 1, panel);
-  const DeviceChain<TypeParam> device(chain);
-  const PanelBuffers<TypeParam> buffers(size);
-  const double panels = fastest(40, [&] { device.run(0, panel, buffers); });
-
-  const std::vector<TypeParam> a(chain.input.begin(), chain.input.end());
-  const std::vector<TypeParam> b(chain.weights[0].values.begin(), chain.weights[0].values.end());
-  std::vector<TypeParam> product(static_cast<std::size_t>(panel * size));
-  const double naive = fastest(3, [&] { naive_product(a, b, product, size, size); });
-  EXPECT_GT(naive / panels, 3) << "plain loops " << naive << " s, the chain " << panels << " s: KokkosBlas::gemm does not reach a BLAS";
-  this->RecordProperty("times_as_fast", std::to_string(naive / panels));
 }
 
 }  // namespace

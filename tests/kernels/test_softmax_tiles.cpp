@@ -104,7 +104,7 @@ template <class Real>
 struct Problem {
   Real scale;
   int key_width, value_width;
-  std::int64_t groups, first, last;
+  std::int64_t groups, neighbours, first, last;
   Array<const Real***> queries, keys, values;
   Array<const std::uint8_t**> query_exists, key_exists;
   Array<const int*> nulls;
@@ -116,6 +116,7 @@ struct Problem {
         key_width(test.key_width),
         value_width(test.value_width),
         groups(testing::groups),
+        neighbours(test.length % 2 == 0 ? testing::groups : 1),
         first(test.first),
         last(test.last),
         queries(to_device<Real***>(test.queries, groups, test.length, key_width + surplus)),

@@ -330,12 +330,6 @@ class Model(unittest.TestCase):
                 heads += count * int(model.dealt(5000, sharers, place))
             self.assertEqual(heads, 4 * 5000)
 
-    def test_a_panel_is_computed_whole(self):
-        self.assertEqual(model.panel_rows(0, 1, 512, 1, 1), 512)
-        self.assertEqual(model.panel_rows(500, 520, 512, 1, 1), 1024)
-        self.assertEqual(model.panel_rows(0, 5 * 512, 512, 2, 1), 3 * 512)
-        self.assertEqual(model.panel_rows(7, 7, 512, 1, 1), 0)
-
     def test_the_best_chunk_size_grows_with_the_length(self):
         sizes = [2**n for n in range(4, 15)]
         best = [model.best_chunk_size(self.machine, dataclasses.replace(next(self.setups()), length=length), sizes)[0]

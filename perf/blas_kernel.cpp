@@ -1,17 +1,16 @@
-// The BLAS that runs the matrix products: which it is, and starting again with better kernels where OpenBLAS has picked slow ones.
+// The BLAS whose sgemm is the limit: which it is, and starting again with better kernels where OpenBLAS has picked slow ones.
 #include "blas_kernel.hpp"
 
 #include <dlfcn.h>
 #include <unistd.h>
 
-#include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <cstdlib>
 #include <string_view>
 
-namespace bsbr::apps {
+namespace bsbr::perf {
 namespace {
 
 constexpr const char* chosen_kernels = "OPENBLAS_CORETYPE";
@@ -61,24 +60,13 @@ bool run_by_loader() {
 }  // namespace
 
 void use_fast_blas_kernels(char** argv) {
-  if (std::getenv(chosen_kernels) != nullptr || std::getenv(started_again) != nullptr) return;
+  if (std::getenv(started_again) != nullptr) return;
   const std::string kernels = openblas_kernels();
   const Level best = level_of_cpu();
   if (kernels.empty() || level_of(kernels) >= best || run_by_loader()) return;
   setenv(chosen_kernels, best == Level::avx512 ? "SkylakeX" : "Haswell", 1);
   setenv(started_again, "1", 1);
   execv("/proc/self/exe", argv);
-  unsetenv(chosen_kernels);  // it has not worked: blas_complaint() says what that costs
-}
-
-void keep_blas_to_one_thread() {
-  constexpr int own_threads = 1, openmp = 2;  // OPENBLAS_THREAD and OPENBLAS_OPENMP of openblas_config.h
-  const auto kind = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "openblas_get_parallel"));
-  const auto set_threads = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
-  if (kind == nullptr || set_threads == nullptr) return;
-  const bool alone =
-      Kokkos::DefaultHostExecutionSpace().concurrency() == 1;  // with Kokkos' Serial there is no parallel region around a call
-  if (kind() == own_threads || (kind() == openmp && alone)) set_threads(1);
 }
 
 std::string blas_name() {
@@ -89,11 +77,4 @@ std::string blas_name() {
   return "unknown";
 }
 
-std::string blas_complaint() {
-  const std::string kernels = openblas_kernels();
-  if (kernels.empty() || level_of(kernels) >= level_of_cpu()) return "";
-  const bool asked_for = std::getenv(chosen_kernels) != nullptr && std::getenv(started_again) == nullptr;
-  return asked_for ? "slow: OPENBLAS_CORETYPE is set" : "slower than this CPU allows";
-}
-
-}  // namespace bsbr::apps
+}  // namespace bsbr::perf

@@ -1,0 +1,173 @@
+// bench_kernels: each kernel by itself, with Google Benchmark, against the matrix product of the best BLAS kernel of this CPU.
+//
+// Counters: `executed` and `useful` are FLOPs over those of sgemm 2048³ with the same threads, measured before and after each benchmark.
+// Useful is what forward_flops counts: the causal half of a triangle. Executed also counts what whole tiles add to it. A model with the
+// same sizes is first checked against the reference: what is wrong is not worth timing.
+#include <benchmark/benchmark.h>
+
+#include <Kokkos_Core.hpp>
+#include <Kokkos_Random.hpp>
+#include <string>
+
+#include "blas_kernel.hpp"
+#include "bsbr/attention.hpp"
+#include "forward.hpp"
+#include "kernels/panel_chain.hpp"
+#include "kernels/rows.hpp"
+
+namespace bsbr::perf {
+namespace {
+
+Array<float***> random_rows(const char* label, std::int64_t rows, std::int64_t width) {
+  Array<float***> array(Kokkos::view_alloc(std::string(label), Kokkos::WithoutInitializing), 1, rows, width);
+  Kokkos::Random_XorShift64_Pool<Execution> pool(7);
+  Kokkos::fill_random(array, pool, -1.F, 1.F);
+  return array;
+}
+
+/// Counts a benchmark's FLOPs against sgemm, measured when it begins and when it ends.
+class AgainstSgemm {
+ public:
+  explicit AgainstSgemm(benchmark::State& state) : m_state(state), m_before(sgemm_rate()) {}
+
+  /// `seconds` of all iterations; FLOPs of one.
+  void report(double seconds, double useful, double executed) {
+    const double sgemm = (m_before + sgemm_rate()) / 2, runs = static_cast<double>(m_state.iterations());
+    m_state.counters["useful"] = useful * runs / seconds / sgemm;
+    m_state.counters["executed"] = executed * runs / seconds / sgemm;
+    m_state.counters["sgemm_GFLOPs"] = sgemm / 1e9;
+  }
+
+ private:
+  benchmark::State& m_state;
+  double m_before;
+};
+
+ModelConfig model_of(std::int64_t chunk_size, std::int64_t width) {
+  ModelConfig config;
+  config.architecture = Architecture::bsbr;
+  config.hidden_dim = 8 * width;
+  config.num_heads = 8;
+  config.num_layers = 1;
+  config.ff_dim = 16;
+  config.chunk_size = chunk_size;
+  return config;
+}
+
+/// FLOPs of one phase of bsbr's attention, causal.
+struct Flops {
+  double useful, executed;
+};
+
+Flops flops_of(const std::string& phase, const ModelConfig& config, double length) {
+  const auto width = static_cast<double>(config.head_dim()), inner = static_cast<double>(config.hidden_dim);
+  const auto chunk = static_cast<double>(config.chunk_size), chunks = length / chunk;
+  if (phase == "within_chunk") {
+    // Tiles of 64 queries meet 64 keys; on the diagonal rows of keys skip the queries before them, in vectors of 16: 5/8 of a tile.
+    const double tiles = chunk / 64, pairs = chunks * 4096 * (tiles * (tiles - 1) / 2 + tiles * 5 / 8);
+    return {4 * inner * chunks * chunk * (chunk + 1) / 2, 4 * inner * pairs};
+  }
+  if (phase == "mixing") {
+    const double tiles = chunks / 64, pairs = 4096 * (tiles * (tiles - 1) / 2 + tiles * 5 / 8);
+    const double scores = 2 * inner * pairs * (width * width / 512);  // once for each block of 512 numbers
+    return {2 * inner * width * chunks * (chunks - 1) / 2, 2 * inner * width * pairs + scores};
+  }
+  return {2 * width * inner * length, 2 * width * inner * length};  // states, retrieval
+}
+
+void attention_phase(benchmark::State& state, const std::string& phase, std::int64_t width, std::int64_t chunk_size, std::int64_t length) {
+  const ModelConfig config = model_of(chunk_size, width);
+  Forward(random_weights<float>(config, 1), MPI_COMM_WORLD, 2 * chunk_size + 3).validate();
+  const Sequence sequence(MPI_COMM_WORLD, 1, length, chunk_size);
+  const auto attention = Attention<float>::create(config, sequence);
+  const std::int64_t inner = config.hidden_dim;
+  const auto rows = random_rows("bench::projections", length, 3 * inner),
+             retrieval = random_rows("bench::retrieval", sequence.num_chunks(), 2 * inner);
+  const auto columns = [&](const Array<float***>& of, std::int64_t first) {
+    return Strided<const float***>(Kokkos::subview(of, Kokkos::ALL(), Kokkos::ALL(), std::make_pair(first * inner, (first + 1) * inner)));
+  };
+  AttentionInput<float> input;
+  input.query = columns(rows, 0);
+  input.key = columns(rows, 1);
+  input.value = columns(rows, 2);
+  input.retrieval_query = columns(retrieval, 0);
+  input.retrieval_key = columns(retrieval, 1);
+  const Array<float***> output("bench::output", 1, length, inner);
+  const PaddingMask mask(Execution(), sequence);
+  attention->forward(Execution(), mask, input, output);
+  AgainstSgemm limit(state);
+  double all = 0;
+  for ([[maybe_unused]] auto run : state) {
+    Profile profile;
+    attention->forward(Execution(), mask, input, output, &profile);
+    state.SetIterationTime(profile.seconds.at(phase));
+    all += profile.seconds.at(phase);
+  }
+  const Flops flops = flops_of(phase, config, static_cast<double>(length));
+  limit.report(all, flops.useful, flops.executed);
+}
+
+/// One product of 16,384 rows, biases added.
+void product(benchmark::State& state, std::int64_t in, std::int64_t out) {
+  constexpr std::int64_t length = 16384;
+  const auto rows = random_rows("bench::rows", length, in), result = random_rows("bench::result", length, out);
+  const auto matrix = random_rows("bench::weight", out, in);
+  const kernels::ProductWeight<float> weight(Array<const float**>(matrix.data(), out, in));
+  const kernels::PanelBuffers<float> buffers(std::max(in, out));
+  const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, float* data) {
+    kernels::copy(team, static_cast<int>(rows.extent(2)), &rows(batch, t, 0), data);
+  };
+  const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, const float* data) {
+    kernels::copy(team, static_cast<int>(result.extent(2)), data, &result(batch, t, 0));
+  };
+  AgainstSgemm limit(state);
+  double all = 0;
+  for ([[maybe_unused]] auto run : state) {
+    const Kokkos::Timer timer;
+    kernels::panel_chain(Execution(), "bench::product", {1, length}, buffers, load, kernels::Stage{weight, store});
+    Execution().fence();
+    state.SetIterationTime(timer.seconds());
+    all += timer.seconds();
+  }
+  const double flops = 2.0 * length * static_cast<double>(in * out);
+  limit.report(all, flops, flops);
+}
+
+void add_benchmarks() {
+  const auto time = [](benchmark::internal::Benchmark* benchmark) { benchmark->UseManualTime()->Unit(benchmark::kMillisecond); };
+  for (const auto& [in, out] : {std::pair{512, 1536}, {512, 512}, {512, 2048}, {2048, 512}, {1024, 4096}, {256, 1024}}) {
+    const std::string name = "product/" + std::to_string(in) + "x" + std::to_string(out);
+    time(benchmark::RegisterBenchmark(name.c_str(), [in = in, out = out](benchmark::State& state) { product(state, in, out); }));
+  }
+  struct Case {
+    const char* phase;
+    std::int64_t chunk_size, length;
+  };
+  for (const Case& c : {Case{"within_chunk", 128, 1024},
+                        {"within_chunk", 128, 16384},
+                        {"within_chunk", 512, 16384},
+                        {"states", 128, 16384},
+                        {"retrieval", 128, 16384},
+                        {"mixing", 16, 16 * 8192}}) {
+    const std::string name = std::string(c.phase) + "/d64/B" + std::to_string(c.chunk_size) + "/L" + std::to_string(c.length);
+    time(benchmark::RegisterBenchmark(name.c_str(),
+                                      [c](benchmark::State& state) { attention_phase(state, c.phase, 64, c.chunk_size, c.length); }));
+  }
+}
+
+}  // namespace
+}  // namespace bsbr::perf
+
+int main(int argc, char** argv) {
+  bsbr::perf::use_fast_blas_kernels(argv);
+  MPI_Init(&argc, &argv);
+  {
+    const Kokkos::ScopeGuard kokkos(argc, argv);
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+    bsbr::perf::add_benchmarks();
+    benchmark::RunSpecifiedBenchmarks();
+  }
+  MPI_Finalize();
+  return 0;
+}

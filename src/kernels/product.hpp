@@ -1,0 +1,137 @@
+// The big matrix products: rows [rows, in] · weightᵀ, with weight [out, in].
+//
+// On a host a weight is packed once, in the order in which the products read it, and one thread multiplies some rows with it at a time. The
+// loops are those of Goto and van de Geijn (2008), with the weight in the place of their packed b: a block of it stays in the second-level
+// cache while all rows meet it, a few rows stay in the first-level cache while they meet the block, a tile of results in registers.
+// On a GPU the product is one call of the BLAS.
+#pragma once
+
+#include <KokkosBlas3_gemm.hpp>
+#include <Kokkos_Core.hpp>
+#include <algorithm>
+#include <string>
+
+#include "bsbr/error.hpp"
+#include "kernels/compat.hpp"
+#include "kernels/product_kernel.hpp"
+#include "kernels/tuning.hpp"
+
+namespace bsbr::kernels {
+
+/// A weight [out, in] as the products read it.
+template <class Real>
+class ProductWeight {
+ public:
+  ProductWeight() = default;
+
+  /// Room for one; on a GPU none is needed. Throws MemoryError.
+  ProductWeight(std::int64_t out, std::int64_t in) : m_out(out), m_in(in) {
+    if constexpr (!on_host) return;
+    try {
+      m_packed = Array<Real*>(Kokkos::view_alloc(std::string("bsbr::packed_weight"), Kokkos::WithoutInitializing),
+                              column_tiles(out) * product_kernel<Real>().columns * in);
+    } catch (const std::exception& error) {
+      throw MemoryError("no memory for a packed weight [" + std::to_string(out) + ", " + std::to_string(in) + "]: " + error.what());
+    }
+  }
+
+  /// Of a weight: on a host a copy, on a GPU the array itself.
+  explicit ProductWeight(const Array<const Real**>& weight) : ProductWeight(weight.extent(0), weight.extent(1)) { assign(weight); }
+
+  /// A weight [out(), in()] takes the place of the one before.
+  void assign(const Array<const Real**>& weight) {
+    if constexpr (on_host) {
+      pack(weight);
+    } else {
+      m_plain = weight;
+    }
+  }
+
+  std::int64_t out() const { return m_out; }
+  std::int64_t in() const { return m_in; }
+
+  /// Bytes that it takes besides the array that it is made from.
+  static std::int64_t bytes(std::int64_t out, std::int64_t in) {
+    return on_host ? column_tiles(out) * product_kernel<Real>().columns * in * static_cast<std::int64_t>(sizeof(Real)) : 0;
+  }
+
+  /// product [rows, out] = input [rows, in] · weightᵀ by this thread of a host. Rows lie `in_stride` and `out_stride` numbers apart; those
+  /// of the product have room for whole tiles: row_stride(out()).
+  void multiply(std::int64_t rows, const Real* input, std::int64_t in_stride, Real* product, std::int64_t out_stride) const {
+    const ProductKernel<Real> kernel = product_kernel<Real>();
+    const std::int64_t tiles = column_tiles(m_out), block = std::max<std::int64_t>(1, tuning::product_columns / kernel.columns);
+    for (std::int64_t k = 0; k < m_in; k += depth()) {
+      const std::int64_t part = std::min(depth(), m_in - k);
+      for (std::int64_t first = 0; first < tiles; first += block) {
+        const std::int64_t last = std::min(first + block, tiles);
+        for (std::int64_t row = 0; row < rows; row += kernel.rows) {
+          for (std::int64_t tile = first; tile < last; ++tile) {
+            kernel.tile(static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - row)), static_cast<int>(part),
+                        input + row * in_stride + k, in_stride, m_packed.data() + (k * tiles + tile * part) * kernel.columns,
+                        product + row * out_stride + tile * kernel.columns, out_stride, k > 0);
+          }
+        }
+      }
+    }
+  }
+
+  /// product [rows, out] = input [rows, in] · weightᵀ on a GPU, rows one after the other, in the order of `execution`: older Kokkos Kernels
+  /// cannot be told and have to be waited for.
+  void multiply(const Execution& execution, std::int64_t rows, const Real* input, Real* product) const {
+    const Unmanaged<const Real**> from(input, rows, m_in);
+    const Unmanaged<Real**> to(product, rows, m_out);
+    if constexpr (requires { KokkosBlas::gemm(execution, "N", "T", Real(1), from, m_plain, Real(0), to); }) {
+      KokkosBlas::gemm(execution, "N", "T", Real(1), from, m_plain, Real(0), to);
+    } else {
+      execution.fence();
+      KokkosBlas::gemm("N", "T", Real(1), from, m_plain, Real(0), to);
+      Kokkos::fence();
+    }
+  }
+
+  /// Numbers from one row to the next where rows of this width are products and factors. A host's are whole tiles, and not a power of two
+  /// apart, which would put all of them into the same few lines of a cache.
+  static std::int64_t row_stride(std::int64_t width) {
+    if constexpr (!on_host) return width;
+    return column_tiles(width) * product_kernel<Real>().columns + 64 / static_cast<std::int64_t>(sizeof(Real));
+  }
+
+ private:
+  template <class Data>
+  using Unmanaged = Kokkos::View<Data, Kokkos::LayoutRight, Device, Kokkos::MemoryTraits<Kokkos::Unmanaged>>;
+
+  static std::int64_t column_tiles(std::int64_t out) {
+    const std::int64_t columns = product_kernel<Real>().columns;
+    return (out + columns - 1) / columns;
+  }
+
+  /// Columns of the weight that are added up in one pass: parts of equal size, no larger than fits.
+  std::int64_t depth() const {
+    const std::int64_t passes = (m_in + tuning::product_depth - 1) / tuning::product_depth;
+    return (m_in + passes - 1) / passes;
+  }
+
+  /// m_packed: for each part of the depth, for each tile of columns, [part, columns]; columns beyond `out` are zeros.
+  void pack(const Array<const Real**>& weight) {
+    const std::int64_t tiles = column_tiles(m_out), columns = product_kernel<Real>().columns, in = m_in, out = m_out, step = depth();
+    Real* packed = m_packed.data();
+    using Host = Kokkos::DefaultHostExecutionSpace;
+    Kokkos::parallel_for("bsbr::kernels::pack_weight", Kokkos::RangePolicy<Host>(0, tiles), [=](const std::int64_t tile) {
+      for (std::int64_t first = 0; first < in; first += step) {
+        const std::int64_t part = std::min(step, in - first);
+        Real* target = packed + (first * tiles + tile * part) * columns;
+        for (std::int64_t column = 0; column < columns; ++column) {
+          const std::int64_t row = tile * columns + column;
+          for (std::int64_t k = 0; k < part; ++k) target[k * columns + column] = row < out ? weight(row, first + k) : Real(0);
+        }
+      }
+    });
+    Host().fence();
+  }
+
+  Array<const Real**> m_plain;
+  Array<Real*> m_packed;
+  std::int64_t m_out = 0, m_in = 0;
+};
+
+}  // namespace bsbr::kernels

@@ -1,0 +1,71 @@
+// Rows turned into columns, for products that want a factor the other way round.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "kernels/compat.hpp"
+#include "kernels/tile_product.hpp"
+
+namespace bsbr::kernels {
+
+namespace detail {
+
+/// One step of a transpose of `lanes` vectors: of two that are `half` apart, the lower gets the even blocks of `half` numbers of both, the
+/// upper the odd ones.
+template <int half, class Real, std::size_t... lane>
+inline void exchange_blocks(Vector<Real>& lower, Vector<Real>& upper, std::index_sequence<lane...>) {
+  constexpr int n = lanes<Real>;
+  const Vector<Real> a = lower, b = upper;
+  lower =
+      __builtin_shufflevector(a, b, ((static_cast<int>(lane) & half) == 0 ? static_cast<int>(lane) : n + static_cast<int>(lane) - half)...);
+  upper =
+      __builtin_shufflevector(a, b, ((static_cast<int>(lane) & half) == 0 ? static_cast<int>(lane) + half : n + static_cast<int>(lane))...);
+}
+
+template <int half, class Real>
+inline void transpose_vectors(Vector<Real>* rows) {
+  if constexpr (half > 0) {
+    for (int i = 0; i < lanes<Real>; ++i) {
+      if ((i & half) == 0) exchange_blocks<half, Real>(rows[i], rows[i + half], std::make_index_sequence<lanes<Real>>());
+    }
+    transpose_vectors<half / 2, Real>(rows);
+  }
+}
+
+}  // namespace detail
+
+/// columns[k · stride + i] = factor · row_i[k] for i < count, k < width; 0 for i of the last whole vector beyond `count`, and where row(i),
+/// a pointer, is null.
+template <class Real, class Row>
+KOKKOS_INLINE_FUNCTION void transpose_rows([[maybe_unused]] const SerialTeam& team, int count, int width, Real factor, const Row& row,
+                                           Real* columns, std::int64_t stride) {
+  constexpr int n = lanes<Real>;
+  for (int first = 0; first < count; first += n) {
+    const Real* rows[n];
+    for (int i = 0; i < n; ++i) rows[i] = first + i < count ? row(first + i) : nullptr;
+    int k = 0;
+    for (; k + n <= width; k += n) {
+      detail::Vector<Real> block[n];
+      for (int i = 0; i < n; ++i) {
+        block[i] = rows[i] == nullptr ? detail::Vector<Real>{} : factor * *reinterpret_cast<const detail::Vector<Real>*>(rows[i] + k);
+      }
+      detail::transpose_vectors<n / 2, Real>(block);
+      for (int i = 0; i < n; ++i) *reinterpret_cast<detail::Vector<Real>*>(columns + (k + i) * stride + first) = block[i];
+    }
+    for (; k < width; ++k) {
+      for (int i = 0; i < n; ++i) columns[k * stride + first + i] = rows[i] == nullptr ? Real(0) : factor * rows[i][k];
+    }
+  }
+}
+
+template <class Real, class Row>
+KOKKOS_INLINE_FUNCTION void transpose_rows(const TeamMember& team, int count, int width, Real factor, const Row& row, Real* columns,
+                                           std::int64_t stride) {
+  for_each(team, count, [&](const int i) {
+    const Real* source = row(i);
+    for (int k = 0; k < width; ++k) columns[k * stride + i] = source == nullptr ? Real(0) : factor * source[k];
+  });
+}
+
+}  // namespace bsbr::kernels

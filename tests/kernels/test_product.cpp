@@ -1,0 +1,118 @@
+// The big matrix products: every kernel that this CPU runs against plain loops, and what packing makes of sizes that do not fit.
+#include "kernels/product.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "support/device_arrays.hpp"
+#include "support/random_model.hpp"
+
+namespace bsbr::testing {
+namespace {
+
+template <class Real>
+class Product : public ::testing::Test {};
+TYPED_TEST_SUITE(Product, Reals, RealNames);
+
+template <class Real>
+std::vector<Real> random_numbers(std::int64_t rows, std::int64_t columns, std::uint64_t seed) {
+  const auto numbers = random_matrix(rows, columns, seed).values;
+  return std::vector<Real>(numbers.begin(), numbers.end());
+}
+
+/// c [rows, columns] of one tile, by a kernel; what is beyond `rows` must stay.
+template <class Real>
+std::vector<Real> tile_by(const kernels::ProductKernel<Real>& kernel, int rows, int depth, const std::vector<Real>& a,
+                          std::int64_t a_stride, const std::vector<Real>& b, bool add) {
+  std::vector<Real> c(static_cast<std::size_t>(kernel.rows * kernel.columns), Real(3));
+  kernel.tile(rows, depth, a.data(), a_stride, b.data(), c.data(), kernel.columns, add);
+  return c;
+}
+
+TYPED_TEST(Product, every_kernel_of_this_cpu_multiplies_tiles) {
+  using Real = TypeParam;
+  for (const auto& kernel : kernels::product_kernels<Real>()) {
+    for (const int depth : {1, 2, 17, 512}) {
+      const std::int64_t a_stride = depth + 5;
+      const auto a = random_numbers<Real>(kernel.rows, a_stride, 1), b = random_numbers<Real>(depth, kernel.columns, 2);
+      for (int rows = 1; rows <= kernel.rows; ++rows) {
+        for (const bool add : {false, true}) {
+          const auto c = tile_by(kernel, rows, depth, a, a_stride, b, add);
+          for (int i = 0; i < kernel.rows * kernel.columns; ++i) {
+            const int row = i / kernel.columns, column = i % kernel.columns;
+            double sum = add ? 3 : 0, size = sum;
+            for (int k = 0; k < depth; ++k) {
+              const double term = static_cast<double>(a[static_cast<std::size_t>(row * a_stride + k)]) *
+                                  static_cast<double>(b[static_cast<std::size_t>(k * kernel.columns + column)]);
+              sum += term;
+              size += std::fabs(term);
+            }
+            if (row >= rows) sum = 3;
+            ASSERT_NEAR(static_cast<double>(c[static_cast<std::size_t>(i)]), sum,
+                        (depth + 2) * size * static_cast<double>(std::numeric_limits<Real>::epsilon()))
+                << kernel.name << ", " << rows << " rows, depth " << depth << ", at " << row << ", " << column;
+          }
+        }
+      }
+    }
+  }
+}
+
+/// A row's bits do not depend on the tile that it is computed in.
+TYPED_TEST(Product, rows_of_a_tile_have_the_bits_that_they_have_alone) {
+  using Real = TypeParam;
+  constexpr int depth = 129;
+  for (const auto& kernel : kernels::product_kernels<Real>()) {
+    const auto a = random_numbers<Real>(kernel.rows, depth, 3), b = random_numbers<Real>(depth, kernel.columns, 4);
+    const auto together = tile_by(kernel, kernel.rows, depth, a, depth, b, false);
+    for (int row = 0; row < kernel.rows; ++row) {
+      const std::vector<Real> one(a.begin() + row * depth, a.begin() + (row + 1) * depth);
+      const auto alone = tile_by(kernel, 1, depth, one, depth, b, false);
+      for (int column = 0; column < kernel.columns; ++column) {
+        ASSERT_EQ(alone[static_cast<std::size_t>(column)], together[static_cast<std::size_t>(row * kernel.columns + column)])
+            << kernel.name;
+      }
+    }
+  }
+}
+
+TYPED_TEST(Product, the_fastest_kernel_is_one_for_the_widest_vectors) {
+  const auto all = kernels::product_kernels<TypeParam>();
+  EXPECT_STREQ(kernels::product_kernel<TypeParam>().name, all.front().name);
+  for (const auto& kernel : all) EXPECT_GE(all.front().columns, kernel.columns) << kernel.name;
+}
+
+TYPED_TEST(Product, packed_weights_multiply_as_they_are_for_all_sizes) {
+  if (!kernels::on_host) GTEST_SKIP() << "a GPU's products are the BLAS'";
+  using Real = TypeParam;
+  for (const std::int64_t out : {1, 5, 64, 65, 300, 520}) {
+    for (const std::int64_t in : {1, 12, 512, 513, 1100}) {
+      constexpr std::int64_t rows = 13;
+      const auto matrix = random_numbers<Real>(out, in, 5), input = random_numbers<Real>(rows, in, 6);
+      const kernels::ProductWeight<Real> weight{Array<const Real**>(to_device<Real**>(matrix, out, in))};
+      EXPECT_EQ(weight.out(), out);
+      EXPECT_EQ(weight.in(), in);
+      const std::int64_t stride = weight.row_stride(out);
+      std::vector<Real> product(static_cast<std::size_t>(rows * stride), std::numeric_limits<Real>::quiet_NaN());
+      weight.multiply(rows, input.data(), in, product.data(), stride);
+      for (std::int64_t i = 0; i < rows * out; ++i) {
+        double sum = 0, size = 0;
+        for (std::int64_t k = 0; k < in; ++k) {
+          const double term = static_cast<double>(input[static_cast<std::size_t>(i / out * in + k)]) *
+                              static_cast<double>(matrix[static_cast<std::size_t>(i % out * in + k)]);
+          sum += term;
+          size += std::fabs(term);
+        }
+        ASSERT_NEAR(static_cast<double>(product[static_cast<std::size_t>(i / out * stride + i % out)]), sum,
+                    static_cast<double>(in + 2) * size * static_cast<double>(std::numeric_limits<Real>::epsilon()))
+            << out << " x " << in;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace bsbr::testing
