@@ -42,11 +42,7 @@ KOKKOS_INLINE_FUNCTION void load_rows(const Team& team, const TokenRows<Real>& t
   for (int row = 0; row < count; ++row) {
     const std::int64_t token = first + row;
     const bool real = mask == nullptr || mask[token] != 0;
-    const Real* source = tokens.data + token * tokens.stride;
-    Real* target = tile + row * stride;
-    const int width = real ? tokens.width : 0;
-    for_each(team, width, [&](const int i) { target[i] = source[i]; });
-    for_each(team, stride - width, [&](const int i) { target[width + i] = 0; });
+    load_padded(team, real ? tokens.data + token * tokens.stride : nullptr, tokens.width, tile + row * stride);
   }
 }
 
@@ -74,9 +70,8 @@ KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>&
   Real* product = tile.values;
   for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
     const int count = end - first < tuning::state_tile ? static_cast<int>(end - first) : tuning::state_tile;
-    for_each(team, count * value_stride, [&](const int i) { product[i] = 0; });
-    add_product(team, count, value_width, queries.width, LeftFactor<Real>{queries.data + first * queries.stride, queries.stride, 1},
-                tile.state, value_stride, product, value_stride);
+    form_product(team, count, value_width, queries.width, LeftFactor<Real>{queries.data + first * queries.stride, queries.stride, 1},
+                 tile.state, value_stride, product, value_stride);
     for (int row = 0; row < count; ++row) {
       Real* target = output + (first + row) * output_stride;
       const Real* source = product + row * value_stride;

@@ -49,16 +49,16 @@ class Scratch {
   char* m_next;
 };
 
-/// A policy of `teams` teams with that much scratch memory each.
+/// A policy of `teams` teams with that much scratch memory each; a thread takes `together` neighbours at a time.
 /// Throws ShapeError for more than Kokkos counts.
-inline TeamPolicy team_policy(const Execution& execution, std::int64_t teams, std::int64_t bytes) {
+inline TeamPolicy team_policy(const Execution& execution, std::int64_t teams, std::int64_t bytes, std::int64_t together = 1) {
   constexpr std::int64_t most = std::numeric_limits<int>::max();
   if (teams > most || scratch_request(bytes) > most) {
     throw ShapeError("a kernel needs " + std::to_string(teams) + " teams with " + std::to_string(bytes) +
                      " bytes of scratch each, more than " + std::to_string(most));
   }
   TeamPolicy policy(execution, static_cast<int>(teams), tuning::team_size, tuning::vector_length);
-  policy.set_chunk_size(1);
+  policy.set_chunk_size(static_cast<int>(together));
   policy.set_scratch_size(scratch_level, Kokkos::PerTeam(static_cast<int>(scratch_request(bytes))));
   return policy;
 }

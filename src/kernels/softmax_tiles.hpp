@@ -152,24 +152,18 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
   for_each(team, query_tile * value_stride, [&](const int i) { tile.output[i] = 0; });
 }
 
-/// tile[:] = row, padded with zeros; zeros where there is no key, since 0 · infinity is not 0.
-template <class Real>
-KOKKOS_INLINE_FUNCTION void load_row(const Team& team, const Real* row, bool exists, int width, Real* tile) {
-  const int copied = exists ? width : 0;
-  for_each(team, copied, [&](const int i) { tile[i] = row[i]; });
-  for_each(team, padded<Real>(width) - copied, [&](const int i) { tile[copied + i] = 0; });
-}
-
-/// keys[s, :] and values[s, :] of keys [begin, end) of the tile at `first`. Rows of a head lie far apart, often each on a page of its own,
-/// and hardware does not foresee them: those of the next tile, before last_key, are asked for.
+/// keys[s, :] and values[s, :] of keys [begin, end) of the tile at `first`; zeros where there is no key, since 0 · infinity is not 0. Rows
+/// of a head lie far apart, often each on a page of its own, and hardware does not foresee them: those of the next tile, before last_key,
+/// are asked for.
 template <class Real, class Problem>
 KOKKOS_INLINE_FUNCTION void load_keys(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin, int end,
                                       std::int64_t last_key, const SoftmaxTile<Real>& tile) {
   const int key_width = problem.key_width, value_width = problem.value_width;
   for (int s = begin; s < end; ++s) {
     const bool exists = problem.has_key(group, first + s);
-    load_row(team, problem.key(group, first + s), exists, key_width, tile.keys + s * padded<Real>(key_width));
-    load_row(team, problem.value(group, first + s), exists, value_width, tile.values + s * padded<Real>(value_width));
+    const Real *key = exists ? problem.key(group, first + s) : nullptr, *value = exists ? problem.value(group, first + s) : nullptr;
+    load_padded(team, key, key_width, tile.keys + s * padded<Real>(key_width));
+    load_padded(team, value, value_width, tile.values + s * padded<Real>(value_width));
     const std::int64_t next = first + s + key_tile;
     if (next >= last_key) continue;
     prefetch(problem.key(group, next), key_width);
@@ -189,55 +183,100 @@ KOKKOS_INLINE_FUNCTION void seen_by(const QueryTile<Real>& tile, std::int32_t ke
   end = padded<Real>(end);
 }
 
-/// scores[s, q] = key_s · query_q of keys [begin, end) of the tile at `first`, −∞ where a query does not see a key.
+/// scores[s, q] = key_s · query_q of keys [begin, end) of the tile at `first`, where a query may see the key.
 template <class Real, class Problem>
-KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin,
-                                        int end, bool all_seen, const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
+KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem, std::int64_t first, int begin, int end, bool all_seen,
+                                        const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
   const auto offset = static_cast<std::int32_t>(first - queries.origin);
   const int key_stride = padded<Real>(problem.key_width);
-  for_each(team, (end - begin) * query_tile, [&](const int i) { tile.scores[begin * query_tile + i] = 0; });
   for (int s = begin; s < end; s += tuning::micro_rows) {
     const int rows = end - s < tuning::micro_rows ? end - s : tuning::micro_rows;
     int from = 0, to = query_tile;
     if (!all_seen) seen_by(queries, offset + s, offset + s + rows - 1, from, to);
-    add_product(team, rows, to - from, problem.key_width, LeftFactor<Real>{tile.keys + s * key_stride, key_stride, 1},
-                queries.queries + from, query_tile, tile.scores + s * query_tile + from, query_tile);
-  }
-  for (int s = begin; s < end; ++s) {
-    const bool exists = problem.has_key(group, first + s);
-    if (all_seen && exists) continue;
-    Real* row = tile.scores + s * query_tile;
-    const std::int32_t key = exists ? offset + s : -1;  // no range holds −1
-    const std::int32_t *begins = queries.begin, *ends = queries.end;
-    for_each(team, query_tile, [&](const int q) { row[q] = begins[q] <= key && key < ends[q] ? row[q] : minus_infinity<Real>; });
+    form_product(team, rows, to - from, problem.key_width, LeftFactor<Real>{tile.keys + s * key_stride, key_stride, 1},
+                 queries.queries + from, query_tile, tile.scores + s * query_tile + from, query_tile);
   }
 }
 
-/// Turns scores into weights exp(score − largest), and brings the sums up to date with the new maxima.
-template <class Real>
-KOKKOS_INLINE_FUNCTION void form_weights(const Team& team, int begin, int end, int value_stride, const QueryTile<Real>& queries,
-                                         const SoftmaxTile<Real>& tile) {
-  Real *scores = tile.scores, *largest = queries.largest, *total = queries.total, *rescale = tile.rescale;
-  for_each(team, query_tile, [&](const int q) { rescale[q] = largest[q]; });
-  for (int s = begin; s < end; ++s) {
-    const Real* row = scores + s * query_tile;
-    for_each(team, query_tile, [&](const int q) { largest[q] = row[q] > largest[q] ? row[q] : largest[q]; });
+/// Turns scores into weights exp(score − largest), 0 where a query does not see a key, and brings the sums up to date with the new maxima:
+/// the older ones are to be multiplied by `rescale`. exists(s): whether there is a key s of the tile.
+///
+/// On a host, vectors of queries one after the other: their maxima and sums stay in registers, and of a triangle only the half that is seen
+/// is computed.
+template <class Real, class Exists>
+KOKKOS_INLINE_FUNCTION void form_weights(const SerialTeam&, std::int64_t first, int begin, int end, const Exists& exists,
+                                         const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
+  constexpr int width = lanes<Real>;
+  using Numbers = Vector<Real>;
+  const auto offset = static_cast<std::int32_t>(first - queries.origin);
+  const auto clamp = [&](std::int32_t key) { return key - offset < begin ? begin : key - offset > end ? end : key - offset; };
+  for (int q = 0; q < queries.count; q += width) {
+    const std::int32_t *begins = queries.begin + q, *ends = queries.end + q;
+    const int last = queries.count - q < width ? queries.count - q - 1 : width - 1;
+    const int from = clamp(begins[0]), to = clamp(ends[last]), all_from = clamp(begins[last]), all_to = clamp(ends[0]);
+    Real *column = tile.scores + q, *largest = queries.largest + q, *total = queries.total + q, *rescale = tile.rescale + q;
+    Numbers top = *reinterpret_cast<const Numbers*>(largest);
+    for (int s = from; s < to; ++s) {
+      Real* row = column + s * query_tile;
+      if (s < all_from || s >= all_to || !exists(s)) {
+        const std::int32_t key = exists(s) ? offset + s : -1;  // no range holds −1
+        for (int i = 0; i < width; ++i) row[i] = begins[i] <= key && key < ends[i] ? row[i] : minus_infinity<Real>;
+      }
+      const Numbers score = *reinterpret_cast<const Numbers*>(row);
+      top = score > top ? score : top;
+    }
+    auto& old = *reinterpret_cast<Numbers*>(largest);
+    const Numbers nothing = Numbers{} + minus_infinity<Real>;
+    const Numbers shift = top == nothing ? Numbers{} : top;
+    const Numbers difference = old == nothing ? Numbers{} : old - shift;  // of sums that are 0 nothing is changed
+    for (int i = 0; i < width; ++i) rescale[i] = exp_nonpositive(difference[i]);
+    old = top;
+    Numbers sum = *reinterpret_cast<const Numbers*>(total) * *reinterpret_cast<const Numbers*>(rescale);
+    for (int s = begin; s < from; ++s) *reinterpret_cast<Numbers*>(column + s * query_tile) = Numbers{};
+    for (int s = from; s < to; ++s) {
+      Real* row = column + s * query_tile;
+      for (int i = 0; i < width; ++i) row[i] = exp_nonpositive(row[i] - shift[i]);
+      sum += *reinterpret_cast<const Numbers*>(row);
+    }
+    for (int s = to; s < end; ++s) *reinterpret_cast<Numbers*>(column + s * query_tile) = Numbers{};
+    *reinterpret_cast<Numbers*>(total) = sum;
   }
+}
+
+template <class Real, class Exists>
+KOKKOS_INLINE_FUNCTION void form_weights(const TeamMember& team, std::int64_t first, int begin, int end, const Exists& exists,
+                                         const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
+  const auto offset = static_cast<std::int32_t>(first - queries.origin);
   for_each(team, query_tile, [&](const int q) {
-    const bool none = largest[q] == minus_infinity<Real>;
-    rescale[q] = none ? Real(1) : exp_nonpositive(rescale[q] - largest[q]);
-    total[q] *= rescale[q];
+    const std::int32_t query_begin = queries.begin[q], query_end = queries.end[q];
+    Real* column = tile.scores + q;
+    Real top = queries.largest[q];
+    for (int s = begin; s < end; ++s) {
+      const std::int32_t key = offset + s;
+      Real& score = column[s * query_tile];
+      if (key < query_begin || key >= query_end || !exists(s)) score = minus_infinity<Real>;
+      top = score > top ? score : top;
+    }
+    const bool none = top == minus_infinity<Real>;
+    const Real shift = none ? Real(0) : top, factor = none ? Real(1) : exp_nonpositive(queries.largest[q] - top);
+    Real sum = queries.total[q] * factor;
+    for (int s = begin; s < end; ++s) {
+      Real& weight = column[s * query_tile];
+      weight = exp_nonpositive(weight - shift);
+      sum += weight;
+    }
+    tile.rescale[q] = factor;
+    queries.largest[q] = top;
+    queries.total[q] = sum;
   });
-  for (int s = begin; s < end; ++s) {
-    Real* row = scores + s * query_tile;
-    for_each(team, query_tile, [&](const int q) {
-      const Real top = largest[q] == minus_infinity<Real> ? Real(0) : largest[q];
-      row[q] = exp_nonpositive(row[q] - top);
-      total[q] += row[q];
-    });
-  }
-  for (int q = 0; q < query_tile; ++q) {
-    const Real factor = rescale[q];
+}
+
+/// output[q, :] *= rescale[q]
+template <class Real>
+KOKKOS_INLINE_FUNCTION void rescale_output(const Team& team, int value_stride, const QueryTile<Real>& queries,
+                                           const SoftmaxTile<Real>& tile) {
+  for (int q = 0; q < queries.count; ++q) {
+    const Real factor = tile.rescale[q];
     Real* row = queries.output + q * value_stride;
     if (factor != Real(1)) for_each(team, value_stride, [&](const int i) { row[i] *= factor; });
   }
@@ -282,8 +321,10 @@ KOKKOS_INLINE_FUNCTION void attend_tile(const Team& team, const Problem& problem
   const int begin = range.begin > keys ? static_cast<int>(range.begin - keys) : 0;
   const int end = range.end - keys < key_tile ? static_cast<int>(range.end - keys) : key_tile;
   const bool all_seen = queries.count == query_tile && range.all_begin <= keys + begin && keys + end <= range.all_end;
-  form_scores(team, problem, group, keys, begin, end, all_seen, queries, tile);
-  form_weights(team, begin, end, padded<Real>(problem.value_width), queries, tile);
+  form_scores(team, problem, keys, begin, end, all_seen, queries, tile);
+  form_weights(
+      team, keys, begin, end, [&](int s) { return problem.has_key(group, keys + s); }, queries, tile);
+  rescale_output(team, padded<Real>(problem.value_width), queries, tile);
   add_values(team, keys, begin, end, queries, tile);
 }
 
@@ -317,8 +358,11 @@ void softmax_tiles(const Execution& execution, const std::string& label, const P
   const std::int64_t wanted = all / (tuning::teams_per_thread * static_cast<std::int64_t>(execution.concurrency()));
   const std::int64_t size = tuning::query_tile * (wanted < 1 ? 1 : wanted < most ? wanted : most);
   const std::int64_t first_team = problem.first / size, teams = (problem.last + size - 1) / size - first_team;
+  // Neighbours' rows share cache lines and pages: one thread takes them all, if there are enough others for all threads.
+  const std::int64_t enough = tuning::teams_per_thread * 8 * problem.neighbours * static_cast<std::int64_t>(execution.concurrency());
+  const std::int64_t together = problem.groups * teams >= enough ? problem.neighbours : 1;
   Kokkos::parallel_for(
-      label, team_policy(execution, problem.groups * teams, bytes), KOKKOS_LAMBDA(const TeamMember& member) {
+      label, team_policy(execution, problem.groups * teams, bytes, together), KOKKOS_LAMBDA(const TeamMember& member) {
         const std::int64_t neighbour = member.league_rank() % problem.neighbours, others = member.league_rank() / problem.neighbours;
         const std::int64_t group = others / teams * problem.neighbours + neighbour, index = first_team + others % teams;
         const std::int64_t begin = index * size > problem.first ? index * size : problem.first;

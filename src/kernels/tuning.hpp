@@ -21,7 +21,7 @@ inline constexpr int key_tile = on_host ? 64 : 32;
 /// Tiles of queries that one team takes, so that keys are fetched once for all: at most this many, in no more than this memory, and no more
 /// than leaves some teams for each thread.
 inline constexpr int most_query_tiles = on_host ? 4 : 1;
-inline constexpr std::int64_t softmax_bytes = 256 << 10;
+inline constexpr std::int64_t softmax_bytes = 512 << 10;
 inline constexpr int teams_per_thread = 4;
 
 /// Tokens that are added up at a time when a state is formed, and the rows that one team takes when a state is applied (the former:
