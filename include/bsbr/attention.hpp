@@ -37,9 +37,13 @@ class Attention {
   virtual ~Attention() = default;
 
   /// output [batch, local tokens, num_heads · head_dim]: the heads' results, before out_proj. Collective over the sequence's communicator;
-  /// work is enqueued on `execution`. `output` must not overlap the input. Throws ShapeError, CommunicationError.
+  /// work is enqueued on `execution`. `output` must not overlap the input, unless output_may_be_key(). Throws ShapeError,
+  /// CommunicationError.
   virtual void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
                        Profile* profile = nullptr) = 0;
+
+  /// Whether `output` may be the array that `key` is, exactly: keys are then lost. Saves a fifth of a layer's memory.
+  virtual bool output_may_be_key() const { return false; }
 
   /// The mask that counts: the one that is given, or one without padding where the mechanism ignores padding (BSBR's reference
   /// causality). Whoever projects r and h takes the chunks' last real tokens from this one.

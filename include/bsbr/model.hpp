@@ -26,14 +26,15 @@ class Workspace {
 
   const Sequence& sequence() const { return m_sequence; }
 
-  Array<Real***> projections;  ///< [batch, local tokens, 3 or 4 · attention_dim]: query, key, value and, for gau, gate
-  Array<Real***> heads;        ///< [batch, local tokens, attention_dim]: what the attention returns
-  Array<Real***> retrieval;    ///< bsbr: [batch, local chunks, 2 · hidden_dim]: r and h; else empty
+  Array<Real****> projections;  ///< [3 or 4, batch, local tokens, attention_dim]: query, key, value and, for gau, gate
+  Array<Real***> heads;         ///< [batch, local tokens, attention_dim]: what the attention returns; the key, if it may be that
+  Array<Real****> retrieval;    ///< bsbr: [2, batch, local chunks, hidden_dim]: r and h; else empty
   std::unique_ptr<Attention<Real>> attention;
   std::unique_ptr<kernels::PanelBuffers<Real>> panels;  ///< rows on their way through the products
 
  private:
   Sequence m_sequence;
+  Array<Real****> m_separate_heads;  // where they may not be the key
 };
 
 /// What Workspace(config, sequence) and a hidden state of that shape will take on this rank, without allocating: bytes.

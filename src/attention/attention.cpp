@@ -66,6 +66,14 @@ std::int64_t scratch_bytes(const ModelConfig& config) {
   return with_class<Real>(config.architecture, [&]<class Class>(std::type_identity<Class>) { return Class::scratch_bytes(config); });
 }
 
+template <class Real>
+bool output_may_be_key(const ModelConfig& config) {
+  return with_class<Real>(config.architecture, [&]<class Class>(std::type_identity<Class>) {
+    if constexpr (requires { Class::output_may_be_key(config); }) return Class::output_may_be_key(config);
+    return false;
+  });
+}
+
 namespace {
 
 std::string extents(const std::string& name, std::int64_t batch, std::int64_t rows, std::int64_t columns) {
@@ -112,6 +120,8 @@ template std::int64_t workspace_bytes<float>(const ModelConfig&, const Sequence&
 template std::int64_t workspace_bytes<double>(const ModelConfig&, const Sequence&);
 template std::int64_t scratch_bytes<float>(const ModelConfig&);
 template std::int64_t scratch_bytes<double>(const ModelConfig&);
+template bool output_may_be_key<float>(const ModelConfig&);
+template bool output_may_be_key<double>(const ModelConfig&);
 template void require_input<float>(const ModelConfig&, const Sequence&, const PaddingMask&, const AttentionInput<float>&,
                                    const Array<float***>&);
 template void require_input<double>(const ModelConfig&, const Sequence&, const PaddingMask&, const AttentionInput<double>&,

@@ -16,6 +16,10 @@ std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence
 template <class Real>
 std::int64_t scratch_bytes(const ModelConfig& config);
 
+/// Attention::output_may_be_key of the architecture.
+template <class Real>
+bool output_may_be_key(const ModelConfig& config);
+
 /// Zeros, labelled "bsbr::attention::<label>". Throws MemoryError.
 template <class Number>
 Array<Number*> allocate(const char* label, std::int64_t count) {

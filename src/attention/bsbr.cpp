@@ -24,7 +24,7 @@ struct Retrieval {
   Real scale;
   int key_width, value_width;
   std::int64_t groups, first, last;
-  static constexpr std::int64_t neighbours = 1;
+  static constexpr std::int64_t neighbours = 1, unit = 1;
   Array<const Real*> retrieval;  // [chunk][batch][r, h]
   Array<const Real*> states;
   Array<Real*> mixed;  // [block of the round][chunk][batch][width]
@@ -147,6 +147,12 @@ std::int64_t Bsbr<Real>::scratch_bytes(const ModelConfig& config) {
   const auto block = static_cast<int>(kernels::StateBlocks(config.state_size(), config.num_heads, 1).width);
   const std::int64_t state = config.compression_factor == 0 ? kernels::StateTile<Real>::bytes(head, head) : 0;
   return std::max({state, kernels::SoftmaxTile<Real>::bytes(head, head), kernels::SoftmaxTile<Real>::bytes(head, block)});
+}
+
+template <class Real>
+bool Bsbr<Real>::output_may_be_key(const ModelConfig& config) {
+  const auto head = static_cast<int>(config.head_dim());
+  return config.chunk_size <= kernels::SoftmaxTile<Real>::most_queries(head, head);
 }
 
 template <class Real>
@@ -310,16 +316,17 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const Paddin
                        kernels::Stage{m_compress, store});
 }
 
-/// The within-chunk attention of one of `parts` parts of the local tokens.
+/// The within-chunk attention of one of `parts` parts of the local chunks.
 template <class Real>
 void Bsbr<Real>::attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                                const Array<Real***>& output, int part, int parts) const {
-  const std::int64_t origin = m_sequence.first_token();
-  const Partition tokens{m_sequence.local_tokens(), parts};
-  const kernels::WithinChunk sight{m_config.causality, m_config.chunk_size, m_sequence.length()};
+  const std::int64_t origin = m_sequence.first_token(), size = m_config.chunk_size, length = m_sequence.length();
+  const Partition chunks{m_sequence.local_chunks(), parts};
+  const std::int64_t begin = origin + chunks.begin(part) * size, end = std::min(origin + chunks.end(part) * size, length);
+  const kernels::WithinChunk sight{m_config.causality, size, length};
   const auto scale = kernels::score_scale<Real>(m_config.head_dim());
   kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, sight, scale, input.query, local_keys(mask, input),
-                         output, origin, origin + tokens.begin(part), origin + tokens.end(part));
+                         output, origin, begin, end, output_may_be_key() ? size : 1);
 }
 
 /// m_states: F → G, some blocks at a time, so that no second set of all states is needed.

@@ -43,6 +43,11 @@ class Bsbr : public Attention<Real> {
   void retrieve_compressed(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                            const Array<Real***>& output) const;
 
+  bool output_may_be_key() const override { return output_may_be_key(m_config); }
+
+  /// Chunks that one team takes as a whole. States have been formed by then, and nothing reads keys later.
+  static bool output_may_be_key(const ModelConfig& config);
+
  private:
   void require_retrieval(const AttentionInput<Real>& input) const;
   kernels::KeysAndValues<Real> local_keys(const PaddingMask& mask, const AttentionInput<Real>& input) const {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <Kokkos_Core.hpp>
+#include <algorithm>
 #include <string>
 
 #include "kernels/math.hpp"
@@ -29,6 +30,9 @@ struct KeyRange {
 //     Real scale; int key_width, value_width;
 //     std::int64_t groups             independent problems, such as batch × heads
 //     std::int64_t neighbours         so many of them have their rows side by side, such as heads: they are computed one after the other
+//     std::int64_t unit               teams take whole units of so many queries, at most SoftmaxTile::most_queries, counted from query 0:
+//     where
+//                                     the queries of a unit are the only ones that see its keys, outputs may be written over keys or values
 //     std::int64_t first, last        queries [first, last) of each group. Queries and keys are numbered globally, since tiles of keys are
 //                                     cut at multiples of tuning::key_tile: a row's bits depend on where they are cut
 //   KOKKOS_FUNCTIONs, const
@@ -76,6 +80,11 @@ struct SoftmaxTile {
   KOKKOS_INLINE_FUNCTION static int query_tiles_for(int key_width, int value_width) {
     const std::int64_t fit = tuning::softmax_bytes / query_bytes(key_width, value_width);
     return fit < 1 ? 1 : fit > tuning::most_query_tiles ? tuning::most_query_tiles : static_cast<int>(fit);
+  }
+
+  /// Queries that one team can take.
+  static std::int64_t most_queries(int key_width, int value_width) {
+    return std::int64_t{query_count} * query_tiles_for(key_width, value_width);
   }
 
   KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int value_width) {
@@ -353,10 +362,11 @@ void softmax_tiles(const Execution& execution, const std::string& label, const P
   if (problem.groups == 0 || problem.first >= problem.last) return;
   const std::int64_t bytes = SoftmaxTile<Real>::bytes(problem.key_width, problem.value_width);
   // Large teams fetch keys less often; but every thread should have some teams. How queries are cut changes no bit.
-  const std::int64_t most = SoftmaxTile<Real>::query_tiles_for(problem.key_width, problem.value_width);
+  const std::int64_t most = SoftmaxTile<Real>::most_queries(problem.key_width, problem.value_width) / tuning::query_tile;
   const std::int64_t all = problem.groups * ((problem.last - problem.first) / tuning::query_tile + 1);
   const std::int64_t wanted = all / (tuning::teams_per_thread * static_cast<std::int64_t>(execution.concurrency()));
-  const std::int64_t size = tuning::query_tile * (wanted < 1 ? 1 : wanted < most ? wanted : most);
+  const std::int64_t queries = tuning::query_tile * std::clamp<std::int64_t>(wanted, 1, most);
+  const std::int64_t size = std::max<std::int64_t>(1, queries / problem.unit) * problem.unit;
   const std::int64_t first_team = problem.first / size, teams = (problem.last + size - 1) / size - first_team;
   // Neighbours' rows share cache lines and pages: one thread takes them all, if there are enough others for all threads.
   const std::int64_t enough = tuning::teams_per_thread * 8 * problem.neighbours * static_cast<std::int64_t>(execution.concurrency());

@@ -43,7 +43,7 @@ struct TokenSoftmax {
   Sight sight;
   Real scale;
   int key_width, value_width;
-  std::int64_t neighbours, groups, first, last;  // neighbours: heads
+  std::int64_t neighbours, groups, unit, first, last;  // neighbours: heads
   Strided<const Real***> query_rows;
   KeysAndValues<Real> keys;
   Strided<Real***> output_rows;
@@ -71,11 +71,12 @@ Real score_scale(std::int64_t head_dim, double temperature = 1) {
 }
 
 /// output_t = Σ_s softmax_s(query_t·key_s·scale  over s in sight of t) value_s for the tokens [first, last) of all heads; query and output
-/// hold the tokens from `origin` on.
+/// hold the tokens from `origin` on. `unit`: where tokens see keys of their own unit of so many only, output may be the keys' array.
 template <class Real, class Sight>
 void token_softmax(const Execution& execution, const std::string& label, std::int64_t heads, const Sight& sight, Real scale,
                    const Strided<const Real***>& query, const KeysAndValues<Real>& keys,
-                   const std::type_identity_t<Strided<Real***>>& output, std::int64_t origin, std::int64_t first, std::int64_t last) {
+                   const std::type_identity_t<Strided<Real***>>& output, std::int64_t origin, std::int64_t first, std::int64_t last,
+                   std::int64_t unit = 1) {
   const auto width = static_cast<int>(static_cast<std::int64_t>(output.extent(2)) / heads);
   const TokenSoftmax<Real, Sight> problem{.sight = sight,
                                           .scale = scale,
@@ -83,6 +84,7 @@ void token_softmax(const Execution& execution, const std::string& label, std::in
                                           .value_width = width,
                                           .neighbours = heads,
                                           .groups = static_cast<std::int64_t>(output.extent(0)) * heads,
+                                          .unit = unit,
                                           .first = first,
                                           .last = last,
                                           .query_rows = query,

@@ -41,13 +41,16 @@ struct Linear {
       : weight(weights.matrix(name + ".weight", count)), bias(weights.vector(name + ".bias", count)) {}
 };
 
-/// target(batch, row, :) = linear(row that `prologue` makes), for all rows.
+/// target(:, batch, row, :) = linear(row that `prologue` makes), for all rows: the result of each of the neighbouring layers.
 template <class Real, class Prologue>
 void project_rows(const Execution& execution, const std::string& label, const Rows& rows, const kernels::PanelBuffers<Real>& panels,
-                  const Prologue& prologue, const Linear<Real>& linear, const Array<Real***>& target) {
+                  const Prologue& prologue, const Linear<Real>& linear, const Array<Real****>& target) {
   const Array<const Real*> bias = linear.bias;
   const auto store = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t row, const Real* data) {
-    kernels::copy_with_bias(team, static_cast<int>(bias.extent(0)), data, bias.data(), &target(batch, row, 0));
+    const auto width = static_cast<int>(target.extent(3));
+    for (int part = 0; part < static_cast<int>(target.extent(0)); ++part) {
+      kernels::copy_with_bias(team, width, data + part * width, bias.data() + part * width, &target(part, batch, row, 0));
+    }
   };
   kernels::panel_chain(execution, label, rows, panels, prologue, Stage{linear.weight, store});
 }
@@ -107,10 +110,10 @@ void finish_tokens(const Execution& execution, const Linear<Real>& out, const No
                        Stage{out.weight, add_and_norm}, Stage{expand.weight, activate}, Stage{contract.weight, add});
 }
 
-/// Columns [first, first + width) of a buffer of rows.
+/// One of neighbouring arrays.
 template <class Real>
-Strided<const Real***> columns(const Array<Real***>& rows, std::int64_t first, std::int64_t width) {
-  return Kokkos::subview(rows, Kokkos::ALL(), Kokkos::ALL(), std::make_pair(first, first + width));
+Strided<const Real***> part_of(const Array<Real****>& arrays, int part) {
+  return Kokkos::subview(arrays, part, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
 }
 
 /// Throws ShapeError unless x and the workspace fit the model and each other, and the mask its sequence.
@@ -119,9 +122,13 @@ void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, co
   const Sequence& sequence = workspace.sequence();
   const ModelConfig& config = weights.config();
   const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens();
-  const auto projections = static_cast<std::int64_t>(input_projections(config.architecture).size());
+  const std::size_t projections = input_projections(config.architecture).size();
   attention::require_rows<Real>("x", x, batch, tokens, config.hidden_dim);
-  attention::require_rows<Real>("workspace.projections", workspace.projections, batch, tokens, projections * config.attention_dim());
+  if (workspace.projections.extent(0) != projections) {
+    throw ShapeError("the workspace has room for " + std::to_string(workspace.projections.extent(0)) + " projections of the " +
+                     std::to_string(projections) + " that are needed");
+  }
+  attention::require_rows<Real>("workspace.projections", part_of(workspace.projections, 0), batch, tokens, config.attention_dim());
   attention::require_rows<Real>("workspace.heads", workspace.heads, batch, tokens, config.attention_dim());
   attention::require_mask(mask, sequence);
 }
@@ -173,15 +180,14 @@ std::int64_t packed_weight_bytes(const ModelConfig& config) {
 template <class Real>
 AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspace) const {
   const ModelConfig& config = m_weights.config();
-  const std::int64_t width = config.attention_dim(), hidden = config.hidden_dim;
   AttentionInput<Real> input;
-  input.query = columns(workspace.projections, 0, width);
-  input.key = columns(workspace.projections, width, width);
-  input.value = columns(workspace.projections, 2 * width, width);
-  if (config.architecture == Architecture::gau) input.gate = columns(workspace.projections, 3 * width, width);
+  input.query = part_of(workspace.projections, 0);
+  input.key = part_of(workspace.projections, 1);
+  input.value = part_of(workspace.projections, 2);
+  if (config.architecture == Architecture::gau) input.gate = part_of(workspace.projections, 3);
   if (config.architecture != Architecture::bsbr) return input;
-  input.retrieval_query = columns(workspace.retrieval, 0, hidden);
-  input.retrieval_key = columns(workspace.retrieval, hidden, hidden);
+  input.retrieval_query = part_of(workspace.retrieval, 0);
+  input.retrieval_key = part_of(workspace.retrieval, 1);
   if (config.compression_factor == 0) return input;
   const std::string prefix = m_prefix + "attention.";
   input.compress_weight = m_weights.matrix(prefix + "compress_proj.weight");

@@ -11,27 +11,29 @@ namespace {
 
 /// Numbers in each buffer of Workspace, and in x.
 struct Sizes {
-  std::int64_t batch, tokens, chunks;
-  std::int64_t projections, heads, retrieval;  // numbers in a row
+  std::int64_t batch, tokens, chunks, hidden, width;
+  std::int64_t projections, heads, retrieval;  // arrays of rows of `width` numbers; of chunks, of `hidden`
   std::int64_t panel_width;                    // the widest row of a product
 
-  Sizes(const ModelConfig& config, const Sequence& sequence)
+  Sizes(const ModelConfig& config, const Sequence& sequence, bool heads_are_separate)
       : batch(sequence.batch()),
         tokens(sequence.local_tokens()),
         chunks(sequence.local_chunks()),
-        projections(static_cast<std::int64_t>(input_projections(config.architecture).size()) * config.attention_dim()),
-        heads(config.attention_dim()),
-        retrieval(config.architecture == Architecture::bsbr ? 2 * config.hidden_dim : 0),
-        panel_width(std::max({projections, config.hidden_dim, retrieval, config.ff_dim})) {}
+        hidden(config.hidden_dim),
+        width(config.attention_dim()),
+        projections(static_cast<std::int64_t>(input_projections(config.architecture).size())),
+        heads(heads_are_separate ? 1 : 0),
+        retrieval(config.architecture == Architecture::bsbr ? 2 : 0),
+        panel_width(std::max({projections * width, hidden, retrieval * hidden, config.ff_dim})) {}
 };
 
 template <class Real>
-Array<Real***> allocate(const char* label, std::int64_t batch, std::int64_t rows, std::int64_t width) {
+Array<Real****> allocate(const char* label, std::int64_t arrays, std::int64_t batch, std::int64_t rows, std::int64_t width) {
   try {
-    return Array<Real***>(Kokkos::view_alloc(std::string(label), Kokkos::WithoutInitializing), batch, rows, width);
+    return Array<Real****>(Kokkos::view_alloc(std::string(label), Kokkos::WithoutInitializing), arrays, batch, rows, width);
   } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + std::string(label) + " [" + std::to_string(batch) + ", " + std::to_string(rows) + ", " +
-                      std::to_string(width) + "]: " + error.what());
+    throw MemoryError("no memory for " + std::string(label) + " [" + std::to_string(arrays) + ", " + std::to_string(batch) + ", " +
+                      std::to_string(rows) + ", " + std::to_string(width) + "]: " + error.what());
   }
 }
 
@@ -40,10 +42,14 @@ Array<Real***> allocate(const char* label, std::int64_t batch, std::int64_t rows
 template <class Real>
 Workspace<Real>::Workspace(const ModelConfig& config, const Sequence& sequence) : m_sequence(sequence) {
   attention = Attention<Real>::create(config, sequence);
-  const Sizes sizes(config, sequence);
-  projections = allocate<Real>("bsbr::layer::projections", sizes.batch, sizes.tokens, sizes.projections);
-  heads = allocate<Real>("bsbr::layer::heads", sizes.batch, sizes.tokens, sizes.heads);
-  retrieval = allocate<Real>("bsbr::layer::retrieval", sizes.batch, sizes.chunks, sizes.retrieval);
+  const Sizes sizes(config, sequence, !attention->output_may_be_key());
+  projections = allocate<Real>("bsbr::layer::projections", sizes.projections, sizes.batch, sizes.tokens, sizes.width);
+  m_separate_heads = allocate<Real>("bsbr::layer::heads", sizes.heads, sizes.batch, sizes.tokens, sizes.width);
+  retrieval = allocate<Real>("bsbr::layer::retrieval", sizes.retrieval, sizes.batch, sizes.chunks, sizes.hidden);
+  constexpr int key = 1;
+  const std::size_t numbers = static_cast<std::size_t>(sizes.batch * sizes.tokens * sizes.width);
+  heads = Array<Real***>(sizes.heads > 0 ? m_separate_heads.data() : projections.data() + key * numbers, sizes.batch, sizes.tokens,
+                         sizes.width);
   try {
     panels = std::make_unique<kernels::PanelBuffers<Real>>(sizes.panel_width);
   } catch (const std::exception& error) {
@@ -56,9 +62,9 @@ Workspace<Real>::~Workspace() = default;
 
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-  const Sizes sizes(config, sequence);
-  const std::int64_t numbers =
-      sizes.batch * (sizes.tokens * (config.hidden_dim + sizes.projections + sizes.heads) + sizes.chunks * sizes.retrieval);
+  const Sizes sizes(config, sequence, !attention::output_may_be_key<Real>(config));
+  const std::int64_t numbers = sizes.batch * (sizes.tokens * (sizes.hidden + (sizes.projections + sizes.heads) * sizes.width) +
+                                              sizes.chunks * sizes.retrieval * sizes.hidden);
   return numbers * static_cast<std::int64_t>(sizeof(Real)) + kernels::PanelBuffers<Real>::bytes(sizes.panel_width) +
          attention::workspace_bytes<Real>(config, sequence);
 }

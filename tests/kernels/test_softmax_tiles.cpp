@@ -104,7 +104,7 @@ template <class Real>
 struct Problem {
   Real scale;
   int key_width, value_width;
-  std::int64_t groups, neighbours, first, last;
+  std::int64_t groups, neighbours, unit, first, last;
   Array<const Real***> queries, keys, values;
   Array<const std::uint8_t**> query_exists, key_exists;
   Array<const int*> nulls;
@@ -117,6 +117,7 @@ struct Problem {
         value_width(test.value_width),
         groups(testing::groups),
         neighbours(test.length % 2 == 0 ? testing::groups : 1),
+        unit(1),
         first(test.first),
         last(test.last),
         queries(to_device<Real***>(test.queries, groups, test.length, key_width + surplus)),

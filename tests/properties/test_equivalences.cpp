@@ -2,7 +2,7 @@
 // holds for any number of ranks, which share every computation.
 #include <gtest/gtest.h>
 
-#include "kernels/tuning.hpp"
+#include "kernels/softmax_tiles.hpp"
 #include "support/attention.hpp"
 #include "support/bits.hpp"
 #include "support/reals.hpp"
@@ -43,6 +43,36 @@ class Equivalence : public ::testing::Test {
   }
 };
 TYPED_TEST_SUITE(Equivalence, Reals, RealNames);
+
+/// A team that takes a chunk as a whole writes results only when it has read all keys.
+TYPED_TEST(Equivalence, of_results_that_are_written_over_keys_and_others) {
+  const auto most = static_cast<std::int64_t>(kernels::SoftmaxTile<TypeParam>::most_queries(5, 5));
+  for (const std::int64_t chunk : {std::int64_t{1}, std::int64_t{5}, std::int64_t{64}, std::int64_t{100}, most}) {
+    for (const ModelConfig& config : variants_of(Architecture::bsbr, sizes_with_chunks_of(chunk))) {
+      for (const std::int64_t length : {std::int64_t{1}, chunk + 1, 4 * chunk + 31}) {
+        for (const auto& mask : {reference::Mask{}, random_mask(length, 0.3, 5)}) {
+          const auto numbers = random_attention(config, length, 17);
+          const auto separate = run_attention<TypeParam>(config, numbers, mask, MPI_COMM_WORLD);
+          const auto over_keys = run_attention<TypeParam>(config, numbers, mask, MPI_COMM_WORLD, Output::over_keys);
+          ASSERT_TRUE(same_bits(over_keys, separate, config.attention_dim())) << describe(config) << ", " << length << " tokens";
+        }
+      }
+    }
+  }
+}
+
+TYPED_TEST(Equivalence, holds_over_keys_where_it_is_promised_only) {
+  const auto most = static_cast<std::int64_t>(kernels::SoftmaxTile<TypeParam>::most_queries(5, 5));
+  const auto promised = [](const ModelConfig& config) {
+    return Attention<TypeParam>::create(config, Sequence(MPI_COMM_WORLD, 1, 9, config.chunk_size))->output_may_be_key();
+  };
+  EXPECT_TRUE(promised(sizes_with_chunks_of(most)));
+  EXPECT_FALSE(promised(sizes_with_chunks_of(most + 1)));
+  for (const auto& entry : architectures) {
+    if (entry.value == Architecture::bsbr) continue;
+    EXPECT_FALSE(promised(variants_of(entry.value, sizes_with_chunks_of(8)).front())) << entry.name;
+  }
+}
 
 TYPED_TEST(Equivalence, of_a_window_as_long_as_the_sequence_and_standard_attention) {
   for (const std::int64_t length : {1, 33, 150}) {

@@ -53,20 +53,23 @@ void put_projections(const AttentionNumbers& numbers, AttentionInput<Real>& inpu
   input.decompress_bias = to_device<Real*>(numbers.decompress_bias.values, weight.columns);
 }
 
+enum class Output { separate, over_keys };
+
 /// The heads' results [tokens, attention_dim] of one sequence, computed by the ranks of a communicator, on every rank. Collective.
 template <class Real>
 std::vector<Real> run_attention(const ModelConfig& config, const AttentionNumbers& numbers, const reference::Mask& mask,
-                                MPI_Comm comm = MPI_COMM_SELF) {
+                                MPI_Comm comm = MPI_COMM_SELF, Output where = Output::separate) {
   const Sequence sequence(comm, 1, numbers.query.rows, config.chunk_size);
   const auto rows = [](const reference::Matrix& matrix, std::int64_t first, std::int64_t count) {
     if (matrix.values.empty()) count = 0;
-    return Strided<const Real***>(to_device<Real***>(rows_of(matrix.values, matrix.columns, first, count), 1, count, matrix.columns));
+    return to_device<Real***>(rows_of(matrix.values, matrix.columns, first, count), 1, count, matrix.columns);
   };
   const auto tokens = [&](const reference::Matrix& matrix) { return rows(matrix, sequence.first_token(), sequence.local_tokens()); };
   const auto chunks = [&](const reference::Matrix& matrix) { return rows(matrix, sequence.first_chunk(), sequence.local_chunks()); };
   AttentionInput<Real> input;
   input.query = tokens(numbers.query);
-  input.key = tokens(numbers.key);
+  const Array<Real***> key = tokens(numbers.key);
+  input.key = key;
   input.value = tokens(numbers.value);
   input.gate = tokens(numbers.gate);
   input.retrieval_query = chunks(numbers.retrieval_query);
@@ -75,7 +78,8 @@ std::vector<Real> run_attention(const ModelConfig& config, const AttentionNumber
   const Execution execution;
   const PaddingMask padding =
       mask.empty() ? PaddingMask(execution, sequence) : PaddingMask(execution, sequence, local_part<std::uint8_t>(sequence, mask));
-  const Array<Real***> output("test::output", 1, sequence.local_tokens(), config.attention_dim());
+  const Array<Real***> separate("test::output", 1, sequence.local_tokens(), config.attention_dim());
+  const Array<Real***>& output = where == Output::over_keys ? key : separate;
   Attention<Real>::create(config, sequence)->forward(execution, padding, input, output);
   execution.fence();
   return gather_tokens(sequence, output);
