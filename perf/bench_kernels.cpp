@@ -1,4 +1,4 @@
-// bench_kernels: each kernel by itself, with Google Benchmark, against the matrix product of the best BLAS kernel of this CPU.
+// bench_kernels: each kernel by itself and whole forwards, with Google Benchmark, against sgemm of the best BLAS kernel of this CPU.
 //
 // Counters: `executed` and `useful` are FLOPs over those of sgemm 2048³ with the same threads, measured before and after each benchmark.
 // Useful is what forward_flops counts: the causal half of a triangle. Executed also counts what whole tiles add to it. A model with the
@@ -133,6 +133,30 @@ void product(benchmark::State& state, std::int64_t in, std::int64_t out) {
   limit.report(all, flops, flops);
 }
 
+/// A whole forward of bsbr, four layers.
+void forward(benchmark::State& state, std::int64_t hidden_dim, std::int64_t length) {
+  ModelConfig config;
+  config.architecture = Architecture::bsbr;
+  config.hidden_dim = hidden_dim;
+  config.num_heads = hidden_dim / 64;
+  config.num_layers = 4;
+  config.ff_dim = 4 * hidden_dim;
+  config.chunk_size = 128;
+  const auto weights = random_weights<float>(config, 1);
+  Forward(weights, MPI_COMM_WORLD, 2 * config.chunk_size + 3).validate();
+  Forward model(weights, MPI_COMM_WORLD, length);
+  model.seconds();
+  AgainstSgemm limit(state);
+  double all = 0;
+  for ([[maybe_unused]] auto run : state) {
+    const double seconds = model.seconds();
+    state.SetIterationTime(seconds);
+    all += seconds;
+  }
+  const double flops = forward_flops(config, 1, length);
+  limit.report(all, flops, flops);
+}
+
 void add_benchmarks() {
   const auto time = [](benchmark::internal::Benchmark* benchmark) { benchmark->UseManualTime()->Unit(benchmark::kMillisecond); };
   for (const auto& [in, out] : {std::pair{512, 1536}, {512, 512}, {512, 2048}, {2048, 512}, {1024, 4096}, {256, 1024}}) {
@@ -148,10 +172,16 @@ void add_benchmarks() {
                         {"within_chunk", 512, 16384},
                         {"states", 128, 16384},
                         {"retrieval", 128, 16384},
+                        {"mixing", 16, 16 * 2048},
                         {"mixing", 16, 16 * 8192}}) {
     const std::string name = std::string(c.phase) + "/d64/B" + std::to_string(c.chunk_size) + "/L" + std::to_string(c.length);
     time(benchmark::RegisterBenchmark(name.c_str(),
                                       [c](benchmark::State& state) { attention_phase(state, c.phase, 64, c.chunk_size, c.length); }));
+  }
+  for (const auto& [width, length] : {std::pair{256, 16384}, {512, 4096}, {512, 16384}}) {
+    const std::string name = "forward/D" + std::to_string(width) + "/L" + std::to_string(length);
+    time(benchmark::RegisterBenchmark(name.c_str(),
+                                      [width = width, length = length](benchmark::State& state) { forward(state, width, length); }));
   }
 }
 

@@ -39,10 +39,10 @@ Forward::Forward(const Weights<float>& weights, MPI_Comm comm, std::int64_t toke
   m_ids = Kokkos::create_mirror_view_and_copy(Memory(), m_tokens.ids);
 }
 
-double Forward::seconds() {
+double Forward::seconds(Profile* profile) {
   m_states = {};
   const Kokkos::Timer timer;
-  m_states = m_model.forward(Execution(), m_sequence, m_ids);
+  m_states = m_model.forward(Execution(), m_sequence, m_ids, std::nullopt, profile);
   Execution().fence();
   return timer.seconds();
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -177,5 +178,8 @@ std::int64_t parameter_count(const ModelConfig& config);
 /// Multiplications and additions of one forward, counted as useful work (the causal half of a triangle, no padding):
 /// matrix products of projections, feed-forward, attention, states and mixing; norms, GELU, softmax and embedding are left out.
 double forward_flops(const ModelConfig& config, std::int64_t batch, std::int64_t length);
+
+/// The same by the phase of Profile in which it is done; their sum is forward_flops.
+std::map<std::string, double> forward_flops_by_phase(const ModelConfig& config, std::int64_t batch, std::int64_t length);
 
 }  // namespace bsbr

@@ -8,6 +8,8 @@
 namespace bsbr {
 namespace {
 
+using Flops = std::map<std::string, double>;  // by phase
+
 double real(std::int64_t value) { return static_cast<double>(value); }
 
 /// Sizes of one sequence that the formulas speak of.
@@ -38,21 +40,23 @@ double causal_pairs(const Sizes& sizes) { return (square_pairs(sizes) + sizes.to
 /// Scores and values: 4·a for each pair of a query and a key.
 double softmax_pairs(const Sizes& sizes, double pairs) { return 4 * sizes.inner * pairs; }
 
-/// Chunk states KᵀV and their use q·S: 2·d·a each for every token.
-double states(const Sizes& sizes) { return 4 * sizes.head * sizes.inner * sizes.tokens; }
+/// States KᵀV, or their use q·S: 2·d·a for every token.
+double states(const Sizes& sizes) { return 2 * sizes.head * sizes.inner * sizes.tokens; }
 
 /// r and h: 4·D² a chunk. Within the chunk: 4·D·Σ n·(n+1)/2, for the causalities that see the whole chunk 4·D·Σ n². States and their
-/// use: 4·d·D a token. Mixing: 2·H·S for each of the C·(C−1)/2 (causal), C·(C+1)/2 (block_causal, reference) or C² (bidirectional)
-/// pairs of chunks; S = d², or D/cf. Compressing and decompressing: 4·H·S·d² a chunk.
-double bsbr(const ModelConfig& config, const Sizes& sizes) {
+/// use. Mixing: 2·H·S for each of the C·(C−1)/2 (causal), C·(C+1)/2 (block_causal, reference) or C² (bidirectional)
+/// pairs of chunks; S = d², or D/cf. Compressing and decompressing: 2·H·S·d² a chunk each.
+void add_bsbr(const ModelConfig& config, const Sizes& sizes, Flops& flops) {
   const double chunks = sizes.chunks, heads = real(config.num_heads), state = real(config.state_size());
   const bool half_chunk = config.causality == Causality::causal || config.causality == Causality::reference;
   double pairs_of_chunks = chunks * (chunks + 1) / 2;
   if (config.causality == Causality::causal) pairs_of_chunks = chunks * (chunks - 1) / 2;
   if (config.causality == Causality::bidirectional) pairs_of_chunks = chunks * chunks;
-  const double compression = config.compression_factor == 0 ? 0 : 4 * heads * state * sizes.head * sizes.head * chunks;
-  return 4 * sizes.hidden * sizes.hidden * chunks + softmax_pairs(sizes, half_chunk ? causal_pairs(sizes) : square_pairs(sizes)) +
-         states(sizes) + 2 * heads * state * pairs_of_chunks + compression;
+  const double compression = config.compression_factor == 0 ? 0 : 2 * heads * state * sizes.head * sizes.head * chunks;
+  flops["project"] += 4 * sizes.hidden * sizes.hidden * chunks;
+  flops["within_chunk"] = softmax_pairs(sizes, half_chunk ? causal_pairs(sizes) : square_pairs(sizes));
+  flops["states"] = flops["retrieval"] = states(sizes) + compression;
+  flops["mixing"] = 2 * heads * state * pairs_of_chunks;
 }
 
 /// standard, hopfield: 4·D·L·(L+1)/2.
@@ -64,43 +68,52 @@ double sliding_window(const ModelConfig& config, const Sizes& sizes) {
   return softmax_pairs(sizes, grows * (grows + 1) / 2 + (sizes.tokens - grows) * grows);
 }
 
-/// gau: 4·e·Σ n·(n+1)/2 within the chunks, and states and their use.
-double gau(const Sizes& sizes) { return softmax_pairs(sizes, causal_pairs(sizes)) + states(sizes); }
-
-/// linear: kᵀv and q·S, token by token. What the kernels do besides, because tiles of tokens are faster, is not counted; so the count does
-/// not depend on the chunk, as the result does not.
-double linear(const Sizes& sizes) { return states(sizes); }
-
-/// delta_net: k·S, kᵀu and q·S, token by token as well: 6·d·D a token.
-double delta_net(const Sizes& sizes) { return 6 * sizes.head * sizes.hidden * sizes.tokens; }
-
-double attention(const ModelConfig& config, const Sizes& sizes) {
+/// gau: 4·e·Σ n·(n+1)/2 within the chunks, and states and their use. linear: kᵀv and q·S, token by token; what the kernels do besides,
+/// because tiles of tokens are faster, is not counted, so the count does not depend on the chunk, as the result does not. delta_net: k·S,
+/// kᵀu and q·S, token by token as well.
+void add_attention(const ModelConfig& config, const Sizes& sizes, Flops& flops) {
   switch (config.architecture) {
     case Architecture::bsbr:
-      return bsbr(config, sizes);
+      add_bsbr(config, sizes, flops);
+      break;
     case Architecture::standard:
     case Architecture::hopfield:
-      return standard(sizes);
+      flops["attention"] = standard(sizes);
+      break;
     case Architecture::sliding_window:
-      return sliding_window(config, sizes);
+      flops["attention"] = sliding_window(config, sizes);
+      break;
     case Architecture::linear:
-      return linear(sizes);
+      flops["scan"] = 2 * states(sizes);
+      break;
     case Architecture::gau:
-      return gau(sizes);
+      flops["within_chunk"] = softmax_pairs(sizes, causal_pairs(sizes));
+      flops["scan"] = 2 * states(sizes);
+      break;
     case Architecture::delta_net:
-      return delta_net(sizes);
+      flops["scan"] = 3 * states(sizes);
+      break;
   }
-  return 0;
 }
 
 }  // namespace
 
 /// Every layer: input projections and out_proj 2·D·a each a token, feed-forward 4·D·Dff a token, and the attention.
-double forward_flops(const ModelConfig& config, std::int64_t batch, std::int64_t length) {
+std::map<std::string, double> forward_flops_by_phase(const ModelConfig& config, std::int64_t batch, std::int64_t length) {
   const Sizes sizes(config, length);
-  const double projections = real(static_cast<std::int64_t>(input_projections(config.architecture).size()) + 1);
-  const double a_token = projections * 2 * sizes.hidden * sizes.inner + 4 * sizes.hidden * sizes.ff;
-  return real(batch) * real(config.num_layers) * (a_token * sizes.tokens + attention(config, sizes));
+  const double projection = 2 * sizes.hidden * sizes.inner * sizes.tokens;
+  Flops flops;
+  flops["project"] = projection * real(static_cast<std::int64_t>(input_projections(config.architecture).size()));
+  flops["finish"] = projection + 4 * sizes.hidden * sizes.ff * sizes.tokens;
+  add_attention(config, sizes, flops);
+  for (auto& phase : flops) phase.second *= real(batch) * real(config.num_layers);
+  return flops;
+}
+
+double forward_flops(const ModelConfig& config, std::int64_t batch, std::int64_t length) {
+  double sum = 0;
+  for (const auto& [phase, flops] : forward_flops_by_phase(config, batch, length)) sum += flops;
+  return sum;
 }
 
 }  // namespace bsbr

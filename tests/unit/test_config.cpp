@@ -385,6 +385,18 @@ double pair_flops(const ModelConfig& config, std::int64_t length, Sees sees) {
   return flops;
 }
 
+TEST(Flops, of_phases_are_those_of_the_forward_together) {
+  for (const auto& entry : architectures) {
+    const auto config = config_of(entry.value);
+    double sum = 0;
+    for (const auto& [phase, flops] : forward_flops_by_phase(config, 2, 77)) {
+      EXPECT_GT(flops, 0) << phase;
+      sum += flops;
+    }
+    EXPECT_DOUBLE_EQ(sum, forward_flops(config, 2, 77)) << entry.name;
+  }
+}
+
 TEST(Flops, of_causal_bsbr_follow_the_closed_formula) {
   auto config = config_of(Architecture::bsbr);
   config.hidden_dim = 512;

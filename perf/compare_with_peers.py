@@ -1,0 +1,500 @@
+#!/usr/bin/env python3
+"""How fast bsbr_forward is on this machine against its peers in Python: times of one forward, in turn, with the same number of threads.
+
+    perf/compare_with_peers.py
+
+Needs the built programs and Python from 3.9; PyTorch, h5py, numpy and the Python package bsbr 0.1.1 are installed into an environment of
+their own, build/peers, unless they are there. Four comparisons, all of models of the same size with float32 weights:
+
+    package      bsbr against the model of the Python package bsbr 0.1.1, as it is
+    transformer  bsbr against a pre-norm transformer in PyTorch with torch.nn.functional.scaled_dot_product_attention(is_causal=True)
+    standard     standard attention, the same function as that transformer
+    hopfield     hopfield, the same function as that transformer with hopfield's scale
+
+Before anything is timed, both must give the same numbers for the same weights on a short sequence. In `package` that is bsbr with the
+causality `reference`; what is timed is the causal one, which --verify has compared with the plain reference. In `transformer` it is
+standard attention that is compared, since the transformer is another function than bsbr.
+
+A round is one run of each, since the speed of a machine drifts; the median of the rounds' ratios is what counts. Most of the time is
+PyTorch's at 65,536 tokens, where one forward may take minutes on few cores: --tokens 4096,16384 leaves them out.
+
+Exit codes are those of docs/programs.md; 1: the environment cannot be made or used; 70 also where numbers differ.
+"""
+import argparse
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+PROGRAM = "compare_with_peers.py"
+NO_ENVIRONMENT, USAGE, NO_MEMORY, BAD_OUTPUT, BUG = 1, 2, 4, 6, 70
+
+COMPARISONS = ("package", "transformer", "standard", "hopfield")
+LIBRARIES, PACKAGE = ["numpy", "h5py", "torch"], "bsbr==0.1.1"
+CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
+
+VOCABULARY, TEMPERATURE = 256, 0.7
+SIZES = dict(vocab_size=VOCABULARY, hidden_dim=512, num_heads=8, num_layers=4, ff_dim=2048, chunk_size=128)
+LONGEST_OF_PACKAGE = 5000  # tokens: its table of positions ends there
+CHECKED_TOKENS = 500  # with a ragged last chunk
+TOLERANCE = 2e-4  # hidden states have variance 1; float32 costs some 1e-6 here, in the package's positions some 1e-5
+
+
+class Failure(Exception):
+    """The program ends with this code and this message."""
+
+    def __init__(self, code, message, hint=None):
+        super().__init__(message)
+        self.code, self.hint = code, hint
+
+
+def main(arguments):
+    try:
+        options = parse(arguments)
+        if options.inside:
+            compare(options)
+        else:
+            restart(interpreter(options), arguments, options.threads)
+    except Failure as failure:
+        return fail(failure, failure.code, failure.hint)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # whatever it is, it is told in one line
+        return fail(f"{type(error).__name__}: {error}", BUG)
+    return 0
+
+
+def fail(message, code, hint=None):
+    sys.stdout.flush()
+    print(f"{PROGRAM}: error: {' '.join(str(message).split())}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    return code
+
+
+# ---- the command line -----------------------------------------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Failure(USAGE, message, f"{PROGRAM} --help lists the options")
+
+
+def parse(arguments):
+    parser = Parser(prog=PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
+    add = parser.add_argument
+    add("--programs", default="build/release/apps", metavar="DIR", help="folder of bsbr_init and bsbr_forward; default %(default)s")
+    add("--comparisons", type=comparisons, default=COMPARISONS, metavar="A,B,...", help=f"which of {','.join(COMPARISONS)}; default all")
+    add("--tokens", type=counts, default=[4096, 16384, 65536], metavar="N,N,...", help="of transformer; default 4096,16384,65536")
+    add("--standard-tokens", type=counts, default=[8192], metavar="N,N,...", help="of standard and hopfield; default 8192")
+    add("--package-tokens", type=counts, default=[4096], metavar="N,N,...", help=f"of package, {LONGEST_OF_PACKAGE} at most; default 4096")
+    add("--repeat", type=count, default=5, metavar="N", help="rounds; default %(default)s")
+    add("--threads", type=count, default=cores(), metavar="N", help="of both; default all cores, %(default)s")
+    add("--json", metavar="FILE", help="the raw numbers")
+    add("--environment", default="build/peers", metavar="DIR", help="of the Python environment, made if missing; default %(default)s")
+    add("--torch-index", default=CPU_BUILDS, metavar="URL",
+        help="where to look for PyTorch before pip's own index, which has larger builds; default %(default)s; empty: only pip's own")
+    add("--python", metavar="FILE", help="use this interpreter and what it has, and make no environment")
+    add("--inside", action="store_true", help=argparse.SUPPRESS)  # the second start, with the interpreter of the environment
+    options = parser.parse_args(arguments)
+    check(options, parser)
+    return options
+
+
+def cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def count(text):
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 2**31):
+        raise argparse.ArgumentTypeError(f"{text!r}, must be a whole number from 1 on")
+    return int(text)
+
+
+def counts(text):
+    return [count(part) for part in text.split(",")]
+
+
+def comparisons(text):
+    chosen = text.split(",")
+    for name in chosen:
+        if name not in COMPARISONS:
+            raise argparse.ArgumentTypeError(f"{name!r}, must be of {', '.join(COMPARISONS)}")
+    return [name for name in COMPARISONS if name in chosen]
+
+
+def check(options, parser):
+    """What can be known before anything is installed or run."""
+    if "package" in options.comparisons and max(options.package_tokens) > LONGEST_OF_PACKAGE:
+        parser.error(f"argument --package-tokens: {max(options.package_tokens)}, must be at most {LONGEST_OF_PACKAGE}")
+    for program in ("bsbr_init", "bsbr_forward"):
+        if not os.access(os.path.join(options.programs, program), os.X_OK):
+            raise Failure(USAGE, f"argument --programs: {options.programs} has no {program}",
+                          "cmake --preset release && cmake --build --preset release makes build/release/apps")
+    if options.json is not None:
+        write_json(options.json, None)
+
+
+# ---- the environment ------------------------------------------------------------------------------------------------------------------
+
+
+def interpreter(options):
+    """Path of a Python that has all that is needed."""
+    wanted = LIBRARIES + ([PACKAGE] if "package" in options.comparisons else [])
+    if options.python is not None:
+        python = shutil.which(options.python)
+        if not python:
+            raise Failure(USAGE, f"argument --python: {options.python} is no program")
+        if absent := missing(python, wanted):
+            hint = "without --python an environment is made that has all"
+            raise Failure(NO_ENVIRONMENT, f"{options.python} lacks {', '.join(absent)}", hint)
+        return python
+    python = make_environment(options.environment)
+    for name in missing(python, wanted):
+        install(python, name, options)
+    return python
+
+
+def missing(python, wanted):
+    """Which of the wanted packages this interpreter does not have, or not in the version that is wanted."""
+    look = """if True:
+        import importlib.metadata, sys
+        for wanted in sys.argv[1:]:
+            name, _, version = wanted.partition("==")
+            try:
+                there = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                there = None
+            if there is None or version not in ("", there):
+                print(wanted)"""
+    done = execute([python, "-c", look, *wanted])
+    if done.returncode:
+        raise Failure(NO_ENVIRONMENT, f"{python} cannot be used: {last_line(done)}")
+    return done.stdout.split()
+
+
+def make_environment(folder):
+    python = os.path.join(os.path.abspath(folder), "bin", "python")
+    if os.path.exists(python) and execute([python, "-m", "pip", "--version"]).returncode == 0:
+        return python
+    if os.path.exists(folder) and not os.path.exists(os.path.join(folder, "pyvenv.cfg")) and (os.path.isfile(folder) or os.listdir(folder)):
+        raise Failure(USAGE, f"argument --environment: {folder} is there, but is no Python environment")
+    print(f"making a Python environment in {folder}", flush=True)
+    done = execute([sys.executable, "-m", "venv", folder])
+    if done.returncode:
+        raise Failure(NO_ENVIRONMENT, f"the environment {folder} cannot be made: {last_line(done)}",
+                      "on Debian and Ubuntu this needs: apt-get install python3-venv")
+    return python
+
+
+def install(python, name, options):
+    print(f"installing {name} in {options.environment}", flush=True)
+    if name == "torch" and options.torch_index:
+        if pip(python, name, "--index-url", options.torch_index, "--timeout", "15", "--retries", "1").returncode == 0:
+            return
+        print(f"  not from {options.torch_index}: from pip's own index, where it may be several GB", flush=True)
+    # The package asks for Python 3.12 and for libraries that draw; its model needs neither.
+    done = pip(python, name, *["--no-deps", "--ignore-requires-python"] if name == PACKAGE else [])
+    if done.returncode:
+        raise Failure(NO_ENVIRONMENT, f"{name} cannot be installed in {options.environment}: {last_line(done)}",
+                      "--python FILE uses an interpreter that has it")
+
+
+def pip(python, *arguments):
+    return execute([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", *arguments])
+
+
+def execute(command, environment=None):
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    except OSError as error:
+        raise Failure(NO_ENVIRONMENT, f"{command[0]} cannot be started: {error.strerror}") from None
+
+
+def last_line(done):
+    """The last line that says what went wrong."""
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or [f"exit code {done.returncode}"])[-1].strip()
+
+
+def restart(python, arguments, threads):
+    """This script again with that interpreter; all that it starts gets the same settings of threads."""
+    sys.stdout.flush()
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_PROC_BIND="false")
+    os.execve(python, [python, os.path.abspath(__file__), *arguments, "--inside"], environment)
+
+
+# ---- from here on with the interpreter of the environment -----------------------------------------------------------------------------
+
+
+def load_libraries(threads):
+    global h5py, np, torch
+    try:
+        import h5py
+        import numpy as np
+        import torch
+    except (ImportError, OSError) as error:
+        raise Failure(NO_ENVIRONMENT, f"{sys.executable} cannot load what it needs: {error}") from None
+    torch.set_num_threads(threads)
+
+
+def compare(options):
+    load_libraries(options.threads)
+    print("width {hidden_dim}, {num_heads} heads, {num_layers} layers, feed-forward of {ff_dim}, chunks of {chunk_size}".format(**SIZES))
+    print(f"{options.threads} {plural('thread', options.threads)}, float32, PyTorch {torch.__version__}")
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        programs = Programs(folder, options)
+        for name in options.comparisons:
+            results += compare_one(name, programs, options)
+    print_table(results)
+    print("bsbr {version}, {execution_space}, {blas}".format(**programs.about))
+    if options.json is not None:
+        write_json(options.json, document(results, programs.about, options))
+
+
+def compare_one(name, programs, options):
+    """The results of one comparison, one for each length."""
+    print(f"\n{name}", flush=True)
+    try:
+        model, forward, checks = prepare(name, programs)
+        lengths = dict(package=options.package_tokens, transformer=options.tokens).get(name, options.standard_tokens)
+        return [dict(comparison=name, tokens=tokens, **checks, **time_both(programs, model, forward, tokens, options.repeat))
+                for tokens in lengths]
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "allocate" in str(error):
+            raise Failure(NO_MEMORY, f"{name}: not enough memory for PyTorch: {error}") from None
+        raise
+
+
+def prepare(name, programs):
+    """Model file of ours to time, forward of theirs, and by how much they were found to differ."""
+    if name == "package":
+        model = programs.make_model("bsbr")
+        forward = package_forward(model)
+        return model, forward, dict(same_numbers(programs, model, forward, "--causality", "reference"), **verified(programs, model))
+    if name == "transformer":
+        model, same = programs.make_model("bsbr"), programs.make_model("standard")
+        forward = Transformer(same).forward
+        return model, forward, dict(same_numbers(programs, same, forward), **verified(programs, model))
+    model = programs.make_model(name)
+    forward = Transformer(model).forward
+    return model, forward, same_numbers(programs, model, forward)
+
+
+def same_numbers(programs, model, forward, *how):
+    ids = np.random.default_rng(1).integers(0, VOCABULARY, CHECKED_TOKENS)
+    with torch.inference_mode():
+        theirs = forward(torch.from_numpy(ids)).numpy()
+    difference = float(np.abs(programs.hidden_states(model, ids, *how) - theirs).max())
+    what = os.path.splitext(os.path.basename(model))[0] + "".join(f", {value}" for value in how[1::2])
+    print(f"  {what}: the largest difference between both is {difference:.1e} in {CHECKED_TOKENS} tokens", flush=True)
+    if not difference < TOLERANCE:  # NaN, too
+        raise Failure(BUG, f"{what}: the numbers of both differ by {difference:.1e}, must be below {TOLERANCE:.0e}: not timed")
+    return dict(largest_difference=difference)
+
+
+def verified(programs, model):
+    """bsbr as it is timed, against the plain loops that are built into bsbr_forward."""
+    difference = programs.forward(model, "--random-tokens", CHECKED_TOKENS, "--verify")["verify"]["largest_difference"]
+    print(f"  bsbr, causal: the largest difference from the plain reference is {difference:.1e}", flush=True)
+    if not difference < TOLERANCE:
+        raise Failure(BUG, f"bsbr differs from its reference by {difference:.1e}, must be below {TOLERANCE:.0e}: not timed")
+    return dict(largest_difference_from_reference=difference)
+
+
+def time_both(programs, model, forward, tokens, repeat):
+    """Seconds of one forward of each, in each round."""
+    ids = torch.from_numpy(np.random.default_rng(2).integers(0, VOCABULARY, tokens))
+    torch_seconds(forward, ids)
+    ours, theirs = [], []
+    for _ in range(repeat):
+        ours.append(programs.seconds(model, tokens))
+        theirs.append(torch_seconds(forward, ids))
+        print(f"  {tokens:,} tokens: bsbr_forward {ours[-1]:.3f} s, Python {theirs[-1]:.3f} s, {theirs[-1] / ours[-1]:.2f} times as fast",
+              flush=True)
+    ratios = [slow / fast for fast, slow in zip(ours, theirs)]
+    return dict(seconds_of_bsbr_forward=ours, seconds_of_python=theirs, ratios=ratios, median_ratio=statistics.median(ratios),
+                smallest_ratio=min(ratios), largest_ratio=max(ratios))
+
+
+# ---- ours -----------------------------------------------------------------------------------------------------------------------------
+
+
+class Programs:
+    """bsbr_init and bsbr_forward, with files in a folder of their own."""
+
+    def __init__(self, folder, options):
+        self.path, self.folder, self.threads, self.about = os.path.abspath(options.programs), folder, options.threads, {}
+
+    def run(self, program, *arguments):
+        done = execute([os.path.join(self.path, program), *map(str, arguments)])
+        if done.returncode < 0:
+            raise Failure(128 - done.returncode, f"{program} was ended by signal {-done.returncode}")
+        if done.returncode:
+            raise Failure(done.returncode, last_line(done))
+        return done.stdout
+
+    def file(self, name):
+        return os.path.join(self.folder, name)
+
+    def make_model(self, architecture):
+        model = self.file(architecture + ".h5")
+        fields = dict(SIZES, temperature=TEMPERATURE) if architecture == "hopfield" else SIZES
+        configuration = [word for name, value in fields.items() for word in ("--" + name.replace("_", "-"), value)]
+        self.run("bsbr_init", "--output", model, "--architecture", architecture, "--seed", 1, *configuration)
+        return model
+
+    def forward(self, model, *arguments):
+        """The summary of a run."""
+        summary = json.loads(self.run("bsbr_forward", "--model", model, *arguments, "--json", "-"))
+        if summary["ranks"] * summary["threads_per_rank"] != self.threads:
+            raise Failure(USAGE, f"bsbr_forward ran with {summary['threads_per_rank']} threads, must be {self.threads} as in PyTorch")
+        self.about = {name: summary[name] for name in ("version", "git_commit", "kokkos_version", "execution_space", "blas")}
+        return summary
+
+    def hidden_states(self, model, ids, *how):
+        """ids [tokens] -> [tokens, hidden]"""
+        with h5py.File(self.file("ids.h5"), "w") as file:
+            file["input_ids"] = ids
+        self.forward(model, "--input", self.file("ids.h5"), "--output", self.file("result.h5"), *how)
+        with h5py.File(self.file("result.h5"), "r") as file:
+            return file["hidden_states"][0]
+
+    def seconds(self, model, tokens):
+        """Of one forward whose memory is set up: the second of two."""
+        return self.forward(model, "--random-tokens", tokens, "--repeat", 2)["seconds_by_repeat"][-1]
+
+
+# ---- theirs ---------------------------------------------------------------------------------------------------------------------------
+
+
+def torch_seconds(forward, ids):
+    with torch.inference_mode():
+        start = time.perf_counter()
+        forward(ids)
+        return time.perf_counter() - start
+
+
+def read_weights(model):
+    """The weights of a model file, with PyTorch's names."""
+    weights = {}
+
+    def take(name, item):
+        if isinstance(item, h5py.Dataset):
+            weights[name.replace("/", ".")] = torch.from_numpy(item[()])
+
+    with h5py.File(model, "r") as file:
+        file["weights"].visititems(take)
+    return weights
+
+
+def package_forward(model):
+    """ids [tokens] -> hidden states [tokens, hidden] by the package's own model, with the weights of a model file of bsbr."""
+    try:
+        from bsbr import BSBRModel
+    except ImportError as error:
+        raise Failure(NO_ENVIRONMENT, f"{sys.executable} cannot load the package bsbr: {error}") from None
+    package = BSBRModel(**SIZES).eval()
+    keys = package.load_state_dict(read_weights(model), strict=False)
+    if keys.unexpected_keys or keys.missing_keys != ["pos_encoding.pe"]:  # positions are no weights
+        raise Failure(BUG, f"the package has other weights: without {keys.unexpected_keys}, with {keys.missing_keys}")
+    return lambda ids: package(ids[None])[0]
+
+
+class Transformer:
+    """A model file of standard or hopfield attention in PyTorch, with one product for q, k and v, and the fused causal attention."""
+
+    def __init__(self, model):
+        self.weights = read_weights(model)
+        with h5py.File(model, "r") as file:
+            self.heads, self.layers = int(file.attrs["num_heads"]), int(file.attrs["num_layers"])
+            temperature = float(file.attrs.get("temperature", 1))
+        self.hidden = self.weights["embedding.weight"].shape[1]
+        self.scale = 1 / (temperature * math.sqrt(self.hidden / self.heads))
+        self.qkv = [tuple(torch.cat([self.weights[f"layers.{i}.attention.{name}_proj.{kind}"] for name in "qkv"])
+                          for kind in ("weight", "bias")) for i in range(self.layers)]
+
+    def forward(self, ids):
+        """ids [tokens] -> hidden states [tokens, hidden]"""
+        gelu = torch.nn.functional.gelu
+        x = self.weights["embedding.weight"][ids] + self.positions(len(ids))
+        for i in range(self.layers):
+            layer = f"layers.{i}."
+            x = x + self.attention(i, self.norm(layer + "layer_norm1", x))
+            x = x + self.linear(layer + "ff.3", gelu(self.linear(layer + "ff.0", self.norm(layer + "layer_norm2", x))))
+        return self.norm("layer_norm", x)
+
+    def positions(self, tokens):
+        """P [tokens, hidden], as docs/mathematics.md defines it."""
+        column = torch.arange(self.hidden, dtype=torch.float64)
+        angle = torch.arange(tokens, dtype=torch.float64)[:, None] * 10000.0 ** (-2 * (column // 2) / self.hidden)
+        return torch.where(column % 2 == 0, torch.sin(angle), torch.cos(angle)).float()
+
+    def attention(self, index, x):
+        """x [tokens, hidden] -> the same"""
+        qkv = torch.nn.functional.linear(x, *self.qkv[index]).view(len(x), 3, self.heads, -1).permute(1, 2, 0, 3)
+        q, k, v = (part[None] for part in qkv)  # [1, heads, tokens, head_dim]
+        heads = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)
+        return self.linear(f"layers.{index}.attention.out_proj", heads[0].transpose(0, 1).reshape(len(x), -1))
+
+    def linear(self, name, x):
+        return torch.nn.functional.linear(x, self.weights[name + ".weight"], self.weights[name + ".bias"])
+
+    def norm(self, name, x):
+        return torch.nn.functional.layer_norm(x, (self.hidden,), self.weights[name + ".weight"], self.weights[name + ".bias"], 1e-5)
+
+
+# ---- what is told ---------------------------------------------------------------------------------------------------------------------
+
+
+def print_table(results):
+    titles = ("comparison", "tokens", "bsbr_forward", "Python", "times as fast", "min", "max")
+    print("\n{:12} {:>9} {:>14} {:>11} {:>14} {:>8} {:>8}".format(*titles))
+    for result in results:
+        ours, theirs = (statistics.median(result["seconds_of_" + who]) for who in ("bsbr_forward", "python"))
+        print(f"{result['comparison']:12} {result['tokens']:9,} {ours:12.3f} s {theirs:9.3f} s {result['median_ratio']:14.2f} "
+              f"{result['smallest_ratio']:8.2f} {result['largest_ratio']:8.2f}")
+    rounds = len(results[0]["ratios"])
+    print(f"medians of {rounds} {plural('round', rounds)}; times as fast: seconds of Python by seconds of bsbr_forward in the same round")
+
+
+def plural(word, number):
+    return word if number == 1 else word + "s"
+
+
+def document(results, about, options):
+    """Everything that was measured, and by what."""
+    packages = dict(torch=torch.__version__, numpy=np.__version__)
+    if "package" in options.comparisons:
+        packages["bsbr"] = PACKAGE.split("==")[1]
+    return dict(format="bsbr-peers", format_version=1, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), bsbr=about,
+                python_packages=packages, cpu_capability_of_torch=torch.backends.cpu.get_cpu_capability(), threads=options.threads,
+                repeat=options.repeat, config=dict(SIZES, temperature=TEMPERATURE), checked_tokens=CHECKED_TOKENS, results=results)
+
+
+def write_json(path, content):
+    """By way of <path>.part, so that what has the name is whole. Without content: only whether it can be written."""
+    part = path + ".part"
+    try:
+        if not path or os.path.isdir(path):
+            raise IsADirectoryError(0, "must be the name of a file")
+        with open(part, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+        if content is None:
+            os.remove(part)
+        else:
+            os.replace(part, path)
+    except OSError as error:
+        raise Failure(BAD_OUTPUT, f"argument --json: {path!r} cannot be written: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
