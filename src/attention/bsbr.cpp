@@ -277,7 +277,7 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
   const kernels::KeysAndValues<Real> keys = local_keys(mask, input);
   if (chunks * blocks.batch == 0) return;
   Kokkos::parallel_for(
-      "bsbr::attention::form_states", kernels::team_policy(execution, blocks.batch * chunks * heads, bytes),
+      "bsbr::attention::form_states", kernels::team_policy(execution, blocks.batch * chunks * heads, bytes, together(execution, chunks)),
       KOKKOS_LAMBDA(const kernels::TeamMember& member) {
         const std::int64_t head = member.league_rank() % heads, chunk = member.league_rank() / heads % chunks;
         const std::int64_t row = member.league_rank() / heads / chunks;
@@ -383,7 +383,7 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
   const auto query = input.query;
   if (chunks * blocks.batch == 0) return;
   Kokkos::parallel_for(
-      "bsbr::attention::retrieve", kernels::team_policy(execution, blocks.batch * chunks * heads, bytes),
+      "bsbr::attention::retrieve", kernels::team_policy(execution, blocks.batch * chunks * heads, bytes, together(execution, chunks)),
       KOKKOS_LAMBDA(const kernels::TeamMember& member) {
         const std::int64_t head = member.league_rank() % heads, chunk = member.league_rank() / heads % chunks;
         const std::int64_t row = member.league_rank() / heads / chunks;

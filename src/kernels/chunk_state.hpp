@@ -42,7 +42,9 @@ KOKKOS_INLINE_FUNCTION void load_rows(const Team& team, const TokenRows<Real>& t
   for (int row = 0; row < count; ++row) {
     const std::int64_t token = first + row;
     const bool real = mask == nullptr || mask[token] != 0;
-    load_padded(team, real ? tokens.data + token * tokens.stride : nullptr, tokens.width, tile + row * stride);
+    const Real* source = tokens.data + token * tokens.stride;
+    load_padded(team, real ? source : nullptr, tokens.width, tile + row * stride);
+    prefetch(source + tokens.width, tokens.width);  // of the next head, which comes next
   }
 }
 
@@ -76,6 +78,8 @@ KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>&
       Real* target = output + (first + row) * output_stride;
       const Real* source = product + row * value_stride;
       for_each(team, value_width, [&](const int i) { target[i] += source[i]; });
+      prefetch(queries.data + (first + row) * queries.stride + queries.width, queries.width);  // of the next head
+      prefetch(target + value_width, value_width);
     }
   }
 }

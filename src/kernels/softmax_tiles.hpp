@@ -145,7 +145,10 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
   const int value_stride = padded<Real>(problem.value_width);
   const auto row = [&](int q) -> const Real* {
     const std::int64_t t = tile.first + q;
-    return q < tile.count && problem.has_query(group, t) ? problem.query(group, t) : nullptr;
+    if (q >= tile.count || !problem.has_query(group, t)) return nullptr;
+    const Real* query = problem.query(group, t);
+    if (problem.neighbours > 1) prefetch(query + problem.key_width, problem.key_width);
+    return query;
   };
   transpose_rows(team, query_tile, problem.key_width, problem.scale, row, tile.queries, query_tile);
   for_each(team, query_tile, [&](const int q) {
@@ -163,7 +166,7 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
 
 /// keys[s, :] and values[s, :] of keys [begin, end) of the tile at `first`; zeros where there is no key, since 0 · infinity is not 0. Rows
 /// of a head lie far apart, often each on a page of its own, and hardware does not foresee them: those of the next tile, before last_key,
-/// are asked for.
+/// and of the neighbour are asked for.
 template <class Real, class Problem>
 KOKKOS_INLINE_FUNCTION void load_keys(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin, int end,
                                       std::int64_t last_key, const SoftmaxTile<Real>& tile) {
@@ -173,6 +176,10 @@ KOKKOS_INLINE_FUNCTION void load_keys(const Team& team, const Problem& problem, 
     const Real *key = exists ? problem.key(group, first + s) : nullptr, *value = exists ? problem.value(group, first + s) : nullptr;
     load_padded(team, key, key_width, tile.keys + s * padded<Real>(key_width));
     load_padded(team, value, value_width, tile.values + s * padded<Real>(value_width));
+    if (problem.neighbours > 1) {
+      prefetch(problem.key(group, first + s) + key_width, key_width);
+      prefetch(problem.value(group, first + s) + value_width, value_width);
+    }
     const std::int64_t next = first + s + key_tile;
     if (next >= last_key) continue;
     prefetch(problem.key(group, next), key_width);
