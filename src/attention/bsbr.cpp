@@ -275,9 +275,11 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
   const kernels::StateBlocks blocks = m_blocks;
   const Array<Real*> states = m_local;
   const kernels::KeysAndValues<Real> keys = local_keys(mask, input);
-  if (chunks * blocks.batch == 0) return;
+  const std::int64_t teams = blocks.batch * chunks * heads;
+  const std::int64_t together = kernels::taken_together(execution, teams, heads, kernels::tuning::teams_per_thread);
+  if (teams == 0) return;
   Kokkos::parallel_for(
-      "bsbr::attention::form_states", kernels::team_policy(execution, blocks.batch * chunks * heads, bytes, together(execution, chunks)),
+      "bsbr::attention::form_states", kernels::team_policy(execution, teams, bytes, together),
       KOKKOS_LAMBDA(const kernels::TeamMember& member) {
         const std::int64_t head = member.league_rank() % heads, chunk = member.league_rank() / heads % chunks;
         const std::int64_t row = member.league_rank() / heads / chunks;
@@ -381,9 +383,11 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
   const kernels::StateBlocks blocks = m_blocks;
   const Array<const Real*> states = m_local;
   const auto query = input.query;
-  if (chunks * blocks.batch == 0) return;
+  const std::int64_t teams = blocks.batch * chunks * heads;
+  const std::int64_t together = kernels::taken_together(execution, teams, heads, kernels::tuning::teams_per_thread);
+  if (teams == 0) return;
   Kokkos::parallel_for(
-      "bsbr::attention::retrieve", kernels::team_policy(execution, blocks.batch * chunks * heads, bytes, together(execution, chunks)),
+      "bsbr::attention::retrieve", kernels::team_policy(execution, teams, bytes, together),
       KOKKOS_LAMBDA(const kernels::TeamMember& member) {
         const std::int64_t head = member.league_rank() % heads, chunk = member.league_rank() / heads % chunks;
         const std::int64_t row = member.league_rank() / heads / chunks;

@@ -51,11 +51,6 @@ class Bsbr : public Attention<Real> {
  private:
   void require_retrieval(const AttentionInput<Real>& input) const;
 
-  /// Teams of one head each that a thread takes at a time: the heads of a chunk lie side by side, so all, if there are chunks enough.
-  int together(const Execution& execution, std::int64_t chunks) const {
-    return chunks >= kernels::tuning::teams_per_thread * execution.concurrency() ? static_cast<int>(m_config.num_heads) : 1;
-  }
-
   kernels::KeysAndValues<Real> local_keys(const PaddingMask& mask, const AttentionInput<Real>& input) const {
     return {input.key, input.value, mask.tokens(), m_sequence.first_token()};
   }

@@ -49,6 +49,12 @@ class Scratch {
   char* m_next;
 };
 
+/// How many teams a thread should take at a time where `neighbours` of them have their rows side by side, as heads have, on the same pages
+/// and often in the same cache lines: all of those, if that leaves `groups` such groups for each thread; else 1.
+inline std::int64_t taken_together(const Execution& execution, std::int64_t teams, std::int64_t neighbours, int groups) {
+  return teams >= groups * neighbours * static_cast<std::int64_t>(execution.concurrency()) ? neighbours : 1;
+}
+
 /// A policy of `teams` teams with that much scratch memory each; a thread takes `together` neighbours at a time.
 /// Throws ShapeError for more than Kokkos counts.
 inline TeamPolicy team_policy(const Execution& execution, std::int64_t teams, std::int64_t bytes, std::int64_t together = 1) {

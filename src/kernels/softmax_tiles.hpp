@@ -375,9 +375,8 @@ void softmax_tiles(const Execution& execution, const std::string& label, const P
   const std::int64_t queries = tuning::query_tile * std::clamp<std::int64_t>(wanted, 1, most);
   const std::int64_t size = std::max<std::int64_t>(1, queries / problem.unit) * problem.unit;
   const std::int64_t first_team = problem.first / size, teams = (problem.last + size - 1) / size - first_team;
-  // Neighbours' rows share cache lines and pages: one thread takes them all, if there are enough others for all threads.
-  const std::int64_t enough = tuning::teams_per_thread * 8 * problem.neighbours * static_cast<std::int64_t>(execution.concurrency());
-  const std::int64_t together = problem.groups * teams >= enough ? problem.neighbours : 1;
+  constexpr int groups = 8 * tuning::teams_per_thread;  // their work differs: the last of a causal triangle have most of it
+  const std::int64_t together = taken_together(execution, problem.groups * teams, problem.neighbours, groups);
   Kokkos::parallel_for(
       label, team_policy(execution, problem.groups * teams, bytes, together), KOKKOS_LAMBDA(const TeamMember& member) {
         const std::int64_t neighbour = member.league_rank() % problem.neighbours, others = member.league_rank() / problem.neighbours;
