@@ -260,7 +260,7 @@ MEMORY_LIMIT = [
     Row("a limit of memory on rank 1", {}, MEMORY, ("memory", "rank 1", "ulimit"), before=(1, "ulimit -v 1200000"),
         arguments=("--random-tokens", "4000000")),
     # MPI itself cannot start, and says so in one of many ways, or crashes: what counts is that the job ends, and leaves nothing.
-    Row("a limit of memory on rank 2, too low to start", before=(2, "ulimit -v 200000"), arguments=TIMEOUT),
+    Row("a limit of memory on rank 2, too low to start", before=(2, "ulimit -v 60000"), arguments=TIMEOUT),
 ]
 
 MPI_ERROR = "MPI_ERR_OTHER"
