@@ -10,11 +10,13 @@ from programs import Case
 CHECK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "perf", "check")
 BENCHMARKS = """#!{python}
 import json, re, sys
-pattern = [argument.split("=", 1)[1] for argument in sys.argv if argument.startswith("--benchmark_filter=")][0]
+options = dict(argument.split("=", 1) for argument in sys.argv[1:])
+pattern = options["--benchmark_filter"]
 print("validated      a line that is not JSON")
 runs = [dict(name=name + "_median", run_name=name + "/manual_time", aggregate_name=kind, useful=ratio if kind == "median" else 99)
         for name, ratio in {ratios}.items() for kind in ("mean", "median") if re.search(pattern, name + "/manual_time")]
-print(json.dumps(dict(context={{}}, benchmarks=runs), indent=2))
+with open(options["--benchmark_out"], "w") as file:
+    json.dump(dict(context={{}}, benchmarks=runs), file)
 """
 
 
