@@ -28,8 +28,7 @@ class ProductWeight {
   ProductWeight(std::int64_t out, std::int64_t in) : m_out(out), m_in(in) {
     if constexpr (!on_host) return;
     try {
-      m_packed = Array<Real*>(Kokkos::view_alloc(std::string("bsbr::packed_weight"), Kokkos::WithoutInitializing),
-                              column_tiles(out) * product_kernel<Real>().columns * in);
+      m_packed = Array<Real*>(Kokkos::view_alloc(std::string("bsbr::packed_weight"), Kokkos::WithoutInitializing), packed_numbers(out, in));
     } catch (const std::exception& error) {
       throw MemoryError("no memory for a packed weight [" + std::to_string(out) + ", " + std::to_string(in) + "]: " + error.what());
     }
@@ -52,7 +51,7 @@ class ProductWeight {
 
   /// Bytes that it takes besides the array that it is made from.
   static std::int64_t bytes(std::int64_t out, std::int64_t in) {
-    return on_host ? column_tiles(out) * product_kernel<Real>().columns * in * static_cast<std::int64_t>(sizeof(Real)) : 0;
+    return on_host ? packed_numbers(out, in) * static_cast<std::int64_t>(sizeof(Real)) : 0;
   }
 
   /// product [rows, out] = input [rows, in] · weightᵀ by this thread of a host. Rows lie `in_stride` and `out_stride` numbers apart; those
@@ -104,6 +103,8 @@ class ProductWeight {
     const std::int64_t columns = product_kernel<Real>().columns;
     return (out + columns - 1) / columns;
   }
+
+  static std::int64_t packed_numbers(std::int64_t out, std::int64_t in) { return column_tiles(out) * product_kernel<Real>().columns * in; }
 
   /// Columns of the weight that are added up in one pass: parts of equal size, no larger than fits.
   std::int64_t depth() const {

@@ -1,7 +1,7 @@
 // The innermost loop of the big matrix products on a host, for the vectors that this CPU has.
 //
 // It is compiled once for each set of instructions (product_kernel_*.cpp), whatever the rest of the library is compiled for, and chosen
-// when the program runs: so packages for any CPU are as fast as those for one.
+// when the program runs: so in packages for any CPU these products are as fast as in those for one.
 #pragma once
 
 #include <cstdint>
