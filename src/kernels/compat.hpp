@@ -18,11 +18,11 @@ using TeamMember = TeamPolicy::member_type;
 /// The team that a kernel's body sees.
 using Team = std::conditional_t<on_host, SerialTeam, TeamMember>;
 
-/// The team of a kernel's body; a template, so that only the branch that is meant is compiled.
+/// The team of a kernel's body; its type depends on the argument's, so that only the branch that is meant is compiled.
 template <class Member>
-KOKKOS_INLINE_FUNCTION Team as_team([[maybe_unused]] const Member& member) {
+KOKKOS_INLINE_FUNCTION std::conditional_t<on_host, SerialTeam, Member> as_team([[maybe_unused]] const Member& member) {
   if constexpr (on_host) {
-    return SerialTeam{};
+    return {};
   } else {
     return member;
   }

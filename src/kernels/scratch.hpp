@@ -11,8 +11,8 @@
 
 namespace bsbr::kernels {
 
-/// Level 0 is a GPU's shared memory and has tens of kilobytes; level 1 is ordinary memory. On a host only the latter is big enough.
-inline constexpr int scratch_level = 1;
+/// Where `bytes` of scratch lie: level 0 is a GPU's shared memory, level 1 ordinary memory. On a host level 0 is too small for any kernel.
+KOKKOS_INLINE_FUNCTION constexpr int scratch_level(std::int64_t bytes) { return !on_host && bytes <= tuning::shared_bytes ? 0 : 1; }
 
 /// Pieces are aligned to cache lines; the first may have to be moved up to one.
 inline constexpr std::int64_t scratch_alignment = 64;
@@ -30,7 +30,7 @@ inline constexpr std::int64_t scratch_request(std::int64_t bytes) { return bytes
 class Scratch {
  public:
   KOKKOS_INLINE_FUNCTION Scratch(const TeamMember& member, std::int64_t bytes) {
-    void* begin = member.team_scratch(scratch_level).get_shmem(static_cast<int>(scratch_request(bytes)));
+    void* begin = member.team_scratch(scratch_level(bytes)).get_shmem(static_cast<int>(scratch_request(bytes)));
     const auto address = reinterpret_cast<std::uintptr_t>(begin);
     m_next = reinterpret_cast<char*>((address + scratch_alignment - 1) / scratch_alignment * scratch_alignment);
   }
@@ -65,7 +65,7 @@ inline TeamPolicy team_policy(const Execution& execution, std::int64_t teams, st
   }
   TeamPolicy policy(execution, static_cast<int>(teams), tuning::team_size, tuning::vector_length);
   policy.set_chunk_size(static_cast<int>(together));
-  policy.set_scratch_size(scratch_level, Kokkos::PerTeam(static_cast<int>(scratch_request(bytes))));
+  policy.set_scratch_size(scratch_level(bytes), Kokkos::PerTeam(static_cast<int>(scratch_request(bytes))));
   return policy;
 }
 

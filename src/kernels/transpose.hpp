@@ -11,23 +11,31 @@ namespace bsbr::kernels {
 
 namespace detail {
 
+/// Number `index` of two vectors that lie one after the other.
+template <int index, class Real>
+inline Real element(const Vector<Real>& first, const Vector<Real>& second) {
+  if constexpr (index < lanes<Real>) {
+    return first[index];
+  } else {
+    return second[index - lanes<Real>];
+  }
+}
+
 /// One step of a transpose of `lanes` vectors: of two that are `half` apart, the lower gets the even blocks of `half` numbers of both, the
-/// upper the odd ones.
-template <int half, class Real, std::size_t... lane>
-inline void exchange_blocks(Vector<Real>& lower, Vector<Real>& upper, std::index_sequence<lane...>) {
+/// upper the odd ones. Compilers make one permutation of each list; not every one that Kokkos runs on has a builtin for it.
+template <int half, class Real, int... lane>
+inline void exchange_blocks(Vector<Real>& lower, Vector<Real>& upper, std::integer_sequence<int, lane...>) {
   constexpr int n = lanes<Real>;
   const Vector<Real> a = lower, b = upper;
-  lower =
-      __builtin_shufflevector(a, b, ((static_cast<int>(lane) & half) == 0 ? static_cast<int>(lane) : n + static_cast<int>(lane) - half)...);
-  upper =
-      __builtin_shufflevector(a, b, ((static_cast<int>(lane) & half) == 0 ? static_cast<int>(lane) + half : n + static_cast<int>(lane))...);
+  lower = Vector<Real>{element<((lane & half) == 0 ? lane : n + lane - half), Real>(a, b)...};
+  upper = Vector<Real>{element<((lane & half) == 0 ? lane + half : n + lane), Real>(a, b)...};
 }
 
 template <int half, class Real>
 inline void transpose_vectors(Vector<Real>* rows) {
   if constexpr (half > 0) {
     for (int i = 0; i < lanes<Real>; ++i) {
-      if ((i & half) == 0) exchange_blocks<half, Real>(rows[i], rows[i + half], std::make_index_sequence<lanes<Real>>());
+      if ((i & half) == 0) exchange_blocks<half, Real>(rows[i], rows[i + half], std::make_integer_sequence<int, lanes<Real>>());
     }
     transpose_vectors<half / 2, Real>(rows);
   }

@@ -46,6 +46,10 @@ inline constexpr int overlapped_parts = 8;
 /// Tokens of which positions are formed from one angle.
 inline constexpr int position_tile = 256;
 
+/// Scratch of a team that is put into a GPU's shared memory; larger ones go to ordinary memory. Every GPU has 48 KiB for a block, less
+/// what Kokkos and alignment take.
+inline constexpr std::int64_t shared_bytes = 46 << 10;
+
 /// Threads of a team and their vector lanes on a GPU; one thread on a host.
 inline constexpr int team_size = on_host ? 1 : 128;
 inline constexpr int vector_length = 1;
