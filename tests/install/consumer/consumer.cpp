@@ -1,4 +1,4 @@
-// Uses what lies in all parts of the library: configuration, files (HDF5), messages (MPI), kernels and products (Kokkos). Prints the version.
+// Uses what lies in all parts of the library: configuration, files (HDF5), messages (MPI), kernels (Kokkos). Prints the version.
 #include <bsbr/bsbr.hpp>
 #include <cmath>
 #include <cstdio>
