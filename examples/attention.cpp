@@ -141,7 +141,7 @@ double run(MPI_Comm comm) {
   double difference = compare(config, sequence, attend(config, sequence));
   MPI_Allreduce(MPI_IN_PLACE, &difference, 1, MPI_DOUBLE, MPI_MAX, comm);
   if (sequence.rank() == 0) {
-    std::printf("%d heads over %d tokens on %d ranks: largest difference to plain loops %.1e\n", int(config.num_heads), int(length),
+    std::printf("heads: %d, tokens: %d, ranks: %d, largest difference to plain loops: %.1e\n", int(config.num_heads), int(length),
                 sequence.ranks(), difference);
   }
   return difference;

@@ -32,7 +32,7 @@ float compare(const bsbr::ModelConfig& config, MPI_Comm group) {
   }
   MPI_Allreduce(MPI_IN_PLACE, &difference, 1, MPI_FLOAT, MPI_MAX, group);
   if (shared.rank() == 0) {
-    std::printf("%s on %d ranks: largest difference to one rank alone %g\n", std::string(bsbr::to_string(config.architecture)).c_str(),
+    std::printf("%s, ranks: %d, largest difference to one rank alone: %g\n", std::string(bsbr::to_string(config.architecture)).c_str(),
                 shared.ranks(), static_cast<double>(difference));
   }
   return difference;

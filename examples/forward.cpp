@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
     for (std::size_t i = 0; i < host.size(); ++i) sum += double(host.data()[i]) * host.data()[i] / (5000.0 * config.hidden_dim);
     MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
     if (sequence.rank() == 0) {
-      std::printf("bsbr %s: 5000 tokens on %d ranks, mean square of the states %.4f\n", bsbr::version().c_str(), sequence.ranks(), sum);
+      std::printf("bsbr %s, ranks: %d, tokens: 5000, mean square of the states: %.4f\n", bsbr::version().c_str(), sequence.ranks(), sum);
     }
   }
   MPI_Finalize();
