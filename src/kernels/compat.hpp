@@ -39,7 +39,7 @@ KOKKOS_INLINE_FUNCTION void prefetch([[maybe_unused]] const Real* data, [[maybe_
 
 /// f(i) for every i in [0, count), by all threads of the team; all of it is done when this returns.
 template <class Function>
-KOKKOS_INLINE_FUNCTION void for_each([[maybe_unused]] const SerialTeam& team, int count, Function&& function) {
+inline void for_each([[maybe_unused]] const SerialTeam& team, int count, Function&& function) {
   for (int i = 0; i < count; ++i) function(i);
 }
 
@@ -52,7 +52,7 @@ KOKKOS_INLINE_FUNCTION void for_each(const TeamMember& team, int count, Function
 
 /// Σ f(i) over [0, count), in an order that depends on nothing but count: sixteen partial sums that a host compiler vectorises.
 template <class Real, class Function>
-KOKKOS_INLINE_FUNCTION Real sum([[maybe_unused]] const SerialTeam& team, int count, Function&& function) {
+inline Real sum([[maybe_unused]] const SerialTeam& team, int count, Function&& function) {
   constexpr int lanes = 16;
   Real partial[lanes] = {};
   int i = 0;

@@ -24,7 +24,7 @@ KOKKOS_INLINE_FUNCTION constexpr std::int64_t scratch_bytes(std::int64_t count) 
 }
 
 /// What must be asked for so that `bytes` of pieces fit whatever the alignment of the whole.
-inline constexpr std::int64_t scratch_request(std::int64_t bytes) { return bytes + 2 * scratch_alignment; }
+KOKKOS_INLINE_FUNCTION constexpr std::int64_t scratch_request(std::int64_t bytes) { return bytes + 2 * scratch_alignment; }
 
 /// Hands out pieces of the team's scratch memory, in the order of the calls.
 class Scratch {

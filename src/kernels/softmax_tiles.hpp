@@ -220,8 +220,8 @@ KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem
 /// On a host, vectors of queries one after the other: their maxima and sums stay in registers, and of a triangle only the half that is seen
 /// is computed.
 template <class Real, class Exists>
-KOKKOS_INLINE_FUNCTION void form_weights(const SerialTeam&, std::int64_t first, int begin, int end, const Exists& exists,
-                                         const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
+inline void form_weights(const SerialTeam&, std::int64_t first, int begin, int end, const Exists& exists, const QueryTile<Real>& queries,
+                         const SoftmaxTile<Real>& tile) {
   constexpr int width = lanes<Real>;
   using Numbers = Vector<Real>;
   const auto offset = static_cast<std::int32_t>(first - queries.origin);

@@ -123,7 +123,7 @@ KOKKOS_INLINE_FUNCTION void add_product(const Team& team, int rows, int columns,
 
 /// tile[0, padded(width)) = row, padded with zeros; zeros if row is null.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void load_padded([[maybe_unused]] const SerialTeam& team, const Real* row, int width, Real* tile) {
+inline void load_padded([[maybe_unused]] const SerialTeam& team, const Real* row, int width, Real* tile) {
   using detail::Vector;
   for (int i = 0; i < width; i += lanes<Real>) {
     auto& target = *reinterpret_cast<Vector<Real>*>(tile + i);

@@ -46,8 +46,8 @@ inline void transpose_vectors(Vector<Real>* rows) {
 /// columns[k · stride + i] = factor · row_i[k] for i < count, k < width; 0 for i of the last whole vector beyond `count`, and where row(i),
 /// a pointer, is null.
 template <class Real, class Row>
-KOKKOS_INLINE_FUNCTION void transpose_rows([[maybe_unused]] const SerialTeam& team, int count, int width, Real factor, const Row& row,
-                                           Real* columns, std::int64_t stride) {
+inline void transpose_rows([[maybe_unused]] const SerialTeam& team, int count, int width, Real factor, const Row& row, Real* columns,
+                           std::int64_t stride) {
   constexpr int n = lanes<Real>;
   for (int first = 0; first < count; first += n) {
     const Real* rows[n];

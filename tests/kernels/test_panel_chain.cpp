@@ -49,6 +49,46 @@ KOKKOS_INLINE_FUNCTION Real leaky(Real x) {
   return x > 0 ? x : Real(0.25) * x;
 }
 
+// What a chain does before, between and after its products. Named types rather than lambdas: nvcc takes no lambda for the device out of a
+// function whose type is deduced.
+
+template <class Real>
+struct Load {
+  Array<const Real***> input;
+  Array<int**> visits;
+  std::int64_t first;
+
+  KOKKOS_FUNCTION void operator()(const Team& team, std::int64_t row, std::int64_t t, Real* data) const {
+    kernels::for_each(team, static_cast<int>(input.extent(2)), [&](const int i) { data[i] = 2 * input(row, first + t, i); });
+    kernels::for_each(team, 1, [&](int) { ++visits(row, first + t); });
+  }
+};
+
+template <class Real>
+struct Middle {
+  Array<const Real**> bias;
+  std::int64_t first;
+  int width;
+
+  KOKKOS_FUNCTION void operator()(const Team& team, std::int64_t row, std::int64_t t, Real* data) const {
+    kernels::for_each(team, width, [&](const int i) { data[i] = leaky(data[i] + bias(row, first + t)); });
+  }
+};
+
+template <class Real>
+struct Store {
+  Array<Real***> output;
+  Array<const Real**> bias;
+  Array<int**> visits;
+  std::int64_t first;
+
+  KOKKOS_FUNCTION void operator()(const Team& team, std::int64_t row, std::int64_t t, const Real* data) const {
+    kernels::for_each(team, static_cast<int>(output.extent(2)),
+                      [&](const int i) { output(row, first + t, i) += data[i] + bias(row, first + t); });
+    kernels::for_each(team, 1, [&](int) { visits(row, first + t) += 100; });
+  }
+};
+
 /// A chain's arrays on the device.
 template <class Real>
 struct DeviceChain {
@@ -74,45 +114,20 @@ struct DeviceChain {
   /// The rows [first, first + count) of all of them.
   void run(std::int64_t first, std::int64_t count, const PanelBuffers<Real>& buffers) const {
     const Rows rows{batch, count};
-    const auto load = prologue(first);
-    const auto store = last(first);
+    const Load<Real> load{input, visits, first};
+    const Store<Real> store{output, bias, visits, first};
+    const auto middle = [&](std::size_t stage) { return Middle<Real>{bias, first, static_cast<int>(weights[stage].out())}; };
     const std::string label = "test::panel_chain";
     const Execution execution;
     if (weights.size() == 1) {
       kernels::panel_chain(execution, label, rows, buffers, load, Stage{weights[0], store});
     } else if (weights.size() == 2) {
-      kernels::panel_chain(execution, label, rows, buffers, load, Stage{weights[0], middle(first, 0)}, Stage{weights[1], store});
+      kernels::panel_chain(execution, label, rows, buffers, load, Stage{weights[0], middle(0)}, Stage{weights[1], store});
     } else {
-      kernels::panel_chain(execution, label, rows, buffers, load, Stage{weights[0], middle(first, 0)}, Stage{weights[1], middle(first, 1)},
+      kernels::panel_chain(execution, label, rows, buffers, load, Stage{weights[0], middle(0)}, Stage{weights[1], middle(1)},
                            Stage{weights[2], store});
     }
     execution.fence();
-  }
-
-  auto prologue(std::int64_t first) const {
-    const auto from = input;
-    const auto count = visits;
-    return KOKKOS_LAMBDA(const Team& team, std::int64_t row, std::int64_t t, Real* data) {
-      kernels::for_each(team, static_cast<int>(from.extent(2)), [&](const int i) { data[i] = 2 * from(row, first + t, i); });
-      kernels::for_each(team, 1, [&](int) { ++count(row, first + t); });
-    };
-  }
-  auto middle(std::int64_t first, std::size_t stage) const {
-    const auto added = bias;
-    const auto width = static_cast<int>(weights[stage].out());
-    return KOKKOS_LAMBDA(const Team& team, std::int64_t row, std::int64_t t, Real* data) {
-      kernels::for_each(team, width, [&](const int i) { data[i] = leaky(data[i] + added(row, first + t)); });
-    };
-  }
-  auto last(std::int64_t first) const {
-    const auto to = output;
-    const auto added = bias;
-    const auto count = visits;
-    return KOKKOS_LAMBDA(const Team& team, std::int64_t row, std::int64_t t, const Real* data) {
-      kernels::for_each(team, static_cast<int>(to.extent(2)),
-                        [&](const int i) { to(row, first + t, i) += data[i] + added(row, first + t); });
-      kernels::for_each(team, 1, [&](int) { count(row, first + t) += 100; });
-    };
   }
 };
 
