@@ -66,13 +66,17 @@ def open_tensors(path):
             raise InputError(path, "is not a file" if os.path.exists(path) else "there is no such file")
         with open(path, "rb") as file:
             start = file.read(64)
+        size = os.path.getsize(path)
     if start.startswith(HDF5_SIGNATURE):
         return open_model(path)
+    # Before PyTorch: the length of a header may begin with the byte that a pickle begins with.
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
+        return open_safetensors(path)
     if start.startswith((b"PK\x03\x04", b"\x80")):
         return open_torch(path)
     if start.lstrip()[:1] == b"{":
         return open_index(path)
-    return open_safetensors(path)
+    raise InputError(path, "is neither a file of PyTorch nor of safetensors nor a model file")
 
 
 def is_model(path):
@@ -149,8 +153,8 @@ def open_safetensors(path):
         size = os.path.getsize(path)
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, LARGEST_HEADER):
-                raise InputError(path, "is neither a file of PyTorch nor of safetensors nor a model file")
+            if length > LARGEST_HEADER:
+                raise InputError(path, f"has a header of {length} bytes, must be at most {LARGEST_HEADER}")
             text = file.read(length)
     entries, metadata = safetensors_header(path, text)
     check_offsets(path, entries, size - 8 - length)
@@ -304,6 +308,9 @@ def model_attributes(path, file):
         model_config.check(config)
     except model_config.ConfigError as error:
         raise InputError(path, f"attribute {error.field.name} is {error}") from None
+    for field in model_config.FIELDS.values():
+        if field.name not in config and field.name in file.attrs:
+            raise InputError(path, f"attribute {field.name} belongs to {field.owner}, not to {config['architecture']}")
     if config["num_layers"] > len(file["weights"]):  # before a table of so many is made
         raise InputError(path, f"attribute num_layers is {config['num_layers']}, and /weights has {len(file['weights'])} datasets")
     return config
@@ -335,8 +342,8 @@ def check_weights(path, file, table):
 
 
 def write_model(path, config, table, read):
-    """All weights of the table, each by read(name)."""
-    with h5py.File(path, "w") as file:
+    """All weights of the table, each by read(name). Made in memory and written as a whole: on a full disk HDF5 itself would crash."""
+    with h5py.File(path, "w", driver="core", block_size=2**24, backing_store=False) as file:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, np.int64(FORMAT_VERSION)
         for field in model_config.fields_of(config["architecture"]):
             value = config[field.name]
@@ -344,3 +351,7 @@ def write_model(path, config, table, read):
         group = file.create_group("weights")
         for name in table:
             group[name] = read(name)
+        file.flush()
+        image = file.id.get_file_image()
+    with open(path, "wb") as file:
+        file.write(image)
