@@ -136,7 +136,8 @@ class PackageCheckpoint(Checkpoint):
     def read_config(self, content, path):
         """The fields that a file of --config gives: the arguments of the package's models, and any other field of the configuration."""
         if unknown := [name for name in content if name not in model_config.FIELDS]:
-            raise CheckpointError(f"{path}: {unknown[0][:60]!r} is no field of the configuration", f"known are {', '.join(model_config.FIELDS)}")
+            raise CheckpointError(f"{path}: {unknown[0][:60]!r} is no field of the configuration",
+                                  f"known are {', '.join(model_config.FIELDS)}")
         return {name: (name, value) for name, value in content.items()}, []
 
 
@@ -179,7 +180,7 @@ class GPT2Checkpoint(Checkpoint):
         for name, shape in self.shapes.items():
             if name == "wpe.weight":
                 reasons[self.prefix + name] = "learned positions; bsbr adds sinusoidal ones, so the results are others than GPT-2's"
-            elif re.fullmatch(r"h\.\d+\.attn\.bias", name) and len(shape) == 4 or re.fullmatch(r"h\.\d+\.attn\.masked_bias", name) and not shape:
+            elif (buffer := re.fullmatch(r"h\.\d+\.attn\.(masked_)?bias", name)) and len(shape) == (0 if buffer[1] else 4):
                 reasons[self.prefix + name] = "causal mask, no weight"
         head = self.prefix.removesuffix("transformer.") + "lm_head.weight"
         if head in self.tensors.shapes and self.is_tied(head):
@@ -187,7 +188,8 @@ class GPT2Checkpoint(Checkpoint):
         return reasons
 
     def is_tied(self, head):
-        return self.tensors.shapes[head] == self.shapes.get("wte.weight") and np.array_equal(self.tensors.read(head), self.read("wte.weight"))
+        same_shape = self.tensors.shapes[head] == self.shapes.get("wte.weight")
+        return same_shape and np.array_equal(self.tensors.read(head), self.read("wte.weight"))
 
     def read_config(self, content, path):
         """The fields that config.json gives, and what is not the same in bsbr."""

@@ -91,12 +91,13 @@ def convert(options):
 
 
 def parse(arguments):
-    parser = Parser(prog=PROGRAM, allow_abbrev=False, description="Makes a model file of bsbr from weights of PyTorch, or safetensors from a "
-                    "model file.")
-    parser.add_argument("input", metavar="INPUT", help="a file of torch.save, safetensors, the index of either in several files, or a model file")
+    parser = Parser(prog=PROGRAM, allow_abbrev=False, description="Makes a model file of bsbr from weights of PyTorch, or safetensors from "
+                    "a model file.")
+    parser.add_argument("input", metavar="INPUT", help="a file of torch.save, safetensors, the index of either in several files, or a "
+                        "model file")
     parser.add_argument("output", metavar="OUTPUT", help="model file to write; from a model file: FILE.safetensors")
-    parser.add_argument("--from", dest="kind", choices=sorted(checkpoints.KINDS), help="whose tensors they are: of the Python package bsbr, "
-                        "or of the shape of GPT-2. Needed unless INPUT is a model file")
+    parser.add_argument("--from", dest="kind", choices=sorted(checkpoints.KINDS), help="whose tensors they are: of the Python package "
+                        "bsbr, or of the shape of GPT-2. Needed unless INPUT is a model file")
     parser.add_argument("--config", metavar="FILE.json", help="configuration: of gpt2 its config.json; of bsbr the arguments of the model")
     parser.add_argument("--allow-unused", action="store_true", help="leave out tensors that have no place in the model")
     parser.add_argument("--allow-missing", action="store_true", help="draw weights that the checkpoint lacks as for a new model")
@@ -198,16 +199,16 @@ def check_shapes(checkpoint, recipes):
         for source, wanted in recipe.sources.items():
             found = checkpoint.shapes.get(source, wanted)
             if found != wanted:
-                raise Failure(BAD_INPUT, f"{checkpoint.tensors.path}: {checkpoint.prefix}{source} is {list(found)}, the configuration needs "
-                              f"{list(wanted)}")
+                raise Failure(BAD_INPUT, f"{checkpoint.tensors.path}: {checkpoint.prefix}{source} is {list(found)}, the configuration "
+                              f"needs {list(wanted)}")
 
 
 def drawn(weight, draw):
     """As PyTorch draws the weights of a new model."""
     if weight.start in ("ones", "zeros"):
         return np.full(weight.shape, weight.start == "ones", "f4")
-    numbers = draw.normal(0, weight.scale, weight.shape) if weight.start == "normal" else draw.uniform(-weight.scale, weight.scale, weight.shape)
-    return numbers.astype("f4")
+    scale = weight.scale
+    return (draw.normal(0, scale, weight.shape) if weight.start == "normal" else draw.uniform(-scale, scale, weight.shape)).astype("f4")
 
 
 # ---- the configuration ----------------------------------------------------------------------------------------------------------------
@@ -256,7 +257,8 @@ def number(field, text):
 
 def configure(options, checkpoint, given):
     """The whole configuration: what is given, else what the tensors tell, else the default."""
-    derived = {name: Given(value, f"{options.input}: {name}", BAD_INPUT) for name, value in checkpoint.derived().items() if value is not None}
+    derived = {name: Given(value, f"{options.input}: {name}", BAD_INPUT) for name, value in checkpoint.derived().items()
+               if value is not None}
     known = {**{name: Given(value, name, USAGE) for name, value in checkpoint.defaults.items()}, **derived, **given}
     if "architecture" not in known:
         raise Failure(USAGE, "argument --architecture is needed: the tensors are the same for standard, linear, delta_net, sliding_window "

@@ -88,7 +88,8 @@ def check(config):
         if heads != 1:
             raise ConfigError(FIELDS["num_heads"], f"{heads}, must be 1: gau has one head")
         if attention_dim(config) > LARGEST_SIZE:
-            raise ConfigError(FIELDS["expansion_factor"], f"{config['expansion_factor']} times hidden_dim = {hidden} is above {LARGEST_SIZE}")
+            raise ConfigError(FIELDS["expansion_factor"],
+                              f"{config['expansion_factor']} times hidden_dim = {hidden} is above {LARGEST_SIZE}")
     if hidden % heads:
         raise ConfigError(FIELDS["num_heads"], f"{heads} does not divide hidden_dim = {hidden}")
     if config.get("compression_factor", 0) > hidden:

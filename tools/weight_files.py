@@ -139,7 +139,8 @@ def state_dict(path, content, torch):
         return {str(name): tensor for name, tensor in content.items()}, ()
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and is_state_dict(content.get(wrapper)):
-            return {str(name): tensor for name, tensor in content[wrapper].items()}, sorted(str(name) for name in content if name != wrapper)
+            beside = sorted(str(name) for name in content if name != wrapper)
+            return {str(name): tensor for name, tensor in content[wrapper].items()}, beside
     raise InputError(path, f"holds no tensors by name, neither itself nor as one of {', '.join(WRAPPERS)}",
                      "torch.save(model.state_dict(), FILE) makes a file that can be read")
 
@@ -199,8 +200,8 @@ def safetensors_entry(path, name, entry):
         raise InputError(path, f"{name} has dtype {str(kind)[:40]!r}, known are {', '.join(SAFETENSORS_TYPES)}")
     if not all(type(number) is int and 0 <= number < 2**63 for number in (*shape, begin, end)):
         raise InputError(path, f"{name} has a shape or offset that is no size")
-    if end - begin != math.prod(shape) * SAFETENSORS_TYPES[kind]:
-        raise InputError(path, f"{name} is {list(shape)} of {kind} in {end - begin} bytes, must be {math.prod(shape) * SAFETENSORS_TYPES[kind]}")
+    if end - begin != (size := math.prod(shape) * SAFETENSORS_TYPES[kind]):
+        raise InputError(path, f"{name} is {list(shape)} of {kind} in {end - begin} bytes, must be {size}")
     return kind, shape, (begin, end)
 
 
@@ -336,7 +337,8 @@ def check_weights(path, file, table):
             raise InputError(path, f"{where} must be a dataset of its own, not a link or a group")
         dataset = group[name]
         if dataset.shape != weight.shape or dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (4, 8):
-            raise InputError(path, f"{where} is {list(dataset.shape or [])} of {dataset.dtype}, must be {list(weight.shape)} of float32 or 64")
+            raise InputError(path, f"{where} is {list(dataset.shape or [])} of {dataset.dtype}, must be {list(weight.shape)} of float32 or "
+                             "float64")
         if dataset.is_virtual or dataset.external or dataset.id.get_storage_size() == 0:
             raise InputError(path, f"{where} has no numbers in this file")
 

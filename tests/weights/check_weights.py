@@ -231,8 +231,8 @@ class Package(Weights):
 
 class GPT2(Weights):
     def gpt2(self, kind=transformers.GPT2LMHeadModel, **more):
-        config = dict(vocab_size=53, n_embd=48, n_layer=3, n_head=4, n_positions=128, n_inner=72, activation_function="gelu", bos_token_id=0,
-                      eos_token_id=0, attn_implementation="eager")
+        config = dict(vocab_size=53, n_embd=48, n_layer=3, n_head=4, n_positions=128, n_inner=72, activation_function="gelu",
+                      bos_token_id=0, eos_token_id=0, attn_implementation="eager")
         return randomised(kind(transformers.GPT2Config(**{**config, **more})))
 
     def hidden(self, model, ids):
@@ -344,5 +344,5 @@ class GPT2(Weights):
 
 
 if __name__ == "__main__":
-    print(f"PyTorch {torch.__version__}, transformers {transformers.__version__}, safetensors {safetensors.__version__}, h5py {h5py.__version__}")
+    print(", ".join(f"{library.__name__} {library.__version__}" for library in (torch, transformers, safetensors, h5py)))
     unittest.main(verbosity=2)
