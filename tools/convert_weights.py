@@ -44,7 +44,7 @@ def main(arguments):
     try:
         load_packages()
         options = parse(arguments)
-        print(convert(options))
+        print(printable(convert(options)))
     except Failure as failure:
         return fail(failure.code, failure, failure.hint)
     except MemoryError:
@@ -55,10 +55,15 @@ def main(arguments):
 
 
 def fail(code, message, hint=None):
-    print(f"{PROGRAM}: error: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"{PROGRAM}: error: {printable(' '.join(str(message).split()))}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
     return code
+
+
+def printable(text):
+    """Names in a file may be anything; a terminal must not take them for commands."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
 def load_packages():

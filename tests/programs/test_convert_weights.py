@@ -7,6 +7,8 @@ import io
 import json
 import os
 import resource
+import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -372,8 +374,6 @@ class Files(Convert):
 
     def test_a_full_disk_leaves_nothing(self):
         def little():
-            import signal
-
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
@@ -440,6 +440,7 @@ BAD = {
     "missing_layer": ({name: array for name, array in package_tensors(3).items() if ".1." not in name}, PACKAGE,
                       "lacks layers.1.attention."),
     "unused": (package_tensors(extra=random(3)), PACKAGE, "the model has no use for extra"),
+    "unused_odd": (package_tensors(**{"a\x1b[2J\ud800": random(3)}), PACKAGE, "the model has no use for a?[2J?"),
     "unused_layers": (package_tensors(4), [*PACKAGE, "--num-layers", "2"], "no use for layers.*.attention.k_proj.bias (2)"),
     "missing_and_unused": (without(package_tensors(head=random(3)), "layer_norm.bias"), PACKAGE,
                            "lacks layer_norm.bias; and has no use for head"),
@@ -556,12 +557,13 @@ class Refused(Convert):
                              ("not a link or a group", link), ("is [31] of float32, must be [32]", other_shape),
                              ("has no numbers in this file", never_written)]:
             with self.subTest(says):
-                with h5py.File(self.model(), "a") as file:
+                shutil.copy(model, self.path("bad.h5"))
+                with h5py.File(self.path("bad.h5"), "a") as file:
                     change(file)
-                self.refused(convert(model, out), FILE, [model, says])
-        with open(self.model(), "r+b") as file:
-            file.truncate(3000)
-        self.refused(convert(model, out), FILE, [model, "cannot be read"])
+                self.refused(convert(self.path("bad.h5"), out), FILE, [self.path("bad.h5"), says])
+        shutil.copy(model, self.path("bad.h5"))
+        os.truncate(self.path("bad.h5"), 3000)
+        self.refused(convert(self.path("bad.h5"), out), FILE, [self.path("bad.h5"), "cannot be read"])
 
 
 if __name__ == "__main__":
