@@ -36,6 +36,7 @@ NO_ENVIRONMENT, USAGE, NO_MEMORY, BAD_OUTPUT, BUG = 1, 2, 4, 6, 70
 
 COMPARISONS = ("package", "transformer", "standard", "hopfield")
 LIBRARIES, PACKAGE = ["numpy", "h5py", "torch"], "bsbr==0.1.1"
+TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools")
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 
 VOCABULARY, TEMPERATURE = 256, 0.7
@@ -234,11 +235,13 @@ def restart(python, arguments, threads):
 
 
 def load_libraries(threads):
-    global h5py, np, torch
+    global h5py, np, torch, weight_files
+    sys.path.insert(0, TOOLS)
     try:
         import h5py
         import numpy as np
         import torch
+        import weight_files
     except (ImportError, OSError) as error:
         raise Failure(NO_ENVIRONMENT, f"{sys.executable} cannot load what it needs: {error}") from None
     torch.set_num_threads(threads)
@@ -382,17 +385,10 @@ def torch_seconds(forward, ids):
         return time.perf_counter() - start
 
 
-def read_weights(model):
-    """The weights of a model file, with PyTorch's names."""
-    weights = {}
-
-    def take(name, item):
-        if isinstance(item, h5py.Dataset):
-            weights[name.replace("/", ".")] = torch.from_numpy(item[()])
-
-    with h5py.File(model, "r") as file:
-        file["weights"].visititems(take)
-    return weights
+def read_model(path):
+    """Configuration and weights of a model file, with PyTorch's names."""
+    model = weight_files.open_tensors(path)
+    return model.config, {name: torch.from_numpy(model.read(name)) for name in model.shapes}
 
 
 def package_forward(model):
@@ -402,7 +398,7 @@ def package_forward(model):
     except ImportError as error:
         raise Failure(NO_ENVIRONMENT, f"{sys.executable} cannot load the package bsbr: {error}") from None
     package = BSBRModel(**SIZES).eval()
-    keys = package.load_state_dict(read_weights(model), strict=False)
+    keys = package.load_state_dict(read_model(model)[1], strict=False)
     if keys.unexpected_keys or keys.missing_keys != ["pos_encoding.pe"]:  # positions are no weights
         raise Failure(BUG, f"the package has other weights: without {keys.unexpected_keys}, with {keys.missing_keys}")
     return lambda ids: package(ids[None])[0]
@@ -412,12 +408,9 @@ class Transformer:
     """A model file of standard or hopfield attention in PyTorch, with one product for q, k and v, and the fused causal attention."""
 
     def __init__(self, model):
-        self.weights = read_weights(model)
-        with h5py.File(model, "r") as file:
-            self.heads, self.layers = int(file.attrs["num_heads"]), int(file.attrs["num_layers"])
-            temperature = float(file.attrs.get("temperature", 1))
-        self.hidden = self.weights["embedding.weight"].shape[1]
-        self.scale = 1 / (temperature * math.sqrt(self.hidden / self.heads))
+        config, self.weights = read_model(model)
+        self.heads, self.layers, self.hidden = config["num_heads"], config["num_layers"], config["hidden_dim"]
+        self.scale = 1 / (config.get("temperature", 1) * math.sqrt(self.hidden / self.heads))
         self.qkv = [tuple(torch.cat([self.weights[f"layers.{i}.attention.{name}_proj.{kind}"] for name in "qkv"])
                           for kind in ("weight", "bias")) for i in range(self.layers)]
 

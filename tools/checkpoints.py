@@ -1,0 +1,244 @@
+"""Which tensors of a checkpoint become which weights of a model: one class for each kind. Used by convert_weights.py."""
+import dataclasses
+import math
+import re
+
+import numpy as np
+
+import model_config
+
+TABLE_TOLERANCE = 5e-3  # of numbers up to 1: bfloat16 costs 2e-3, and PyTorch's angles in float32 some 5e-4 at the 5000th position
+
+
+class CheckpointError(Exception):
+    """The checkpoint cannot become such a model: what, value and rule."""
+
+    def __init__(self, message, hint=None):
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A weight, and what it is made of."""
+
+    sources: dict  # names of tensors -> the shape that each must have
+    make: callable  # their arrays -> the weight
+
+
+class Checkpoint:
+    """Tensors of one kind. Names are without the prefix that wrapping modules put before all of them ("module.", "transformer.")."""
+
+    anchor = None  # a tensor that each has, and that only this kind has
+    defaults = {}  # of fields that no tensor tells, where they are others than those of FIELDS
+    needed = ()  # fields without default: they change the result, and no tensor tells them
+
+    def __init__(self, tensors):
+        self.tensors = tensors
+        self.prefix = find_prefix(tensors, self.anchor, self.name)
+        self.shapes = {name[len(self.prefix):]: shape for name, shape in tensors.shapes.items() if name.startswith(self.prefix)}
+
+    def read(self, name):
+        return self.tensors.read(self.prefix + name)
+
+    def size(self, name, axis, rank=2):
+        """The length of a tensor along this axis; None if the tensor is not there, or is no matrix."""
+        shape = self.shapes.get(name, ())
+        return shape[axis] if len(shape) == rank else None
+
+    def layers(self, pattern):
+        """Number of layers, of names that begin with that pattern and a number. A gap among them shows up as missing tensors."""
+        numbers = [int(found[1]) for name in self.shapes if (found := re.match(pattern + r"\.(\d{1,9})\.", name))]
+        if max(numbers) >= len(self.shapes):
+            raise CheckpointError(f"has a layer {max(numbers)}, and only {len(self.shapes)} tensors")
+        return max(numbers) + 1
+
+    def derived(self):
+        """What the tensors tell of the configuration: field -> value."""
+        raise NotImplementedError
+
+    def recipes(self, config):
+        """Weight -> Recipe, for all that this kind of checkpoint has."""
+        raise NotImplementedError
+
+    def dropped(self):
+        """Tensors that a model file has no place for and does not need: full name -> why."""
+        raise NotImplementedError
+
+
+def find_prefix(tensors, anchor, kind):
+    found = [name[:-len(anchor)] for name in tensors.shapes if name == anchor or name.endswith("." + anchor)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise CheckpointError(f"has no {anchor}, so it is no {kind}", other_kind(tensors, anchor))
+    raise CheckpointError(f"has {anchor} {len(found)} times, behind {', '.join(repr(prefix) for prefix in sorted(found))}, must be once")
+
+
+def other_kind(tensors, anchor):
+    """A hint if it is a checkpoint of the other kind."""
+    for name, kind in KINDS.items():
+        if kind.anchor != anchor and any(("." + tensor).endswith("." + kind.anchor) for tensor in tensors.shapes):
+            return f"it looks like one for --from {name}"
+    return None
+
+
+def layer_names(config):
+    return [(index, f"layers.{index}.") for index in range(config["num_layers"])]
+
+
+# ---- the Python package bsbr ----------------------------------------------------------------------------------------------------------
+
+
+class PackageCheckpoint(Checkpoint):
+    """state_dict of the Python package bsbr 0.1.x, of its BSBRModel or of one of its six baselines: the names are those of model files."""
+
+    name = "state_dict of the Python package bsbr"
+    anchor = "layers.0.attention.q_proj.weight"
+    defaults = {"causality": "reference"}  # what the package computes
+    needed = ("chunk_size", "window_size")
+
+    def derived(self):
+        attention = "layers.0.attention."
+        hidden, inner = self.size("embedding.weight", 1), self.size(attention + "q_proj.weight", 0)
+        found = dict(vocab_size=self.size("embedding.weight", 0), hidden_dim=hidden, ff_dim=self.size("layers.0.ff.0.weight", 0),
+                     num_layers=self.layers("layers"))
+        if attention + "gate_proj.weight" in self.shapes:
+            found.update(architecture="gau", num_heads=1, expansion_factor=inner // hidden if inner and hidden else None)
+        elif attention + "meta_r_proj.weight" in self.shapes:
+            found.update(architecture="bsbr", compression_factor=0)
+        compressed, whole = (self.size(attention + "compress_proj.weight", axis) for axis in (0, 1))
+        if hidden and compressed and whole:  # [D / factor, (D / heads)²]; all factors with the same quotient are the same model
+            found.update(compression_factor=hidden // compressed, num_heads=hidden // math.isqrt(whole))
+        return found
+
+    def recipes(self, config):
+        def only(array):
+            return array
+
+        return {name: Recipe({name: weight.shape}, only) for name, weight in model_config.weight_table(config).items()}
+
+    def dropped(self):
+        table = "pos_encoding.pe"
+        if table in self.shapes and self.is_sinusoids(self.shapes[table], table):
+            return {self.prefix + table: "sinusoidal positions, which bsbr computes itself"}
+        return {}
+
+    def is_sinusoids(self, shape, name):
+        """Whether a table [1, positions, D] is that of docs/mathematics.md."""
+        if len(shape) != 3 or shape[0] != 1:
+            return False
+        column = np.arange(shape[2])
+        angle = np.arange(shape[1])[:, None] * 10000.0 ** (-2 * (column // 2) / shape[2])
+        expected = np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
+        return bool(np.abs(self.read(name)[0] - expected).max(initial=0) < TABLE_TOLERANCE)
+
+    def read_config(self, content, path):
+        """The fields that a file of --config gives: the arguments of the package's models, and any other field of the configuration."""
+        if unknown := [name for name in content if name not in model_config.FIELDS]:
+            raise CheckpointError(f"{path}: {unknown[0][:60]!r} is no field of the configuration",
+                                  f"known are {', '.join(model_config.FIELDS)}")
+        return {name: (name, value) for name, value in content.items()}, []
+
+
+# ---- GPT-2 ----------------------------------------------------------------------------------------------------------------------------
+
+GPT2_FIELDS = {"vocab_size": "vocab_size", "hidden_dim": "n_embd", "num_layers": "n_layer", "num_heads": "n_head", "ff_dim": "n_inner",
+               "dropout": "resid_pdrop"}
+EXACT_GELU = ("gelu", "gelu_python")
+TANH_GELU = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_accurate", "gelu_python_tanh")
+EPSILON = 1e-5
+
+
+class GPT2Checkpoint(Checkpoint):
+    """GPT2Model or GPT2LMHeadModel of transformers, and what has the same tensors. Its linear layers are Conv1D: [in, out]."""
+
+    name = "checkpoint of the shape of GPT-2"
+    anchor = "h.0.attn.c_attn.weight"
+    defaults = {"architecture": "bsbr"}
+
+    def derived(self):
+        return dict(vocab_size=self.size("wte.weight", 0), hidden_dim=self.size("wte.weight", 1),
+                    ff_dim=self.size("h.0.mlp.c_fc.weight", 1), num_layers=self.layers("h"))
+
+    def recipes(self, config):
+        hidden = config["hidden_dim"]
+        recipes = {"embedding.weight": Recipe({"wte.weight": (config["vocab_size"], hidden)}, lambda table: table),
+                   **gpt2_norm("layer_norm", "ln_f", hidden)}
+        for index, layer in layer_names(config):
+            source = f"h.{index}."
+            recipes.update(gpt2_attention(layer + "attention.", source + "attn.c_attn", hidden, config["architecture"]))
+            recipes.update(gpt2_linear(layer + "attention.out_proj", source + "attn.c_proj", hidden, hidden))
+            recipes.update(gpt2_norm(layer + "layer_norm1", source + "ln_1", hidden))
+            recipes.update(gpt2_norm(layer + "layer_norm2", source + "ln_2", hidden))
+            recipes.update(gpt2_linear(layer + "ff.0", source + "mlp.c_fc", config["ff_dim"], hidden))
+            recipes.update(gpt2_linear(layer + "ff.3", source + "mlp.c_proj", hidden, config["ff_dim"]))
+        return recipes
+
+    def dropped(self):
+        reasons = {}
+        for name, shape in self.shapes.items():
+            if name == "wpe.weight":
+                reasons[self.prefix + name] = "learned positions; bsbr adds sinusoidal ones, so the results are others than GPT-2's"
+            elif (buffer := re.fullmatch(r"h\.\d+\.attn\.(masked_)?bias", name)) and len(shape) == (0 if buffer[1] else 4):
+                reasons[self.prefix + name] = "causal mask, no weight"
+        head = self.prefix.removesuffix("transformer.") + "lm_head.weight"
+        if head in self.tensors.shapes and self.is_tied(head):
+            reasons[head] = "output layer, the same numbers as wte.weight; a model file ends at the hidden states"
+        return reasons
+
+    def is_tied(self, head):
+        same_shape = self.tensors.shapes[head] == self.shapes.get("wte.weight")
+        return same_shape and np.array_equal(self.tensors.read(head), self.read("wte.weight"))
+
+    def read_config(self, content, path):
+        """The fields that config.json gives, and what is not the same in bsbr."""
+        must = {"model_type": "gpt2", "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
+        for name, wanted in must.items():
+            if content.get(name, wanted) != wanted:
+                raise CheckpointError(f"{path}: {name} is {content[name]!r}, must be {wanted!r}: nothing else is computed here")
+        fields = {field: (name, content[name]) for field, name in GPT2_FIELDS.items() if name in content}
+        # Fields that GPT-2 does not have may stand there under their own names.
+        own = set(model_config.FIELDS) - set(GPT2_FIELDS)
+        fields.update((name, (name, content[name])) for name in content if name in own)
+        return fields, gpt2_differences(content, path)
+
+
+def gpt2_differences(content, path):
+    activation, epsilon = content.get("activation_function", "gelu_new"), content.get("layer_norm_epsilon", EPSILON)
+    differences = []
+    if activation in TANH_GELU:
+        differences.append(f"activation_function is {activation}; bsbr computes the exact gelu, which differs by up to 5e-4")
+    elif activation not in EXACT_GELU:
+        raise CheckpointError(f"{path}: activation_function is {activation!r}, must be one of {', '.join(EXACT_GELU + TANH_GELU)}")
+    if epsilon != EPSILON:
+        differences.append(f"layer_norm_epsilon is {epsilon}; bsbr has {EPSILON}")
+    return differences
+
+
+def gpt2_attention(target, source, hidden, architecture):
+    """c_attn holds q, k and v side by side; the heads lie in each as they do here."""
+    parts = {"q_proj": (0,), "k_proj": (1,), "v_proj": (2,)}
+    if architecture == "bsbr":  # no checkpoint has these two; the mean of what they resemble is where training may start
+        parts.update(meta_r_proj=(0, 1), meta_h_proj=(1, 2))
+    shapes = {"weight": (hidden, 3 * hidden), "bias": (3 * hidden,)}
+    return {f"{target}{name}.{kind}": Recipe({f"{source}.{kind}": shape}, lambda array, which=which: mean_part(array, which, hidden))
+            for name, which in parts.items() for kind, shape in shapes.items()}
+
+
+def mean_part(array, which, hidden):
+    """The mean of those of q, k, v (0, 1, 2) in the columns of a Conv1D, as [out, in]; the same of a bias."""
+    parts = [array[..., index * hidden:(index + 1) * hidden].T for index in which]
+    return parts[0] if len(parts) == 1 else (parts[0] + parts[1]) / 2
+
+
+def gpt2_linear(target, source, out, into):
+    return {target + ".weight": Recipe({source + ".weight": (into, out)}, np.transpose),
+            target + ".bias": Recipe({source + ".bias": (out,)}, lambda bias: bias)}
+
+
+def gpt2_norm(target, source, width):
+    return {f"{target}.{kind}": Recipe({f"{source}.{kind}": (width,)}, lambda array: array) for kind in ("weight", "bias")}
+
+
+KINDS = {"bsbr": PackageCheckpoint, "gpt2": GPT2Checkpoint}
