@@ -22,8 +22,8 @@ double flops(const Comparison& comparison, const CaseResult& result) {
 
 /// How one architecture grows with the length.
 struct Fit {
-  Architecture architecture;
-  std::int64_t points;
+  Architecture architecture{};
+  std::int64_t points = 0;
   std::optional<PowerLaw> time, memory;
 };
 
