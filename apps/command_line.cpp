@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <string_view>
 
 #include "bsbr/version.hpp"
 #include "runtime.hpp"
@@ -65,7 +66,8 @@ std::string reworded(const std::string& message) {
 
 /// Without the empty lines that CLI11 leaves between groups.
 std::string squeezed(std::string text) {
-  for (std::size_t place; (place = text.find("\n\n\n")) != std::string::npos;) text.erase(place, 1);
+  constexpr std::string_view gap = "\n\n\n";
+  for (auto place = text.find(gap); place != std::string::npos; place = text.find(gap)) text.erase(place, 1);
   return text;
 }
 

@@ -67,6 +67,7 @@ std::vector<Architecture> read_architectures(const std::string& option, const st
     });
   }
   std::vector<Architecture> all;
+  all.reserve(architectures.size());
   for (const auto& architecture : architectures) all.push_back(architecture.value);
   return all;
 }

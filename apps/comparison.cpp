@@ -1,6 +1,7 @@
 // What bsbr_compare has found, as text and as JSON.
 #include "comparison.hpp"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "format.hpp"
@@ -22,8 +23,8 @@ double flops(const Comparison& comparison, const CaseResult& result) {
 
 /// How one architecture grows with the length.
 struct Fit {
-  Architecture architecture;
-  std::int64_t points;
+  Architecture architecture{};
+  std::int64_t points = 0;
   std::optional<PowerLaw> time, memory;
 };
 
@@ -59,7 +60,7 @@ std::string result_line(const Comparison& comparison, const CaseResult& result) 
   const double seconds = result.measurement.seconds, rate = tokens_per_second(comparison, result);
   return "  " + left(name_of(result.config.architecture), 14) + right(show_count(result.seq_length), 13) +
          right(show_count(parameter_count(result.config)), 15) + right(show_seconds(seconds), 9) +
-         right(show_count(static_cast<std::int64_t>(rate + 0.5)), 11) + right(show_rate(flops(comparison, result) / seconds), 14) +
+         right(show_count(std::llround(rate)), 11) + right(show_rate(flops(comparison, result) / seconds), 14) +
          right(show_bytes(result.memory_bytes), 11) + right(show_bytes(result.resident_bytes), 11) + "\n";
 }
 

@@ -2,12 +2,12 @@
 #include "mpi_limit.hpp"
 
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <ctime>
 
 #include "failure.hpp"
 #include "format.hpp"

@@ -2,6 +2,7 @@
 #include "summary.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "format.hpp"
@@ -59,7 +60,7 @@ std::string run_rows(const Summary& summary) {
   const double flops = forward_flops(summary.config, summary.batch, summary.length);
   std::string text =
       row("time", show_seconds(measurement.seconds) + (repeats > 1 ? ", median of " + show_several(repeats, "forward") : "")) +
-      row("speed", show_count(static_cast<std::int64_t>(rate + 0.5)) + " tokens per second, " + show_rate(flops / measurement.seconds)) +
+      row("speed", show_count(std::llround(rate)) + " tokens per second, " + show_rate(flops / measurement.seconds)) +
       row("phases", describe_phases(measurement)) +
       row("memory", show_bytes(summary.peak_memory_bytes) + " at the peak of the largest rank, " +
                         show_bytes(summary.predicted_memory_bytes) + " predicted");

@@ -31,20 +31,19 @@ struct Named {
   std::string_view name;
 };
 
-inline constexpr std::array architectures{Named{Architecture::bsbr, std::string_view("bsbr")},
-                                          Named{Architecture::standard, std::string_view("standard")},
-                                          Named{Architecture::linear, std::string_view("linear")},
-                                          Named{Architecture::delta_net, std::string_view("delta_net")},
-                                          Named{Architecture::sliding_window, std::string_view("sliding_window")},
-                                          Named{Architecture::hopfield, std::string_view("hopfield")},
-                                          Named{Architecture::gau, std::string_view("gau")}};
-inline constexpr std::array causalities{
-    Named{Causality::causal, std::string_view("causal")}, Named{Causality::block_causal, std::string_view("block_causal")},
-    Named{Causality::bidirectional, std::string_view("bidirectional")}, Named{Causality::reference, std::string_view("reference")}};
-inline constexpr std::array feature_maps{Named{FeatureMap::none, std::string_view("none")},
-                                         Named{FeatureMap::elu, std::string_view("elu")}};
-inline constexpr std::array precisions{Named{Precision::float32, std::string_view("float")},
-                                       Named{Precision::float64, std::string_view("double")}};
+inline constexpr auto architectures = std::to_array<Named<Architecture>>({{Architecture::bsbr, "bsbr"},
+                                                                          {Architecture::standard, "standard"},
+                                                                          {Architecture::linear, "linear"},
+                                                                          {Architecture::delta_net, "delta_net"},
+                                                                          {Architecture::sliding_window, "sliding_window"},
+                                                                          {Architecture::hopfield, "hopfield"},
+                                                                          {Architecture::gau, "gau"}});
+inline constexpr auto causalities = std::to_array<Named<Causality>>({{Causality::causal, "causal"},
+                                                                     {Causality::block_causal, "block_causal"},
+                                                                     {Causality::bidirectional, "bidirectional"},
+                                                                     {Causality::reference, "reference"}});
+inline constexpr auto feature_maps = std::to_array<Named<FeatureMap>>({{FeatureMap::none, "none"}, {FeatureMap::elu, "elu"}});
+inline constexpr auto precisions = std::to_array<Named<Precision>>({{Precision::float32, "float"}, {Precision::float64, "double"}});
 
 template <class Value>
 constexpr const auto& names_of() {

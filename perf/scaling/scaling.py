@@ -19,11 +19,10 @@ import statistics
 import sys
 
 try:
-    import numpy  # noqa: F401: the model needs it
+    from model import ARCHITECTURES, PHASES, Machine, Setup, best_chunk_size, predict, rule_of_thumb
 except ImportError as missing:
     sys.exit(f"scaling.py: error: numpy cannot be loaded: {missing}\nhint: on Debian and Ubuntu: apt-get install python3-numpy")
 
-from model import ARCHITECTURES, PHASES, Machine, Setup, best_chunk_size, predict, rule_of_thumb
 from study import (BAD_INPUT, FAILED, LAUNCHERS, USAGE, Case, Failure, Lines, Runner, batch_script, cores_here, disturbed, nodes_for,
                    read_lines, record)
 

@@ -61,12 +61,12 @@ std::string bracketed(const std::vector<std::int64_t>& numbers) {
 }
 
 std::string show_bytes(std::int64_t bytes) {
-  const std::string exact = std::to_string(bytes) + " bytes";
+  std::string exact = std::to_string(bytes) + " bytes";
   if (bytes < 1 << 20) return exact;
   std::array<char, 32> text{};
   const bool large = bytes >= 1 << 30;
   std::snprintf(text.data(), text.size(), " (%.1f %s)", static_cast<double>(bytes) / (large ? 1 << 30 : 1 << 20), large ? "GiB" : "MiB");
-  return exact + text.data();
+  return exact.append(text.data());
 }
 
 std::string system_text(int error) { return std::generic_category().message(error); }

@@ -16,8 +16,19 @@ constexpr int vector_bytes = 16, tile_rows = 6, tile_vectors = 2;
 constexpr int vector_bytes = 16, tile_rows = 6, tile_vectors = 4;  // NEON, VSX: 29 of 32
 #endif
 
+// Clang forgets the alignment of an alias that depends on a template's parameter, and then takes unaligned vectors for aligned ones.
 template <class Real>
-using Vector [[gnu::vector_size(vector_bytes), gnu::aligned(sizeof(Real)), gnu::may_alias]] = Real;
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  using type [[gnu::vector_size(vector_bytes), gnu::aligned(sizeof(float)), gnu::may_alias]] = float;
+};
+template <>
+struct VectorOf<double> {
+  using type [[gnu::vector_size(vector_bytes), gnu::aligned(sizeof(double)), gnu::may_alias]] = double;
+};
+template <class Real>
+using Vector = typename VectorOf<Real>::type;
 
 template <int rows, class Real>
 void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride, bool add) {

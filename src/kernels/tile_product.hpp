@@ -30,8 +30,19 @@ KOKKOS_INLINE_FUNCTION constexpr int padded(int columns) {
 
 namespace detail {
 
+// Clang forgets the alignment of an alias that depends on a template's parameter, and then takes unaligned vectors for aligned ones.
 template <class Real>
-using Vector [[gnu::vector_size(tuning::vector_bytes), gnu::aligned(sizeof(Real)), gnu::may_alias]] = Real;
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  using type [[gnu::vector_size(tuning::vector_bytes), gnu::aligned(sizeof(float)), gnu::may_alias]] = float;
+};
+template <>
+struct VectorOf<double> {
+  using type [[gnu::vector_size(tuning::vector_bytes), gnu::aligned(sizeof(double)), gnu::may_alias]] = double;
+};
+template <class Real>
+using Vector = typename VectorOf<Real>::type;
 
 /// rows × (vectors · lanes) elements of c, held in registers over the whole depth.
 template <bool add, int rows, int vectors, class Real>

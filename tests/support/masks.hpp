@@ -14,11 +14,13 @@ namespace bsbr::testing {
 
 enum class Padding { none, nothing_padded, holes, whole_chunks, left, right, whole_row };
 
-inline constexpr std::array paddings{
-    Named{Padding::none, std::string_view("no mask")},          Named{Padding::nothing_padded, std::string_view("a mask of ones")},
-    Named{Padding::holes, std::string_view("holes")},           Named{Padding::whole_chunks, std::string_view("whole chunks")},
-    Named{Padding::left, std::string_view("padding left")},     Named{Padding::right, std::string_view("padding right")},
-    Named{Padding::whole_row, std::string_view("a padded row")}};
+inline constexpr auto paddings = std::to_array<Named<Padding>>({{Padding::none, "no mask"},
+                                                                {Padding::nothing_padded, "a mask of ones"},
+                                                                {Padding::holes, "holes"},
+                                                                {Padding::whole_chunks, "whole chunks"},
+                                                                {Padding::left, "padding left"},
+                                                                {Padding::right, "padding right"},
+                                                                {Padding::whole_row, "a padded row"}});
 
 /// A mask [batch, length], 1 = real; the rows of a batch differ. Empty for Padding::none.
 inline std::vector<std::uint8_t> make_mask(Padding padding, std::int64_t batch, std::int64_t length, std::int64_t chunk_size) {
