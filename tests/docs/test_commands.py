@@ -24,7 +24,7 @@ import unittest
 import blocks
 
 sys.path.insert(0, os.path.join(blocks.ROOT, "tests", "programs"))
-from programs import MPIEXEC, PROGRAMS, mpi_session  # noqa: E402
+from programs import MPIEXEC, PROGRAMS, mpi_session, run  # noqa: E402
 
 SHELL, PYTHON, COMPILED = ("sh", "bash"), ("python",), ("cpp",)
 OF_NO_COMMAND = ("text", "json", "bibtex", "cmake")  # a project's CMake is that of examples, which have tests of their own
@@ -147,6 +147,20 @@ class Commands(unittest.TestCase):
                     problem = page.run()
                     report(page)
                     self.assertIsNone(problem, problem)
+
+    def test_what_is_not_run_is_valid_shell(self):
+        for name in PAGES:
+            for block in blocks.blocks_in(name, blocks.source_of(name)):
+                if block.language in SHELL:
+                    done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True)
+                    self.assertEqual(done.stderr, "", block.place)
+
+    def test_options_that_the_text_names_exist(self):
+        known = {name: run(name, "--help").out for name in ("bsbr_forward", "bsbr_init", "bsbr_compare")}
+        for name in PAGES:
+            for program, rest in re.findall(r"`(bsbr_(?:forward|init|compare)) ([^`]*)`", blocks.source_of(name)):
+                for option in re.findall(r"--[a-z-]+", rest):
+                    self.assertRegex(known[program], rf"(?m)^  (-h,)?{option}\b", f"{name}: {program} {rest}")
 
     def test_every_block_is_run_or_says_why_not(self):
         known = (*SHELL, *PYTHON, *COMPILED, *OF_NO_COMMAND, "console")
