@@ -34,7 +34,7 @@ primary_domain = "cpp"
 
 html_theme = "furo"
 html_title = f"bsbr {release}"
-html_static_path = [KATEX, "site"]
+html_static_path = [KATEX, "site/static"]
 html_css_files = ["katex.min.css", "site.css"]
 html_additional_pages = {"index": "start.html"}  # to the start page
 html_copy_source = False
