@@ -4,6 +4,8 @@ A comment on a line of its own before a block says what a test may not do with i
 
     <!-- not run: REASON -->                     it is not run, for this reason
     <!-- needs: PATH -->                         it is run where there is such a path (from the root of the repository) only
+    <!-- needs: import NAME -->                  it is run where this Python has that module only
+    <!-- needs: Open MPI -->                     it is run where that is the MPI only
     <!-- in tests: TEXT => OTHER -->             it is run with OTHER in place of TEXT; there may be several of these
 """
 import dataclasses

@@ -27,7 +27,7 @@ sys.path.insert(0, os.path.join(blocks.ROOT, "tests", "programs"))
 from programs import MPIEXEC, PROGRAMS, mpi_session, run  # noqa: E402
 
 SHELL, PYTHON, COMPILED = ("sh", "bash"), ("python",), ("cpp",)
-OF_NO_COMMAND = ("text", "json", "bibtex", "cmake")  # a project's CMake is that of examples, which have tests of their own
+OF_NO_COMMAND = ("text", "json", "yaml", "cmake")  # a project's CMake is that of examples, which have tests of their own
 LIMIT = float(os.environ.get("BSBR_DOCS_LIMIT", "240"))  # seconds for a page
 SKIPPED = 77
 PAGES = sys.argv[1:] or blocks.pages()
@@ -72,15 +72,22 @@ class Page:
             self._add(block)
 
     def _add(self, block):
-        missing = [path for path in block.said("needs") if not os.path.exists(os.path.join(self.root, path))]
+        missing = [needed for needed in block.said("needs") if not self._has(needed)]
         if block.said("not run") or missing:
-            self.left_out.append((block, block.said("not run") or [f"there is no {missing[0]}"]))
+            self.left_out.append((block, block.said("not run") or [f"there is no `{missing[0]}`"]))
         elif block.language in SHELL:
             self._run(block, block.text_in_tests())
         elif block.language in PYTHON:
             self._run(block, "python3 " + write(os.path.join(self.notes, f"{block.line}.py"), block.text_in_tests()))
         elif block.language == "console":
             self._run(block, "\n".join(self._console(block)))
+
+    def _has(self, needed):
+        if needed == "Open MPI":
+            launcher = os.path.join(self.root, "build", "bin", "mpirun")
+            return needed in subprocess.run([launcher, "--version"], capture_output=True, text=True).stdout
+        kind, _, name = needed.partition(" ")
+        return bool(importlib.util.find_spec(name)) if kind == "import" else os.path.exists(os.path.join(self.root, needed))
 
     def _run(self, block, text):
         """Each block first writes where it stands, so that a failure can say so."""
@@ -148,6 +155,12 @@ class Commands(unittest.TestCase):
                     report(page)
                     self.assertIsNone(problem, problem)
 
+    def test_the_command_reference_has_every_program(self):
+        tools = [f"tools/{name}" for name in os.listdir(os.path.join(blocks.ROOT, "tools")) if name.endswith(".py")]
+        programs = [name for name in os.listdir(PROGRAMS) if re.fullmatch("bsbr_[a-z]+", name)]
+        for name in programs + [name for name in tools if os.access(os.path.join(blocks.ROOT, name), os.X_OK)]:
+            self.assertRegex(blocks.source_of("docs/commands.md"), rf"(?m)^\$ (python3 )?{name} --help$")
+
     def test_what_is_not_run_is_valid_shell(self):
         for name in PAGES:
             for block in blocks.blocks_in(name, blocks.source_of(name)):
@@ -197,6 +210,7 @@ class Pages(unittest.TestCase):
 
     def test_a_remark_keeps_a_block_from_being_run(self):
         source = "<!-- not run: needs Slurm -->\n```sh\nfalse\n```\n<!-- needs: no/such/path -->\n```sh\nfalse\n```\n"
+        source += "<!-- needs: import no_such_module -->\n```python\nimport no_such_module\n```\n"
         self.assertIsNone(self.run_page(source))
 
     def test_a_remark_replaces_text_and_must_find_it(self):
