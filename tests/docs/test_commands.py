@@ -169,9 +169,11 @@ class Commands(unittest.TestCase):
                     self.assertEqual(done.stderr, "", block.place)
 
     def test_options_that_the_text_names_exist(self):
-        known = {name: run(name, "--help").out for name in ("bsbr_forward", "bsbr_init", "bsbr_compare")}
+        names = [name for name in ("bsbr_forward", "bsbr_init", "bsbr_compare", "../perf/bench_forward", "../perf/bench_architectures")
+                 if os.path.exists(os.path.join(PROGRAMS, name))]
+        known = {os.path.basename(name): run(name, "--help").out for name in names}
         for name in PAGES:
-            for program, rest in re.findall(r"`(bsbr_(?:forward|init|compare)) ([^`]*)`", blocks.source_of(name)):
+            for program, rest in re.findall(rf"`(?:[A-Z_]+=\w+ )*({'|'.join(known)}) ([^`]*)`", blocks.source_of(name)):
                 for option in re.findall(r"--[a-z-]+", rest):
                     self.assertRegex(known[program], rf"(?m)^  (-h,)?{option}\b", f"{name}: {program} {rest}")
 
