@@ -131,8 +131,8 @@ struct Field {
   std::string_view name;              ///< as ModelConfig, model files and the JSON summary have it
   std::string_view help;              ///< what it is, for help texts
   std::optional<Architecture> owner;  ///< the one architecture that has it; empty: all have it
-  double least = 0;                   ///< of a number, allowed
-  double most = 0;                    ///< of a number, allowed
+  double least = 0;                   ///< the smallest number that is allowed
+  double most = 0;                    ///< the largest number that is allowed
 
   /// Whether that architecture has this field.
   bool belongs_to(Architecture architecture) const { return !owner || *owner == architecture; }

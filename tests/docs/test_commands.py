@@ -28,7 +28,7 @@ from programs import MPIEXEC, PROGRAMS, mpi_session, run  # noqa: E402
 
 SHELL, PYTHON, COMPILED = ("sh", "bash"), ("python",), ("cpp",)
 OF_NO_COMMAND = ("text", "json", "yaml", "cmake")  # a project's CMake is that of examples, which have tests of their own
-LIMIT = float(os.environ.get("BSBR_DOCS_LIMIT", "240"))  # seconds for a page
+LIMIT = float(os.environ.get("BSBR_DOCS_LIMIT", "480"))  # seconds for a page
 SKIPPED = 77
 PAGES = sys.argv[1:] or blocks.pages()
 
