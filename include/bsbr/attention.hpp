@@ -14,16 +14,20 @@ namespace bsbr {
 /// What an attention is given. Projections are the caller's: a Layer makes them from its weights.
 template <class Real>
 struct AttentionInput {
-  Strided<const Real***> query, key, value;  ///< [batch, local tokens, num_heads · head_dim]; heads side by side
-  Strided<const Real***> gate;               ///< gau: the same shape, before the sigmoid; else empty
+  Strided<const Real***> query;  ///< [batch, local tokens, num_heads · head_dim]; heads side by side
+  Strided<const Real***> key;    ///< the same shape
+  Strided<const Real***> value;  ///< the same shape
+  Strided<const Real***> gate;   ///< gau: the same shape, before the sigmoid; else empty
 
-  /// bsbr: meta_r_proj and meta_h_proj at the last real token of each local chunk, [batch, local chunks, num_heads · head_dim]. Where a
-  /// chunk has no real token the row is not used.
-  Strided<const Real***> retrieval_query, retrieval_key;
+  /// bsbr: meta_r_proj at the last real token of each local chunk, [batch, local chunks, num_heads · head_dim]. Where a chunk has no real
+  /// token the row is not used.
+  Strided<const Real***> retrieval_query;
+  Strided<const Real***> retrieval_key;  ///< bsbr: meta_h_proj, in the same way
 
-  /// bsbr with compression: compress_proj [S, d²], [S] and decompress_proj [d², S], [d²], where S = config.state_size(); else empty.
-  Array<const Real**> compress_weight, decompress_weight;
-  Array<const Real*> compress_bias, decompress_bias;
+  Array<const Real**> compress_weight;    ///< bsbr with compression: compress_proj [S, d²], where S = config.state_size(); else empty
+  Array<const Real**> decompress_weight;  ///< bsbr with compression: decompress_proj [d², S]; else empty
+  Array<const Real*> compress_bias;       ///< bsbr with compression: [S]; else empty
+  Array<const Real*> decompress_bias;     ///< bsbr with compression: [d²]; else empty
 };
 
 /// The attention of one architecture for one shape of sequence. Its workspace is allocated by the constructor and used by

@@ -13,3 +13,6 @@
 #include "bsbr/types.hpp"
 #include "bsbr/version.hpp"
 #include "bsbr/weights.hpp"
+
+/// The library: attentions, layers and models over sequences that are split over the ranks of a communicator.
+namespace bsbr {}

@@ -22,15 +22,17 @@ enum class Causality { causal, block_causal, bidirectional, reference };
 /// What linear attention applies to queries and keys.
 enum class FeatureMap { none, elu };
 
+/// Of weights, states and results.
 enum class Precision { float32, float64 };
 
 /// A value of an enumeration and the name that files and command lines give it.
 template <class Value>
 struct Named {
-  Value value;
-  std::string_view name;
+  Value value;            ///< of the enumeration
+  std::string_view name;  ///< in files and on command lines
 };
 
+/// All architectures, and their names.
 inline constexpr auto architectures = std::to_array<Named<Architecture>>({{Architecture::bsbr, "bsbr"},
                                                                           {Architecture::standard, "standard"},
                                                                           {Architecture::linear, "linear"},
@@ -38,13 +40,17 @@ inline constexpr auto architectures = std::to_array<Named<Architecture>>({{Archi
                                                                           {Architecture::sliding_window, "sliding_window"},
                                                                           {Architecture::hopfield, "hopfield"},
                                                                           {Architecture::gau, "gau"}});
+/// All causalities, and their names.
 inline constexpr auto causalities = std::to_array<Named<Causality>>({{Causality::causal, "causal"},
                                                                      {Causality::block_causal, "block_causal"},
                                                                      {Causality::bidirectional, "bidirectional"},
                                                                      {Causality::reference, "reference"}});
+/// All feature maps, and their names.
 inline constexpr auto feature_maps = std::to_array<Named<FeatureMap>>({{FeatureMap::none, "none"}, {FeatureMap::elu, "elu"}});
+/// Both precisions, and their names.
 inline constexpr auto precisions = std::to_array<Named<Precision>>({{Precision::float32, "float"}, {Precision::float64, "double"}});
 
+/// The list of an enumeration's values and names.
 template <class Value>
 constexpr const auto& names_of() {
   if constexpr (std::is_same_v<Value, Architecture>)
@@ -86,14 +92,14 @@ std::string list_of_names() {
 /// A model's architecture and sizes. The fields are also attributes of model files and options of bsbr_init:
 /// `for_each_field` is the one list that says so.
 struct ModelConfig {
-  Architecture architecture = Architecture::bsbr;
-  std::int64_t vocab_size = 256;
-  std::int64_t hidden_dim = 512;
-  std::int64_t num_layers = 4;
-  std::int64_t num_heads = 8;
-  std::int64_t ff_dim = 2048;
-  std::int64_t chunk_size = 128;
-  double dropout = 0;
+  Architecture architecture = Architecture::bsbr;  ///< which attention
+  std::int64_t vocab_size = 256;                   ///< number of token ids
+  std::int64_t hidden_dim = 512;                   ///< width D of the hidden states
+  std::int64_t num_layers = 4;                     ///< transformer layers
+  std::int64_t num_heads = 8;                      ///< H, a divisor of hidden_dim; 1 for gau
+  std::int64_t ff_dim = 2048;                      ///< width of the feed-forward block
+  std::int64_t chunk_size = 128;                   ///< tokens in a chunk, B
+  double dropout = 0;                              ///< does nothing in a forward pass
 
   std::int64_t compression_factor = 0;        ///< bsbr: states are compressed to hidden_dim / compression_factor numbers; 0: not at all
   Causality causality = Causality::causal;    ///< bsbr
@@ -111,6 +117,8 @@ struct ModelConfig {
 
   /// Width of what attention works on, all heads together: hidden_dim, for gau times expansion_factor.
   std::int64_t attention_dim() const { return architecture == Architecture::gau ? hidden_dim * expansion_factor : hidden_dim; }
+
+  /// Width of one head, d.
   std::int64_t head_dim() const { return attention_dim() / num_heads; }
 
   /// Numbers in the state of one chunk and head that BSBR retrieves: head_dim², or hidden_dim / compression_factor.
@@ -119,10 +127,13 @@ struct ModelConfig {
 
 /// What is known of one field of ModelConfig besides its value.
 struct Field {
-  std::string_view name;
-  std::string_view help;
+  std::string_view name;              ///< as ModelConfig, model files and the JSON summary have it
+  std::string_view help;              ///< what it is, for help texts
   std::optional<Architecture> owner;  ///< the one architecture that has it; empty: all have it
-  double least = 0, most = 0;         ///< range of a number, both ends allowed
+  double least = 0;                   ///< the smallest number that is allowed
+  double most = 0;                    ///< the largest number that is allowed
+
+  /// Whether that architecture has this field.
   bool belongs_to(Architecture architecture) const { return !owner || *owner == architecture; }
 };
 
@@ -157,10 +168,12 @@ enum class Initialisation { uniform, normal, ones, zeros };
 
 /// One weight of a model: its name in PyTorch's state_dict, its shape ([out, in] for a linear layer, [n] for a bias or a norm).
 struct WeightInfo {
-  std::string name;
-  std::vector<std::int64_t> shape;
-  Initialisation initialisation;
-  double scale;  ///< uniform: from −scale to scale; normal: standard deviation
+  std::string name;                 ///< in PyTorch's state_dict
+  std::vector<std::int64_t> shape;  ///< [out, in], or [n]
+  Initialisation initialisation;    ///< in a random model
+  double scale;                     ///< uniform: from −scale to scale; normal: standard deviation
+
+  /// How many numbers it has.
   std::int64_t size() const;
 };
 

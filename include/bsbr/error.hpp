@@ -11,7 +11,10 @@ namespace bsbr {
 /// `what()` is one line; `hint()` says what to do about it and may be empty.
 class Error : public std::runtime_error {
  public:
+  /// With what `what()` and `hint()` are to say.
   explicit Error(const std::string& message, std::string hint = {}) : std::runtime_error(message), m_hint(std::move(hint)) {}
+
+  /// What to do about it, on one line; empty where there is nothing to say.
   const std::string& hint() const noexcept { return m_hint; }
 
  private:

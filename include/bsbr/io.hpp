@@ -35,16 +35,18 @@ void write_model(const std::string& path, const Weights<Real>& weights);
 
 /// Where tokens come from.
 struct TokenSource {
-  std::string path;
+  std::string path;     ///< of the file
   std::string dataset;  ///< empty: /inputs/input_ids, else /input_ids, of an HDF5 file; the bytes of any other file
 
   /// "file.h5:/path" or "file". A file whose whole name exists is taken by its name, colons included.
   static TokenSource parse(const std::string& text);
 };
 
+/// The shape of what a token source holds.
 struct TokenShape {
-  std::int64_t batch = 0, length = 0;
-  bool has_mask = false;
+  std::int64_t batch = 0;   ///< number of sequences
+  std::int64_t length = 0;  ///< tokens of one sequence
+  bool has_mask = false;    ///< whether an attention_mask lies beside the ids
 };
 
 /// What a token source holds, checked without reading the ids. Collective; the ranks must see the same. Throws FileError on all ranks
@@ -66,8 +68,8 @@ using Attributes = std::map<std::string, std::variant<std::string, std::int64_t,
 
 /// Writes a result file with all ranks: the format, the configuration, `attributes`, and /hidden_states [batch, length, hidden_dim].
 ///
-/// Made as <path>.part, with room for the whole result reserved before the first row is written; `complete` = 1 is written last and
-/// the file then renamed to <path>. If anything fails nothing is left, and OutputError is thrown on all ranks.
+/// Made as `<path>.part`, with room for the whole result reserved before the first row is written; `complete` = 1 is written last and
+/// the file then renamed to `<path>`. If anything fails nothing is left, and OutputError is thrown on all ranks.
 template <class Real>
 void write_result(const std::string& path, const ModelConfig& config, const Attributes& attributes, const Sequence& sequence,
                   const Array<const Real***>& hidden_states);
@@ -76,8 +78,8 @@ void write_result(const std::string& path, const ModelConfig& config, const Attr
 /// For programs, to say so before computing.
 void check_output_path(const std::string& path, MPI_Comm comm);
 
-/// Removes the unfinished file, <path>.part, that this process is making now, if there is one. For signal handlers and the like, before the
-/// process ends: it may be called at any time, by any thread.
+/// Removes the unfinished file, `<path>.part`, that this process is making now, if there is one. For signal handlers and the like, before
+/// the process ends: it may be called at any time, by any thread.
 void remove_unfinished_file() noexcept;
 
 /// The version of the HDF5 library that is in use, "1.10.8".

@@ -15,6 +15,7 @@ class PaddingMask {
   /// mask [batch, local tokens], 1 = real token, 0 = padding. Collective. Throws ShapeError for other extents or values.
   PaddingMask(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask);
 
+  /// Whether there is a mask; it may still have no 0 in it.
   bool has_padding() const { return m_tokens.data() != nullptr; }
 
   /// [batch, local tokens], or empty where there is no padding.

@@ -24,12 +24,13 @@ class Workspace {
   Workspace(const ModelConfig& config, const Sequence& sequence);
   ~Workspace();
 
+  /// The shape that it was made for.
   const Sequence& sequence() const { return m_sequence; }
 
   Array<Real****> projections;  ///< [3 or 4, batch, local tokens, attention_dim]: query, key, value and, for gau, gate
   Array<Real***> heads;         ///< [batch, local tokens, attention_dim]: what the attention returns; the key, if it may be that
   Array<Real****> retrieval;    ///< bsbr: [2, batch, local chunks, hidden_dim]: r and h; else empty
-  std::unique_ptr<Attention<Real>> attention;
+  std::unique_ptr<Attention<Real>> attention;           ///< with its own workspace
   std::unique_ptr<kernels::PanelBuffers<Real>> panels;  ///< rows on their way through the products
 
  private:
@@ -73,7 +74,9 @@ class Model {
   /// Throws Error if Kokkos is not initialised, MemoryError. Later changes of the weights do not reach the model.
   explicit Model(Weights<Real> weights);
 
+  /// Architecture and sizes, those of the weights.
   const ModelConfig& config() const { return m_weights.config(); }
+  /// Those that it was made from.
   const Weights<Real>& weights() const { return m_weights; }
 
   /// Hidden states [batch, local tokens, hidden_dim] after the final norm, of

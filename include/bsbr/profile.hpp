@@ -18,6 +18,7 @@ struct Profile {
   std::map<std::string, std::int64_t> bytes_sent;     ///< to other ranks; a rank's own part is not counted
   std::map<std::string, std::int64_t> messages_sent;  ///< their number
 
+  /// Adds what one movement has sent.
   void sent(const std::string& movement, std::int64_t bytes, std::int64_t messages) {
     bytes_sent[movement] += bytes;
     messages_sent[movement] += messages;
@@ -27,6 +28,7 @@ struct Profile {
 /// Times one phase into a Profile (none: times nothing), fencing at its end; a region "bsbr::<phase>" for Kokkos Tools in any case.
 class Phase {
  public:
+  /// Begins the phase, and ends it with the object's life. `name` must live as long.
   Phase(const Execution& execution, Profile* profile, const char* name);
   ~Phase();
   Phase(const Phase&) = delete;

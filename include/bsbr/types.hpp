@@ -8,7 +8,9 @@ namespace bsbr {
 
 /// The library is compiled for Kokkos' default execution space: CUDA, HIP, OpenMP or Serial, as Kokkos was built.
 using Execution = Kokkos::DefaultExecutionSpace;
+/// Where arrays of `Execution` lie.
 using Memory = Execution::memory_space;
+/// Both.
 using Device = Kokkos::Device<Execution, Memory>;
 
 /// Dense arrays, last index fastest.
@@ -19,6 +21,7 @@ using Array = Kokkos::View<Data, Kokkos::LayoutRight, Device>;
 template <class Data>
 using Strided = Kokkos::View<Data, Kokkos::LayoutStride, Device>;
 
+/// Dense arrays on the host, last index fastest.
 template <class Data>
 using HostArray = Kokkos::View<Data, Kokkos::LayoutRight, Kokkos::HostSpace>;
 

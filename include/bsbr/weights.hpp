@@ -16,6 +16,7 @@ class Weights {
   /// Zeros. Throws ConfigError (config.validate()), MemoryError.
   explicit Weights(const ModelConfig& config);
 
+  /// What they are the weights of.
   const ModelConfig& config() const { return m_config; }
 
   /// Changes what does not change the table: causality and chunk_size. Throws ConfigError otherwise.
