@@ -127,7 +127,8 @@ void add_config(nb::module_& module) {
            "Names, as in PyTorch's state_dict, and shapes of a model's weights.");
   type.def("__repr__", &repr);
   type.def(
-      "__eq__", [](const ModelConfig& self, nb::handle other) {
+      "__eq__",
+      [](const ModelConfig& self, nb::handle other) {
         return nb::isinstance<ModelConfig>(other) && to_dict(self).equal(to_dict(nb::cast<const ModelConfig&>(other)));
       },
       nb::arg("other").sig("object"), nb::sig("def __eq__(self, other: object) -> bool"));

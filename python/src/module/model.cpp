@@ -18,6 +18,7 @@ namespace {
 template <class Value>
 using Rows = nb::ndarray<const Value, nb::ndim<2>, nb::c_contig, nb::device::cpu>;  // [batch, local tokens]
 using Numbers = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+using ByName = nb::typed<nb::dict, nb::str, nb::any>;
 
 /// The same memory as a View, or a copy of it in the device's memory.
 template <class Value>
@@ -29,8 +30,8 @@ Array<const Value**> view_of(const Rows<Value>& rows) {
 template <class Real>
 nb::object numpy_of(const Array<Real***>& states) {
   auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), states);
-  using Kept = UntilKokkosEnds<decltype(host)>;
-  const nb::capsule owner(new Kept(host), [](void* kept) noexcept { delete static_cast<Kept*>(kept); });
+  using View = decltype(host);
+  const nb::capsule owner(new View(host), [](void* view) noexcept { delete static_cast<View*>(view); });
   return nb::cast(nb::ndarray<nb::numpy, Real, nb::ndim<3>>(host.data(), {host.extent(0), host.extent(1), host.extent(2)}, owner));
 }
 
@@ -73,7 +74,7 @@ void read_array(const WeightInfo& weight, const Numbers& array, Real* target) {
 }
 
 template <class Real>
-Weights<Real> weights_of(const ModelConfig& config, const nb::dict& arrays) {
+Weights<Real> weights_of(const ModelConfig& config, const ByName& arrays) {
   const auto table = weight_table(config);
   Weights<Real> weights(config);
   const auto host = Kokkos::create_mirror_view(weights.data());
@@ -127,7 +128,7 @@ class TypedModel : public AnyModel {
  public:
   TypedModel(const nb::object& comm, MPI_Comm handle, Model<Real> model) : AnyModel(comm, handle), m_model(std::move(model)) {}
 
-  const ModelConfig& config() const override { return m_model->config(); }
+  const ModelConfig& config() const override { return m_model.config(); }
   const char* precision() const override { return std::is_same_v<Real, float> ? "float32" : "float64"; }
 
   nb::object forward(const Sequence& sequence, const Rows<std::int32_t>& ids, const std::optional<Rows<std::uint8_t>>& mask) override {
@@ -137,18 +138,18 @@ class TypedModel : public AnyModel {
       const nb::gil_scoped_release others_may_run;
       std::optional<Array<const std::uint8_t**>> mask_view;
       if (mask) mask_view = view_of(*mask);
-      states = m_model->forward(Execution(), sequence, view_of(ids), mask_view);
+      states = m_model.forward(Execution(), sequence, view_of(ids), mask_view);
     }
     return numpy_of(states);
   }
 
  private:
-  UntilKokkosEnds<Model<Real>> m_model;
+  Model<Real> m_model;
 };
 
 /// The configuration is read first, so that changes of it are refused before the weights are read.
 template <class Real>
-std::unique_ptr<AnyModel> load(const std::string& path, const nb::object& comm, const nb::dict& changes) {
+std::unique_ptr<AnyModel> load(const std::string& path, const nb::object& comm, const ByName& changes) {
   const MPI_Comm handle = communicator(comm);
   std::optional<ModelConfig> changed;
   if (changes.size() > 0) changed = with_fields(read_config(path, handle), changes);
@@ -161,7 +162,7 @@ std::unique_ptr<AnyModel> load(const std::string& path, const nb::object& comm, 
 }
 
 template <class Real>
-std::unique_ptr<AnyModel> from_arrays(const ModelConfig& config, const nb::dict& arrays, const nb::object& comm) {
+std::unique_ptr<AnyModel> from_arrays(const ModelConfig& config, const ByName& arrays, const nb::object& comm) {
   const MPI_Comm handle = communicator(comm);
   return std::make_unique<TypedModel<Real>>(comm, handle, Model<Real>(weights_of<Real>(config, arrays)));
 }
@@ -172,7 +173,8 @@ void add_sequence(nb::module_& module) {
       .def_prop_ro("length", &Sequence::length, "tokens of one sequence, over all ranks")
       .def_prop_ro("chunk_size", &Sequence::chunk_size, "tokens in a chunk; a rank has whole chunks")
       .def_prop_ro("first_token", &Sequence::first_token, "first token of this rank's part")
-      .def_prop_ro("local_tokens", &Sequence::local_tokens, "tokens of this rank's part of one sequence; 0 if there are more ranks than chunks")
+      .def_prop_ro("local_tokens", &Sequence::local_tokens,
+                   "tokens of this rank's part of one sequence; 0 if there are more ranks than chunks")
       .def_prop_ro("rank", &Sequence::rank, "this process's rank in the model's communicator")
       .def_prop_ro("ranks", &Sequence::ranks, "ranks of the model's communicator")
       .def("first_token_of", &Sequence::first_token_of, nb::arg("rank"), "first token of a rank's part; that of `ranks` is `length`");

@@ -4,9 +4,6 @@
 #include <mpi.h>
 #include <nanobind/nanobind.h>
 
-#include <Kokkos_Core.hpp>
-#include <memory>
-
 #include "bsbr/config.hpp"
 
 namespace bsbr::python {
@@ -19,25 +16,6 @@ void start();
 /// The handle of an mpi4py communicator; of None, this process alone. Throws TypeError for other objects, CommunicationError for
 /// a communicator of another MPI. Starts MPI and Kokkos.
 MPI_Comm communicator(nb::handle comm);
-
-/// Owns something that has Views. Python may keep it until after Kokkos has ended, when Views cannot be freed any more: then it is left to
-/// the end of the process.
-template <class Owned>
-class UntilKokkosEnds {
- public:
-  explicit UntilKokkosEnds(Owned owned) : m_owned(std::make_unique<Owned>(std::move(owned))) {}
-  ~UntilKokkosEnds() {
-    if (!Kokkos::is_initialized()) static_cast<void>(m_owned.release());
-  }
-  UntilKokkosEnds(const UntilKokkosEnds&) = delete;
-  UntilKokkosEnds& operator=(const UntilKokkosEnds&) = delete;
-
-  Owned& operator*() const { return *m_owned; }
-  Owned* operator->() const { return m_owned.get(); }
-
- private:
-  std::unique_ptr<Owned> m_owned;
-};
 
 /// A configuration made of a base and the fields that are named, checked. Throws ConfigError.
 ModelConfig with_fields(ModelConfig config, const nb::dict& fields);

@@ -1,6 +1,7 @@
 // MPI and Kokkos: started at the first use, ended with the interpreter; communicators of mpi4py.
 #include <nanobind/stl/string.h>
 
+#include <Kokkos_Core.hpp>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -38,7 +39,8 @@ void start_kokkos() {
   kokkos_is_ours = true;
 }
 
-/// Called when the interpreter has ended, before mpi4py's function for that: the last that was registered is the first.
+/// Called when the interpreter has ended and all objects with Views in them are gone or left alone for good; before mpi4py's function of
+/// that kind, which was registered earlier.
 void end() {
   if (kokkos_is_ours && Kokkos::is_initialized()) Kokkos::finalize();
   int finalised = 0;
@@ -55,7 +57,7 @@ std::string library_version() {
 
 /// A handle of one MPI is a random number for another.
 void require_same_mpi(const nb::module_& mpi) {
-  const auto theirs = nb::cast<std::string>(mpi.attr("Get_library_version")());
+  const std::string theirs = nb::cast<std::string>(mpi.attr("Get_library_version")()).c_str();  // up to the 0 that may end the text
   const bool same_size = nb::cast<std::size_t>(mpi.attr("_sizeof")(mpi.attr("Comm"))) == sizeof(MPI_Comm);
   const std::string ours = library_version();
   if (same_size && ours == theirs) return;
