@@ -1,0 +1,101 @@
+// MPI and Kokkos: started at the first use, ended with the interpreter; communicators of mpi4py.
+#include <nanobind/stl/string.h>
+
+#include <Kokkos_Core.hpp>
+#include <array>
+#include <cstdint>
+#include <string>
+#include <thread>
+
+#include "bsbr/error.hpp"
+#include "module.hpp"
+
+namespace bsbr::python {
+namespace {
+
+std::thread::id owner;  // the thread that started Kokkos: its OpenMP backend works in that one only; none before
+bool mpi_is_ours = false, kokkos_is_ours = false;
+
+void start_mpi() {
+  int initialised = 0, finalised = 0, provided = 0;
+  MPI_Initialized(&initialised);
+  MPI_Finalized(&finalised);
+  if (finalised != 0) throw CommunicationError("MPI has been finalised");
+  if (initialised != 0) return;
+  // MPI_THREAD_MULTIPLE, as mpi4py has it: Python may free a communicator in any thread.
+  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS) {
+    throw CommunicationError("MPI_Init_thread fails, and MPI does not say why");
+  }
+  mpi_is_ours = true;
+  for (const MPI_Comm comm : {MPI_COMM_WORLD, MPI_COMM_SELF}) MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);  // become exceptions
+}
+
+void start_kokkos() {
+  if (Kokkos::is_initialized()) return;
+  std::string program = "bsbr_hpc", quiet = "--kokkos-disable-warnings";
+  std::array<char*, 3> arguments{program.data(), quiet.data(), nullptr};
+  int count = 2;
+  Kokkos::initialize(count, arguments.data());
+  kokkos_is_ours = true;
+}
+
+/// Called when the interpreter has ended and all objects with Views in them are gone or left alone for good; before mpi4py's function of
+/// that kind, which was registered earlier.
+void end() {
+  if (kokkos_is_ours && Kokkos::is_initialized()) Kokkos::finalize();
+  int finalised = 0;
+  MPI_Finalized(&finalised);
+  if (mpi_is_ours && finalised == 0) MPI_Finalize();
+}
+
+std::string library_version() {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING + 1> text{};
+  int length = 0;
+  MPI_Get_library_version(text.data(), &length);
+  return text.data();
+}
+
+/// A handle of one MPI is a random number for another.
+void require_same_mpi(const nb::module_& mpi) {
+  const std::string theirs = nb::cast<std::string>(mpi.attr("Get_library_version")()).c_str();  // up to the 0 that may end the text
+  const bool same_size = nb::cast<std::size_t>(mpi.attr("_sizeof")(mpi.attr("Comm"))) == sizeof(MPI_Comm);
+  const std::string ours = library_version();
+  if (same_size && ours == theirs) return;
+  throw CommunicationError("mpi4py uses " + theirs.substr(0, theirs.find(',')) + ", bsbr_hpc " + ours.substr(0, ours.find(',')),
+                           "build mpi4py with the MPI of bsbr_hpc: pip install --no-binary mpi4py mpi4py");
+}
+
+bool is_mpi4py_communicator(nb::handle comm) {
+  const nb::dict modules = nb::module_::import_("sys").attr("modules");
+  return modules.contains("mpi4py.MPI") && nb::isinstance(comm, modules["mpi4py.MPI"].attr("Comm"));
+}
+
+}  // namespace
+
+void start() {
+  if (owner == std::this_thread::get_id()) return;
+  if (owner != std::thread::id()) throw Error("this thread is not the one that used bsbr_hpc first", "use bsbr_hpc in one thread");
+  start_mpi();
+  if (Py_AtExit(end) != 0) throw Error("Python has no place left for a function to call at its end");
+  start_kokkos();
+  owner = std::this_thread::get_id();
+}
+
+MPI_Comm communicator(nb::handle comm) {
+  if (!comm.is_none() && !is_mpi4py_communicator(comm)) {
+    const auto type = nb::cast<std::string>(comm.type().attr("__name__"));
+    throw nb::type_error(("comm is of type " + type + "; an mpi4py communicator or None is taken").c_str());
+  }
+  start();
+  if (comm.is_none()) return MPI_COMM_SELF;
+  const nb::module_ mpi = nb::module_::import_("mpi4py.MPI");
+  require_same_mpi(mpi);
+  const auto handle = *reinterpret_cast<const MPI_Comm*>(nb::cast<std::uintptr_t>(mpi.attr("_addressof")(comm)));
+  if (handle == MPI_COMM_NULL) throw CommunicationError("comm is MPI.COMM_NULL");
+  int connects_two_groups = 0;
+  MPI_Comm_test_inter(handle, &connects_two_groups);
+  if (connects_two_groups != 0) throw CommunicationError("comm is an intercommunicator, one of a single group is taken");
+  return handle;
+}
+
+}  // namespace bsbr::python

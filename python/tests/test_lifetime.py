@@ -1,0 +1,134 @@
+"""Interpreters that use the package end well, whatever is alive by then and whoever started MPI."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from golden_cases import Case
+
+import bsbr_hpc
+
+SETUP = "import bsbr_hpc; path, ids, mask = {path!r}, {ids!r}, {mask!r}\n"
+USE = "model = bsbr_hpc.Model.load(path); states = model.forward(ids, mask); sequence = model.sequence(9)\n"
+CHECK = "assert states.sum() == model.forward(ids, mask).sum()\n"
+
+
+def run(program: str) -> None:
+    """The program must end by itself, with exit code 0 and nothing on stderr."""
+    case = Case.read("bsbr_mask_right")
+    setup = SETUP.format(path=str(case.path), ids=case.ids.tolist(), mask=case.mask.tolist())
+    done = subprocess.run([sys.executable, "-c", setup + program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_models_results_and_sequences_may_be_alive_at_the_end() -> None:
+    run(USE + CHECK)
+
+
+def test_objects_in_a_cycle_or_in_builtins_may_be_alive_at_the_end() -> None:
+    run(USE + "import builtins; builtins.kept = [model, states, sequence]; builtins.kept.append(builtins.kept)")
+
+
+def test_an_atexit_function_registered_before_may_use_the_package() -> None:
+    run("import atexit; atexit.register(lambda: print(model.forward(ids, mask).sum()))\n" + USE)
+
+
+def test_a_package_that_is_only_imported_starts_nothing() -> None:
+    run("import sys; bsbr_hpc.ModelConfig(); from mpi4py import rc; rc.initialize = False\n"
+        "from mpi4py import MPI; assert not MPI.Is_initialized()")
+
+
+def test_an_exception_ends_the_interpreter_with_its_traceback() -> None:
+    with pytest.raises(AssertionError, match="ids are of type float64, integers are taken"):
+        run(USE + "model.forward([0.5])")
+
+
+@pytest.mark.parametrize("first", ["mpi4py", "bsbr_hpc"])
+def test_mpi_may_be_started_by_mpi4py_or_by_the_package(first: str) -> None:
+    pytest.importorskip("mpi4py")
+    parts = ["from mpi4py import MPI\n", USE]
+    use = "MPI.COMM_WORLD.barrier(); model = bsbr_hpc.Model.load(path, comm=MPI.COMM_WORLD)\n"
+    run("".join(parts if first == "mpi4py" else reversed(parts)) + use + CHECK)
+
+
+def test_a_user_may_finalise_mpi_with_models_alive() -> None:
+    pytest.importorskip("mpi4py")
+    run("from mpi4py import MPI\n" + USE + "MPI.Finalize()\n"
+        "try: bsbr_hpc.Model.load(path)\n"
+        "except bsbr_hpc.CommunicationError as error: assert str(error) == 'MPI is not initialised', error\n"
+        "else: raise AssertionError('loaded')")
+
+
+def test_a_communicator_stays_alive_with_its_model() -> None:
+    pytest.importorskip("mpi4py")
+    run("from mpi4py import MPI; import gc\n"
+        "model = bsbr_hpc.Model.load(path, comm=MPI.COMM_WORLD.Dup()); gc.collect()\n"
+        "states = model.forward(ids, mask)\n" + CHECK)
+
+
+@pytest.mark.parametrize(
+    ("comm", "text"),
+    [("MPI.COMM_NULL", "comm is MPI.COMM_NULL"), ("None", "")],
+)
+def test_a_null_communicator_is_refused(comm: str, text: str) -> None:
+    pytest.importorskip("mpi4py")
+    run("from mpi4py import MPI\n"
+        f"try: bsbr_hpc.Model.load(path, comm={comm}); error = ''\n"
+        "except bsbr_hpc.CommunicationError as caught: error = caught\n"
+        f"assert str(error) == {text!r}, error")
+
+
+def test_a_communicator_of_another_mpi_is_refused() -> None:
+    pytest.importorskip("mpi4py")
+    run("from mpi4py import MPI\n"
+        "MPI.Get_library_version = lambda: 'Another MPI 1.0, of somebody'\n"
+        "try: bsbr_hpc.Model.load(path, comm=MPI.COMM_WORLD)\n"
+        "except bsbr_hpc.CommunicationError as error: assert str(error).startswith('mpi4py uses Another MPI 1.0, bsbr_hpc '), error\n"
+        "else: raise AssertionError('loaded')")
+
+
+def test_another_thread_is_refused_rather_than_left_to_crash() -> None:
+    model = bsbr_hpc.Model.load(Case.read("bsbr_mask_right").path)
+    errors: list[bsbr_hpc.Error] = []
+
+    def use() -> None:
+        try:
+            model.forward([1, 2, 3])
+        except bsbr_hpc.Error as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert [str(error) for error in errors] == ["this thread is not the one that used bsbr_hpc first"]
+
+
+def test_other_threads_run_during_a_forward_pass() -> None:
+    config = bsbr_hpc.ModelConfig(hidden_dim=64, num_heads=2, ff_dim=256, num_layers=4)
+    weights = {name: np.ones(shape, "f4") for name, shape in config.weight_shapes().items()}
+    model = bsbr_hpc.Model(config, weights)
+    states = {"in_forward": False, "ended": False, "seen": 0}
+
+    def watch() -> None:
+        while not states["ended"]:
+            states["seen"] += int(states["in_forward"])
+            time.sleep(0)  # lets the other thread have the interpreter
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    ids = np.ones(20000, "i4")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # the watcher gets the interpreter only where this thread gives it away
+    states["in_forward"] = True
+    model.forward(ids)
+    states["in_forward"] = False
+    seen = states["seen"]
+    sys.setswitchinterval(interval)
+    states["ended"] = True
+    thread.join()
+    assert seen > 0

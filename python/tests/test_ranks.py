@@ -1,0 +1,62 @@
+"""A model on the ranks of an mpi4py communicator has the bits that it has on one, and its errors are those of all ranks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden_cases import Case, one_of_each_architecture
+
+import bsbr_hpc
+
+pytest.importorskip("mpi4py")
+PROGRAM = ["-m", "mpi4py", str(Path(__file__).with_name("rank_program.py"))]  # an exception on one rank ends all
+NAMES = [*one_of_each_architecture(), "bsbr_mask_right", "gau_masks", "delta_net_masks"]
+
+
+def launcher(ranks: int) -> list[str]:
+    """More ranks than cores, and root, have to be allowed in Open MPI's launcher; other MPIs do not ask."""
+    mpirun = shutil.which("mpirun")
+    if mpirun is None:
+        pytest.skip("there is no mpirun")
+    command = [mpirun, "-n", str(ranks)]
+    version = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=True).stdout
+    return command + (["--oversubscribe", "--bind-to", "none", "--allow-run-as-root"] if "Open MPI" in version else [])
+
+
+def run(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*launcher(ranks), sys.executable, *arguments]
+    # This process may be one of Open MPI already, which leaves variables that its launcher would take for a job's.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMIX_"))}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_ranks_give_the_bits_of_one_process(tmp_path: Path, ranks: int) -> None:
+    done = run(ranks, *PROGRAM, "states", str(tmp_path), *NAMES)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in NAMES:
+        case = Case.read(name)
+        for precision in ("float32", "float64"):
+            expected = bsbr_hpc.Model.load(case.path, precision).forward(case.ids, case.mask)
+            for way in ("whole", "parts", "arrays"):
+                np.testing.assert_array_equal(np.load(tmp_path / f"{name}-{precision}-{way}.npy"), expected)
+
+
+def test_errors_are_raised_on_all_ranks() -> None:
+    done = run(3, *PROGRAM, "errors")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["good"] * 3
+
+
+def test_without_mpi4py_the_package_ends_mpi_or_the_launcher_would_complain() -> None:
+    """Open MPI's launcher makes a job fail in which a rank has not called MPI_Finalize."""
+    path = str(Case.read("bsbr_multiple").path)
+    use = f"import sys, bsbr_hpc; model = bsbr_hpc.Model.load({path!r}); model.forward([1]); assert 'mpi4py' not in sys.modules"
+    done = run(2, "-c", use)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,42 @@
+"""A program that uses all of the package's interface: mypy checks it (strictly), and test_typing.py that it runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+import bsbr_hpc
+
+
+def states_of(path: str, mask: Optional[NDArray[np.bool_]]) -> NDArray[Any]:
+    model: bsbr_hpc.Model = bsbr_hpc.Model.load(path, precision="float64", chunk_size=8)
+    sequence: bsbr_hpc.Sequence = model.sequence(length=9, batch=1)
+    first: int = sequence.first_token
+    last: int = sequence.first_token_of(sequence.rank + 1)
+    ids = np.arange(9)[first:last]
+    return model.forward(ids, mask, sequence)
+
+
+def made(config: bsbr_hpc.ModelConfig) -> bsbr_hpc.Model:
+    fields: dict[str, str | int | float] = config.to_dict()
+    weights = {name: np.ones(shape, np.float32) for name, shape in config.weight_shapes().items()}
+    of_dict = bsbr_hpc.Model(fields, weights)
+    assert of_dict.config == config and of_dict.parameters > 0 and of_dict.precision == "float32"
+    return bsbr_hpc.Model(config.replace(causality="bidirectional"), weights)
+
+
+def main() -> None:
+    config = bsbr_hpc.ModelConfig(architecture="bsbr", hidden_dim=16, num_heads=2, ff_dim=8, num_layers=1, dropout=0.1)
+    head_width: int = config.hidden_dim // config.num_heads
+    print(bsbr_hpc.__version__, bsbr_hpc.git_commit, head_width, made(config), states_of(sys.argv[1], np.ones(9, bool)).shape)
+    try:
+        bsbr_hpc.ModelConfig(num_heads=7)
+    except bsbr_hpc.Error as error:
+        print(error, error.hint)
+
+
+if __name__ == "__main__":
+    main()
