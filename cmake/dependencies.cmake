@@ -1,6 +1,7 @@
 # Finds what the library stands on. CONTRIBUTING.md says why each is needed.
-find_package(Kokkos 3.4 REQUIRED CONFIG)
-find_package(KokkosKernels 3.4 REQUIRED CONFIG)
+include(cmake/cached_dependencies.cmake)
+find_package(Kokkos 3.4 REQUIRED CONFIG HINTS ${bsbr_cached_dependencies})
+find_package(KokkosKernels 3.4 REQUIRED CONFIG HINTS ${bsbr_cached_dependencies})
 find_package(MPI REQUIRED COMPONENTS C CXX)
 
 # Parallel HDF5, and the one of this MPI: a serial one is refused here rather than by a confusing error while compiling.

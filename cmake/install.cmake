@@ -1,0 +1,26 @@
+# What `cmake --install` copies: library, headers, programs, and the package that find_package(bsbr) reads. The tree may be moved afterwards.
+include(CMakePackageConfigHelpers)
+set(BSBR_INSTALL_CMAKEDIR "${CMAKE_INSTALL_LIBDIR}/cmake/bsbr")
+
+install(TARGETS bsbr EXPORT bsbr INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(DIRECTORY include/bsbr DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.hpp")
+install(EXPORT bsbr FILE bsbrTargets.cmake NAMESPACE bsbr:: DESTINATION "${BSBR_INSTALL_CMAKEDIR}")
+install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+
+get_target_property(BSBR_LIBRARY_TYPE bsbr TYPE)
+configure_package_config_file(cmake/bsbrConfig.cmake.in bsbrConfig.cmake INSTALL_DESTINATION "${BSBR_INSTALL_CMAKEDIR}"
+                              PATH_VARS CMAKE_INSTALL_BINDIR)
+# Before 1.0 a new minor version may change the interface.
+write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/bsbrConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/bsbrConfig.cmake" "${CMAKE_CURRENT_BINARY_DIR}/bsbrConfigVersion.cmake"
+              cmake/cached_dependencies.cmake DESTINATION "${BSBR_INSTALL_CMAKEDIR}")
+
+# A shared library and the programs find what they were linked with, and the programs find the library beside them, wherever the tree is.
+if(BSBR_ENABLE_PROGRAMS)
+  set(bsbr_programs bsbr_forward bsbr_init bsbr_compare)
+  install(TARGETS ${bsbr_programs})
+  file(RELATIVE_PATH bsbr_libdir_from_bindir "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_LIBDIR}")
+  set(bsbr_origin "$<IF:$<PLATFORM_ID:Darwin>,@loader_path,$ORIGIN>")
+  set_property(TARGET ${bsbr_programs} APPEND PROPERTY INSTALL_RPATH "${bsbr_origin}/${bsbr_libdir_from_bindir}")
+endif()
+set_target_properties(bsbr ${bsbr_programs} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
