@@ -72,32 +72,37 @@ class Bsbr(CMakePackage, CudaPackage, ROCmPackage):
     conflicts("%gcc@:10", msg="bsbr is C++20, with `using enum`: GCC from 11 on")
     conflicts("%clang@:12", msg="bsbr is C++20, with `using enum`: Clang from 13 on")
 
-    def cmake_args(self):
+    def found_packages(self):
+        """Options of CMake for exactly these packages, whatever else the machine has: a Kokkos in a cache, a serial HDF5, a second MPI."""
         spec = self.spec
-        arguments = [
-            self.define_from_variant("BUILD_SHARED_LIBS", "shared"),
-            self.define_from_variant("BSBR_ENABLE_TESTS", "tests"),
-            self.define("BSBR_ENABLE_PROGRAMS", True),
-            self.define("BSBR_ENABLE_PERF", False),
-            self.define("BSBR_NATIVE", False),  # Spack's compiler wrappers choose the instructions
-            # Exactly these, whatever else the machine has: another Kokkos in a cache, a serial HDF5, a second MPI.
+        options = [
             self.define("Kokkos_ROOT", spec["kokkos"].prefix),
             self.define("KokkosKernels_ROOT", spec["kokkos-kernels"].prefix),
             self.define("HDF5_ROOT", spec["hdf5"].prefix),
             self.define("MPI_C_COMPILER", spec["mpi"].mpicc),
             self.define("MPI_CXX_COMPILER", spec["mpi"].mpicxx),
         ]
-        # The compiler follows Kokkos, so that `bsbr ^kokkos+cuda` need not say +cuda twice.
+        # The compiler follows Kokkos, so that `bsbr ^kokkos+cuda+wrapper` need not say +cuda twice.
         if spec.satisfies("^kokkos+wrapper"):
-            arguments.append(self.define("CMAKE_CXX_COMPILER", spec["kokkos"].prefix.bin.nvcc_wrapper))
+            options.append(self.define("CMAKE_CXX_COMPILER", spec["kokkos"].prefix.bin.nvcc_wrapper))
         elif spec.satisfies("^kokkos+rocm"):
-            arguments.append(self.define("CMAKE_CXX_COMPILER", spec["hip"].prefix.bin.hipcc))
-        return arguments
+            options.append(self.define("CMAKE_CXX_COMPILER", spec["hip"].prefix.bin.hipcc))
+        return options
+
+    def cmake_args(self):
+        return [
+            *self.found_packages(),
+            self.define_from_variant("BUILD_SHARED_LIBS", "shared"),
+            self.define_from_variant("BSBR_ENABLE_TESTS", "tests"),
+            self.define("BSBR_ENABLE_PROGRAMS", True),
+            self.define("BSBR_ENABLE_PERF", False),
+            self.define("BSBR_NATIVE", False),  # Spack's compiler wrappers choose the instructions
+        ]
 
     @run_after("install")
     def keep_examples(self):
         """Keeps the examples for `spack test run`, which has no sources."""
-        cache_extra_test_sources(self, ["examples"])
+        cache_extra_test_sources(self, "examples")
 
     def check_forward(self, *launcher):
         """Makes a small model, runs it over random tokens, and compares the result with the reference implementation."""
@@ -125,3 +130,11 @@ class Bsbr(CMakePackage, CudaPackage, ROCmPackage):
     def test_forward_with_ranks(self):
         """two ranks give what the reference gives"""
         self.check_forward(self.launcher(), "-n", "2")
+
+    def test_examples(self):
+        """programs of others find the installed library, and run"""
+        cmake = self.spec["cmake"].prefix.bin
+        source = join_path(self.test_suite.current_test_cache_dir, "examples")
+        Executable(cmake.cmake)("-S", source, "-B", "examples", self.define("bsbr_ROOT", self.prefix), *self.found_packages())
+        Executable(cmake.cmake)("--build", "examples")
+        Executable(cmake.ctest)("--test-dir", "examples", "--output-on-failure")
