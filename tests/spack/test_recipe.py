@@ -51,6 +51,9 @@ class Recipe(unittest.TestCase):
         found = self.said.of("depends_on")
         return [(asked[len(name):].strip(), keywords["when"]) for asked, keywords in found if re.match(name + r"(?![\w-])", asked)]
 
+    def variants(self):
+        return {name for name, _ in self.said.of("variant")} | {"cuda", "rocm"}  # the last two by CudaPackage and ROCmPackage
+
     def test_every_option_that_is_given_exists(self):
         known = cmake_options() | OF_CMAKE | {f"{name}_ROOT" for name in found_packages()}
         for gpu, openmp, shared, tests in itertools.product((None, "cuda", "rocm"), *[(False, True)] * 3):
@@ -67,9 +70,8 @@ class Recipe(unittest.TestCase):
             self.assertTrue(handed_on or changed, variant)
 
     def test_variants_are_those_that_the_documentation_names(self):
-        documented = set(re.findall(r"^\| `[+~]?(\w+)", text_of("docs", "spack.md"), re.MULTILINE))
-        inherited = {"cuda", "rocm"}
-        self.assertEqual({name for name, _ in self.said.of("variant")} | inherited, documented)
+        section = text_of("docs", "spack.md").partition("\n## Variants\n")[2].partition("\n## ")[0]
+        self.assertEqual(self.variants(), set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)))
 
     def test_shared_and_tests_are_the_options_of_these_names(self):
         for value, text in ((True, "ON"), (False, "OFF")):
@@ -148,12 +150,11 @@ class Recipe(unittest.TestCase):
         self.assertEqual(module.Bsbr(concrete()).cmake_args(), self.module.Bsbr(concrete()).cmake_args())
 
     def test_environments_name_variants_that_exist(self):
-        known = {name for name, _ in self.said.of("variant")} | {"cuda", "rocm"}
-        folder = os.path.join(ROOT, "spack", "environments")
         for name in ("cpu", "cuda", "rocm"):
-            line = re.search(r"^ *- bsbr (.*)$", text_of(folder, name, "spack.yaml"), re.MULTILINE).group(1)
-            self.assertLessEqual(set(re.findall(r"[+~](\w+)|(\w+)=", line)), {(one, "") for one in known} | {("", one) for one in known})
-            self.assertIn("$env/../..", text_of(folder, name, "spack.yaml"))
+            text = text_of("spack", "environments", name, "spack.yaml")
+            spec = re.search(r"^ *- bsbr (.*)$", text, re.MULTILINE).group(1)
+            self.assertLessEqual({word.lstrip("+~").partition("=")[0] for word in spec.split()}, self.variants())
+            self.assertIn("- $env/../..", text)  # the repository, seen from the environment
 
 
 if __name__ == "__main__":
