@@ -30,6 +30,8 @@ struct Named {
   Value value;
   std::string_view name;
 };
+template <class Value>
+Named(Value, std::string_view) -> Named<Value>;  // Clang before 17 does not find it by itself
 
 inline constexpr std::array architectures{Named{Architecture::bsbr, std::string_view("bsbr")},
                                           Named{Architecture::standard, std::string_view("standard")},
