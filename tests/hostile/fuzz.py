@@ -11,7 +11,7 @@ import sys
 
 from judge import HDF5, OURS, blame
 
-OPTIONS = ["-fork=1", "-ignore_crashes=1", "-ignore_ooms=1", "-ignore_timeouts=1", "-timeout=20", "-rss_limit_mb=2048", "-malloc_limit_mb=1000000"]
+OPTIONS = ["-fork=1", "-ignore_crashes=1", "-ignore_ooms=1", "-ignore_timeouts=1", "-timeout=20", "-report_slow_units=1000", "-rss_limit_mb=2048", "-malloc_limit_mb=1000000"]
 
 
 def parse():

@@ -6,7 +6,7 @@ import unittest
 
 import bad_files
 import make_files
-from judge import REFUSED, command, judge, run
+from judge import REFUSED, command, judge, run, said
 from valid_files import programs
 
 
@@ -23,7 +23,7 @@ class BadFiles(unittest.TestCase):
 
     def check_valid(self, file):
         ending = self.ending(file.path, file.kind)
-        self.assertEqual((ending.code, ending.err), (0, ""), file.name)
+        self.assertEqual((ending.code, said(ending.err)), (0, []), file.name)
         return ending.peak_bytes
 
     def check_bad(self, entry, usual):
@@ -32,7 +32,7 @@ class BadFiles(unittest.TestCase):
         finding = judge(ending, usual)
         self.assertIsNone(finding, entry.name)
         self.assertEqual(ending.code, REFUSED, entry.name)
-        first = ending.err.splitlines()[0]
+        first = said(ending.err)[0]
         for word in [entry.name, *entry.says]:
             self.assertIn(word, first)
 
