@@ -184,8 +184,15 @@ def replace_storage(file, choose):
     del file[name]
     how = choose.choice([dict(chunks=True, compression="gzip", compression_opts=9), dict(chunks=True, shuffle=True), dict(chunks=(1,) * data.ndim),
                          dict(chunks=True, fletcher32=True), dict(chunks=True, scaleoffset=3), dict(chunks=True, compression="lzf"),
-                         dict(chunks=tuple(2 * extent for extent in data.shape), maxshape=(None,) * data.ndim), dict(external=[("pipe", 0, data.nbytes)])])
+                         dict(chunks=tuple(2 * extent for extent in data.shape), maxshape=(None,) * data.ndim)])
     file.create_dataset(name, data=data, **how)
+
+
+def move_to_external_storage(file, choose):
+    name = some_name(file, choose)
+    shape, kind = file[name].shape, file[name].dtype
+    del file[name]
+    file.create_dataset(name, shape, kind, external=[("pipe", 0, h5py.h5f.UNLIMITED)])
 
 
 def replace_chunk(file, choose):
@@ -225,7 +232,7 @@ def change_attribute(file, choose):
 
 
 STRUCTURE_CHANGES = [delete, replace_by_link, replace_by_alias, add_something, replace_by_other_type, replace_by_other_shape, replace_storage,
-                     replace_chunk, make_virtual, change_number, change_attribute, change_attribute, change_attribute]
+                     move_to_external_storage, replace_chunk, make_virtual, change_number, change_attribute, change_attribute, change_attribute]
 
 
 def change_structure(_, file, path, choose):
