@@ -4,6 +4,7 @@ Each is (name, how it is read, arguments of bsbr_forward that read it), and must
 """
 import dataclasses
 import os
+import shutil
 import sys
 
 import h5py
@@ -57,6 +58,15 @@ def stored(source, target, version, layout):
     return target
 
 
+def with_huge_numbers(source, target):
+    """Weights that are finite, but with which no sum is: the result is NaN, and nothing worse."""
+    shutil.copy(source, target)
+    with h5py.File(target, "r+") as file:
+        for dataset in file["weights"].values():
+            dataset[...] = np.where(np.arange(dataset.size).reshape(dataset.shape) % 3, 3e38, -3e38)
+    return File(target, MODEL)
+
+
 def tokens(path, version, layout, rows=None, mask=False, kind="i8"):
     rng = np.random.default_rng(1)
     ids = rng.integers(0, SMALL["vocab_size"], 24 if rows is None else (rows, 24)).astype(kind)
@@ -72,6 +82,7 @@ def make(folder):
     path = lambda name: os.path.join(folder, name)  # noqa: E731
     files = [made_model(path("model_%s.h5" % architecture), architecture) for architecture in programs.OWN_FIELDS]
     files.append(made_model(path("model_double.h5"), "bsbr", "double"))
+    files += [with_huge_numbers(file.path, file.path.replace("model_", "model_huge_")) for file in files[: len(programs.OWN_FIELDS)]]
     for version in VERSIONS:
         for layout in LAYOUTS:
             name = "%s_%s.h5" % (version, layout)
