@@ -15,7 +15,7 @@
 namespace bsbr {
 
 /// The configuration in a model file. Rank 0 reads, all get it. Throws FileError on all ranks, naming the file, the attribute, its value
-/// and the rule.
+/// and the rule; also if the file does not hold the weights that the configuration calls for, so that no size is believed.
 ModelConfig read_config(const std::string& path, MPI_Comm comm);
 
 /// The weights of a model file (float32 or float64, converted to Real). Everything is validated before anything is allocated: the file's

@@ -57,15 +57,14 @@ herr_t compare_name(hid_t, const char* name, const H5L_info_t*, void* data) noex
   return 1;
 }
 
-/// A model file that is open on this process, whose configuration has been read.
+/// A model file that is open on this process. Its configuration is borne out by its weights: /weights holds what it calls for, and nothing
+/// else.
 class ModelFile {
  public:
-  explicit ModelFile(const std::string& path) : m_path(path), m_file(path), m_config(read_config()) {}
+  /// Throws ContentError.
+  explicit ModelFile(const std::string& path) : m_path(path), m_file(path), m_config(read_config()) { check_weights(); }
 
   const ModelConfig& config() const { return m_config; }
-
-  /// Throws ContentError unless /weights holds what the configuration calls for, and nothing else.
-  void check_weights() const;
 
   /// One weight, of the size that the table says. Throws ContentError for numbers that are not finite.
   template <class Real>
@@ -73,6 +72,7 @@ class ModelFile {
 
  private:
   ModelConfig read_config() const;
+  void check_weights() const;
   std::vector<WeightInfo> table() const;
   std::string surplus(const std::vector<WeightInfo>& expected) const;
   Dataset find(const WeightInfo& weight, const std::vector<WeightInfo>& expected) const;
@@ -207,7 +207,6 @@ Weights<Real> read_weights(const std::string& path, MPI_Comm comm) {
     if (rank != 0) return;
     reading(path, [&] {
       file = std::make_unique<ModelFile>(path);
-      file->check_weights();
       config = file->config();
     });
   });

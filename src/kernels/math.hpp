@@ -14,8 +14,8 @@ namespace bsbr::kernels {
 /// Exactly 0 rather than the smallest normal number: what a mask leaves must not become denormal in the next product. Cody-Waite
 /// reduction by two parts of ln 2 (Cephes, expf), polynomial of degree 7 in the remainder.
 KOKKOS_INLINE_FUNCTION float exp_nonpositive(float x) {
-  const float bounded = x <= -87.f ? -87.f : x;
-  const auto power = static_cast<std::int32_t>(bounded * 1.44269504088896341f - 0.5f);  // truncation rounds to nearest below 0
+  const float bounded = x <= -87.f ? -87.f : x, number = x > -87.f ? x : -87.f;  // the same, but of NaN: no integer can be made of that
+  const auto power = static_cast<std::int32_t>(number * 1.44269504088896341f - 0.5f);  // truncation rounds to nearest below 0
   const auto n = static_cast<float>(power);
   const float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
   float p = 1.9875691500e-4f;

@@ -21,20 +21,17 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 import types
 import typing
 import unittest
 
-from programs import MPIEXEC, PROGRAMS, Case, hidden_states, in_parallel, mpi_session
+from jobs import LAUNCHER, Job
+from programs import MPIEXEC, PROGRAMS, Case, hidden_states, in_parallel
 
 FAULTS = os.environ.get("BSBR_FAULTS", "build/release/tests/programs/libbsbr_faults.so")
 USAGE, FILE, MEMORY, COMMUNICATION, OUTPUT, BUG, SKIPPED = 2, 3, 4, 5, 6, 70, 77
 TOKENS = 3000
-START = 30  # seconds that a job may take until it meets its fault
 JOBS = 6  # at a time: they wait most of the time, for ranks that are stopped and for the launcher to end others
-LAUNCHER = "launcher"  # to whom a signal goes
 SIGNALS_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -218,7 +215,7 @@ DISK = [
     Row("closing on rank 2", on(2, "EDQUOT", "close", **PART), OUTPUT, ("out.h5", "rank 2", "quota")),
     Row("the name", on(0, "EACCES", "rename", **PART), OUTPUT, ("out.h5", "cannot be given its name")),
     Row("the name on a broken disk", on(0, "EIO", "rename", **PART), OUTPUT, ("out.h5", "cannot be given its name")),
-    Row("the summary", on(0, "ENOSPC", "write,writev", path=".json"), OUTPUT, ("summary.json",),
+    Row("the summary", on(0, "ENOSPC", "pwrite", path=".json"), OUTPUT, ("summary.json",),
         arguments=("--json", "results/summary.json"), may_stand=True),
     # The files of MPI are within this limit, the rows of the last rank are not: ulimit counts in blocks of 512 bytes.
     Row("a limit of files on rank 2", {}, OUTPUT, ("out.h5", "rank 2"), before=(2, "ulimit -f 12288"), arguments=LONG),
@@ -320,6 +317,9 @@ def asleep(rank):
     return on(rank, "sleep", "pwrite", **ROWS)
 
 
+WRITING_SUMMARY = dict(fault=on(0, "sleep", "pwrite", path=".json"), arguments=("--json", "results/summary.json"), may_stand=True)
+
+
 SIGNALS = [
     *(Row(f"{number.name} to the launcher", asleep(rank), signal=(number, LAUNCHER)) for rank, number in enumerate(SIGNALS_TO_END)),
     *(Row(f"{number.name} to rank {to} while {rank} writes", asleep(rank), names=to, says=(f"signal {int(number)}",), signal=(number, to))
@@ -329,88 +329,13 @@ SIGNALS = [
     Row("SIGKILL to the launcher", asleep(1), -signal.SIGKILL, signal=(signal.SIGKILL, LAUNCHER)),
     *(Row(f"{number.name} to a process alone", asleep(0), -number, ranks=1, launch=alone, signal=(number, LAUNCHER))
       for number in SIGNALS_TO_END),
+    Row("SIGTERM to the launcher, while the summary is written", signal=(signal.SIGTERM, LAUNCHER), **WRITING_SUMMARY),
+    Row("SIGINT to a process alone, while the summary is written", code=-signal.SIGINT, ranks=1, launch=alone,
+        signal=(signal.SIGINT, LAUNCHER), **WRITING_SUMMARY),
 ]
 
 
 # ---- running them ----
-
-
-def processes_with(*settings):
-    """All processes that have these settings in their environment: a job is known by one of its own, which its processes inherit."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/environ", "rb") as file:
-                environment = file.read().decode(errors="replace").split("\0")
-        except OSError:  # gone, or another user's
-            continue
-        if set(settings) <= set(environment):
-            found.append(int(name))
-    return found
-
-
-class Job:
-    """A launcher and its ranks."""
-
-    def __init__(self, command, folder):
-        self.folder, self.tag, self.start = folder, "BSBR_FAULT_JOB=" + folder, time.time()
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **dict([self.tag.split("=", 1)])}
-        # What MPI leaves behind when it is killed goes with the test's folder.
-        environment.update(mpi_session(tempfile.mkdtemp(prefix="", dir=os.path.dirname(folder))))
-        # Files, not pipes: a process that stays would hold a pipe open.
-        with open(self.path("out"), "wb") as out, open(self.path("err"), "wb") as err:
-            self.launcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, cwd=folder,
-                                             start_new_session=True)
-
-    def path(self, name):
-        return os.path.join(self.folder, name)
-
-    def read(self, name):
-        try:
-            with open(self.path(name), errors="replace") as file:
-                return file.read()
-        except FileNotFoundError:
-            return ""
-
-    def has_ended(self):
-        return self.launcher.poll() is not None and not processes_with(self.tag)
-
-    @staticmethod
-    def wait(happened, until):
-        """-> whether it has happened by then."""
-        while not happened():
-            if time.time() > until:
-                return False
-            time.sleep(0.02)
-        return True
-
-    def wait_for_marks(self, number):
-        """-> when the last of so many ranks met its fault; None if that has not happened."""
-        def marks():
-            return [line.split() for line in self.read("mark").splitlines() if len(line.split()) == 3]
-
-        self.wait(lambda: len(marks()) >= number or self.launcher.poll() is not None, self.start + START)
-        return float(marks()[-1][0]) if len(marks()) >= number else None
-
-    def send(self, number, to):
-        """A signal, to the launcher or to a rank."""
-        names = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
-        ranks = [process for name in names for process in processes_with(self.tag, f"{name}={to}")]
-        os.kill(self.launcher.pid if to == LAUNCHER else ranks[0], number)
-        return time.time()
-
-    def clear(self):
-        """Whatever still runs must not disturb other jobs. -> what it was."""
-        left = processes_with(self.tag)
-        for process in left:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        if self.launcher.poll() is None:
-            self.launcher.kill()
-        self.launcher.wait()
-        return left
 
 
 @functools.lru_cache(maxsize=None)
