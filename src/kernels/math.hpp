@@ -32,6 +32,28 @@ KOKKOS_INLINE_FUNCTION float exp_nonpositive(float x) {
 
 KOKKOS_INLINE_FUNCTION double exp_nonpositive(double x) { return std::exp(x); }
 
+/// 2^x for x ≤ 0 (−∞ included), within 3 units in the last place; exactly 1 at 0, exactly 0 below −126; NaN stays NaN. One number, or a
+/// vector of them: the softmax takes this one, since it is two thirds of the work of exp (its scores are scaled by log₂ e beforehand).
+///
+/// Adding 1.5·2²³ rounds to an integer, which is then found in the lowest bits. Polynomial of degree 5 on [−½, ½], fitted by iteratively
+/// reweighted least squares to a relative error of 9.2e-8.
+template <class Float, class Unsigned>
+KOKKOS_INLINE_FUNCTION Float exp2_nonpositive(Float x) {
+  const Float shifted = x + 12582912.f;
+  const Float r = x - (shifted - 12582912.f);
+  Float p = r * 1.326472731307149e-3f + 9.671512991189957e-3f;
+  p = p * r + 5.550733581185341e-2f;
+  p = p * r + 2.402224242687225e-1f;
+  p = p * r + 6.931470036506653e-1f;
+  p = p * r + 1.f;
+  const Float power = __builtin_bit_cast(Float, (__builtin_bit_cast(Unsigned, shifted) << 23) + 0x3f800000u);
+  return x < -126.f ? Float{} : p * power;
+}
+
+KOKKOS_INLINE_FUNCTION float exp2_nonpositive(float x) { return exp2_nonpositive<float, std::uint32_t>(x); }
+
+KOKKOS_INLINE_FUNCTION double exp2_nonpositive(double x) { return std::exp2(x); }
+
 /// GELU(z) = z·Φ(z), exact form, absolute error below 3e-7·|z|.
 ///
 /// With a = |z|: Φ(−a) = exp(−a²/2)·Q(a), and Q, which is ½·erfcx(a/√2), is a polynomial of degree 8 in t = 1/(1 + 0.3a), fitted by

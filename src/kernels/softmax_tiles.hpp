@@ -51,8 +51,8 @@ struct QueryTile {
   std::int64_t origin;  // the first key that one of them sees: ranges are counted from it
   Real* queries;        // [key_width, query_tile], scaled, transposed
   Real* output;         // [query_tile, padded value_width], not yet divided by the sum
-  Real* largest;        // [query_tile], largest score so far
-  Real* total;          // [query_tile], sum of exp(score − largest) so far
+  Real* largest;        // [query_tile], largest score so far, times log₂ e as all scores here
+  Real* total;          // [query_tile], sum of 2^(score − largest) so far
   std::int32_t* begin;  // [query_tile], key range of each query
   std::int32_t* end;    // [query_tile]
 };
@@ -125,6 +125,9 @@ namespace detail {
 
 inline constexpr int query_tile = tuning::query_tile, key_tile = tuning::key_tile;
 
+/// Scores are in units of log₂ e, so that their weights are powers of 2: exp(score) = 2^(score · log₂ e).
+inline constexpr double log2_e = 1.44269504088896340736;
+
 template <class Real>
 inline constexpr Real minus_infinity = -std::numeric_limits<Real>::infinity();
 
@@ -150,7 +153,7 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
     if (problem.neighbours > 1) prefetch(query + problem.key_width, problem.key_width);
     return query;
   };
-  transpose_rows(team, query_tile, problem.key_width, problem.scale, row, tile.queries, query_tile);
+  transpose_rows(team, query_tile, problem.key_width, static_cast<Real>(problem.scale * log2_e), row, tile.queries, query_tile);
   for_each(team, query_tile, [&](const int q) {
     const std::int64_t t = tile.first + q;
     const bool within = q < tile.count;
@@ -214,7 +217,19 @@ KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem
   }
 }
 
-/// Turns scores into weights exp(score − largest), 0 where a query does not see a key, and brings the sums up to date with the new maxima:
+/// 2^x of each number of a vector.
+template <class Real>
+inline Vector<Real> exp2_of_vector(Vector<Real> x) {
+  if constexpr (std::is_same_v<Real, float>) {
+    using Bits [[gnu::vector_size(tuning::vector_bytes)]] = std::uint32_t;
+    return exp2_nonpositive<Vector<float>, Bits>(x);
+  } else {
+    for (int i = 0; i < lanes<Real>; ++i) x[i] = exp2_nonpositive(x[i]);
+    return x;
+  }
+}
+
+/// Turns scores into weights 2^(score − largest), 0 where a query does not see a key, and brings the sums up to date with the new maxima:
 /// the older ones are to be multiplied by `rescale`. exists(s): whether there is a key s of the tile.
 ///
 /// On a host, vectors of queries one after the other: their maxima and sums stay in registers, and of a triangle only the half that is seen
@@ -245,14 +260,16 @@ inline void form_weights(const SerialTeam&, std::int64_t first, int begin, int e
     const Numbers nothing = Numbers{} + minus_infinity<Real>;
     const Numbers shift = top == nothing ? Numbers{} : top;
     const Numbers difference = old == nothing ? Numbers{} : old - shift;  // of sums that are 0 nothing is changed
-    for (int i = 0; i < width; ++i) rescale[i] = exp_nonpositive(difference[i]);
+    const Numbers factor = exp2_of_vector<Real>(difference);
+    *reinterpret_cast<Numbers*>(rescale) = factor;
     old = top;
-    Numbers sum = *reinterpret_cast<const Numbers*>(total) * *reinterpret_cast<const Numbers*>(rescale);
+    Numbers sum = *reinterpret_cast<const Numbers*>(total) * factor;
     for (int s = begin; s < from; ++s) *reinterpret_cast<Numbers*>(column + s * query_tile) = Numbers{};
     for (int s = from; s < to; ++s) {
-      Real* row = column + s * query_tile;
-      for (int i = 0; i < width; ++i) row[i] = exp_nonpositive(row[i] - shift[i]);
-      sum += *reinterpret_cast<const Numbers*>(row);
+      auto& row = *reinterpret_cast<Numbers*>(column + s * query_tile);
+      const Numbers weight = exp2_of_vector<Real>(row - shift);
+      row = weight;
+      sum += weight;
     }
     for (int s = to; s < end; ++s) *reinterpret_cast<Numbers*>(column + s * query_tile) = Numbers{};
     *reinterpret_cast<Numbers*>(total) = sum;
@@ -274,11 +291,11 @@ KOKKOS_INLINE_FUNCTION void form_weights(const TeamMember& team, std::int64_t fi
       top = score > top ? score : top;
     }
     const bool none = top == minus_infinity<Real>;
-    const Real shift = none ? Real(0) : top, factor = none ? Real(1) : exp_nonpositive(queries.largest[q] - top);
+    const Real shift = none ? Real(0) : top, factor = none ? Real(1) : exp2_nonpositive(queries.largest[q] - top);
     Real sum = queries.total[q] * factor;
     for (int s = begin; s < end; ++s) {
       Real& weight = column[s * query_tile];
-      weight = exp_nonpositive(weight - shift);
+      weight = exp2_nonpositive(weight - shift);
       sum += weight;
     }
     tile.rescale[q] = factor;
