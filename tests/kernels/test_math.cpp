@@ -30,6 +30,12 @@ std::vector<Real> exp_of(const std::vector<Real>& x) {
 }
 
 template <class Real>
+std::vector<Real> exp2_of(const std::vector<Real>& x) {
+  return values_of(
+      x, KOKKOS_LAMBDA(const Real z) { return kernels::exp2_nonpositive(z); });
+}
+
+template <class Real>
 std::vector<Real> gelu_of(const std::vector<Real>& z) {
   return values_of(
       z, KOKKOS_LAMBDA(const Real one) { return kernels::gelu(one); });
@@ -104,6 +110,62 @@ TEST(ExpNonpositive, float_is_never_denormal) {
   std::size_t denormal = 0;
   for (const float y : exp_of(x)) denormal += y != 0 && !std::isnormal(y) ? 1 : 0;
   EXPECT_EQ(denormal, 0u);
+}
+
+/// Every 499th float of [−126, 0], and the neighbours of the places where 2^x goes from one polynomial to the next.
+std::vector<float> exp2_arguments() {
+  std::vector<float> x{0.f, -0.f, -std::numeric_limits<float>::min(), -std::numeric_limits<float>::denorm_min(), -126.f};
+  for (std::uint32_t bits = 0; bits < std::bit_cast<std::uint32_t>(126.f); bits += 499) x.push_back(-std::bit_cast<float>(bits));
+  for (int n = 1; n < 252; ++n) {
+    float near = -0.5f * static_cast<float>(n);
+    for (int step = 0; step < 20; ++step) near = std::nextafter(near, 0.f);
+    for (int step = 0; step < 40; ++step) {
+      if (near >= -126) x.push_back(near);
+      near = std::nextafter(near, -infinity);
+    }
+  }
+  return x;
+}
+
+TEST(Exp2Nonpositive, float_is_within_three_units_in_the_last_place) {
+  const auto x = exp2_arguments();
+  ASSERT_GT(x.size(), 2000000u);
+  const auto y = exp2_of(x);
+  double worst = 0;
+  float place = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double error = ulps(y[i], std::exp2(static_cast<double>(x[i])));
+    if (error <= worst) continue;
+    worst = error;
+    place = x[i];
+  }
+  EXPECT_LE(worst, 3) << "2^" << place;
+  RecordProperty("ulps", std::to_string(worst));
+}
+
+TEST(Exp2Nonpositive, is_exact_at_whole_numbers) {
+  std::vector<float> x, powers;
+  for (int n = 0; n <= 126; ++n) {
+    x.push_back(static_cast<float>(-n));
+    powers.push_back(std::ldexp(1.f, -n));
+  }
+  EXPECT_EQ(exp2_of(x), powers);
+  EXPECT_EQ(exp2_of<float>({-0.f}), std::vector<float>{1});
+  EXPECT_EQ(exp2_of<double>({0., -0., -3.}), (std::vector<double>{1, 1, 0.125}));
+}
+
+TEST(Exp2Nonpositive, is_exactly_zero_far_below) {
+  const std::vector<float> below{std::nextafter(-126.f, -infinity),    -126.5f,  -127, -128, -150, -1e3f, -1e10f,
+                                 std::numeric_limits<float>::lowest(), -infinity};
+  EXPECT_EQ(exp2_of(below), std::vector<float>(below.size(), 0.f));
+  EXPECT_EQ(exp2_of<double>({-2e3, -std::numeric_limits<double>::infinity()}), std::vector<double>(2, 0.));
+}
+
+TEST(Exp2Nonpositive, of_what_is_not_a_number_is_none) {
+  for (const std::uint32_t bits : {0x7fc00000u, 0xffc00000u, 0x7fc00001u, 0x7fffffffu}) {
+    EXPECT_TRUE(std::isnan(exp2_of<float>({std::bit_cast<float>(bits)})[0])) << bits;
+  }
+  EXPECT_TRUE(std::isnan(exp2_of<double>({std::nan("")})[0]));
 }
 
 /// z·Φ(z); with erfc, so that it is right to the last digit for z far below 0 too.
