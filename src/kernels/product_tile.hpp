@@ -16,19 +16,21 @@ constexpr int vector_bytes = 16, tile_rows = 6, tile_vectors = 2;
 constexpr int vector_bytes = 16, tile_rows = 6, tile_vectors = 4;  // NEON, VSX: 29 of 32
 #endif
 
-// Clang forgets the alignment of an alias that depends on a template's parameter, and then takes unaligned vectors for aligned ones.
 template <class Real>
-struct VectorOf;
-template <>
-struct VectorOf<float> {
-  using type [[gnu::vector_size(vector_bytes), gnu::aligned(sizeof(float)), gnu::may_alias]] = float;
-};
-template <>
-struct VectorOf<double> {
-  using type [[gnu::vector_size(vector_bytes), gnu::aligned(sizeof(double)), gnu::may_alias]] = double;
-};
+using Vector [[gnu::vector_size(vector_bytes)]] = Real;
+
+// Vectors lie where their numbers do. By memcpy, since compilers forget an alignment that depends on a template's parameter.
 template <class Real>
-using Vector = typename VectorOf<Real>::type;
+Vector<Real> load(const Real* from) {
+  Vector<Real> vector;
+  __builtin_memcpy(&vector, from, sizeof(vector));
+  return vector;
+}
+
+template <class Real, class Numbers>
+void store(Real* to, const Numbers& vector) {
+  __builtin_memcpy(to, &vector, sizeof(vector));
+}
 
 template <int rows, class Real>
 void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride, bool add) {
@@ -36,7 +38,7 @@ void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* 
   Vector<Real> sums[rows][tile_vectors] = {};
   for (int k = 0; k < depth; ++k) {
     Vector<Real> b_row[tile_vectors];
-    for (int v = 0; v < tile_vectors; ++v) b_row[v] = *reinterpret_cast<const Vector<Real>*>(b + k * columns + v * lanes);
+    for (int v = 0; v < tile_vectors; ++v) b_row[v] = load(b + k * columns + v * lanes);
     for (int row = 0; row < rows; ++row) {
       const Real factor = a[row * a_stride + k];
       for (int v = 0; v < tile_vectors; ++v) sums[row][v] += factor * b_row[v];
@@ -44,8 +46,8 @@ void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* 
   }
   for (int row = 0; row < rows; ++row) {
     for (int v = 0; v < tile_vectors; ++v) {
-      auto& target = *reinterpret_cast<Vector<Real>*>(c + row * c_stride + v * lanes);
-      target = add ? target + sums[row][v] : sums[row][v];
+      Real* target = c + row * c_stride + v * lanes;
+      store(target, add ? load(target) + sums[row][v] : sums[row][v]);
     }
   }
 }

@@ -246,33 +246,33 @@ inline void form_weights(const SerialTeam&, std::int64_t first, int begin, int e
     const int last = queries.count - q < width ? queries.count - q - 1 : width - 1;
     const int from = clamp(begins[0]), to = clamp(ends[last]), all_from = clamp(begins[last]), all_to = clamp(ends[0]);
     Real *column = tile.scores + q, *largest = queries.largest + q, *total = queries.total + q, *rescale = tile.rescale + q;
-    Numbers top = *reinterpret_cast<const Numbers*>(largest);
+    Numbers top = load(largest);
     for (int s = from; s < to; ++s) {
       Real* row = column + s * query_tile;
       if (s < all_from || s >= all_to || !exists(s)) {
         const std::int32_t key = exists(s) ? offset + s : -1;  // no range holds −1
         for (int i = 0; i < width; ++i) row[i] = begins[i] <= key && key < ends[i] ? row[i] : minus_infinity<Real>;
       }
-      const Numbers score = *reinterpret_cast<const Numbers*>(row);
+      const Numbers score = load(row);
       top = score > top ? score : top;
     }
-    auto& old = *reinterpret_cast<Numbers*>(largest);
+    const Numbers old = load(largest);
     const Numbers nothing = Numbers{} + minus_infinity<Real>;
     const Numbers shift = top == nothing ? Numbers{} : top;
     const Numbers difference = old == nothing ? Numbers{} : old - shift;  // of sums that are 0 nothing is changed
     const Numbers factor = exp2_of_vector<Real>(difference);
-    *reinterpret_cast<Numbers*>(rescale) = factor;
-    old = top;
-    Numbers sum = *reinterpret_cast<const Numbers*>(total) * factor;
-    for (int s = begin; s < from; ++s) *reinterpret_cast<Numbers*>(column + s * query_tile) = Numbers{};
+    store(rescale, factor);
+    store(largest, top);
+    Numbers sum = load(total) * factor;
+    for (int s = begin; s < from; ++s) store(column + s * query_tile, Numbers{});
     for (int s = from; s < to; ++s) {
-      auto& row = *reinterpret_cast<Numbers*>(column + s * query_tile);
-      const Numbers weight = exp2_of_vector<Real>(row - shift);
-      row = weight;
+      Real* row = column + s * query_tile;
+      const Numbers weight = exp2_of_vector<Real>(load(row) - shift);
+      store(row, weight);
       sum += weight;
     }
-    for (int s = to; s < end; ++s) *reinterpret_cast<Numbers*>(column + s * query_tile) = Numbers{};
-    *reinterpret_cast<Numbers*>(total) = sum;
+    for (int s = to; s < end; ++s) store(column + s * query_tile, Numbers{});
+    store(total, sum);
   }
 }
 

@@ -30,19 +30,22 @@ KOKKOS_INLINE_FUNCTION constexpr int padded(int columns) {
 
 namespace detail {
 
-// Clang forgets the alignment of an alias that depends on a template's parameter, and then takes unaligned vectors for aligned ones.
 template <class Real>
-struct VectorOf;
-template <>
-struct VectorOf<float> {
-  using type [[gnu::vector_size(tuning::vector_bytes), gnu::aligned(sizeof(float)), gnu::may_alias]] = float;
-};
-template <>
-struct VectorOf<double> {
-  using type [[gnu::vector_size(tuning::vector_bytes), gnu::aligned(sizeof(double)), gnu::may_alias]] = double;
-};
+using Vector [[gnu::vector_size(tuning::vector_bytes)]] = Real;
+
+/// The vector of numbers at `from`, wherever they lie. By memcpy, since compilers forget an alignment that depends on a template's
+/// parameter.
 template <class Real>
-using Vector = typename VectorOf<Real>::type;
+inline Vector<Real> load(const Real* from) {
+  Vector<Real> vector;
+  __builtin_memcpy(&vector, from, sizeof(vector));
+  return vector;
+}
+
+template <class Real, class Numbers>
+inline void store(Real* to, const Numbers& vector) {
+  __builtin_memcpy(to, &vector, sizeof(vector));
+}
 
 /// rows × (vectors · lanes) elements of c, held in registers over the whole depth.
 template <bool add, int rows, int vectors, class Real>
@@ -51,7 +54,7 @@ inline void micro_tile(int depth, const LeftFactor<Real>& a, const Real* b, std:
   for (int k = 0; k < depth; ++k) {
     const Real* b_row = b + k * b_stride;
     Vector<Real> columns[vectors];
-    for (int v = 0; v < vectors; ++v) columns[v] = *reinterpret_cast<const Vector<Real>*>(b_row + v * lanes<Real>);
+    for (int v = 0; v < vectors; ++v) columns[v] = load(b_row + v * lanes<Real>);
     for (int row = 0; row < rows; ++row) {
       const Real factor = a.data[row * a.row_stride + k * a.depth_stride];
       for (int v = 0; v < vectors; ++v) partial[row][v] += factor * columns[v];
@@ -59,8 +62,8 @@ inline void micro_tile(int depth, const LeftFactor<Real>& a, const Real* b, std:
   }
   for (int row = 0; row < rows; ++row) {
     for (int v = 0; v < vectors; ++v) {
-      auto& target = *reinterpret_cast<Vector<Real>*>(c + row * c_stride + v * lanes<Real>);
-      target = add ? target + partial[row][v] : partial[row][v];
+      Real* target = c + row * c_stride + v * lanes<Real>;
+      store(target, add ? load(target) + partial[row][v] : partial[row][v]);
     }
   }
 }
@@ -135,16 +138,11 @@ KOKKOS_INLINE_FUNCTION void add_product(const Team& team, int rows, int columns,
 /// tile[0, padded(width)) = row, padded with zeros; zeros if row is null.
 template <class Real>
 inline void load_padded([[maybe_unused]] const SerialTeam& team, const Real* row, int width, Real* tile) {
-  using detail::Vector;
   for (int i = 0; i < width; i += lanes<Real>) {
-    auto& target = *reinterpret_cast<Vector<Real>*>(tile + i);
-    target = Vector<Real>{};
-    if (row == nullptr) continue;
-    if (i + lanes<Real> <= width) {
-      target = *reinterpret_cast<const Vector<Real>*>(row + i);
-    } else {
-      for (int k = i; k < width; ++k) tile[k] = row[k];
-    }
+    const bool whole = row != nullptr && i + lanes<Real> <= width;
+    detail::store(tile + i, whole ? detail::load(row + i) : detail::Vector<Real>{});
+    if (whole || row == nullptr) continue;
+    for (int k = i; k < width; ++k) tile[k] = row[k];
   }
 }
 

@@ -56,10 +56,10 @@ inline void transpose_rows([[maybe_unused]] const SerialTeam& team, int count, i
     for (; k + n <= width; k += n) {
       detail::Vector<Real> block[n];
       for (int i = 0; i < n; ++i) {
-        block[i] = rows[i] == nullptr ? detail::Vector<Real>{} : factor * *reinterpret_cast<const detail::Vector<Real>*>(rows[i] + k);
+        block[i] = rows[i] == nullptr ? detail::Vector<Real>{} : factor * detail::load(rows[i] + k);
       }
       detail::transpose_vectors<n / 2, Real>(block);
-      for (int i = 0; i < n; ++i) *reinterpret_cast<detail::Vector<Real>*>(columns + (k + i) * stride + first) = block[i];
+      for (int i = 0; i < n; ++i) detail::store(columns + (k + i) * stride + first, block[i]);
     }
     for (; k < width; ++k) {
       for (int i = 0; i < n; ++i) columns[k * stride + first + i] = rows[i] == nullptr ? Real(0) : factor * rows[i][k];
