@@ -69,7 +69,7 @@ std::vector<Item> gather_on_first(const Item* mine, const std::vector<std::int64
   buffers->sizes.assign(counts.begin(), counts.end());
   buffers->places.resize(counts.size());
   std::exclusive_scan(buffers->sizes.begin(), buffers->sizes.end(), buffers->places.begin(), 0);
-  if (rank == 0) buffers->all.resize(static_cast<std::size_t>(buffers->places.back() + buffers->sizes.back()));
+  if (rank == 0) buffers->all.resize(static_cast<std::size_t>(buffers->places.back()) + static_cast<std::size_t>(buffers->sizes.back()));
   check(MPI_Type_contiguous(sizeof(Item), MPI_BYTE, &buffers->item), "MPI_Type_contiguous");
   check(MPI_Type_commit(&buffers->item), "MPI_Type_commit");
   MPI_Request request = MPI_REQUEST_NULL;

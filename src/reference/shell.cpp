@@ -9,8 +9,8 @@ namespace {
 
 /// P[t, 2m] = sin(t·ω_m), P[t, 2m+1] = cos(t·ω_m), ω_m = 10000^(−2m/D)
 double position(std::int64_t token, std::int64_t column, std::int64_t hidden_dim) {
-  const auto m = static_cast<double>(column / 2);
-  const double angle = static_cast<double>(token) * std::pow(10000.0, -2 * m / static_cast<double>(hidden_dim));
+  const std::int64_t m = column / 2;
+  const double angle = static_cast<double>(token) * std::pow(10000.0, -2.0 * static_cast<double>(m) / static_cast<double>(hidden_dim));
   return column % 2 == 0 ? std::sin(angle) : std::cos(angle);
 }
 
