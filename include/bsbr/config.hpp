@@ -31,8 +31,6 @@ struct Named {
   Value value;            ///< of the enumeration
   std::string_view name;  ///< in files and on command lines
 };
-template <class Value>
-Named(Value, std::string_view) -> Named<Value>;  // Clang before 17 does not find it by itself
 
 /// All architectures, and their names.
 inline constexpr auto architectures = std::to_array<Named<Architecture>>({{Architecture::bsbr, "bsbr"},
