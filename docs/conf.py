@@ -22,7 +22,7 @@ with open(os.path.join(ROOT, "CMakeLists.txt"), encoding="utf-8") as file:
 project = "bsbr"
 author = "the bsbr authors"
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/*.md"]
+include_patterns = ["*.md", "docs/*.md", "examples/*.md"]
 
 extensions = ["myst_parser", "breathe", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath"]
@@ -55,7 +55,7 @@ SECTIONS = {
     "Speed": ["performance", "tuning", "scaling"],
     "Inside": ["architecture"],
 }
-PROJECT = ["README", "CONTRIBUTING", "CHANGELOG", "SECURITY"]
+PROJECT = ["README", "examples/README", "CONTRIBUTING", "CHANGELOG", "SECURITY"]
 
 
 def tables_of_contents():
@@ -64,7 +64,7 @@ def tables_of_contents():
     listed = {page for pages in SECTIONS.values() for page in pages}
     sections = {**SECTIONS, "More": sorted(there - listed)}
     trees = {caption: [f"/docs/{page}" for page in pages if page in there] for caption, pages in sections.items()}
-    trees["Project"] = [f"{page} </{page}>" for page in PROJECT]
+    trees["Project"] = [f"{page.removesuffix('/README')} </{page}>" for page in PROJECT]
     return "".join("\n```{toctree}\n:hidden:\n:caption: %s\n\n%s\n```\n" % (caption, "\n".join(pages))
                    for caption, pages in trees.items() if pages)
 
