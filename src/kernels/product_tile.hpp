@@ -21,7 +21,7 @@ using Vector [[gnu::vector_size(vector_bytes)]] = Real;
 
 // Vectors lie where their numbers do. By memcpy, since compilers forget an alignment that depends on a template's parameter.
 template <class Real>
-Vector<Real> load(const Real* from) {
+auto load(const Real* from) {
   Vector<Real> vector;
   __builtin_memcpy(&vector, from, sizeof(vector));
   return vector;

@@ -36,7 +36,7 @@ using Vector [[gnu::vector_size(tuning::vector_bytes)]] = Real;
 /// The vector of numbers at `from`, wherever they lie. By memcpy, since compilers forget an alignment that depends on a template's
 /// parameter.
 template <class Real>
-inline Vector<Real> load(const Real* from) {
+inline auto load(const Real* from) {
   Vector<Real> vector;
   __builtin_memcpy(&vector, from, sizeof(vector));
   return vector;
