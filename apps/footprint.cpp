@@ -22,15 +22,16 @@ constexpr std::int64_t unnamed_bytes_per_thread = 1 << 20;
 constexpr std::int64_t writing_bytes = 4 << 20;
 
 /// Sizes of files and command lines may be absurd: far beyond any machine they are refused here, before products of them overflow.
-void refuse_absurd(const ModelConfig& config, const Sequence& sequence) {
+void refuse_absurd(const ModelConfig& config, const Sequence& sequence, bool verify) {
   const auto tokens = static_cast<double>(sequence.batch()) * static_cast<double>(sequence.local_tokens());
   const auto chunks = static_cast<double>(sequence.batch()) * static_cast<double>(sequence.local_chunks());
   const auto width = static_cast<double>(config.attention_dim());
-  // Of --verify, too, which keeps all layers of the whole sequence.
+  // --verify keeps all layers of the whole sequence.
   const double kept =
       static_cast<double>(config.hidden_dim) * static_cast<double>(config.num_layers + 4) + static_cast<double>(config.ff_dim);
   const double numbers = 2 * static_cast<double>(parameter_count(config)) + tokens * 8 * width +
-                         static_cast<double>(sequence.length()) * kept + chunks * width * static_cast<double>(config.head_dim());
+                         (verify ? static_cast<double>(sequence.length()) * kept : 0) +
+                         chunks * width * static_cast<double>(config.head_dim());
   const double bytes = numbers * sizeof(double);
   if (bytes < 0x1p55) return;
   const auto shown = static_cast<std::int64_t>(std::min(bytes, 0x1p62));
@@ -48,7 +49,7 @@ std::int64_t reference_bytes(const ModelConfig& config, const Sequence& sequence
 
 template <class Real>
 Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence, const Extras& extras) {
-  refuse_absurd(config, sequence);
+  refuse_absurd(config, sequence, extras.verify);
   const std::int64_t tokens = sequence.batch() * sequence.local_tokens(), chunks = sequence.batch() * sequence.num_chunks();
   const auto real = static_cast<std::int64_t>(sizeof(Real));
   Footprint footprint{resident_bytes(), 0};

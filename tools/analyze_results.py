@@ -5,7 +5,6 @@
 
 It needs Python from 3.9, numpy and matplotlib from 3.5. docs/programs.md explains the pictures, the report and the exit codes.
 """
-import argparse
 import json
 import os
 import re
@@ -13,25 +12,12 @@ import shutil
 import sys
 import tempfile
 
+from command_line import BAD_INPUT, BAD_OUTPUT, UNUSABLE, Failure, Parser, report_error
 from comparison_data import InputError, load, show_bytes, show_count, show_number, show_seconds
 
 PROGRAM = "analyze_results.py"
-USAGE, BAD_INPUT, BAD_OUTPUT, NO_MATPLOTLIB = 2, 3, 6, 1
 EXAMPLE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "example_data", "comparison.json")
 REPORT = "report.md"
-
-
-class Failure(Exception):
-    """The program ends with this code and this message."""
-
-    def __init__(self, code, message, hint=None):
-        super().__init__(message)
-        self.code, self.hint = code, hint
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise Failure(USAGE, message, f"{PROGRAM} --help lists the options")
 
 
 def main(arguments):
@@ -40,9 +26,7 @@ def main(arguments):
         comparison, pictures = read(options.results)
         write(comparison, pictures, os.path.basename(options.results), options.output_dir)
     except Failure as failure:
-        print(f"{PROGRAM}: error: {' '.join(str(failure).split())}", file=sys.stderr)
-        if failure.hint:
-            print(f"hint: {failure.hint}", file=sys.stderr)
+        report_error(PROGRAM, failure, failure.hint)
         return failure.code
     except KeyboardInterrupt:
         return 130
@@ -76,7 +60,7 @@ def read(path):
         from comparison_plots import pictures
     except ImportError as error:
         hint = "on Debian and Ubuntu: apt-get install python3-matplotlib"
-        raise Failure(NO_MATPLOTLIB, f"matplotlib cannot be loaded: {error}", hint) from None
+        raise Failure(UNUSABLE, f"matplotlib cannot be loaded: {error}", hint) from None
     return comparison, pictures
 
 

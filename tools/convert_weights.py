@@ -14,21 +14,9 @@ import os
 import re
 import sys
 
+from command_line import BAD_INPUT, BAD_OUTPUT, NO_MEMORY, UNUSABLE, USAGE, Failure, Parser, report_error
+
 PROGRAM = "convert_weights.py"
-NO_PACKAGE, USAGE, BAD_INPUT, NO_MEMORY, BAD_OUTPUT = 1, 2, 3, 4, 6
-
-
-class Failure(Exception):
-    """The program ends with this code and this message."""
-
-    def __init__(self, code, message, hint=None):
-        super().__init__(message)
-        self.code, self.hint = code, hint
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise Failure(USAGE, message, f"{PROGRAM} --help lists the options")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +43,7 @@ def main(arguments):
 
 
 def fail(code, message, hint=None):
-    print(f"{PROGRAM}: error: {printable(' '.join(str(message).split()))}", file=sys.stderr)
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+    report_error(PROGRAM, printable(" ".join(str(message).split())), hint)
     return code
 
 
@@ -75,7 +61,7 @@ def load_packages():
         import model_config
         import weight_files
     except ImportError as error:
-        raise Failure(NO_PACKAGE, f"{sys.executable} cannot load what is needed: {error}",
+        raise Failure(UNUSABLE, f"{sys.executable} cannot load what is needed: {error}",
                       "on Debian and Ubuntu: apt-get install python3-numpy python3-h5py") from None
 
 
@@ -86,7 +72,7 @@ def convert(options):
         return export(options, tensors) if weight_files.is_model(options.input) else take_over(options, tensors)
     except (weight_files.InputError, weight_files.NoTorch) as error:
         code, hint = (BAD_INPUT, error.hint) if isinstance(error, weight_files.InputError) else (
-            NO_PACKAGE, "pip install torch, or save the weights as safetensors")
+            UNUSABLE, "pip install torch, or save the weights as safetensors")
         raise Failure(code, error, hint) from None
     except checkpoints.CheckpointError as error:
         raise Failure(BAD_INPUT, f"{options.input}: {error}", error.hint) from None
