@@ -1,9 +1,10 @@
-"""The JSON of bsbr_compare: reading, checking, fits of power laws, and how numbers are shown. Used by analyze_results.py."""
+"""The JSON of bsbr_compare: reading, checking, fits of power laws, and how numbers are shown. Used by analyze_results.py.
+
+numpy is loaded where it is needed: --help and complaints about bad input do without it.
+"""
 import dataclasses
 import json
 import math
-
-import numpy as np
 
 FORMAT, FORMAT_VERSION = "bsbr-comparison", 1
 
@@ -62,6 +63,8 @@ class Comparison:
 
     def curve(self, architecture, field):
         """Lengths and values of one field, two arrays [points]."""
+        import numpy as np
+
         lengths = self.lengths_of(architecture)
         return np.array(lengths, float), np.array([self.results[architecture, length][field] for length in lengths], float)
 
@@ -255,6 +258,8 @@ def complete_fit(comparison, architecture, given):
 
 def fit_power_law(x, y):
     """Least squares of log y against log x, arrays [points], two or more -> exponent, share of the variance of log y that it explains."""
+    import numpy as np
+
     x, y = np.log(x), np.log(y)
     slope, constant = np.polyfit(x, y, 1)
     total = np.sum((y - y.mean()) ** 2)

@@ -288,6 +288,13 @@ class Analyze(Case):
         done = analyze(self.results(comparison()), "--output-dir", self.path("out"), PYTHONPATH=self.folder)
         self.check_failure(done, "analyze_results.py", 1, "matplotlib")
 
+    def test_help_and_complaints_do_without_numpy_and_matplotlib(self):
+        for name in ("numpy", "matplotlib"):
+            self.results(f"raise ImportError('No module named {name}')\n", f"{name}.py")
+        self.assertEqual(analyze("--help", PYTHONPATH=self.folder).code, 0)
+        done = analyze(self.results("{}"), "--output-dir", self.path("out"), PYTHONPATH=self.folder)
+        self.check_failure(done, "analyze_results.py", 3, "format")
+
     def test_files_of_before_are_replaced_and_others_stay(self):
         os.makedirs(self.path("out"))
         for name in ("report.md", "mine.txt"):
