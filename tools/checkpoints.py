@@ -198,8 +198,8 @@ class GPT2Checkpoint(Checkpoint):
             if content.get(name, wanted) != wanted:
                 raise CheckpointError(f"{path}: {name} is {content[name]!r}, must be {wanted!r}: nothing else is computed here")
         fields = {field: (name, content[name]) for field, name in GPT2_FIELDS.items() if name in content}
-        # Fields that GPT-2 does not have may stand there under their own names.
-        own = set(model_config.FIELDS) - set(GPT2_FIELDS)
+        # Fields that GPT-2 does not have may stand there under their own names; but `temperature` is there that of sampling.
+        own = set(model_config.FIELDS) - set(GPT2_FIELDS) - {"temperature"}
         fields.update((name, (name, content[name])) for name in content if name in own)
         return fields, gpt2_differences(content, path)
 

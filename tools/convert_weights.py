@@ -8,6 +8,7 @@ It needs Python from 3.9, numpy and h5py; PyTorch only where INPUT is one of its
 which tensor, and what is approximate; the exit codes are those of docs/programs.md, and 1 if one of these packages cannot be loaded.
 """
 import argparse
+import contextlib
 import dataclasses
 import math
 import os
@@ -290,20 +291,59 @@ def value_of(field, known, checkpoint):
 
 def write(options, writer, config, table, read):
     """By way of OUTPUT.part, so that what has the name is whole."""
-    part = options.output + ".part"
+    output = os.path.realpath(options.output) if os.path.islink(options.output) else options.output
+    part = output + ".part"
     try:
-        if os.path.lexists(options.output) and not os.path.isfile(options.output):
+        if os.path.exists(options.output) and not os.path.isfile(options.output):
             raise OSError(0, "is there and is not a file")
-        if os.path.exists(options.output) and os.path.samefile(options.input, options.output):
+        if is_same_file(options.input, options.output):
             raise OSError(0, "is the input")
-        writer(part, config, table, read)
-        os.replace(part, options.output)
+        if is_same_file(options.input, part):
+            raise OSError(0, f"{part}, by way of which it is written, is the input")
+        with new_file(part) as file:
+            try:
+                writer(file, config, table, read)
+                file.flush()
+                os.fsync(file.fileno())
+                if not has_name(file, part):
+                    raise OSError(0, f"{part} is not the file of this run any more: another run writes the same output")
+                os.replace(part, output)
+            except BaseException:
+                if has_name(file, part):
+                    os.remove(part)
+                raise
+        flush_folder(os.path.dirname(output) or ".")
     except (OSError, RuntimeError) as error:  # h5py has both for a full disk
         reason = getattr(error, "strerror", None) or str(error)
         raise Failure(BAD_OUTPUT, f"{options.output}: cannot be written: {reason}") from None
+
+
+def new_file(path):
+    """A file of this run alone, in the place of what a killed run may have left; never what a link points to."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb")
+
+
+def is_same_file(one, other):
+    return os.path.exists(other) and os.path.samefile(one, other)
+
+
+def has_name(file, path):
+    """Whether the open file still has this name."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def flush_folder(path):
+    """So that the new name, too, outlives a loss of power."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
     finally:
-        if os.path.isfile(part):
-            os.remove(part)
+        os.close(folder)
 
 
 def about(path, config, table):

@@ -117,7 +117,9 @@ def open_torch(path):
     except pickle.UnpicklingError:
         raise InputError(path, "holds more than tensors, and other things are not unpickled, since that could run any code",
                          "torch.save(model.state_dict(), FILE) makes a file that can be read") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # torch has nearly all that there are for a damaged file
         raise InputError(path, f"is not a whole file of torch.save: {' '.join(str(error).split())[:200]}") from None
     tensors, beside = state_dict(path, content, torch)
 
@@ -249,7 +251,7 @@ def open_index(path):
     return Tensors(path, {name: parts[file].shapes[name] for name, file in places.items()}, lambda name: parts[places[name]].read(name))
 
 
-def write_safetensors(path, config, table, read):
+def write_safetensors(file, config, table, read):
     """All weights of the table, each by read(name), and the configuration in the metadata."""
     kinds = {np.dtype("f8"): "F64", np.dtype("f4"): "F32"}
     arrays = {name: read(name) for name in table}
@@ -261,10 +263,9 @@ def write_safetensors(path, config, table, read):
         here += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            file.write(arrays[name].astype(arrays[name].dtype.newbyteorder("<"), copy=False).data)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in order:
+        file.write(arrays[name].astype(arrays[name].dtype.newbyteorder("<"), copy=False).data)
 
 
 # ---- model files ----------------------------------------------------------------------------------------------------------------------
@@ -279,14 +280,14 @@ def open_model(path):
             check_weights(path, file, table)
     except InputError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError) as error:  # h5py has all of these for a damaged file
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py has all of these for a damaged file
         raise InputError(path, f"cannot be read: {' '.join(str(error).split())[:200]}") from None
 
     def load(name):
         try:
             with h5py.File(path, "r") as file:
                 return file["weights"][name].astype("=f8" if file["weights"][name].dtype.itemsize == 8 else "=f4")[()]
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, TypeError) as error:
             raise InputError(path, f"/weights/{name} cannot be read: {' '.join(str(error).split())[:200]}") from None
 
     return Tensors(path, {name: weight.shape for name, weight in table.items()}, load, config)
@@ -343,17 +344,15 @@ def check_weights(path, file, table):
             raise InputError(path, f"{where} has no numbers in this file")
 
 
-def write_model(path, config, table, read):
+def write_model(file, config, table, read):
     """All weights of the table, each by read(name). Made in memory and written as a whole: on a full disk HDF5 itself would crash."""
-    with h5py.File(path, "w", driver="core", block_size=2**24, backing_store=False) as file:
-        file.attrs["format"], file.attrs["format_version"] = FORMAT, np.int64(FORMAT_VERSION)
+    with h5py.File("image", "w", driver="core", block_size=2**24, backing_store=False) as image:
+        image.attrs["format"], image.attrs["format_version"] = FORMAT, np.int64(FORMAT_VERSION)
         for field in model_config.fields_of(config["architecture"]):
             value = config[field.name]
-            file.attrs[field.name] = value if field.kind is str else {int: np.int64, float: np.float64}[field.kind](value)
-        group = file.create_group("weights")
+            image.attrs[field.name] = value if field.kind is str else {int: np.int64, float: np.float64}[field.kind](value)
+        group = image.create_group("weights")
         for name in table:
             group[name] = read(name)
-        file.flush()
-        image = file.id.get_file_image()
-    with open(path, "wb") as file:
-        file.write(image)
+        image.flush()
+        file.write(image.id.get_file_image())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,6 +18,11 @@ def test_the_typed_program_runs() -> None:
     done = subprocess.run([sys.executable, str(program), str(path)], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "(1, 9, 12)" in done.stdout and "num_heads = 7 does not divide hidden_dim = 512" in done.stdout
+
+
+def test_the_licence_comes_with_it() -> None:
+    (licence,) = [file for file in distribution("bsbr-hpc").files or [] if file.name == "LICENSE"]
+    assert "Permission is hereby granted, free of charge" in licence.read_text()
 
 
 def test_the_package_has_types_and_the_version_of_the_library() -> None:

@@ -44,6 +44,16 @@ void require_replaceable(const std::string& path, const std::string& shown) {
   require_owner(path, state, shown);
 }
 
+/// A link stays, and what it points to is replaced, as when one writes to it.
+std::string target_of(const std::string& path) {
+  std::filesystem::path target = path;
+  std::error_code failed;
+  for (int links = 0; links < 40 && std::filesystem::is_symlink(target, failed); ++links) {
+    target = target.parent_path() / std::filesystem::read_symlink(target, failed);
+  }
+  return target.string();
+}
+
 std::string part_of(const std::string& path) { return path + ".part"; }
 
 /// The name to make the file under, which a killed run may have left, or another one is still writing to: that file is not written into.
@@ -73,13 +83,14 @@ void require_writable(const std::string& path) {
   if (path.empty()) throw ContentError("the name of the output is empty");
   require_replaceable(path, "");
   if (std::filesystem::path(path).filename().empty()) throw ContentError("is the name of a folder");
-  require_folder(folder_of(path));
-  require_replaceable(part_of(path), printable(part_of(path)) + " ");
+  const std::string target = target_of(path);
+  require_folder(folder_of(target));
+  require_replaceable(part_of(target), printable(part_of(target)) + " ");
 }
 
 PartFile::PartFile(const std::string& path)
-    : m_path(path),
-      m_part(free_name(path)),
+    : m_path(target_of(path)),
+      m_part(free_name(m_path)),
       m_file(m_part, O_CREAT | O_EXCL | O_RDWR, "cannot be written"),
       m_identity(m_file.identity()),
       m_unfinished(std::in_place, m_part, m_identity) {}

@@ -4,6 +4,7 @@ The target is run by libFuzzer's fork mode: it goes on after a finding, and what
 corpus is kept from run to run. Exit code 1 if a finding is ours.
 """
 import argparse
+import collections
 import os
 import re
 import subprocess
@@ -26,19 +27,20 @@ def parse():
 
 
 def fuzz(options):
-    """-> number of executions"""
+    """-> number of executions, and what was said last"""
     for folder in (options.corpus, options.findings):
         os.makedirs(folder, exist_ok=True)
     command = [options.target, *OPTIONS, "-max_len=%d" % options.longest, "-max_total_time=%d" % options.seconds,
                "-artifact_prefix=" + os.path.join(options.findings, ""), options.corpus, *options.seeds]
-    executions = 0
+    executions, last = 0, collections.deque(maxlen=20)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace") as child:
         for line in child.stderr:
+            last.append(line)
             progress = re.match(r"#(\d+): cov: ", line)
             if progress:
                 executions = int(progress[1])
                 print(line, end="", flush=True)
-    return executions
+    return executions, "".join(last)
 
 
 def judge_finding(target, path):
@@ -55,7 +57,9 @@ def judge_finding(target, path):
 def main():
     options = parse()
     name = os.path.basename(options.target)
-    executions = fuzz(options)
+    executions, last = fuzz(options)
+    if executions == 0:
+        sys.exit("%s has executed nothing; its last lines are:\n%s" % (name, last))
     whose = []
     for finding in sorted(os.listdir(options.findings)):
         owner, place, what = judge_finding(options.target, os.path.join(options.findings, finding))

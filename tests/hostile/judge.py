@@ -102,7 +102,16 @@ NOT_GUILTY = ("libasan", "libubsan", "libc.so", "libpthread", "libstdc++", "sani
 
 
 def blame(err):
-    """The first frame of the first stack that is not of the C library or the sanitizer's: -> (whose, where)"""
+    """-> (whose, where it was noticed). HDF5 that writes over the end of memory of ours has been given too little."""
+    whose, place = first_frame(err)
+    allocated = re.search(r"(heap-buffer-overflow|heap-use-after-free).*allocated by thread \S+ here:\n(?P<stack>.*?)\n\n", err, re.DOTALL)
+    if whose == HDF5 and allocated and first_frame(allocated["stack"])[0] == OURS:
+        whose = OURS
+    return whose, place
+
+
+def first_frame(err):
+    """Of the first stack, the first that is not of the C library or the sanitizer's: -> (whose, where)"""
     for line in err.splitlines():
         frame = FRAME.match(line)
         if frame is None:

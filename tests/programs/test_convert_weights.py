@@ -226,6 +226,7 @@ class Tensors(Convert):
     def test_gpt2_has_its_configuration_in_config_json(self):
         told = self.converted(gpt2_tensors(), "--from", "gpt2", "--config", self.file(dict(
             model_type="gpt2", n_head=4, n_embd=D, n_layer=LAYERS, n_inner=FF, vocab_size=VOCABULARY, resid_pdrop=0.25,
+            temperature=0.7,  # of sampling, not of hopfield
             activation_function="gelu_new", layer_norm_epsilon=1e-6, unknown=[1]), "config.json"))
         self.assertEqual((self.attributes["num_heads"], self.attributes["dropout"]), (4, 0.25))
         self.assertIn("approximate: activation_function is gelu_new", told)
@@ -371,6 +372,29 @@ class Files(Convert):
         for name, says in [("folder", "is there and is not a file"), ("no/out.h5", "No such file"), ("same", "is the input")]:
             self.check_failure(convert(source, self.path(name), *arguments), PROGRAM, OUTPUT, [self.path(name), says])
         self.assertEqual(sorted(os.listdir(self.folder)), ["folder", "in.safetensors", "same"])
+
+    def test_files_of_others_are_left_alone(self):
+        source = self.file(package_tensors())
+        arguments = ["--from", "bsbr", "--num-heads", HEADS, "--chunk-size", 4]
+        os.mkdir(self.path("folder"))
+        self.text("folder.part", b"others' bytes")
+        self.assertEqual(convert(source, self.path("folder"), *arguments).code, OUTPUT)
+        os.rename(source, self.path("out.h5.part"))
+        self.check_failure(convert(self.path("out.h5.part"), self.path("out.h5"), *arguments), PROGRAM, OUTPUT, "is the input")
+        os.remove(self.path("out.h5.part"))
+        os.rename(self.path("folder.part"), self.path("victim"))
+        os.symlink("victim", self.path("out.h5.part"))
+        self.package()
+        with open(self.path("victim"), "rb") as file:
+            self.assertEqual(file.read(), b"others' bytes")
+
+    def test_an_output_that_is_a_link_is_followed(self):
+        os.mkdir(self.path("elsewhere"))
+        os.symlink(os.path.join("elsewhere", "real.h5"), self.path("out.h5"))
+        for _ in ("not there yet", "there"):
+            self.package()
+            self.assertTrue(os.path.islink(self.path("out.h5")))
+            self.assertEqual(os.listdir(self.path("elsewhere")), ["real.h5"])
 
     def test_a_full_disk_leaves_nothing(self):
         def little():

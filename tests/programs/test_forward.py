@@ -86,6 +86,14 @@ class Forward(Case):
         self.assertRegex(text["created"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
         self.assertLessEqual({"version", "git_commit", "kokkos_version", "hdf5_version", "execution_space", "input"}, set(text))
 
+    def test_an_output_that_is_a_link_is_followed(self):
+        os.mkdir(self.path("elsewhere"))
+        os.symlink(os.path.join("elsewhere", "real.h5"), self.path("result.h5"))
+        for ranks in (1, 3):  # first it points to nothing
+            self.states("--random-tokens", 77, ranks=ranks)
+            self.assertTrue(os.path.islink(self.path("result.h5")))
+            self.assertEqual(os.listdir(self.path("elsewhere")), ["real.h5"])
+
     def test_the_number_of_ranks_changes_nothing(self):
         for arguments in (["--input", self.text()], ["--random-tokens", 77, "--batch", 2, "--seed", 5]):
             alone = self.states(*arguments)

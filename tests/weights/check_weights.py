@@ -223,6 +223,11 @@ class Package(Weights):
             file.write(content[:len(content) // 2])
         said = self.convert(self.path("cut.pt"), "model.h5", "--from", "bsbr", "--chunk-size", 16, "--num-heads", 4, code=3)
         self.assertIn("is not a whole file of torch.save", said)
+        for damaged in (b"\x80\x02.", b"\x80\x02K", b"\x80\x02J\x01", b"\x80\x02]q\x00R."):  # each another exception of torch's unpickler
+            with open(self.path("damaged.pt"), "wb") as file:
+                file.write(damaged)
+            said = self.convert(self.path("damaged.pt"), "model.h5", "--from", "bsbr", "--chunk-size", 16, "--num-heads", 4, code=3)
+            self.assertIn("is not a whole file of torch.save", said)
         self.assertFalse(os.path.exists(self.path("model.h5")))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Union
 
 import numpy as np
@@ -24,6 +26,12 @@ def _by_precision(functions: Mapping[str, Any], precision: str) -> Any:
     if precision not in functions:
         raise ValueError(f"precision is {precision!r}, known are {', '.join(functions)}")
     return functions[precision]
+
+
+def _hdf5_lock() -> contextlib.AbstractContextManager[Any]:
+    """h5py's: with an h5py of the same HDF5 library, which is rarely thread-safe, other threads may be in it."""
+    lock: contextlib.AbstractContextManager[Any] = getattr(sys.modules.get("h5py._objects"), "phil", contextlib.nullcontext())
+    return lock
 
 
 class Model:
@@ -65,7 +73,8 @@ class Model:
         causality, chunk_size, window_size and the like.
         """
         model = cls.__new__(cls)
-        model._model = _by_precision(_LOADERS, precision)(os.fspath(path), comm, changes)
+        with _hdf5_lock():
+            model._model = _by_precision(_LOADERS, precision)(os.fspath(path), comm, changes)
         return model
 
     @property

@@ -152,7 +152,13 @@ template <class Real>
 std::unique_ptr<AnyModel> load(const std::string& path, const nb::object& comm, const ByName& changes) {
   const MPI_Comm handle = communicator(comm);
   std::optional<ModelConfig> changed;
-  if (changes.size() > 0) changed = with_fields(read_config(path, handle), changes);
+  if (changes.size() > 0) {
+    const auto stored = [&] {
+      const nb::gil_scoped_release others_may_run;
+      return read_config(path, handle);
+    };
+    changed = with_fields(stored(), changes);
+  }
   const nb::gil_scoped_release others_may_run;
   auto weights = read_weights<Real>(path, handle);
   if (changed) weights.set_config(*changed);
