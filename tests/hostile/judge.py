@@ -79,7 +79,7 @@ class Reader:
     """read_files.cpp: the same as bsbr_forward, without the start of a program for each file."""
 
     def __init__(self, program):
-        environment = {**os.environ, **SANITIZERS}
+        environment = {**os.environ, **SANITIZERS, "OMP_NUM_THREADS": "1"}  # threads would not be there in what it forks
         self.child = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
 
     def run(self, path, kind, dataset=""):
