@@ -98,7 +98,7 @@ class Reader:
 
 FRAME = re.compile(r"\s*#\d+ 0x[0-9a-f]+ (?:in (?P<function>.+?) )?\s*(?P<place>\(?/\S+|\S+:\d+)")
 WATCHING = re.compile(r"fuzzer::|__(asan|ubsan|sanitizer|interceptor|sancov)|operator new|(malloc|calloc|realloc|free|(__)?mem(cpy|move|set|cmp)\w*|str\w+|raise|abort)$")
-NOT_GUILTY = ("libasan", "libubsan", "libc.so", "libpthread", "libstdc++", "sanitizer_common", "compiler-rt", "libz.so", "nptl/", "signal/", "stdlib/")
+NOT_GUILTY = ("libasan", "libubsan", "libc.so", "libpthread", "libstdc++", "sanitizer_common", "compiler-rt", "libz.so", "nptl/", "signal/", "stdlib/", "sysdeps/")
 
 
 def blame(err):
