@@ -107,6 +107,7 @@ class Durable(Case):
         begun, whole = self.run_whole(1, seed=2)
         with h5py.File(self.result) as file:
             states = file["hidden_states"][()]
+        span = whole - begun  # of the time that writing takes, which differs where other work comes and goes
         choose = random.Random(7)
         left, parts = [], 0
         for kill in range(KILLS):
@@ -116,8 +117,10 @@ class Durable(Case):
                     file.write(old)
             elif os.path.exists(self.result):
                 os.unlink(self.result)
-            self.kill(2 + kill, choose.uniform(0, whole - begun if writing else whole), writing)
+            self.kill(2 + kill, choose.uniform(0, span if writing else whole), writing)
             left.append(self.what_is_left(old if has_old else None, states))
+            if writing and left[-1] == "new":
+                span *= 0.7  # it came too late
             parts += self.check_part(states)
             self.assertLessEqual(set(os.listdir(self.results)), {"out.h5", "out.h5.part"})
         self.run_whole(2 + KILLS, seed=2)  # whatever the last one has left: this one copes, and leaves nothing but its result
