@@ -239,10 +239,13 @@ def change_structure(_, file, path, choose):
     shutil.copy(file.path, path)
     with h5py.File(path, "r+") as opened:
         for _ in range(choose.choice([1, 1, 1, 2, 3])):
+            change = choose.choice(STRUCTURE_CHANGES)
             try:
-                choose.choice(STRUCTURE_CHANGES)(opened, choose)
+                change(opened, choose)
             except (ValueError, TypeError, KeyError, IndexError, OSError, RuntimeError):
                 pass  # h5py does not make everything of everything, and a name may be gone by now
+            if change is replace_chunk:
+                break  # the next change might read it, and HDF5 would do here what is to be found out elsewhere
 
 
 def make(files, number, seed, folder):
