@@ -346,6 +346,8 @@ bad("weight_overflows.h5", MODEL, "q_proj.weight", never_written(((1 << 62) + 4,
 bad("weight_huge_chunk.h5", MODEL, "q_proj.weight", never_written((4, 4), "f4", chunks=(1 << 14, 1 << 15), maxshape=(None, None)))
 bad("weight_not_deflated.h5", MODEL, "q_proj.weight", chunk_written(0, b"not what deflate makes", compression="gzip"))
 bad("weight_checksum.h5", MODEL, "q_proj.weight", chunk_written(0, bytes(64) + b"sum!", fletcher32=True))
+bad("weight_chunk_without_filter.h5", MODEL, "has a chunk of 1 bytes, must be 64 at least", chunk_written(1, b"x", compression="gzip"))
+bad("weight_chunk_without_checksum.h5", MODEL, "has a chunk of 3 bytes, must be 68 at least", chunk_written(0, b"sum", fletcher32=True))
 bad("weight_short_chunk.h5", MODEL, "q_proj.weight", chunk_written(0, b"x\x9c\x03\x00\x00\x00\x00\x01", compression="gzip"))
 
 # ---- models: bytes of the file format ----
