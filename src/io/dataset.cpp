@@ -111,23 +111,33 @@ std::int64_t largest_ratio(hid_t creation) {
 }
 
 #if H5_VERSION_GE(1, 10, 5)
-/// Bytes that the file must hold of a chunk of `whole` bytes, of which filters were skipped by this mask. HDF5 takes a chunk for whole that
-/// no filter has made smaller, and its checksum for there, however little there is.
-std::int64_t least_chunk(hid_t creation, unsigned skipped, std::int64_t whole) {
-  constexpr std::int64_t checksum = 4;  // bytes of Fletcher's
+/// Which filters of a chunk decide how many bytes the file must hold of it, as bits of the mask that says which were skipped.
+struct ChunkFilters {
+  unsigned making_smaller = 0, checksums = 0;
+  bool none_at_edges = false;  // whatever the mask of a chunk says
+};
+
+ChunkFilters read_chunk_filters(hid_t creation) {
+  ChunkFilters found;
   unsigned options = 0;
-  if (H5Pget_chunk_opts(creation, &options) >= 0 && options != 0) return 1;  // chunks at the edge have no filters, whatever the mask says
-  bool smaller = false, summed = false;
+  found.none_at_edges = H5Pget_chunk_opts(creation, &options) >= 0 && options != 0;
   const int filters = H5Pget_nfilters(creation);
   for (int i = 0; i < filters; ++i) {
-    if ((skipped >> i & 1U) != 0) continue;
     unsigned flags = 0, use = 0;
     std::size_t values = 0;
     const auto filter = H5Pget_filter2(creation, static_cast<unsigned>(i), &flags, &values, nullptr, 0, nullptr, &use);
-    smaller = smaller || (filter != H5Z_FILTER_SHUFFLE && filter != H5Z_FILTER_FLETCHER32);
-    summed = summed || filter == H5Z_FILTER_FLETCHER32;
+    if (filter == H5Z_FILTER_FLETCHER32) found.checksums |= 1U << i;
+    if (filter != H5Z_FILTER_FLETCHER32 && filter != H5Z_FILTER_SHUFFLE) found.making_smaller |= 1U << i;
   }
-  return (smaller ? 1 : whole) + (summed ? checksum : 0);
+  return found;
+}
+
+/// Bytes that the file must hold of a chunk of `whole` bytes. HDF5 takes a chunk for whole that no filter has made smaller, and its
+/// checksum for there, however little there is.
+std::int64_t least_chunk(const ChunkFilters& filters, unsigned skipped, std::int64_t whole) {
+  constexpr std::int64_t checksum = 4;  // bytes of Fletcher's
+  if (filters.none_at_edges) return 1;
+  return ((filters.making_smaller & ~skipped) != 0 ? 1 : whole) + ((filters.checksums & ~skipped) != 0 ? checksum : 0);
 }
 #endif
 
@@ -217,9 +227,19 @@ void Dataset::check_chunks() const {
         printable(m_path) + " should have " + std::to_string(needed) + " chunks, of which the file holds " + std::to_string(chunks),
         "the file is damaged, or was never filled");
   }
+  const ChunkFilters filters = read_chunk_filters(m_creation);
   std::vector<hsize_t> place(m_shape.size());
   for (std::int64_t i = 0; i < needed; ++i) {
-    check_chunk(place, chunk_bytes);
+    unsigned skipped = 0;
+    haddr_t address = HADDR_UNDEF;
+    hsize_t stored = 0;
+    check_hdf5(H5Dget_chunk_info_by_coord(m_dataset, place.data(), &skipped, &address, &stored), cannot_read(m_path));
+    const std::int64_t least = least_chunk(filters, skipped, chunk_bytes);
+    if (address == HADDR_UNDEF || stored < static_cast<hsize_t>(least)) {
+      throw ContentError(
+          printable(m_path) + " has a chunk of " + std::to_string(stored) + " bytes, must be " + std::to_string(least) + " at least",
+          "the file is damaged");
+    }
     // The next one, row by row.
     for (std::size_t d = place.size(); d-- > 0;) {
       place[d] += chunk[d];
@@ -229,20 +249,6 @@ void Dataset::check_chunks() const {
   }
 #endif
 }
-
-#if H5_VERSION_GE(1, 10, 5)
-void Dataset::check_chunk(const std::vector<hsize_t>& place, std::int64_t whole) const {
-  unsigned skipped = 0;
-  haddr_t address = HADDR_UNDEF;
-  hsize_t stored = 0;
-  check_hdf5(H5Dget_chunk_info_by_coord(m_dataset, place.data(), &skipped, &address, &stored), cannot_read(m_path));
-  const std::int64_t least = least_chunk(m_creation, skipped, whole);
-  if (address != HADDR_UNDEF && stored >= static_cast<hsize_t>(least)) return;
-  throw ContentError(
-      printable(m_path) + " has a chunk of " + std::to_string(stored) + " bytes, must be " + std::to_string(least) + " at least",
-      "the file is damaged");
-}
-#endif
 
 void Dataset::read(hid_t memory_type, const std::vector<std::int64_t>& begin, const std::vector<std::int64_t>& count, void* target) const {
   const auto first = unsigned_extents(begin), extents = unsigned_extents(count);

@@ -37,7 +37,6 @@ class Dataset {
   std::int64_t bytes() const;
   void check_contiguous(const InputFile& file) const;
   void check_chunks() const;
-  void check_chunk(const std::vector<hsize_t>& place, std::int64_t whole) const;
   [[noreturn]] void incomplete(std::int64_t stored) const;
 
   std::string m_path;
