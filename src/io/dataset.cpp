@@ -58,7 +58,7 @@ Handle open_dataset(const InputFile& file, const std::string& path) {
   return {H5Dopen2(file.id(), path.c_str(), access), H5Dclose, cannot_read(path)};
 }
 
-void check_filter(hid_t creation, unsigned index, const std::string& path) {
+H5Z_filter_t checked_filter(hid_t creation, unsigned index, const std::string& path) {
   unsigned flags = 0, use = 0;
   std::size_t values = 0;
   std::array<char, 64> name{};
@@ -72,17 +72,24 @@ void check_filter(hid_t creation, unsigned index, const std::string& path) {
   if (H5Zfilter_avail(filter) <= 0) {
     throw ContentError(printable(path) + " is stored by a filter that this HDF5 library was built without (" + title + ")", hint);
   }
+  return filter;
 }
 
-/// The creation properties, once it is clear that all numbers are within the file and can be decoded.
+/// In the order in which a chunk passes through them when it is written.
+std::vector<H5Z_filter_t> checked_filters(hid_t creation, const std::string& path) {
+  const int count = check_hdf5(H5Pget_nfilters(creation), cannot_read(path));
+  std::vector<H5Z_filter_t> filters;
+  for (int i = 0; i < count; ++i) filters.push_back(checked_filter(creation, static_cast<unsigned>(i), path));
+  return filters;
+}
+
+/// The creation properties, once it is clear that all numbers are within the file.
 Handle checked_creation(hid_t dataset, const std::string& path) {
   Handle creation(H5Dget_create_plist(dataset), H5Pclose, cannot_read(path));
   if (H5Pget_layout(creation) == H5D_VIRTUAL) throw ContentError(printable(path) + " is a virtual dataset: its numbers are in other files");
   if (check_hdf5(H5Pget_external_count(creation), cannot_read(path)) > 0) {
     throw ContentError(printable(path) + " is in external storage: its numbers are in other files");
   }
-  const int filters = check_hdf5(H5Pget_nfilters(creation), cannot_read(path));
-  for (int i = 0; i < filters; ++i) check_filter(creation, static_cast<unsigned>(i), path);
   return creation;
 }
 
@@ -101,43 +108,25 @@ std::vector<std::int64_t> read_shape(hid_t dataset, const std::string& path) {
 }
 
 /// How many times larger than its storage a dataset may be.
-std::int64_t largest_ratio(hid_t creation) {
-  unsigned flags = 0, use = 0;
-  std::size_t values = 0;
-  const int filters = H5Pget_nfilters(creation);
-  if (filters == 0) return 1;
-  const bool scaled = H5Pget_filter_by_id2(creation, H5Z_FILTER_SCALEOFFSET, &flags, &values, nullptr, 0, nullptr, &use) >= 0;
-  return scaled ? scale_offset_ratio : deflate_ratio;
+std::int64_t largest_ratio(const std::vector<H5Z_filter_t>& filters) {
+  if (filters.empty()) return 1;
+  return std::ranges::find(filters, H5Z_FILTER_SCALEOFFSET) != filters.end() ? scale_offset_ratio : deflate_ratio;
 }
 
 #if H5_VERSION_GE(1, 10, 5)
-/// Which filters of a chunk decide how many bytes the file must hold of it, as bits of the mask that says which were skipped.
-struct ChunkFilters {
-  unsigned making_smaller = 0, checksums = 0;
-  bool none_at_edges = false;  // whatever the mask of a chunk says
-};
-
-ChunkFilters read_chunk_filters(hid_t creation) {
-  ChunkFilters found;
-  unsigned options = 0;
-  found.none_at_edges = H5Pget_chunk_opts(creation, &options) >= 0 && options != 0;
-  const int filters = H5Pget_nfilters(creation);
-  for (int i = 0; i < filters; ++i) {
-    unsigned flags = 0, use = 0;
-    std::size_t values = 0;
-    const auto filter = H5Pget_filter2(creation, static_cast<unsigned>(i), &flags, &values, nullptr, 0, nullptr, &use);
-    if (filter == H5Z_FILTER_FLETCHER32) found.checksums |= 1U << i;
-    if (filter != H5Z_FILTER_FLETCHER32 && filter != H5Z_FILTER_SHUFFLE) found.making_smaller |= 1U << i;
+/// Bytes that the file must hold of a chunk of `whole` bytes for which the filters of the bits of `skipped` were left out. HDF5 takes a
+/// chunk for whole that no filter has made smaller, and its checksum for there, however little there is.
+std::int64_t least_chunk(const std::vector<H5Z_filter_t>& filters, unsigned skipped, std::int64_t whole) {
+  std::int64_t numbers = whole, checksum = 0;
+  for (std::size_t i = 0; i < filters.size(); ++i) {
+    if ((skipped >> i & 1U) != 0 || filters[i] == H5Z_FILTER_SHUFFLE) continue;
+    if (filters[i] == H5Z_FILTER_FLETCHER32) {
+      checksum = 4;
+    } else {
+      numbers = 1;
+    }
   }
-  return found;
-}
-
-/// Bytes that the file must hold of a chunk of `whole` bytes. HDF5 takes a chunk for whole that no filter has made smaller, and its
-/// checksum for there, however little there is.
-std::int64_t least_chunk(const ChunkFilters& filters, unsigned skipped, std::int64_t whole) {
-  constexpr std::int64_t checksum = 4;  // bytes of Fletcher's
-  if (filters.none_at_edges) return 1;
-  return ((filters.making_smaller & ~skipped) != 0 ? 1 : whole) + ((filters.checksums & ~skipped) != 0 ? checksum : 0);
+  return numbers + checksum;
 }
 #endif
 
@@ -166,6 +155,7 @@ Dataset::Dataset(const InputFile& file, const std::string& path)
     : m_path(path),
       m_dataset(open_dataset(file, path)),
       m_creation(checked_creation(m_dataset, path)),
+      m_filters(checked_filters(m_creation, path)),
       m_type(H5Dget_type(m_dataset), H5Tclose, cannot_read(path)),
       m_shape(read_shape(m_dataset, path)) {}
 
@@ -191,7 +181,7 @@ void Dataset::check_storage(const InputFile& file) const {
                        std::to_string(file.bytes()));
   }
   const auto held = static_cast<std::int64_t>(stored);
-  if (static_cast<__int128>(held) * largest_ratio(m_creation) < bytes()) incomplete(held);
+  if (static_cast<__int128>(held) * largest_ratio(m_filters) < bytes()) incomplete(held);
   const H5D_layout_t layout = H5Pget_layout(m_creation);
   if (layout == H5D_CHUNKED) check_chunks();
   if (layout == H5D_CONTIGUOUS) check_contiguous(file);
@@ -227,14 +217,15 @@ void Dataset::check_chunks() const {
         printable(m_path) + " should have " + std::to_string(needed) + " chunks, of which the file holds " + std::to_string(chunks),
         "the file is damaged, or was never filled");
   }
-  const ChunkFilters filters = read_chunk_filters(m_creation);
+  unsigned options = 0;
+  const bool edges_unfiltered = H5Pget_chunk_opts(m_creation, &options) >= 0 && options != 0;  // whatever the mask of a chunk says
   std::vector<hsize_t> place(m_shape.size());
   for (std::int64_t i = 0; i < needed; ++i) {
     unsigned skipped = 0;
     haddr_t address = HADDR_UNDEF;
     hsize_t stored = 0;
     check_hdf5(H5Dget_chunk_info_by_coord(m_dataset, place.data(), &skipped, &address, &stored), cannot_read(m_path));
-    const std::int64_t least = least_chunk(filters, skipped, chunk_bytes);
+    const std::int64_t least = edges_unfiltered ? 1 : least_chunk(m_filters, skipped, chunk_bytes);
     if (address == HADDR_UNDEF || stored < static_cast<hsize_t>(least)) {
       throw ContentError(
           printable(m_path) + " has a chunk of " + std::to_string(stored) + " bytes, must be " + std::to_string(least) + " at least",

@@ -40,7 +40,9 @@ class Dataset {
   [[noreturn]] void incomplete(std::int64_t stored) const;
 
   std::string m_path;
-  Handle m_dataset, m_creation, m_type;
+  Handle m_dataset, m_creation;
+  std::vector<H5Z_filter_t> m_filters;  // in the order in which a chunk passes through them when it is written
+  Handle m_type;
   std::vector<std::int64_t> m_shape;
 };
 

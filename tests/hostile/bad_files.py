@@ -386,7 +386,11 @@ bad("heap_signature.h5", MODEL, "heap_signature", patched(GOOD, after(b"HEAP", 0
 bad("heap_size.h5", MODEL, "heap_size", patched(GOOD, after(b"HEAP", 8, u64(1 << 40))))
 bad("heap_address.h5", MODEL, "heap_address", patched(GOOD, after(b"HEAP", 24, u64(1 << 40))))
 bad("global_heap_signature.h5", MODEL, "cannot be read", patched(GOOD, after(b"GCOL", 0, b"gcol")))
-bad("global_heap_size.h5", MODEL, "cannot be read", patched(GOOD, after(b"GCOL", 8, u64(1 << 40))))
+bad("global_heap_beyond.h5", MODEL, "global heap", patched(GOOD, after(b"GCOL", 8, u64(1 << 40))))
+bad("global_heap_small.h5", MODEL, "global heap", patched(GOOD, after(b"GCOL", 8, u64(64))))
+bad("global_heap_object_beyond.h5", MODEL, "global heap", patched(GOOD, after(b"GCOL", 24, u64(1 << 20))))
+bad("global_heap_object_wraps.h5", MODEL, "global heap", patched(GOOD, after(b"GCOL", 24, u64((1 << 64) - 16))))
+bad("global_heap_without_end.h5", MODEL, "global heap", patched(GOOD, after(b"GCOL", 16, bytes(16))))  # free space of size 0
 bad("header_signature.h5", MODEL, "header_signature", patched(LATEST, after(b"OHDR", 0, b"ohdr")))
 bad("header_checksum.h5", MODEL, "header_checksum", patched(LATEST, after(b"OHDR", 8, b"\x01\x02\x03\x04")))
 

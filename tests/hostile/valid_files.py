@@ -45,9 +45,9 @@ def made_model(path, architecture, precision="float"):
     return File(path, MODEL)
 
 
-def stored(source, target, version, layout):
+def stored(source, target, version, layout, open_new=h5py.File):
     """The same content in another form: a file that h5py writes with this version of the format and this layout of datasets."""
-    with h5py.File(source) as old, h5py.File(target, "w", libver=version) as new:
+    with h5py.File(source) as old, open_new(target, "w", libver=version) as new:
         new.attrs.update(old.attrs)
 
         def copy(name, thing):
@@ -56,6 +56,14 @@ def stored(source, target, version, layout):
 
         old.visititems(copy)
     return target
+
+
+def narrow_file(path, *_, **__):
+    """A new file after a user block, with metadata of 4-byte numbers."""
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_userblock(1024)
+    creation.set_sizes(4, 4)
+    return h5py.File(h5py.h5f.create(path.encode(), h5py.h5f.ACC_TRUNC, creation))
 
 
 def with_huge_numbers(source, target):
@@ -88,6 +96,7 @@ def make(folder):
             name = "%s_%s.h5" % (version, layout)
             files.append(File(stored(path("model_bsbr.h5"), path("model_" + name), version, layout), MODEL))
             files.append(tokens(path("tokens_" + name), version, layout, rows=2, mask=True))
+    files.append(File(stored(path("model_bsbr.h5"), path("model_narrow.h5"), "earliest", "contiguous", narrow_file), MODEL))
     files.append(tokens(path("tokens_sequence.h5"), "earliest", "contiguous", kind=">u2"))
     done = programs.run("bsbr_forward", "--model", path("model_bsbr.h5"), "--random-tokens", 12, "--output", path("result.h5"))
     if done.code != 0:
