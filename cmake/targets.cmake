@@ -6,6 +6,11 @@ target_compile_options(bsbr_options INTERFACE -Wall -Wextra -Wshadow -Wconversio
 # The others change no result: nobody looks at floating-point exceptions or errno, and loops with a select (GELU, softmax) vectorise only if
 # the compiler may compute what it then throws away.
 target_compile_options(bsbr_options INTERFACE -ffp-contract=fast -fno-trapping-math -fno-math-errno)
+# Tuned for some CPUs GCC contracts no longer chains, which are what products are: slower here, and other bits where a chain is compiled
+# once more for other sizes.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(bsbr_options INTERFACE --param=avoid-fma-max-bits=0)
+endif()
 # GCC 12 sees overlaps where strings are joined that cannot be (GCC bug 105651).
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   target_compile_options(bsbr_options INTERFACE -Wno-restrict)
