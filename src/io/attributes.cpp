@@ -25,6 +25,25 @@ Handle variable_text(H5T_cset_t set) {
   return type;
 }
 
+/// Bytes that an attribute of one value takes in its file: a text of variable length lies elsewhere, and here is its length and place.
+std::size_t stored_bytes(hid_t attribute, hid_t type) {
+  if (H5Tis_variable_str(type) <= 0) return H5Tget_size(type);
+  const Handle file(H5Iget_file_id(attribute), H5Fclose, "HDF5"), creation(H5Fget_create_plist(file), H5Pclose, "HDF5");
+  std::size_t address = 0;
+  check_hdf5(H5Pget_sizes(creation, &address, nullptr), "HDF5");
+  return 4 + address + 4;
+}
+
+/// HDF5 copies what the type says, however little an attribute holds.
+void check_storage(hid_t attribute, hid_t type, const std::string& name) {
+  const hsize_t stored = H5Aget_storage_size(attribute);
+  const std::size_t needed = stored_bytes(attribute, type);
+  if (stored < needed) {
+    throw ContentError(label(name) + " holds " + std::to_string(stored) + " bytes, must be " + std::to_string(needed),
+                       "the file is damaged");
+  }
+}
+
 std::string read_variable_text(hid_t attribute, hid_t type, const std::string& name) {
   const Handle memory = variable_text(H5Tget_cset(type));
   char* text = nullptr;
@@ -62,13 +81,17 @@ AttributeValue read_integer(hid_t attribute, hid_t type, const std::string& name
 }
 
 AttributeValue read_value(hid_t attribute, hid_t type, const std::string& name) {
-  if (is_integer(type)) return read_integer(attribute, type, name);
-  if (is_real(type)) {
+  const bool integer = is_integer(type), real = is_real(type);
+  if (!integer && !real && H5Tget_class(type) != H5T_STRING) {
+    throw ContentError(label(name) + " holds " + describe(type) + ", not a text or a number");
+  }
+  check_storage(attribute, type, name);
+  if (integer) return read_integer(attribute, type, name);
+  if (real) {
     double value = 0;
     check_hdf5(H5Aread(attribute, H5T_NATIVE_DOUBLE, &value), label(name) + " cannot be read");
     return value;
   }
-  if (H5Tget_class(type) != H5T_STRING) throw ContentError(label(name) + " holds " + describe(type) + ", not a text or a number");
   return H5Tis_variable_str(type) > 0 ? read_variable_text(attribute, type, name) : read_fixed_text(attribute, type, name);
 }
 

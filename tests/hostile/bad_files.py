@@ -391,6 +391,7 @@ bad("global_heap_small.h5", MODEL, "global heap", patched(GOOD, after(b"GCOL", 8
 bad("global_heap_object_beyond.h5", MODEL, "global heap", patched(GOOD, after(b"GCOL", 24, u64(1 << 20))))
 bad("global_heap_object_wraps.h5", MODEL, "global heap", patched(GOOD, after(b"GCOL", 24, u64((1 << 64) - 16))))
 bad("global_heap_without_end.h5", MODEL, "global heap", patched(GOOD, after(b"GCOL", 16, bytes(16))))  # free space of size 0
+bad("text_narrower_than_its_place.h5", MODEL, ["format", "holds 8 bytes, must be 16"], patched(GOOD, after(b"format\0\0", 12, u32(8))))
 bad("header_signature.h5", MODEL, "header_signature", patched(LATEST, after(b"OHDR", 0, b"ohdr")))
 bad("header_checksum.h5", MODEL, "header_checksum", patched(LATEST, after(b"OHDR", 8, b"\x01\x02\x03\x04")))
 
