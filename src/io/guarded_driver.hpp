@@ -8,7 +8,7 @@ namespace bsbr::io {
 /// How a file is opened by the driver behind the guard.
 struct GuardedAccess {
   hid_t posix;       ///< properties that have the driver of POSIX
-  int length_width;  ///< bytes of a length in the file's metadata, 1 to 8 (HDF5 File Format Specification, section II.A)
+  int length_width;  ///< bytes of a length in the file's metadata, 2 to 8 (HDF5 File Format Specification, section II.A)
 };
 
 /// Puts a guard before a driver: with `access`, a file is opened and read by that of POSIX, but a global heap, where texts of variable

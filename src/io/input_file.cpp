@@ -18,9 +18,8 @@ namespace {
 /// Why a file cannot be opened by HDF5, in the words that help most.
 [[noreturn]] void refuse(const std::string& path, std::int64_t bytes, const std::string& reason) {
   const Descriptor file(path, O_RDONLY, "cannot be read");
-  const auto begin = find_signature(file, bytes);
-  if (!begin && !is_piece_of_signature(file)) throw ContentError("is not an HDF5 file");
-  const auto superblock = begin ? read_superblock(file, *begin) : std::nullopt;
+  if (!find_signature(file, bytes) && !is_piece_of_signature(file)) throw ContentError("is not an HDF5 file");
+  const auto superblock = read_superblock(file, bytes);
   if (!superblock) throw ContentError("is truncated: it holds " + show_bytes(bytes));
   if (superblock->end > static_cast<std::uint64_t>(bytes)) {
     throw ContentError("is truncated: it holds " + std::to_string(bytes) + " bytes of " + std::to_string(superblock->end),
@@ -40,9 +39,7 @@ Handle posix_access() {
 
 /// Bytes of a length in the file's metadata; where that is not known, HDF5 cannot open the file.
 int length_width(const std::string& path, std::int64_t bytes) {
-  const Descriptor file(path, O_RDONLY, "cannot be read");
-  const auto begin = find_signature(file, bytes);
-  const auto superblock = begin ? read_superblock(file, *begin) : std::nullopt;
+  const auto superblock = read_superblock(Descriptor(path, O_RDONLY, "cannot be read"), bytes);
   return superblock ? superblock->length_width : 8;
 }
 

@@ -31,8 +31,10 @@ std::optional<std::int64_t> find_signature(const Descriptor& file, std::int64_t 
 
 bool is_piece_of_signature(const Descriptor& file) { return signature.starts_with(bytes_at(file, 0, signature.size())); }
 
-std::optional<Superblock> read_superblock(const Descriptor& file, std::int64_t begin) {
-  const std::string block = bytes_at(file, begin, 128);
+std::optional<Superblock> read_superblock(const Descriptor& file, std::int64_t bytes) {
+  const auto begin = find_signature(file, bytes);
+  if (!begin) return std::nullopt;
+  const std::string block = bytes_at(file, *begin, 128);
   if (block.size() < 16) return std::nullopt;
   const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(block[at]); };
   const bool old = byte(8) < 2;

@@ -23,7 +23,7 @@ struct Superblock {
   int length_width;   ///< bytes of a length in the file's metadata, 2 to 8
 };
 
-/// Nothing if it is cut off, or its numbers have a width that none has.
-std::optional<Superblock> read_superblock(const Descriptor& file, std::int64_t begin);
+/// Of a file of so many bytes. Nothing if it has no signature, is cut off, or its numbers have a width that none has.
+std::optional<Superblock> read_superblock(const Descriptor& file, std::int64_t bytes);
 
 }  // namespace bsbr::io

@@ -100,7 +100,10 @@ class Check:
 
 def main():
     options = parse()
+    options.findings = os.path.abspath(options.findings)
+    options.reader = options.reader and os.path.abspath(options.reader)
     with tempfile.TemporaryDirectory(prefix="bsbr-hostile-") as folder:
+        os.chdir(folder)  # making a mutant may write to the external storage of an earlier change, which is a name in this folder
         check = Check(options, folder)
         check.run()
     check.report()

@@ -14,7 +14,7 @@ import unittest
 import h5py
 import numpy as np
 
-PROGRAMS = os.environ.get("BSBR_PROGRAMS", "build/release/apps")
+PROGRAMS = os.path.abspath(os.environ.get("BSBR_PROGRAMS", "build/release/apps"))
 MPIEXEC = os.environ.get("BSBR_MPIEXEC", "mpiexec;-n").split(";")
 WORKERS = 4  # starting a program is waiting, most of it
 
