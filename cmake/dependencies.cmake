@@ -1,16 +1,14 @@
-# Finds what the library stands on. CONTRIBUTING.md says why each is needed.
+# Finds the packages that the library is built on. CONTRIBUTING.md says why each is needed.
 include(cmake/cached_dependencies.cmake)
-find_package(Kokkos 3.4 REQUIRED CONFIG HINTS ${bsbr_cached_dependencies})
-find_package(KokkosKernels 3.4 REQUIRED CONFIG HINTS ${bsbr_cached_dependencies})
+foreach(package Kokkos KokkosKernels)
+  find_package(${package} 3.4 QUIET CONFIG HINTS ${bsbr_cached_dependencies})
+  if(NOT ${package}_FOUND)
+    message(FATAL_ERROR "${package} 3.4.01 or newer was not found. On Debian and Ubuntu scripts/install-dependencies builds it; elsewhere name "
+                        "the prefix of your own with -DCMAKE_PREFIX_PATH=… (CONTRIBUTING.md, Dependencies).")
+  endif()
+endforeach()
 find_package(MPI REQUIRED COMPONENTS C CXX)
-
-# Parallel HDF5, and the one of this MPI: a serial one is refused here rather than by a confusing error while compiling.
-set(HDF5_PREFER_PARALLEL ON)
-find_package(HDF5 REQUIRED COMPONENTS C)
-if(NOT HDF5_IS_PARALLEL)
-  message(FATAL_ERROR "The HDF5 that was found (${HDF5_VERSION}, ${HDF5_C_INCLUDE_DIRS}) is serial; bsbr wants the one of its MPI. "
-                      "Name a parallel one with -DHDF5_ROOT=… (Debian: libhdf5-openmpi-dev).")
-endif()
+include(cmake/find_hdf5.cmake)
 
 if(BSBR_ENABLE_PROGRAMS)
   find_package(CLI11 REQUIRED CONFIG)

@@ -13,7 +13,7 @@ configure_package_config_file(cmake/bsbrConfig.cmake.in bsbrConfig.cmake INSTALL
 # Before 1.0 a new minor version may change the interface.
 write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/bsbrConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/bsbrConfig.cmake" "${CMAKE_CURRENT_BINARY_DIR}/bsbrConfigVersion.cmake"
-              cmake/cached_dependencies.cmake DESTINATION "${BSBR_INSTALL_CMAKEDIR}")
+              cmake/cached_dependencies.cmake cmake/find_hdf5.cmake DESTINATION "${BSBR_INSTALL_CMAKEDIR}")
 
 # A shared library and the programs find what they were linked with, and the programs find the library beside them, wherever the tree is.
 if(BSBR_ENABLE_PROGRAMS)

@@ -43,7 +43,7 @@ class Bsbr(CMakePackage, CudaPackage, ROCmPackage):
     depends_on("googletest@1.10:+gmock", type="build", when="+tests")
 
     depends_on("mpi")
-    depends_on("hdf5@1.10:+mpi")
+    depends_on("hdf5@1.10:")  # with or without +mpi: the library writes in parallel by itself
     depends_on("kokkos@3.4.01:5")
     depends_on("kokkos-kernels@3.4.01:5")
     depends_on("kokkos+openmp", when="+openmp")
@@ -73,7 +73,7 @@ class Bsbr(CMakePackage, CudaPackage, ROCmPackage):
     conflicts("%clang@:12", msg="bsbr is C++20, with `using enum`: Clang from 13 on")
 
     def found_packages(self):
-        """Options of CMake for exactly these packages, whatever else the machine has: a Kokkos in a cache, a serial HDF5, a second MPI."""
+        """Options of CMake for exactly these packages, whatever else the machine has: a Kokkos in a cache, another HDF5, a second MPI."""
         spec = self.spec
         options = [
             self.define("Kokkos_ROOT", spec["kokkos"].prefix),
