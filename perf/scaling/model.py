@@ -11,71 +11,14 @@ import math
 
 import numpy as np
 
-ARCHITECTURES = ("bsbr", "standard", "linear", "delta_net", "sliding_window", "hopfield", "gau")
 PHASES = ("project", "states", "within_chunk", "mixing", "retrieval", "attention", "scan", "finish", "embedding", "final_norm", "exchange",
           "agreement")
 
-# Sizes of src/kernels/tuning.hpp on a host.
+# Sizes on a host, of src/kernels/tuning.hpp and src/parallel/exchange.cpp; a test compares them.
 TILE, STATE_BLOCK, SCAN_COLUMNS, CARRY_MESSAGES = 64, 512, 64, 64
 MESSAGE_NUMBERS = 1 << 27
 AGREEMENTS = 2  # of a layer: small reductions over all ranks
 MANY_RANKS = 64  # with more of them the first, the last and some between stand for all
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """One forward: what is computed, and on how many ranks and threads. Fields have the names of the summary of bsbr_forward."""
-
-    architecture: str
-    length: int
-    ranks: int = 1
-    threads_per_rank: int = 1
-    batch: int = 1
-    hidden_dim: int = 512
-    num_heads: int = 8
-    num_layers: int = 4
-    ff_dim: int = 2048
-    chunk_size: int = 128
-    causality: str = "causal"
-    window_size: int = 128
-    expansion_factor: int = 1
-    precision: str = "float"
-
-    @classmethod
-    def of(cls, summary):
-        """The setup of a summary of bsbr_forward."""
-        return cls(**{field.name: summary[field.name] for field in dataclasses.fields(cls) if field.name in summary})
-
-    @property
-    def width(self):
-        """a, the width of queries, keys and values."""
-        return self.hidden_dim * (self.expansion_factor if self.architecture == "gau" else 1)
-
-    @property
-    def head_dim(self):
-        return self.width // self.num_heads
-
-    @property
-    def projections(self):
-        return 4 if self.architecture == "gau" else 3
-
-    @property
-    def chunks(self):
-        return -(-self.length // self.chunk_size)
-
-    @property
-    def number_bytes(self):
-        return 8 if self.precision == "double" else 4
-
-    def begin(self, rank):
-        """First token of a rank; with `ranks` for rank: the length. Also for an array of ranks."""
-        return np.minimum(rank * self.chunks // self.ranks * self.chunk_size, self.length)
-
-    def local_chunks(self, rank):
-        return (rank + 1) * self.chunks // self.ranks - rank * self.chunks // self.ranks
-
-    def tokens(self, rank):
-        return self.begin(rank + 1) - self.begin(rank)
 
 
 # ---- amounts of work ------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from comparison_data import show_bytes, show_seconds  # noqa: E402
 from comparison_plots import FONT, INK, SMALL, STYLES, line_style, new_figure, save, set_up  # noqa: E402
-from model import ARCHITECTURES, PHASES, Setup, predict, rule_of_thumb  # noqa: E402
+from model import PHASES, predict, rule_of_thumb  # noqa: E402
+from setups import ARCHITECTURES, Setup  # noqa: E402
 from study import BAD_OUTPUT, Failure, disturbed  # noqa: E402
 
 PALE = 0.3  # opacity of runs that were disturbed
