@@ -232,6 +232,7 @@ class Machine:
     latency: float
     bandwidth: float
     precision: str = "float"
+    processor: str = ""
     always_crowded: bool = False
 
     @classmethod
