@@ -1,8 +1,8 @@
 """The performance model: time by phase, bytes and messages of a forward on any number of ranks.
 
-A phase takes `sum of amount x seconds per unit` on the busiest thread of a rank. Amounts (floating-point operations, numbers that are read
-or written) follow from the configuration and from the partition of docs/architecture.md; seconds per unit are measured on the machine at
-hand (calibration.py). What crosses ranks is counted exactly; docs/scaling.md has the formulas and says what is left out.
+A phase takes `sum of amount x seconds per unit` on the busiest thread of a rank. Amounts (floating-point operations, elements read or
+written) follow from the configuration and from the partition of docs/architecture.md; seconds per unit are measured on the machine
+(calibration.py). What crosses ranks is counted exactly. docs/scaling.md has the formulas and lists what is not modelled.
 
 Symbols: L tokens, D hidden_dim, H heads, d head_dim, a = H d, B tokens in a chunk, C chunks, P ranks, T threads of a rank.
 """
@@ -18,7 +18,7 @@ PHASES = ("project", "states", "within_chunk", "mixing", "retrieval", "attention
 TILE, STATE_BLOCK, SCAN_COLUMNS, CARRY_MESSAGES = 64, 512, 64, 64
 MESSAGE_NUMBERS = 1 << 27
 AGREEMENTS = 2  # of a layer: small reductions over all ranks
-MANY_RANKS = 64  # with more of them the first, the last and some between stand for all
+MANY_RANKS = 64  # beyond this many, the first, the last and some in between stand for all
 
 
 # ---- amounts of work ------------------------------------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ def softmax_amounts(setup, pairs, width, tokens):
 
 
 def scan_work(setup):
-    """Parts that a running state is cut into, and operations and numbers of one token in one of them."""
+    """Parts of a running state, and the operations and elements of one token in one part."""
     d = setup.head_dim
     blocks = -(-d // SCAN_COLUMNS)
     columns = -(-d // blocks)
@@ -62,7 +62,7 @@ def mixed_pairs(setup):
 
 
 def state_blocks(setup):
-    """Blocks of all states, and numbers in one."""
+    """Blocks of all states, and elements in one."""
     per_head = -(-setup.head_dim**2 // STATE_BLOCK)
     return per_head * setup.num_heads, -(-setup.head_dim**2 // per_head)
 
@@ -135,7 +135,7 @@ def dealt(tokens, sharers, place):
 
 
 def messages_of(numbers):
-    """Messages for these numbers, each to or from another rank."""
+    """Messages for these numbers of elements, each to or from another rank."""
     return int(np.sum(-(-numbers // MESSAGE_NUMBERS)))
 
 
@@ -202,7 +202,7 @@ def state_bytes(setup):
 
 
 def bytes_sent(setup):
-    """Of the rank that sends most, in one forward: movement -> bytes, and total."""
+    """Of the rank that sends the most, in one forward: movement -> bytes, and total."""
     of_ranks = [{name: setup.num_layers * sent for name, (sent, _) in traffic(setup, rank).items()} for rank in some_ranks(setup)]
     busiest = max(of_ranks, key=lambda sent: sum(sent.values()))
     return {**busiest, "total": sum(busiest.values())}
@@ -222,7 +222,7 @@ class Machine:
     """What the model knows of a machine: the line `machine` that `scaling.py calibrate` writes.
 
     seconds: phase, or phase.architecture -> {unit: seconds for one of it, on one thread that has the node for itself}. crowding: how many
-    times slower a thread is with all cores at work. memory_rate, bandwidth in bytes/s, latency in s a message.
+    times slower a thread is with all cores at work. memory_rate, bandwidth in bytes/s, latency in s per message. processor: model of the CPU.
     """
 
     seconds: dict
@@ -240,7 +240,7 @@ class Machine:
         return cls(**{field.name: line[field.name] for field in dataclasses.fields(cls) if field.name in line})
 
     def cluster(self, latency, bandwidth):
-        """Any number of such cores, all at work and none of them shared, and a network between all ranks."""
+        """Any number of such cores, all busy and none shared, and a network between all ranks."""
         return dataclasses.replace(self, latency=latency, bandwidth=bandwidth, always_crowded=True)
 
     def phase(self, name, architecture):
@@ -249,7 +249,7 @@ class Machine:
         return self.seconds.get(f"{name}.{like}") or self.seconds[name]
 
     def slowdown(self, busy_threads):
-        """How many times longer a thread takes if so many are busy on its node: crowding, and cores that are shared."""
+        """How many times longer a thread takes with so many busy on its node: crowding, and shared cores."""
         if self.always_crowded:
             return self.crowding
         crowded = 1 + (self.crowding - 1) * min(1, (busy_threads - 1) / max(1, self.cores - 1))
@@ -257,7 +257,7 @@ class Machine:
 
 
 def work_seconds(machine, setup, rank):
-    """phase -> seconds of a rank that has the node for itself, in one layer (embedding, final_norm: in all)."""
+    """phase -> seconds of a rank with the node to itself, in one layer (embedding, final_norm: in the whole forward)."""
     result = {}
     for phase, units in amounts(setup, rank).items():
         per_unit = machine.phase(phase, setup.architecture)

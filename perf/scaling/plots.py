@@ -13,7 +13,7 @@ from setups import ARCHITECTURES, Setup
 from study import BAD_OUTPUT, Failure, disturbed
 
 from comparison_data import show_seconds  # study has named its folder
-from comparison_plots import (FONT, INK, SMALL, STYLES, decimal_ticks, label_ends, limits, line_style, new_figure, save, set_axis, set_up,
+from comparison_plots import (FONT, INK, SMALL, STYLES, decimal_ticks, even_ticks, label_ends, limits, line_style, new_figure, save, set_axis, set_up,
                               text_width)
 
 PALE = 0.3  # opacity of runs that were disturbed
@@ -102,7 +102,7 @@ class Point:
         return min(self.setup.ranks * self.setup.threads_per_rank, self.run["cores"])
 
     def rate(self, seconds):
-        """Tokens in a second on each core in use."""
+        """Tokens per second on each core in use."""
         return self.setup.length / seconds / self.cores
 
 
@@ -343,7 +343,7 @@ def tokens_of(study, first):
 def draw_phases(study, name, points):
     """Bars of time by phase: measured, and beside it modelled."""
     starred = "; *: disturbed by others on the machine" if any(disturbed(point.run) for point in points) else ""
-    figure, (axes,) = panels(1, f"Time by phase, {study} scaling of {name}", about(points[0]) + starred, width=5.8, height=3.4)
+    figure, (axes,) = panels(1, f"Time by phase, {study} scaling of {name}", about(points[0]) + starred, width=6.6, height=3.4)
     seen = set()
     for index, point in enumerate(points):
         for offset, phases, alpha in ((-0.2, measured_phases(point), 1), (0.2, point.model["seconds_by_phase"], 0.45)):
@@ -370,7 +370,7 @@ def draw_phases(study, name, points):
                for phase in reversed((*PHASES, OTHER)) if phase in seen]
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=SMALL + 0.5, frameon=False, handleheight=1.6,
                 handlelength=2.4)
-    place(figure, right=0.77, bottom=0.22, top=0.88)
+    place(figure, right=0.79, bottom=0.22, top=0.88)
     return figure
 
 
@@ -435,12 +435,12 @@ def draw_errors(points):
 
 
 def draw_chunks(by_length, machine_of):
-    """Time of bsbr against the chunk size, for each length; an arrow marks B = (L·d)^(1/3)."""
+    """Time per token of bsbr against the chunk size, for each length; arrows mark the rule of thumb."""
     lengths = list(by_length)
     first = by_length[lengths[0]][0]
     where = f"ranks × threads {first.setup.ranks} × {first.setup.threads_per_rank}"
     foot = f"{where}; {footnote([point for points in by_length.values() for point in points])}"
-    figure, (axes,) = panels(1, "Time of a token against chunk size, bsbr", foot, width=5.4, height=3.6)
+    figure, (axes,) = panels(1, "Time per token against chunk size, bsbr", foot, width=5.4, height=3.6)
     styles = [STYLES[name] for name in ("bsbr", "standard", "linear", "delta_net", "gau")] * len(lengths)
     for length, style in zip(lengths, styles):
         points = by_length[length]
@@ -461,12 +461,14 @@ def draw_chunks(by_length, machine_of):
     axes.xaxis.set_major_locator(FixedLocator(every))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        formatted(FuncFormatter(lambda value, _: f"{1e6 * value:.0f} µs"))
-    axes.set_xlabel("tokens in a chunk;  arrows: B = (L·d)^(1/3)")
+    axes.yaxis.set_major_locator(FixedLocator(even_ticks(*axes.get_ylim())))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{1e6 * value:.0f} µs"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(r"tokens in a chunk;  arrows: $B = (L\,d)^{1/3}$")
+    axes.set_ylabel("time per token")
     of_length = [Line2D([], [], label=f"{length:,} tokens", **as_points(style)) for length, style in zip(lengths, styles)]
     axes.legend(handles=[*of_length, *KINDS], fontsize=SMALL + 0.5, frameon=False, loc="upper right", ncol=2)
-    place(figure, left=0.13, bottom=0.2, top=0.88)
+    place(figure, left=0.15, bottom=0.2, top=0.88)
     return figure
 
 
