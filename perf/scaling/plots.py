@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullL
 
 from model import PHASES, predict, rule_of_thumb
 from setups import ARCHITECTURES, Setup
-from study import BAD_OUTPUT, Failure, disturbed
+from study import BAD_OUTPUT, Failure, counted, disturbed
 
 from comparison_data import show_seconds  # study has named its folder
 from comparison_plots import (FONT, INK, SMALL, STYLES, decimal_ticks, even_ticks, label_ends, limits, line_style, new_figure, save, set_axis, set_up,
@@ -155,8 +155,8 @@ def place(figure, left=0.11, right=0.98, bottom=0.19, top=0.83, between=0.3):
 
 def about(point):
     setup = point.setup
-    return (f"{setup.num_layers} layers of width {setup.hidden_dim}, {setup.num_heads} heads, ff {setup.ff_dim}, {setup.precision}, "
-            f"batch {setup.batch}")
+    return (f"{counted(setup.num_layers, 'layer')} of width {setup.hidden_dim}, {counted(setup.num_heads, 'head')}, ff {setup.ff_dim}, "
+            f"{setup.precision}, batch {setup.batch}")
 
 
 def rank_axis(axes, ranks):
@@ -360,7 +360,7 @@ def draw_phases(study, name, points):
     for index, point in enumerate(points):
         shared = " on %d cores" % point.cores if point.setup.ranks * point.setup.threads_per_rank > point.cores else ""
         threads = "" if point.setup.threads_per_rank == 1 else f" × {point.setup.threads_per_rank} threads"
-        axes.annotate(f"{point.setup.ranks} rank{'s' * (point.setup.ranks > 1)}{threads}{shared}", (index, 0), (0, -21),
+        axes.annotate(f"{counted(point.setup.ranks, 'rank')}{threads}{shared}", (index, 0), (0, -21),
                       xycoords=("data", "axes fraction"), textcoords="offset points", ha="center", va="top", fontsize=FONT)
     axes.tick_params(axis="x", length=0)
     axes.grid(False, axis="x")

@@ -20,8 +20,8 @@ import statistics
 import sys
 
 from setups import ARCHITECTURES, Setup
-from study import (BAD_INPUT, FAILED, LAUNCHERS, NOT_STARTED, USAGE, Case, Failure, Lines, Runner, Stopped, cores_here, disturbed, failure_of,
-                   nodes_for, read_lines)
+from study import (BAD_INPUT, FAILED, LAUNCHERS, NOT_STARTED, USAGE, Case, Failure, Lines, Runner, Stopped, cores_here, counted, disturbed,
+                   failure_of, nodes_for, read_lines)
 
 from command_line import Parser, program_name, report_error, unusable  # study has named its folder
 
@@ -271,10 +271,6 @@ def refuse_without_dry_run(options):
     for name in ("batch_options", "prologue", "split"):
         if getattr(options, name):
             raise Failure(USAGE, f"--{name.replace('_', '-')} is for a batch script, and needs --dry-run")
-
-
-def counted(number, noun):
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def describe(setup):

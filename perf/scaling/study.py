@@ -74,6 +74,11 @@ def cores_here():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def counted(number, noun):
+    """1 rank, 2 ranks."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def processor():
     """The model of this machine's CPU."""
     try:
