@@ -1,7 +1,7 @@
-"""Batch scripts: the request to the batch system, what the centre needs first, and this driver, which runs the study within the job.
+"""Batch scripts: the request to the batch system, what the centre needs first, and the driver, which runs the study in the job.
 
-The driver in the job, and not the script, starts each run, records it and tells of it, so that a study fares the same in a batch system as
-by hand. The script lists the commands as comments.
+The driver, not the script, starts and records each run, so that a study in a job behaves as it does by hand. The script lists
+the commands as comments.
 """
 import os
 import shlex
@@ -13,8 +13,9 @@ DRIVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "scaling.py")
 DIRECTIVES = {"srun": "#SBATCH", "flux": "#flux:"}
 
 # Options of `run` that the driver in the job gets as they are; those with paths are made absolute.
-PASSED_ON = ("architectures", "causality", "hidden_dim", "num_heads", "num_layers", "ff_dim", "chunk_sizes", "window_size", "precision", "batch",
-             "tokens", "threads", "launcher", "launcher_options", "repeat", "limit", "patience", "cores")
+PASSED_ON = ("architectures", "causality", "hidden_dim", "num_heads", "num_layers", "ff_dim", "chunk_sizes",
+             "window_size", "precision", "batch", "tokens", "threads", "launcher", "launcher_options", "repeat",
+             "limit", "patience", "cores")
 PATHS = ("programs", "model_dir")
 
 
@@ -40,9 +41,10 @@ def with_nodes(path, nodes):
 
 
 def script(options, cases, runner, output, requests, prologue):
-    lines = ["#!/bin/bash", *directives(cases, options, requests), *prologue, "",
-             f"# Written by {os.path.basename(DRIVER)}. Each run leaves a line in the file that --output names. The exit code is 0 only if all",
-             "# runs succeeded. The runs:", *(f"#   {command}" for command in commands(cases, runner)), ""]
+    about = [f"# Written by {os.path.basename(DRIVER)}. Each run leaves a line in the file that --output names.",
+             "# The exit code is 0 only if all runs succeeded. The runs:"]
+    lines = ["#!/bin/bash", *directives(cases, options, requests), *prologue, "", *about,
+             *(f"#   {command}" for command in commands(cases, runner)), ""]
     return "\n".join([*lines, "exec " + shlex.join(driver_command(options, cases, output))]) + "\n"
 
 
@@ -115,7 +117,8 @@ def read_prologue(path):
         with open(path, encoding="utf-8") as file:
             return ["", *file.read().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise Failure(BAD_INPUT, f"--prologue: {path}: cannot be read: {getattr(error, 'strerror', None) or 'is not text'}") from None
+        reason = getattr(error, "strerror", None) or "is not text"
+        raise Failure(BAD_INPUT, f"--prologue: {path}: cannot be read: {reason}") from None
 
 
 def write_script(text, path):
