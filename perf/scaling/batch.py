@@ -58,7 +58,7 @@ def driver_command(options, cases, output):
     """`scaling.py run` with the same options, for these cases."""
     given = {name: getattr(options, name) for name in PASSED_ON}
     given.update({name: getattr(options, name) and os.path.abspath(getattr(options, name)) for name in PATHS})
-    given.update(ranks=sorted({case.setup.ranks for case in cases}), output=output)
+    given.update(ranks=list(dict.fromkeys(case.setup.ranks for case in cases)), output=output)
     return [sys.executable, DRIVER, "run", options.study,
             *(f"--{name.replace('_', '-')}={as_text(value)}" for name, value in given.items() if value)]
 

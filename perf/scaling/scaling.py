@@ -406,6 +406,7 @@ def stop(number, _):
 
 
 if __name__ == "__main__":
-    for name in SIGNALS:
-        signal.signal(getattr(signal, name), stop)
+    for signal_number in (getattr(signal, name) for name in SIGNALS):
+        if signal.getsignal(signal_number) is not signal.SIG_IGN:  # nohup
+            signal.signal(signal_number, stop)
     sys.exit(main(sys.argv[1:]))
