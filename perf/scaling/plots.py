@@ -76,7 +76,7 @@ def pictures(points, machine_of):
 
 
 def undisturbed(points):
-    """Those, or all where others disturbed every one."""
+    """Those, or all if other processes disturbed every one."""
     return [point for point in points if not disturbed(point.run)] or points
 
 
@@ -176,14 +176,14 @@ def as_line(style, color=None):
 
 
 def draw_measured(axes, points, x, y, style):
-    """Points; pale where others on the machine disturbed the run."""
+    """Points; pale if other processes disturbed the run."""
     for point, *where in zip(points, x, y):
         axes.plot(*where, **as_points(style), alpha=PALE if disturbed(point.run) else 1, zorder=3)
 
 
 def footnote(points):
-    """What the runs were, and which of them others disturbed."""
-    return about(points[0]) + ("; pale: disturbed by others" if any(disturbed(point.run) for point in points) else "")
+    """What was run, and which runs other processes disturbed."""
+    return about(points[0]) + ("; pale: disturbed by other processes" if any(disturbed(point.run) for point in points) else "")
 
 
 KINDS = (Line2D([], [], color=INK, marker="o", linestyle="none", label="measured"), Line2D([], [], color=INK, label="modelled"))
@@ -216,7 +216,7 @@ def draw_speedup(series):
                                         lambda speedup, ranks: f"{speedup:.2f}×", "at end")
     shaded = [shade_shared_cores(axes, every) for axes in all_axes]
     add_notes(figure, "grey area: more threads than cores" if any(shaded) else "",
-              "in runs of which others used some cores, times are too long" if any(disturbed(point.run) for point in every) else "")
+              "other processes disturbed some runs" if any(disturbed(point.run) for point in every) else "")
     return figure
 
 
@@ -342,7 +342,7 @@ def tokens_of(study, first):
 
 def draw_phases(study, name, points):
     """Bars of time by phase: measured, and beside it modelled."""
-    starred = "; *: disturbed by others on the machine" if any(disturbed(point.run) for point in points) else ""
+    starred = "; *: disturbed by other processes" if any(disturbed(point.run) for point in points) else ""
     figure, (axes,) = panels(1, f"Time by phase, {study} scaling of {name}", about(points[0]) + starred, width=6.6, height=3.4)
     seen = set()
     for index, point in enumerate(points):
@@ -414,7 +414,7 @@ def draw_errors(points):
     """Modelled against measured time of every run, and the band of ±15 %."""
     quiet = undisturbed(points)
     pale = len(points) - len(quiet)
-    foot = "grey band: ±15 %" + (f"; pale: {pale} of {len(points)} runs, which others on the machine disturbed" if pale else "")
+    foot = "grey band: ±15 %" + (f"; pale: {pale} of {len(points)} runs, disturbed by other processes" if pale else "")
     title = f"Model against {len(quiet)} runs: median error {statistics.median(errors_of(quiet)):.1%}"
     figure, (axes,) = panels(1, title, foot, width=4.6, height=3.9)
     place(figure, left=0.18, bottom=0.17, top=0.89)
