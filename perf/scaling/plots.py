@@ -210,10 +210,10 @@ def relative(values):
 def draw_speedup(series):
     """Time and speed-up of strong scaling against ranks, log-log, with the ideal lines."""
     every = [point for points in series.values() for point in points]
-    foot = f"thin grey: ideal; {about(every[0])}"
+    foot, most = f"thin grey: ideal; {about(every[0])}", max(point.setup.ranks for point in every)
     lines = {name: ([point.setup.ranks for point in points], [point.summary["seconds"] for point in points]) for name, points in series.items()}
     figure, all_axes = time_and_speedup(f"Strong scaling: {every[0].setup.length:,} tokens in total", foot, lines, STYLES,
-                                        lambda speedup, ranks: f"{speedup:.2f}×", "at end")
+                                        lambda speedup, ranks: f"{speedup:.2f}×", f"on {counted(most, 'rank')}")
     shaded = [shade_shared_cores(axes, every) for axes in all_axes]
     add_notes(figure, "grey area: more threads than cores" if any(shaded) else "",
               "other processes disturbed some runs" if any(disturbed(point.run) for point in every) else "")
@@ -400,13 +400,14 @@ def draw_bytes(curves):
                 lines[f"{name}: {movement}"] = style
                 ranks |= set(x)
         rank_axis(axes, ranks)
-        y_limits = limits([[*axes.dataLim.intervaly]], 0.06)
-        set_axis(axes.yaxis, y_limits, "KiB" if axes is all_axes[0] else "", powers_of_two(*y_limits))
         axes.set_title(study, fontsize=FONT, loc="left")
+    y_limits = limits([axes.dataLim.intervaly for axes in all_axes], 0.06)
+    for axes in all_axes:
+        set_axis(axes.yaxis, y_limits, "KiB" if axes is all_axes[0] else "", powers_of_two(*y_limits))
     handles = [*(Line2D([], [], label=label, **line_style(style)) for label, style in lines.items()), *KINDS]
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.05), ncol=3, fontsize=SMALL + 0.5, frameon=False,
                   handlelength=3)
-    place(figure, left=0.12, bottom=0.38, top=0.84, between=0.28)
+    place(figure, left=0.135, bottom=0.38, top=0.84, between=0.3)
     return figure
 
 
@@ -440,7 +441,7 @@ def draw_chunks(by_length, machine_of):
     first = by_length[lengths[0]][0]
     where = f"ranks × threads {first.setup.ranks} × {first.setup.threads_per_rank}"
     foot = f"{where}; {footnote([point for points in by_length.values() for point in points])}"
-    figure, (axes,) = panels(1, "Time per token against chunk size, bsbr", foot, width=5.4, height=3.6)
+    figure, (axes,) = panels(1, "Time per token against chunk size, bsbr", foot, width=6, height=3.6)
     styles = [STYLES[name] for name in ("bsbr", "standard", "linear", "delta_net", "gau")] * len(lengths)
     for length, style in zip(lengths, styles):
         points = by_length[length]
