@@ -1,4 +1,5 @@
-# What `cmake --install` copies: library, headers, programs, and the package that find_package(bsbr) reads. The tree may be moved afterwards.
+# What `cmake --install` copies: library, headers, programs, the package that find_package(bsbr) reads, and what install_tools.cmake lists. The
+# tree may be moved afterwards.
 include(CMakePackageConfigHelpers)
 set(BSBR_INSTALL_CMAKEDIR "${CMAKE_INSTALL_LIBDIR}/cmake/bsbr")
 
@@ -22,5 +23,6 @@ if(BSBR_ENABLE_PROGRAMS)
   file(RELATIVE_PATH bsbr_libdir_from_bindir "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_LIBDIR}")
   set(bsbr_origin "$<IF:$<PLATFORM_ID:Darwin>,@loader_path,$ORIGIN>")
   set_property(TARGET ${bsbr_programs} APPEND PROPERTY INSTALL_RPATH "${bsbr_origin}/${bsbr_libdir_from_bindir}")
+  include(cmake/install_tools.cmake)
 endif()
 set_target_properties(bsbr ${bsbr_programs} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)

@@ -31,8 +31,12 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
+
+from command_line import BAD_OUTPUT, BUG, NO_MEMORY, USAGE, Failure, Parser, report_error  # noqa: E402
+from command_line import UNUSABLE as NO_ENVIRONMENT  # noqa: E402
+
 PROGRAM = "compare_with_peers.py"
-NO_ENVIRONMENT, USAGE, NO_MEMORY, BAD_OUTPUT, BUG = 1, 2, 4, 6, 70
 
 COMPARISONS = ("package", "transformer", "standard", "hopfield")
 LIBRARIES, PACKAGE = ["numpy", "h5py", "torch"], "bsbr==0.1.1"
@@ -44,14 +48,6 @@ SIZES = dict(vocab_size=VOCABULARY, hidden_dim=512, num_heads=8, num_layers=4, f
 LONGEST_OF_PACKAGE = 5000  # tokens: its table of positions ends there
 CHECKED_TOKENS = 500  # with a ragged last chunk
 TOLERANCE = 2e-4  # hidden states have variance 1; float32 costs some 1e-6 here, in the package's positions some 1e-5
-
-
-class Failure(Exception):
-    """The program ends with this code and this message."""
-
-    def __init__(self, code, message, hint=None):
-        super().__init__(message)
-        self.code, self.hint = code, hint
 
 
 def main(arguments):
@@ -72,18 +68,11 @@ def main(arguments):
 
 def fail(message, code, hint=None):
     sys.stdout.flush()
-    print(f"{PROGRAM}: error: {' '.join(str(message).split())}", file=sys.stderr)
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+    report_error(PROGRAM, message, hint)
     return code
 
 
 # ---- the command line -----------------------------------------------------------------------------------------------------------------
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise Failure(USAGE, message, f"{PROGRAM} --help lists the options")
 
 
 def parse(arguments):

@@ -12,10 +12,10 @@ import shutil
 import sys
 import tempfile
 
-from command_line import BAD_INPUT, BAD_OUTPUT, UNUSABLE, Failure, Parser, report_error
+from command_line import BAD_INPUT, BAD_OUTPUT, Failure, Parser, program_name, report_error, unusable
 from comparison_data import InputError, load, show_bytes, show_count, show_number, show_seconds
 
-PROGRAM = "analyze_results.py"
+PROGRAM = program_name(__file__)
 EXAMPLE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "example_data", "comparison.json")
 REPORT = "report.md"
 
@@ -59,8 +59,7 @@ def read(path):
     try:
         from comparison_plots import pictures
     except ImportError as error:
-        hint = "on Debian and Ubuntu: apt-get install python3-matplotlib"
-        raise Failure(UNUSABLE, f"matplotlib cannot be loaded: {error}", hint) from None
+        raise unusable(error, "numpy", "matplotlib") from None
     return comparison, pictures
 
 

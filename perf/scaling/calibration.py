@@ -1,4 +1,4 @@
-"""Measures what the model wants to know of a machine, with short forwards on one rank and on two (model.Machine)."""
+"""Measures the rates that the model needs of a machine (model.Machine), with short forwards on one rank and on two."""
 import dataclasses
 import itertools
 import math
@@ -6,8 +6,9 @@ import time
 
 import numpy as np
 
-from model import Machine, Setup, amounts, exchange_seconds, traffic
-from study import FAILED, Case, Failure, disturbed, line
+from model import Machine, amounts, exchange_seconds, traffic
+from setups import Setup
+from study import FAILED, Case, Failure, disturbed, line, processor
 
 SMALL = dict(hidden_dim=256, num_heads=4, num_layers=2, ff_dim=1024)
 THIN = dict(hidden_dim=128, num_heads=4, num_layers=2, ff_dim=512)
@@ -59,7 +60,7 @@ def calibrate(runner, cores, precision, rounds, repeat, earlier=()):
     memory_rate = copy_rate()
     latency, bandwidth = message_rates(seen[tiny], tiny, undisturbed(seen[large]), large, memory_rate)
     about = seen[alone][0]["summary"]
-    yield line("machine", cores=cores, precision=precision, seconds=fit({setup: seen[setup] for setup in setups}),
+    yield line("machine", cores=cores, processor=processor(), precision=precision, seconds=fit({setup: seen[setup] for setup in setups}),
                crowding=crowding_of(undisturbed(seen[alone]), undisturbed(seen[crowd])), memory_rate=memory_rate, latency=latency,
                bandwidth=bandwidth, **{name: about[name] for name in ("blas", "version", "git_commit")})
 

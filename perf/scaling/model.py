@@ -1,8 +1,8 @@
 """The performance model: time by phase, bytes and messages of a forward on any number of ranks.
 
-A phase takes `sum of amount x seconds per unit` on the busiest thread of a rank. Amounts (floating-point operations, numbers that are read
-or written) follow from the configuration and from the partition of docs/architecture.md; seconds per unit are measured on the machine at
-hand (calibration.py). What crosses ranks is counted exactly; docs/scaling.md has the formulas and says what is left out.
+A phase takes `sum of amount x seconds per unit` on the busiest thread of a rank. Amounts (floating-point operations, elements read or
+written) follow from the configuration and from the partition of docs/architecture.md; seconds per unit are measured on the machine
+(calibration.py). What crosses ranks is counted exactly. docs/scaling.md has the formulas and lists what is not modelled.
 
 Symbols: L tokens, D hidden_dim, H heads, d head_dim, a = H d, B tokens in a chunk, C chunks, P ranks, T threads of a rank.
 """
@@ -11,71 +11,14 @@ import math
 
 import numpy as np
 
-ARCHITECTURES = ("bsbr", "standard", "linear", "delta_net", "sliding_window", "hopfield", "gau")
 PHASES = ("project", "states", "within_chunk", "mixing", "retrieval", "attention", "scan", "finish", "embedding", "final_norm", "exchange",
           "agreement")
 
-# Sizes of src/kernels/tuning.hpp on a host.
+# Sizes on a host, of src/kernels/tuning.hpp and src/parallel/exchange.cpp; a test compares them.
 TILE, STATE_BLOCK, SCAN_COLUMNS, CARRY_MESSAGES = 64, 512, 64, 64
 MESSAGE_NUMBERS = 1 << 27
 AGREEMENTS = 2  # of a layer: small reductions over all ranks
-MANY_RANKS = 64  # with more of them the first, the last and some between stand for all
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """One forward: what is computed, and on how many ranks and threads. Fields have the names of the summary of bsbr_forward."""
-
-    architecture: str
-    length: int
-    ranks: int = 1
-    threads_per_rank: int = 1
-    batch: int = 1
-    hidden_dim: int = 512
-    num_heads: int = 8
-    num_layers: int = 4
-    ff_dim: int = 2048
-    chunk_size: int = 128
-    causality: str = "causal"
-    window_size: int = 128
-    expansion_factor: int = 1
-    precision: str = "float"
-
-    @classmethod
-    def of(cls, summary):
-        """The setup of a summary of bsbr_forward."""
-        return cls(**{field.name: summary[field.name] for field in dataclasses.fields(cls) if field.name in summary})
-
-    @property
-    def width(self):
-        """a, the width of queries, keys and values."""
-        return self.hidden_dim * (self.expansion_factor if self.architecture == "gau" else 1)
-
-    @property
-    def head_dim(self):
-        return self.width // self.num_heads
-
-    @property
-    def projections(self):
-        return 4 if self.architecture == "gau" else 3
-
-    @property
-    def chunks(self):
-        return -(-self.length // self.chunk_size)
-
-    @property
-    def number_bytes(self):
-        return 8 if self.precision == "double" else 4
-
-    def begin(self, rank):
-        """First token of a rank; with `ranks` for rank: the length. Also for an array of ranks."""
-        return np.minimum(rank * self.chunks // self.ranks * self.chunk_size, self.length)
-
-    def local_chunks(self, rank):
-        return (rank + 1) * self.chunks // self.ranks - rank * self.chunks // self.ranks
-
-    def tokens(self, rank):
-        return self.begin(rank + 1) - self.begin(rank)
+MANY_RANKS = 64  # beyond this many, the first, the last and some in between stand for all
 
 
 # ---- amounts of work ------------------------------------------------------------------------------------------------------------------
@@ -98,7 +41,7 @@ def softmax_amounts(setup, pairs, width, tokens):
 
 
 def scan_work(setup):
-    """Parts that a running state is cut into, and operations and numbers of one token in one of them."""
+    """Parts of a running state, and the operations and elements of one token in one part."""
     d = setup.head_dim
     blocks = -(-d // SCAN_COLUMNS)
     columns = -(-d // blocks)
@@ -119,7 +62,7 @@ def mixed_pairs(setup):
 
 
 def state_blocks(setup):
-    """Blocks of all states, and numbers in one."""
+    """Blocks of all states, and elements in one."""
     per_head = -(-setup.head_dim**2 // STATE_BLOCK)
     return per_head * setup.num_heads, -(-setup.head_dim**2 // per_head)
 
@@ -192,7 +135,7 @@ def dealt(tokens, sharers, place):
 
 
 def messages_of(numbers):
-    """Messages for these numbers, each to or from another rank."""
+    """Messages for these numbers of elements, each to or from another rank."""
     return int(np.sum(-(-numbers // MESSAGE_NUMBERS)))
 
 
@@ -259,7 +202,7 @@ def state_bytes(setup):
 
 
 def bytes_sent(setup):
-    """Of the rank that sends most, in one forward: movement -> bytes, and total."""
+    """Of the rank that sends the most, in one forward: movement -> bytes, and total."""
     of_ranks = [{name: setup.num_layers * sent for name, (sent, _) in traffic(setup, rank).items()} for rank in some_ranks(setup)]
     busiest = max(of_ranks, key=lambda sent: sum(sent.values()))
     return {**busiest, "total": sum(busiest.values())}
@@ -279,7 +222,7 @@ class Machine:
     """What the model knows of a machine: the line `machine` that `scaling.py calibrate` writes.
 
     seconds: phase, or phase.architecture -> {unit: seconds for one of it, on one thread that has the node for itself}. crowding: how many
-    times slower a thread is with all cores at work. memory_rate, bandwidth in bytes/s, latency in s a message.
+    times slower a thread is with all cores at work. memory_rate, bandwidth in bytes/s, latency in s per message. processor: model of the CPU.
     """
 
     seconds: dict
@@ -289,6 +232,7 @@ class Machine:
     latency: float
     bandwidth: float
     precision: str = "float"
+    processor: str = ""
     always_crowded: bool = False
 
     @classmethod
@@ -296,7 +240,7 @@ class Machine:
         return cls(**{field.name: line[field.name] for field in dataclasses.fields(cls) if field.name in line})
 
     def cluster(self, latency, bandwidth):
-        """Any number of such cores, all at work and none of them shared, and a network between all ranks."""
+        """Any number of such cores, all busy and none shared, and a network between all ranks."""
         return dataclasses.replace(self, latency=latency, bandwidth=bandwidth, always_crowded=True)
 
     def phase(self, name, architecture):
@@ -305,7 +249,7 @@ class Machine:
         return self.seconds.get(f"{name}.{like}") or self.seconds[name]
 
     def slowdown(self, busy_threads):
-        """How many times longer a thread takes if so many are busy on its node: crowding, and cores that are shared."""
+        """How many times longer a thread takes with so many busy on its node: crowding, and shared cores."""
         if self.always_crowded:
             return self.crowding
         crowded = 1 + (self.crowding - 1) * min(1, (busy_threads - 1) / max(1, self.cores - 1))
@@ -313,7 +257,7 @@ class Machine:
 
 
 def work_seconds(machine, setup, rank):
-    """phase -> seconds of a rank that has the node for itself, in one layer (embedding, final_norm: in all)."""
+    """phase -> seconds of a rank with the node to itself, in one layer (embedding, final_norm: in the whole forward)."""
     result = {}
     for phase, units in amounts(setup, rank).items():
         per_unit = machine.phase(phase, setup.architecture)

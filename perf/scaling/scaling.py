@@ -2,38 +2,33 @@
 """Strong and weak scaling of bsbr_forward: runs studies, models them, draws them.
 
     scaling.py run strong|weak    runs a study, or writes a batch script for it with --dry-run
-    scaling.py calibrate          measures what the model needs to know of this machine
-    scaling.py check              holds the model against measured runs
+    scaling.py calibrate          measures the rates that the model needs of this machine
+    scaling.py check              compares the model with measured runs
     scaling.py predict            modelled time by phase for any ranks, lengths and chunk sizes
     scaling.py draw               pictures of studies and of the model
 
-It needs Python from 3.9 and numpy, for `draw` matplotlib from 3.5 too. docs/scaling.md explains it, schema.json what it writes.
+It needs Python 3.9 or newer. `run` needs nothing else; the others need numpy, and `draw` matplotlib 3.5 or newer as well. docs/scaling.md
+explains the program, schema.json describes what it writes.
 """
 import argparse
 import dataclasses
-import json
 import math
 import os
+import shlex
 import signal
 import statistics
 import sys
 
-try:
-    from model import ARCHITECTURES, PHASES, Machine, Setup, best_chunk_size, predict, rule_of_thumb
-except ImportError as missing:
-    sys.exit(f"scaling.py: error: numpy cannot be loaded: {missing}\nhint: on Debian and Ubuntu: apt-get install python3-numpy")
+from setups import ARCHITECTURES, Setup
+from study import (BAD_INPUT, FAILED, LAUNCHERS, NOT_STARTED, USAGE, Case, Failure, Lines, Runner, Stopped, cores_here, counted, disturbed,
+                   failure_of, nodes_for, read_lines)
 
-from study import (BAD_INPUT, FAILED, LAUNCHERS, USAGE, Case, Failure, Lines, Runner, batch_script, cores_here, disturbed, nodes_for,
-                   read_lines, record)
+from command_line import Parser, program_name, report_error, unusable  # study has named its folder
 
-PROGRAM = "scaling.py"
+PROGRAM = program_name(__file__)
 CAUSALITIES = ("causal", "block_causal", "bidirectional", "reference")
 CHUNK_SIZES = tuple(2**n for n in range(5, 15))
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise Failure(USAGE, message, f"{PROGRAM} --help lists the options")
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # with which batch systems announce the end of a job
 
 
 def main(arguments):
@@ -41,12 +36,22 @@ def main(arguments):
         options = parse(arguments)
         return options.action(options) or 0
     except Failure as failure:
-        print(f"{PROGRAM}: error: {' '.join(str(failure).split())}", file=sys.stderr)
-        if failure.hint:
-            print(f"hint: {failure.hint}", file=sys.stderr)
+        report_error(PROGRAM, failure, failure.hint)
         return failure.code
+    except Stopped as stopped:
+        return stopped.code
     except KeyboardInterrupt:
         return 130
+
+
+def load_model():
+    """The modules that need numpy, which `run` and --help do not."""
+    try:
+        import calibration
+        import model
+    except ImportError as error:
+        raise unusable(error, "numpy") from None
+    return model, calibration
 
 
 # ---- command line ---------------------------------------------------------------------------------------------------------------------
@@ -68,6 +73,14 @@ def positive(text):
     return value
 
 
+def shell_words(text):
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be split into words: {error}") from None
+    return text
+
+
 def listed(kind):
     return lambda text: [kind(item) for item in text.split(",")]
 
@@ -87,80 +100,99 @@ def parse(arguments):
         made.set_defaults(action=action)
         return made
 
-    run = command("run", run_study, help="runs a study, one JSON object a line for each run")
-    run.add_argument("study", choices=("strong", "weak"), help="strong: --tokens in all; weak: --tokens for each rank")
+    run = command("run", run_study, help="runs a study and writes a line of JSON for each run")
+    run.add_argument("study", choices=("strong", "weak"), help="strong: --tokens is the total; weak: --tokens is per rank")
+    run.add_argument("--tokens", type=listed(whole), default=[16384], metavar="N,…", help="tokens of a sequence, in total or per rank; "
+                     "default 16384")
+    run.add_argument("--ranks", type=listed(whole), default=[1, 2], metavar="P,…", help="numbers of ranks; default 1,2")
+    run.add_argument("--threads", type=whole, metavar="T", help="threads per rank; default: cores of a node ÷ ranks, at least 1")
+    run.add_argument("--launcher", choices=LAUNCHERS, default="mpirun", help="default mpirun; srun and flux start the ranks within an "
+                     "allocation")
+    run.add_argument("--output", metavar="FILE", help="append the lines to this file; default: stdout")
     add_model_options(run)
     add_running_options(run)
-    run.add_argument("--tokens", type=listed(whole), default=[16384], metavar="N,…", help="of a sequence: in all, or for each rank")
-    run.add_argument("--ranks", type=listed(whole), default=[1, 2], metavar="P,…")
-    run.add_argument("--threads", type=whole, metavar="T", help="of each rank; default: cores of a node ÷ ranks, at least 1")
-    run.add_argument("--launcher", choices=LAUNCHERS, default="mpirun")
-    run.add_argument("--output", metavar="FILE", help="lines go to its end; default: stdout")
-    run.add_argument("--dry-run", nargs="?", const="-", metavar="FILE", help="run nothing, write a batch script: to stdout or a file")
-    run.add_argument("--minutes", type=whole, default=60, help="time limit in the batch script")
+    add_batch_options(run)
 
-    calibrate = command("calibrate", run_calibration, help="measures what the model needs to know of this machine")
+    calibrate = command("calibrate", run_calibration, help="measures the rates that the model needs of this machine")
+    calibrate.add_argument("--precision", choices=("float", "double"), default="float", help="default float")
+    calibrate.add_argument("--rounds", type=whole, default=3, metavar="N", help="repeat all measurements N times and keep the fastest; "
+                           "default 3")
+    calibrate.add_argument("--output", metavar="FILE", help="append the lines of the runs and of the machine to this file; runs that it "
+                           "already holds count as well; default: stdout")
     add_running_options(calibrate)
-    calibrate.add_argument("--precision", choices=("float", "double"), default="float")
-    calibrate.add_argument("--rounds", type=whole, default=3, help="how often all is measured; the fastest counts")
-    calibrate.add_argument("--output", metavar="FILE", help="lines go to its end, of the runs and the machine; runs that it has "
-                           "already count too; default: stdout")
 
-    check = command("check", check_model, help="holds the model against measured runs")
+    check = command("check", check_model, help="compares the model with measured runs")
     add_machine_option(check)
-    check.add_argument("studies", nargs="+", metavar="STUDY.jsonl")
+    check.add_argument("studies", nargs="+", metavar="STUDY.jsonl", help="what `run` wrote")
 
-    forecast = command("predict", show_prediction, help="modelled time by phase, bytes and efficiency")
-    add_model_options(forecast)
+    forecast = command("predict", show_prediction, help="models time by phase, bytes and efficiency")
     add_machine_option(forecast)
+    forecast.add_argument("--tokens", type=listed(whole), default=[1 << 24], metavar="N,…", help="tokens of a sequence, in total; "
+                          "default 16777216")
+    forecast.add_argument("--ranks", type=listed(whole), default=[1, 4, 16, 64, 256, 1024], metavar="P,…",
+                          help="numbers of ranks; default 1,4,16,64,256,1024")
+    forecast.add_argument("--threads", type=whole, default=1, metavar="T", help="threads per rank; default 1")
+    forecast.add_argument("--best-chunk-size", action="store_true", help="use the fastest chunk size, of powers of two")
     add_network_options(forecast)
-    forecast.add_argument("--tokens", type=listed(whole), default=[1 << 24], metavar="N,…", help="of a sequence, in all")
-    forecast.add_argument("--ranks", type=listed(whole), default=[1, 4, 16, 64, 256, 1024], metavar="P,…")
-    forecast.add_argument("--threads", type=whole, default=1, metavar="T", help="of each rank; default 1")
-    forecast.add_argument("--best-chunk-size", action="store_true", help="the chunk size that takes the least time, of powers of two")
+    add_model_options(forecast)
 
-    draw = command("draw", draw_study, help="pictures of studies, measured and modelled, as PNG and SVG")
+    draw = command("draw", draw_study, help="draws studies and the model, as PNG and SVG")
     add_machine_option(draw)
     add_network_options(draw)
-    draw.add_argument("studies", nargs="+", metavar="STUDY.jsonl")
-    draw.add_argument("--output-dir", required=True, metavar="DIR", help="made if it is not there")
-
-    keep = command("record", keep_record, help="adds the line of a run whose summary comes on stdin; batch scripts use it")
-    keep.add_argument("--case", required=True, type=json.loads, metavar="JSON")
-    keep.add_argument("--output", metavar="FILE")
+    draw.add_argument("studies", nargs="+", metavar="STUDY.jsonl", help="what `run` wrote")
+    draw.add_argument("--output-dir", required=True, metavar="DIR", help="folder for the pictures; created if missing")
     return parser.parse_args(arguments)
 
 
 def add_model_options(parser):
-    parser.add_argument("--architectures", type=listed(architecture), default=["bsbr"], metavar="A,…", help=", ".join(ARCHITECTURES))
-    parser.add_argument("--causality", choices=CAUSALITIES, default="causal", help="of bsbr")
+    group = parser.add_argument_group("the model that is run")
+    group.add_argument("--architectures", type=listed(architecture), default=["bsbr"], metavar="A,…", help=", ".join(ARCHITECTURES)
+                       + "; default bsbr")
+    group.add_argument("--causality", choices=CAUSALITIES, default="causal", metavar="MODE", help="of bsbr: "
+                       f"{', '.join(CAUSALITIES)}; default causal")
     for name, default in (("hidden-dim", 512), ("num-heads", 8), ("num-layers", 4), ("ff-dim", 2048)):
-        parser.add_argument(f"--{name}", type=whole, default=default, metavar="N", help=f"default {default}")
-    parser.add_argument("--chunk-sizes", type=listed(whole), default=[128], metavar="B,…", help="default 128")
-    parser.add_argument("--window-size", type=whole, default=128, metavar="N", help="of sliding_window; default 128")
-    parser.add_argument("--precision", choices=("float", "double"), default="float")
-    parser.add_argument("--batch", type=whole, default=1, metavar="N", help="sequences; default 1")
+        group.add_argument(f"--{name}", type=whole, default=default, metavar="N", help=f"default {default}")
+    group.add_argument("--chunk-sizes", type=listed(whole), default=[128], metavar="B,…", help="tokens in a chunk; default 128")
+    group.add_argument("--window-size", type=whole, default=128, metavar="N", help="of sliding_window; default 128")
+    group.add_argument("--precision", choices=("float", "double"), default="float", help="default float")
+    group.add_argument("--batch", type=whole, default=1, metavar="N", help="sequences in a batch; default 1")
 
 
 def add_running_options(parser):
-    parser.add_argument("--programs", metavar="DIR", help="where bsbr_init and bsbr_forward are; default: those in PATH")
-    parser.add_argument("--launcher-options", default="", metavar="TEXT", help='more options for the launcher: --launcher-options="…"')
-    parser.add_argument("--repeat", type=whole, default=5, metavar="N", help="forwards in each run; the median counts; default 5")
-    parser.add_argument("--limit", type=positive, default=600, metavar="SECONDS", help="a run is ended after that; default 600")
-    parser.add_argument("--patience", type=positive, default=0, metavar="SECONDS", help="for each run: how long to wait, and to run it again, "
-                        "while others use more than 5 %% of the cores (Linux, mpirun)")
-    parser.add_argument("--cores", type=whole, default=cores_here(), metavar="N", help="of a node; default: of this one")
-    parser.add_argument("--model-dir", metavar="DIR", help="for model files while the study runs; with several nodes all must see it; "
-                        "default: mpirun: that for temporary files, else the current one")
+    group = parser.add_argument_group("how it is run")
+    group.add_argument("--programs", metavar="DIR", help="folder of bsbr_init and bsbr_forward; default: those in PATH")
+    group.add_argument("--launcher-options", type=shell_words, default="", metavar="TEXT", help="more options for each mpirun, srun or "
+                       'flux run, quoted as in a shell: --launcher-options="--distribution=block:block". For the job itself, see '
+                       "--batch-options")
+    group.add_argument("--repeat", type=whole, default=5, metavar="N", help="forwards in each run, of which the median counts; default 5")
+    group.add_argument("--limit", type=positive, default=600, metavar="SECONDS", help="end a run that takes longer; default 600")
+    group.add_argument("--patience", type=positive, default=0, metavar="SECONDS", help="for each run: how long to wait, and to repeat it, "
+                       "while other processes use more than 5 %% of the cores (Linux, mpirun); default: not at all")
+    group.add_argument("--cores", type=whole, default=cores_here(), metavar="N", help="cores of a node; default: of this one")
+    group.add_argument("--model-dir", metavar="DIR", help="folder for the temporary model files. With several nodes, all must see it. "
+                       "Default: the current folder; with mpirun the one for temporary files")
+
+
+def add_batch_options(parser):
+    group = parser.add_argument_group("batch scripts", "Relative paths are taken from the current folder and written as absolute ones.")
+    group.add_argument("--dry-run", nargs="?", const="-", metavar="FILE", help="run nothing; write a batch script for the launcher's batch "
+                       "system, to stdout or to FILE")
+    group.add_argument("--minutes", type=whole, default=60, metavar="N", help="time limit of the job; default 60")
+    group.add_argument("--batch-options", default="", metavar="TEXT", help="more options for sbatch or flux batch, quoted as in a shell: "
+                       '--batch-options="--account=A --partition=P". They replace the script\'s own of the same name')
+    group.add_argument("--prologue", metavar="FILE", help="shell commands to put into the script before the study, such as `module load`")
+    group.add_argument("--split", action="store_true", help="write one script for each number of nodes, so that no job holds nodes that it "
+                       "does not use: FILE-N-nodes. --output is named alike")
 
 
 def add_machine_option(parser):
-    parser.add_argument("--machine", required=True, metavar="FILE", help="what `calibrate` wrote; of several lines the last counts")
+    parser.add_argument("--machine", required=True, metavar="FILE", help="what `calibrate` wrote; its last machine counts")
 
 
 def add_network_options(parser):
-    parser.add_argument("--latency", type=positive, default=2e-6, metavar="SECONDS", help="of a message between nodes; default 2e-6")
-    parser.add_argument("--bandwidth", type=positive, default=12e9, metavar="BYTES/S", help="of each rank; default 12e9")
+    group = parser.add_argument_group("the network that is assumed")
+    group.add_argument("--latency", type=positive, default=2e-6, metavar="SECONDS", help="of a message between nodes; default 2e-6")
+    group.add_argument("--bandwidth", type=positive, default=12e9, metavar="BYTES/S", help="of each rank; default 12e9")
 
 
 def setups_of(options):
@@ -175,7 +207,7 @@ def setups_of(options):
                         window_size=options.window_size, precision=options.precision)
 
 
-# ---- run, calibrate, record -----------------------------------------------------------------------------------------------------------
+# ---- run and calibrate ----------------------------------------------------------------------------------------------------------------
 
 
 def cases_of(options):
@@ -191,55 +223,75 @@ def cases_of(options):
 
 def runner_of(options, launcher):
     folder = options.model_dir or (None if launcher == "mpirun" else ".")
-    return Runner(options.programs, launcher, options.launcher_options.split(), options.limit, options.patience, folder)
+    return Runner(options.programs, launcher, shlex.split(options.launcher_options), options.limit, options.patience, folder)
 
 
 def run_study(options):
     cases, runner = list(cases_of(options)), runner_of(options, options.launcher)
     if options.dry_run:
-        return write_script(batch_script(cases, runner, options.output, options.minutes), options.dry_run)
-    lines, failed = Lines(options.output), 0
+        return write_batch_scripts(options, cases, runner)
+    refuse_without_dry_run(options)
+    lines, failures = Lines(options.output), []
     with runner:
         for index, case in enumerate(cases, 1):
-            entry = runner.run(case)
-            lines.write(entry)
-            failed += entry["kind"] == "failure"
+            entry, end = run_case(runner, case)
             tell(f"{index}/{len(cases)} {describe(case.setup)}: {outcome(entry)}")
-    if failed == len(cases):
-        raise Failure(FAILED, f"all {failed} runs failed, the last one with: {entry['reason']}")
+            lines.write(entry)
+            if entry["kind"] == "failure":
+                failures.append(entry)
+            if end:
+                raise Failure(end.code, f"{end}: {len(cases) - index} of {counted(len(cases), 'run')} not started", getattr(end, "hint", None))
+    if failures:
+        raise Failure(FAILED, f"{len(failures)} of {counted(len(cases), 'run')} failed, the last one with: {failures[-1]['reason']}")
 
 
-def write_script(text, path):
-    if path == "-":
-        print(text, end="")
-        return
+def run_case(runner, case):
+    """The line of a case, and what ends the study after it, or None."""
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(path, 0o755)
-    except OSError as error:
-        raise Failure(6, f"{path}: cannot be written: {error.strerror}") from None
+        return runner.run(case), None
+    except Stopped as stopped:
+        return failure_of(case, stopped.code, str(stopped)), stopped
+    except Failure as failure:  # a program that cannot be started
+        return failure_of(case, NOT_STARTED, str(failure)), failure
+
+
+def write_batch_scripts(options, cases, runner):
+    from batch import write_scripts
+
+    if options.split and (options.dry_run == "-" or options.launcher == "mpirun"):
+        raise Failure(USAGE, "--split needs --dry-run FILE, and srun or flux as --launcher")
+    if options.batch_options and options.launcher == "mpirun":
+        raise Failure(USAGE, "--batch-options needs srun or flux as --launcher", "--prologue FILE can hold the lines of another batch system")
+    written = write_scripts(options, cases, runner)
+    if options.split:
+        tell(f"written: {', '.join(written)}")
+
+
+def refuse_without_dry_run(options):
+    for name in ("batch_options", "prologue", "split"):
+        if getattr(options, name):
+            raise Failure(USAGE, f"--{name.replace('_', '-')} is for a batch script, and needs --dry-run")
 
 
 def describe(setup):
     chunk = f", chunks of {setup.chunk_size}" if setup.architecture in ("bsbr", "gau") else ""
-    return f"{setup.architecture}, {setup.length:,} tokens{chunk}, {setup.ranks} ranks of {setup.threads_per_rank}"
+    threads = counted(setup.threads_per_rank, "thread")
+    return f"{setup.architecture}, {setup.length:,} tokens{chunk}, {counted(setup.ranks, 'rank')} of {threads}"
 
 
 def outcome(entry):
     if entry["kind"] == "failure":
-        return f"failed: {entry['reason']}"
+        return f"failed with exit code {entry['exit_code']}: {entry['reason']}"
     disturbing = f" (others used {disturbance(entry):.2f} cores)" if disturbed(entry) else ""
     return f"{entry['summary']['seconds']:.3g} s{disturbing}"
 
 
 def tell(text):
-    print(text, file=sys.stderr)
+    print(text, file=sys.stderr, flush=True)
 
 
 def run_calibration(options):
-    from calibration import calibrate
-
+    calibrate = load_model()[1].calibrate
     earlier = read_lines([options.output]) if options.output and os.path.exists(options.output) else []
     lines = Lines(options.output)
     with runner_of(options, "mpirun") as runner:
@@ -249,14 +301,6 @@ def run_calibration(options):
                 tell(f"{describe(Setup.of(entry))}: {outcome(entry)}")
 
 
-def keep_record(options):
-    try:
-        entry = record(options.case, sys.stdin.read())
-    except (KeyError, TypeError) as error:
-        raise Failure(USAGE, f"--case is none that --dry-run writes: {error}") from None
-    Lines(options.output).write(entry)
-
-
 # ---- model ----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -264,7 +308,7 @@ def machine_of(path):
     found = [entry for entry in read_lines([path]) if entry["kind"] == "machine"]
     if not found:
         raise Failure(BAD_INPUT, f"{path}: holds no line of kind \"machine\"", "`scaling.py calibrate` writes one")
-    return Machine.of(found[-1])
+    return load_model()[0].Machine.of(found[-1])
 
 
 def runs_of(paths):
@@ -293,6 +337,7 @@ def machine_for(machine, entry):
 
 def check_model(options):
     machine, runs, errors = machine_of(options.machine), runs_of(options.studies), []
+    predict = load_model()[0].predict
     print(f"{'architecture':<15}{'tokens':>10}{'chunk':>7}{'ranks':>7}{'threads':>9}{'measured':>11}{'modelled':>11}{'error':>9}  bytes")
     for entry in runs:
         setup, measured = Setup.of(entry["summary"]), entry["summary"]["seconds"]
@@ -325,8 +370,9 @@ def show_prediction(options):
 
 
 def show_table(machine, setup, options):
-    phases = [phase for phase in PHASES if phase in predict(machine, setup)["seconds_by_phase"]]
-    chunk = f", chunks of {setup.chunk_size}" if not options.best_chunk_size else f", rule of thumb for chunks: {rule_of_thumb(setup)}"
+    model = load_model()[0]
+    phases = [phase for phase in model.PHASES if phase in model.predict(machine, setup)["seconds_by_phase"]]
+    chunk = f", chunks of {setup.chunk_size}" if not options.best_chunk_size else f", rule of thumb for chunks: {model.rule_of_thumb(setup)}"
     print(f"{setup.architecture}, {setup.length:,} tokens{chunk if setup.architecture in ('bsbr', 'gau') else ''}")
     print(f"{'ranks':>7}{'chunk':>7}{'time':>12}{'efficiency':>12}{'bytes sent':>12}" + "".join(f"{phase:>14}" for phase in phases))
     first = None
@@ -334,8 +380,8 @@ def show_table(machine, setup, options):
         here = dataclasses.replace(setup, ranks=ranks)
         if options.best_chunk_size and setup.architecture == "bsbr":
             sizes = [size for size in CHUNK_SIZES if size <= setup.length]
-            here = dataclasses.replace(here, chunk_size=best_chunk_size(machine, here, sizes)[0])
-        found = predict(machine, here)
+            here = dataclasses.replace(here, chunk_size=model.best_chunk_size(machine, here, sizes)[0])
+        found = model.predict(machine, here)
         first = first or found["seconds"] * ranks
         print(f"{ranks:>7}{here.chunk_size:>7}{found['seconds']:>10.4g} s{first / ranks / found['seconds']:>11.0%} "
               f"{found['bytes_sent']['total']:>12.3g}" + "".join(f"{found['seconds_by_phase'].get(p, 0):>12.4g} s" for p in phases))
@@ -346,13 +392,21 @@ def draw_study(options):
     try:
         import plots
     except ImportError as error:
-        raise Failure(FAILED, f"matplotlib cannot be loaded: {error}", "on Debian and Ubuntu: apt-get install python3-matplotlib") from None
+        raise unusable(error, "numpy", "matplotlib") from None
     machine, runs = machine_of(options.machine), runs_of(options.studies)
-    written = plots.write(runs, lambda entry: machine_for(machine, entry), machine.cluster(options.latency, options.bandwidth),
-                          options.output_dir)
+    written, notes = plots.write(runs, lambda entry: machine_for(machine, entry), machine.cluster(options.latency, options.bandwidth),
+                                 options.output_dir)
     print(f"{options.output_dir}: {', '.join(written)}")
+    for note in notes:
+        print(note)
+
+
+def stop(number, _):
+    raise Stopped(number)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a batch system's; models are removed on the way out
+    for signal_number in (getattr(signal, name) for name in SIGNALS):
+        if signal.getsignal(signal_number) is not signal.SIG_IGN:  # nohup
+            signal.signal(signal_number, stop)
     sys.exit(main(sys.argv[1:]))

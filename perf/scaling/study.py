@@ -4,18 +4,23 @@ import datetime
 import json
 import math
 import os
-import shlex
+import platform
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 
-from model import Setup
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+
+from command_line import BAD_INPUT, BAD_OUTPUT, USAGE, Failure  # noqa: E402
+from setups import Setup  # noqa: E402
 
 FORMAT, FORMAT_VERSION = "bsbr-scaling", 1
 LAUNCHERS = ("mpirun", "srun", "flux")
-USAGE, BAD_INPUT, BAD_OUTPUT, FAILED = 2, 3, 6, 1
+FAILED, NOT_STARTED, BY_SIGNAL = 1, 127, 128  # exit codes, as a shell has them; BY_SIGNAL + the signal's number
+LINE_START = f'{{"format": "{FORMAT}"'
 SUMMARY_FIELDS = ("architecture", "length", "ranks", "threads_per_rank", "precision", "seconds", "seconds_by_phase", "bytes_sent")
 CLEAN = 0.05  # share of the cores that others may use in a run that is not disturbed
 
@@ -27,12 +32,12 @@ LOCAL_MPI = {"OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_hwloc_base_bind
 OWN_OPTIONS = {"bsbr": ("causality",), "sliding_window": ("window_size",), "gau": ("expansion_factor",)}
 
 
-class Failure(Exception):
-    """The program ends with this code and this message."""
+class Stopped(Exception):
+    """A signal has told the study to end."""
 
-    def __init__(self, code, message, hint=None):
-        super().__init__(message)
-        self.code, self.hint = code, hint
+    def __init__(self, number):
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.code = BY_SIGNAL + number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +72,21 @@ def nodes_for(launcher, setup, cores):
 
 def cores_here():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def counted(number, noun):
+    """1 rank, 2 ranks."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def processor():
+    """The model of this machine's CPU."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [text.partition(":")[2].strip() for text in file if text.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 # ---- commands -------------------------------------------------------------------------------------------------------------------------
@@ -104,7 +124,7 @@ def launch_command(launcher, options, case):
     if launcher == "mpirun":
         return ["mpirun", "-n", str(ranks), *options]
     if launcher == "srun":
-        return ["srun", f"--nodes={case.nodes}", f"--ntasks={ranks}", f"--cpus-per-task={threads}", "--cpu-bind=cores",
+        return ["srun", f"--nodes={case.nodes}", f"--ntasks={ranks}", f"--cpus-per-task={threads}", "--hint=nomultithread",
                 "--kill-on-bad-exit=1", *options]
     return ["flux", "run", f"--nodes={case.nodes}", f"--ntasks={ranks}", f"--cores-per-task={threads}", *options]
 
@@ -126,21 +146,50 @@ def line(kind, **fields):
 
 def line_of(case, code, output, errors="", used_by_others=None):
     """The line of a case that has ended: a run with its summary, or a failure with its reason."""
+    if code == 0:
+        summary, wrong = summary_of(case, output)
+        if not wrong:
+            others = {} if used_by_others is None else {"cores_used_by_others": round(used_by_others, 3)}
+            return line("run", **case.fields(), **others, summary=summary)
+        return failure_of(case, FAILED, wrong)
+    return failure_of(case, code, reason_of(code, errors))
+
+
+def failure_of(case, code, reason):
+    return line("failure", **case.fields(), exit_code=code, reason=reason)
+
+
+def summary_of(case, output):
+    """The summary that a program wrote to stdout, and what is wrong with it, or None."""
     try:
-        summary = json.loads(output) if code == 0 else None
+        summary = json.loads(output)
     except ValueError:
-        code, summary = FAILED, None
-    if isinstance(summary, dict):
-        others = {} if used_by_others is None else {"cores_used_by_others": round(used_by_others, 3)}
-        return line("run", **case.fields(), **others, summary=summary)
-    return line("failure", **case.fields(), exit_code=code, reason=reason_of(code, errors))
+        summary = None
+    if not isinstance(summary, dict):
+        begin = " ".join(output.split())[:60]
+        return None, "it ended with exit code 0 but wrote no summary" + (f"; its output begins with {begin!r}" if begin else "")
+    missing = [name for name in SUMMARY_FIELDS if name not in summary]
+    if missing:
+        return None, f"its summary has no {missing[0]}"
+    for name in ("ranks", "threads_per_rank"):
+        if summary[name] != getattr(case.setup, name):
+            return None, f"it ran with {name} = {summary[name]}, must be {getattr(case.setup, name)}"
+    return summary, None
 
 
 def reason_of(code, errors):
-    """The error line of the program, or the last words of the launcher, on one line."""
+    """On one line: the error of the program, else that of the launcher, else the last words of either."""
     words = [text for text in errors.splitlines() if text.strip(" -")]
-    told = [text.split("error: ", 1)[1] for text in words if ": error: " in text]
-    return " ".join((told or words[-1:] or [f"ended with exit code {code}"])[0].split())
+    for pattern in (r"\bbsbr_\w+: error: (.*)", r": error: (.*)"):
+        told = [found.group(1) for found in (re.search(pattern, text) for text in words) if found]
+        if told:
+            return " ".join(told[0].split())
+    ended = f"ended by {signal_name(code - BY_SIGNAL)}" if signal_name(code - BY_SIGNAL) else f"ended with exit code {code}"
+    return " ".join((words[-1:] or [ended])[0].split())
+
+
+def signal_name(number):
+    return signal.Signals(number).name if number in set(signal.Signals) else None
 
 
 class Lines:
@@ -149,14 +198,28 @@ class Lines:
     def __init__(self, path):
         self.path = path
         if path:
-            self.file = self._tried(lambda: open(path, "a", encoding="utf-8"))
+            self.file = self._tried(lambda: open(path, "ab", buffering=0))
+            self._tried(self._end_cut_line)
 
     def write(self, entry):
         text = json.dumps(entry) + "\n"
         if self.path:
-            self._tried(lambda: (self.file.write(text), self.file.flush(), os.fsync(self.file.fileno())))
+            self._tried(lambda: self._append(text.encode()))
         else:
             self._tried(lambda: print(text, end="", flush=True))
+
+    def _end_cut_line(self):
+        """A killed study may have left a line without its end; the next one must not go on there."""
+        if os.path.isfile(self.path) and os.path.getsize(self.path) > 0:
+            with open(self.path, "rb") as file:
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":
+                    self._append(b"\n")
+
+    def _append(self, data):
+        while data:
+            data = data[self.file.write(data):]
+        os.fsync(self.file.fileno())
 
     def _tried(self, action):
         try:
@@ -166,7 +229,7 @@ class Lines:
 
 
 def read_lines(paths):
-    """All lines of study files. A last line that was cut short, as a killed study leaves it, is passed over."""
+    """All lines of study files. A line that was cut short, as a killed study leaves it, is passed over."""
     lines = []
     for path in paths:
         try:
@@ -178,7 +241,7 @@ def read_lines(paths):
             try:
                 entry = json.loads(text)
             except ValueError:
-                if number == len(texts) and number > 1:
+                if text.startswith(LINE_START) or number == len(texts) > 1:
                     continue
                 raise Failure(BAD_INPUT, f"{path}: line {number} is not JSON") from None
             if not isinstance(entry, dict) or (entry.get("format"), entry.get("format_version")) != (FORMAT, FORMAT_VERSION):
@@ -223,7 +286,8 @@ class Runner:
         try:
             self._folder = tempfile.TemporaryDirectory(prefix="bsbr-scaling-", dir=self.model_dir)
         except OSError as error:
-            raise Failure(BAD_OUTPUT, f"{self.model_dir}: no model can be written there: {error.strerror}") from None
+            where = self.model_dir or tempfile.gettempdir()
+            raise Failure(BAD_OUTPUT, f"{where}: no folder for models can be made there: {error.strerror}", "--model-dir names another") from None
         return self
 
     def __exit__(self, *_):
@@ -235,7 +299,7 @@ class Runner:
         if not os.path.exists(path):
             code, output, errors = self._started(init_command(self.programs, case.setup, path), {})
             if code != 0:
-                return line_of(case, code, output, errors)
+                return failure_of(case, code, reason_of(code, errors))
         best, end = None, time.monotonic() + self.patience
         while best is None or (disturbed(best) and time.monotonic() < end):
             wait_for_others(CLEAN * case.cores, end)
@@ -264,7 +328,8 @@ class Runner:
             raise Failure(USAGE, f"{command[0]} cannot be started: {error.strerror}", hint) from None
         try:
             output, errors = child.communicate(timeout=self.limit)
-            return child.returncode, output, errors
+            code = child.returncode if child.returncode >= 0 else BY_SIGNAL - child.returncode
+            return code, output, errors
         except subprocess.TimeoutExpired:
             self._end(child)
             return FAILED, "", f"not done after {self.limit:g} seconds"
@@ -314,52 +379,3 @@ def wait_for_others(cores, end, step=0.5):
 def cores_of_others(before, after):
     """Cores, on average between two looks."""
     return max(0, after.others - before.others) / max(1e-3, after.wall - before.wall)
-
-
-# ---- batch scripts --------------------------------------------------------------------------------------------------------------------
-
-
-def batch_script(cases, runner, output, minutes):
-    """The study as a shell script for the launcher's batch system; `record` keeps a line of each run."""
-    driver = in_shell([sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "scaling.py")])
-    place = f"-p {shlex.quote(runner.model_dir)}" if runner.model_dir else "--tmpdir"
-    lines = ["#!/bin/bash", *batch_heads(cases, runner.launcher, minutes), "",
-             f"models=$(mktemp -d {place} bsbr-scaling-XXXXXX)",
-             "trap 'rm -r \"$models\"' EXIT",
-             f"record() {{ {driver} record --output {shlex.quote(output or 'scaling.jsonl')} --case \"$1\"; }}"]
-    made, settings = set(), {}
-    for case in cases:
-        name = model_name(case.setup)
-        path = f"MODELS/{name}"
-        lines.append("")
-        if name not in made:
-            lines.append(in_shell(init_command(runner.programs, case.setup, path)) + " > /dev/null")
-            made.add(name)
-        wanted = environment(runner.launcher, case)
-        lines += [f"export {key}={shlex.quote(value)}" for key, value in wanted.items() if settings.get(key) != value]
-        settings = wanted
-        forward = [*launch_command(runner.launcher, runner.options, case), *forward_command(runner.programs, case, path)]
-        lines.append(f"{in_shell(forward)} | record {shlex.quote(json.dumps(case.fields()))}")
-    return "\n".join(lines) + "\n"
-
-
-def batch_heads(cases, launcher, minutes):
-    """What the batch system is asked for: enough for the largest case."""
-    nodes, ranks = max(case.nodes for case in cases), max(case.setup.ranks for case in cases)
-    threads = max(case.setup.threads_per_rank for case in cases)
-    return {
-        "mpirun": [],
-        "srun": ["#SBATCH --job-name=bsbr-scaling", f"#SBATCH --nodes={nodes}", f"#SBATCH --ntasks={ranks}",
-                 f"#SBATCH --cpus-per-task={threads}", "#SBATCH --exclusive", f"#SBATCH --time={minutes}"],
-        "flux": ["#flux: --job-name=bsbr-scaling", f"#flux: --nodes={nodes}", "#flux: --exclusive", f"#flux: --time-limit={minutes}m"],
-    }[launcher]
-
-
-def in_shell(command):
-    """A command line in which MODELS stands for the folder of models."""
-    return " ".join('"$models"' + shlex.quote(part[6:]) if part.startswith("MODELS/") else shlex.quote(part) for part in command)
-
-
-def record(fields, text):
-    """The line of a case whose summary was piped in; nothing came if it failed."""
-    return line_of(Case.of(fields), 0 if text.strip() else FAILED, text, "it wrote no summary")

@@ -8,14 +8,19 @@ import importlib.util
 import io
 import json
 import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 import types
 import unittest
 import unittest.mock
 import xml.etree.ElementTree
 
-from programs import MPIEXEC, PROGRAMS, Case, in_parallel
+from programs import MPIEXEC, PROGRAMS, Case, in_parallel, mpi_session
 
 SCALING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "perf", "scaling")
 TOOL = os.path.join(SCALING, "scaling.py")
@@ -23,9 +28,11 @@ USAGE, FILE, OUTPUT = 2, 3, 6
 
 sys.path.insert(0, SCALING)
 import calibration  # noqa: E402
+import command_line  # noqa: E402
 import model  # noqa: E402
 import scaling  # noqa: E402
 import study  # noqa: E402
+from setups import ARCHITECTURES, Setup  # noqa: E402
 
 SMALL = ("--hidden-dim", 32, "--num-heads", 4, "--num-layers", 1, "--ff-dim", 48, "--window-size", 20, "--repeat", 1)
 RUNNING = ("--programs", os.path.abspath(PROGRAMS), "--launcher-options=" + " ".join(MPIEXEC[1:-1]), "--limit", 60)
@@ -142,11 +149,27 @@ class Scaling(Case):
     def check_pictures(self, machine, path):
         done = scale("draw", "--machine", machine, path, "--output-dir", self.path("out"), inside=False)
         self.assertEqual((done.code, done.err), (0, ""))
-        names = ["bytes", "efficiency", "far", "model", *(f"phases_{kind}_{name}" for kind in ("strong", "weak") for name in ("bsbr", "linear"))]
+        self.assertIn("scaling_far is not drawn: the model's median error on these runs is ", done.out)  # of a machine that nobody has
+        self.check_drawn("bytes", "efficiency", "model", "speedup", *(f"phases_{kind}_{name}" for kind in ("strong", "weak") for name in ("bsbr", "linear")))
+
+    def check_drawn(self, *names):
         self.assertEqual(sorted(os.listdir(self.path("out"))), sorted(f"scaling_{name}.{kind}" for name in names for kind in ("png", "svg")))
         for name in names:
             svg = xml.etree.ElementTree.parse(os.path.join(self.path("out"), f"scaling_{name}.svg"))
             self.assertEqual(svg.getroot().tag, "{http://www.w3.org/2000/svg}svg")
+
+    def test_what_is_far_away_is_drawn_if_the_model_is_right_here(self):
+        if not importlib.util.find_spec("matplotlib"):
+            self.skipTest("matplotlib is missing")
+        runner = FakeRunner(model.Machine.of(MACHINE))
+        with open(self.path("study.jsonl"), "w", encoding="utf-8") as file:
+            for ranks in (1, 2):
+                for name in ARCHITECTURES:
+                    setup = Setup(name, 4096, ranks=ranks, hidden_dim=256, num_heads=1 if name == "gau" else 4)
+                    print(json.dumps(runner.run(study.Case("strong", setup, 1, 2, 1))), file=file)
+        done = scale("draw", "--machine", self.machine(processor="A-CPU"), self.path("study.jsonl"), "--output-dir", self.path("out"), inside=False)
+        self.assertEqual((done.code, done.err), (0, ""))
+        self.check_drawn("bytes", "efficiency", "far", "model", "speedup", *(f"phases_strong_{name}" for name in ARCHITECTURES))
 
     def test_bytes_and_messages_are_those_that_are_sent(self):
         def compare(architecture):
@@ -156,7 +179,7 @@ class Scaling(Case):
             self.assertEqual(done.code, 0, done.err)
             with open(path, encoding="utf-8") as file:
                 for entry in lines_of(file.read()):
-                    setup = model.Setup.of(entry["summary"])
+                    setup = Setup.of(entry["summary"])
                     for rank in entry["summary"]["by_rank"]:
                         sent = model.traffic(setup, rank["rank"])
                         self.assertEqual({name: size for name, (size, _) in sent.items()}, rank["bytes_sent"], setup)
@@ -164,26 +187,38 @@ class Scaling(Case):
                     total = entry["summary"]["bytes_sent"]["total"]
                     self.assertEqual(model.bytes_sent(setup)["total"], total)
 
-        self.assertEqual(in_parallel(compare, model.ARCHITECTURES), {})
+        self.assertEqual(in_parallel(compare, ARCHITECTURES), {})
 
     def test_a_failed_run_is_a_line_and_the_study_goes_on(self):
         done = scale("run", "strong", *SMALL, "--programs", os.path.abspath(PROGRAMS), "--launcher-options=--no-such-option",
                      "--tokens", 128, "--ranks", "2,1", inside=False)
-        self.assertEqual(done.code, 0, done.err)
+        self.assertEqual(done.code, 1, done.err)
+        self.assertIn("scaling.py: error: 1 of 2 runs failed, the last one with: ", done.err)
         failure, run = self.valid(lines_of(done.out))
         self.assertEqual((failure["kind"], failure["ranks"], run["kind"], run["ranks"]), ("failure", 2, "run", 1))
         self.assertNotEqual(failure["exit_code"], 0)
         self.assertNotIn("\n", failure["reason"])
 
     def test_if_all_runs_fail_the_study_fails(self):
-        done = scale("run", "strong", *SMALL, *RUNNING, "--ranks", 1, "--tokens", 2**50, inside=False)
+        done = scale("run", "strong", *SMALL, *RUNNING, "--ranks", 1, "--tokens", 2**44, inside=False)
         self.assertEqual(done.code, 1)
-        self.assertEqual([entry["kind"] for entry in self.valid(lines_of(done.out))], ["failure"])
-        self.assertIn("scaling.py: error: all 1 runs failed", done.err)
+        self.assertEqual([(entry["kind"], entry["exit_code"]) for entry in self.valid(lines_of(done.out))], [("failure", 4)])
+        self.assertIn("scaling.py: error: 1 of 1 run failed, the last one with: ", done.err)
 
     def test_a_run_that_takes_too_long_is_ended(self):
         done = scale("run", "strong", *SMALL, *RUNNING, "--ranks", 1, "--tokens", 2**20, "--limit", 0.2, inside=False)
         self.assertEqual([entry["reason"] for entry in lines_of(done.out)], ["not done after 0.2 seconds"])
+
+    def test_a_program_that_cannot_be_started_is_a_line_and_ends_the_study(self):
+        done = scale("run", "strong", *SMALL, "--programs", "/nowhere", "--ranks", "1,2", "--output", self.path("x.jsonl"))
+        self.assertEqual(done.code, USAGE)
+        self.assertIn("scaling.py: error: /nowhere/bsbr_init cannot be started: No such file or directory: 1 of 2 runs not started", done.err)
+        self.assertEqual([(line["exit_code"], line["reason"]) for line in self.lines("x.jsonl")],
+                         [(127, "/nowhere/bsbr_init cannot be started: No such file or directory")])
+
+    def lines(self, name):
+        with open(self.path(name), encoding="utf-8") as file:
+            return self.valid(lines_of(file.read()))
 
     # ---- batch scripts ----
 
@@ -194,31 +229,211 @@ class Scaling(Case):
         self.assertEqual((checked.returncode, checked.stderr), (0, b""))
         return done.out
 
+    def job(self, name="job.sh", environment=(), stop=None):
+        """Runs a batch script that lies in the test's folder, with the stand-ins for srun and flux -> code, log (stdout and stderr)."""
+        folders = [self.path("bin"), os.path.dirname(MPIEXEC[0]), os.environ["PATH"]]
+        with tempfile.TemporaryDirectory(prefix="bsbr-mpi-", ignore_cleanup_errors=True) as session:
+            settings = {**os.environ, **mpi_session(session), "PATH": os.pathsep.join(filter(None, folders)), **dict(environment)}
+            child = subprocess.Popen([self.path(name)], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT, text=True, env=settings)
+            if stop:
+                stop(child)
+            log = child.communicate(timeout=120)[0]
+        return child.returncode, log
+
+    def stand_in(self, *commands):
+        """srun and flux as shell scripts, which put their arguments into called.txt and then do this: MPIRUN starts the ranks."""
+        launcher = shlex.join(MPIEXEC[:-1])
+        text = "\n".join(["#!/bin/bash", f'echo "$(basename "$0") $*" >> {shlex.quote(self.path("called.txt"))}', 'for word; do',
+                          '  case $word in --ntasks=*) ranks=${word#*=};; -*|run) ;; *) break;; esac', '  shift', 'done',
+                          f'MPIRUN() {{ {launcher} -n "$ranks" "$@"; }}', *commands, ""])
+        os.makedirs(self.path("bin"), exist_ok=True)
+        for name in ("srun", "flux"):
+            with open(os.path.join(self.path("bin"), name), "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(os.path.join(self.path("bin"), name), 0o755)
+
+    def study_in_job(self, launcher, *arguments, programs=PROGRAMS):
+        done = scale("run", "strong", *SMALL, "--programs", os.path.abspath(programs), "--launcher", launcher, "--threads", 1, "--cores", 2,
+                     "--output", self.path("job.jsonl"), "--dry-run", self.path("job.sh"), *arguments)
+        self.assertEqual((done.code, done.out, done.err), (0, "", ""))
+
     def test_dry_run_writes_batch_scripts(self):
         cases = ("--ranks", "1,8", "--threads", 4, "--cores", 16, "--tokens", 1024)
         slurm, flux, shell = (self.script(launcher, *cases) for launcher in ("srun", "flux", "mpirun"))
-        for text in ("#SBATCH --nodes=2\n", "#SBATCH --ntasks=8\n", "srun --nodes=2 --ntasks=8 --cpus-per-task=4 ",
+        for text in ("#SBATCH --nodes=2\n", "#SBATCH --ntasks=8\n", "#SBATCH --cpus-per-task=4\n", "#SBATCH --hint=nomultithread\n",
+                     "#SBATCH --signal=B:TERM@60\n", "srun --nodes=2 --ntasks=8 --cpus-per-task=4 --hint=nomultithread ",
                      "srun --nodes=1 --ntasks=1 "):
             self.assertIn(text, slurm)
         for text in ("#flux: --nodes=2\n", "flux run --nodes=2 --ntasks=8 --cores-per-task=4 "):
             self.assertIn(text, flux)
         self.assertIn("mpirun -n 8 bsbr_forward ", shell)
-        for text in (slurm, flux, shell):
-            self.assertEqual(text.count("bsbr_init "), 1)
-            self.assertIn("export OMP_NUM_THREADS=4\n", text)
-            self.assertNotIn("--output result", text)
+        self.assertNotIn("#SBATCH", shell)
+
+    def test_what_the_batch_system_is_asked_for_can_be_had(self):
+        """Without --threads the ranks of a node share its cores: 1 rank of 16 and 8 ranks of 2, but never 8 ranks of 16."""
+        script = self.script("srun", "--ranks", "1,8", "--cores", 16)
+        found = {name: int(value) for name, value in re.findall(r"#SBATCH --([a-z-]+)=(\d+)\n", script)}
+        self.assertLessEqual(found["ntasks"] * found["cpus-per-task"], 16 * found["nodes"])
+
+    def test_a_script_runs_the_study_that_was_asked_for(self):
+        given = ["run", "weak", *map(str, SMALL), "--architectures=bsbr,gau", "--causality=bidirectional", "--chunk-sizes=16,32", "--batch=2",
+                 "--precision=double", "--tokens=100,200", "--ranks=1,4", "--threads=3", "--launcher=flux", "--cores=6", "--limit=7.5",
+                 "--patience=2", "--launcher-options=--env=A='b c'", "--programs=here", "--model-dir=there", "--output=o.jsonl"]
+        done = scale(*given, "--dry-run")
+        command = shlex.split(done.out.splitlines()[-1])
+        self.assertEqual(command[:3], ["exec", sys.executable, os.path.realpath(TOOL)])
+        wanted, found = (vars(scaling.parse(arguments)) for arguments in (given, command[3:]))
+        for name in ("programs", "model_dir", "output"):
+            wanted[name] = os.path.abspath(wanted[name])
+        self.assertEqual(found, wanted)
+
+    def test_a_script_is_fitted_to_a_centre(self):
+        with open(self.path("modules.sh"), "w", encoding="utf-8") as file:
+            file.write("# ours\nmodule load openmpi\n")
+        script = self.script("srun", "--batch-options=--account=proj1 -p 'big one' --time=5 --exclusive=user", "--prologue", self.path("modules.sh"))
+        for text in ("#SBATCH --account=proj1\n#SBATCH -p 'big one'\n#SBATCH --time=5\n#SBATCH --exclusive=user\n",
+                     "\n# ours\nmodule load openmpi\n"):
+            self.assertIn(text, script)
+        self.assertEqual((script.count("--time="), script.count("#SBATCH --exclusive")), (1, 1))
+        self.assertLess(script.rindex("#SBATCH"), script.index("module load"))
+        self.assertLess(script.index("module load"), script.index("\nexec "))
+
+    def test_split_writes_a_script_for_each_number_of_nodes(self):
+        done = scale("run", "strong", *SMALL, "--launcher", "srun", "--cores", 4, "--threads", 2, "--ranks", "1,2,4,8", "--split", "--dry-run",
+                     self.path("s.sh"), "--output", self.path("s.jsonl"))
+        self.assertEqual((done.code, done.out), (0, ""))
+        self.assertEqual(sorted(os.listdir(self.folder)), ["s-1-node.sh", "s-2-nodes.sh", "s-4-nodes.sh"])
+        for nodes, ranks, name in ((1, "1,2", "s-1-node"), (2, "4", "s-2-nodes"), (4, "8", "s-4-nodes")):
+            with open(self.path(name + ".sh"), encoding="utf-8") as file:
+                text = file.read()
+            for part in (f"#SBATCH --nodes={nodes}\n", f" --ranks={ranks} ", f"--output={self.path(name)}.jsonl"):
+                self.assertIn(part, text)
+            self.assertIn(name + ".sh", done.err)
 
     def test_a_batch_script_leaves_the_lines_of_its_runs(self):
-        path, output = self.path("job.sh"), self.path("job.jsonl")
-        done = scale("run", "strong", *SMALL, *RUNNING, "--ranks", "1,2", "--tokens", 256, "--output", output, "--dry-run", path)
-        self.assertEqual((done.code, done.out, done.err), (0, "", ""))
-        self.assertFalse(os.path.exists(output))
-        folders = os.pathsep.join(filter(None, [os.path.dirname(sys.executable), os.path.dirname(MPIEXEC[0]), os.environ["PATH"]]))
-        subprocess.run([path], check=True, timeout=120, stdin=subprocess.DEVNULL, env={**os.environ, "PATH": folders, "TMPDIR": self.folder})
-        with open(output, encoding="utf-8") as file:
-            self.assertEqual([(entry["kind"], entry["ranks"]) for entry in self.valid(lines_of(file.read()))], [("run", 1), ("run", 2)])
-        left = [name for name in os.listdir(self.folder) if not name.startswith("ompi.")]  # of Open MPI's own
-        self.assertEqual(sorted(left), ["job.jsonl", "job.sh"])
+        for launcher, call in (("mpirun", None), ("srun", "srun --nodes=1 --ntasks=2 --cpus-per-task=1 "),
+                               ("flux", "flux run --nodes=1 --ntasks=2 --cores-per-task=1 ")):
+            with self.subTest(launcher=launcher):
+                self.stand_in('MPIRUN "$@"')
+                options = RUNNING[2:3] if launcher == "mpirun" else ()
+                self.study_in_job(launcher, *options, "--ranks", "1,2", "--tokens", 256)
+                code, log = self.job(environment=dict(BSBR_ANY="1"))
+                self.assertEqual(code, 0, log)
+                self.assertEqual([(entry["kind"], entry["ranks"]) for entry in self.lines("job.jsonl")], [("run", 1), ("run", 2)])
+                for text in ("1/2 bsbr, 256 tokens, chunks of 128, 1 rank of 1 thread: ", "2/2 bsbr"):
+                    self.assertIn(text, log)
+                if call:
+                    with open(self.path("called.txt"), encoding="utf-8") as file:
+                        self.assertIn(call, file.read())
+                self.assertEqual([name for name in os.listdir(self.folder) if name.startswith("bsbr-scaling-")], [])
+                os.remove(self.path("job.jsonl"))
+
+    def test_failures_in_a_job_are_recorded_and_told(self):
+        empty = tempfile.mkdtemp(dir=self.folder)
+        os.symlink(os.path.join(os.path.abspath(PROGRAMS), "bsbr_init"), os.path.join(empty, "bsbr_init"))
+        node_failure = "echo 'srun: error: Node failure on n2' >&2; exit 143"
+        for about, code, reason, commands, arguments, programs in (
+            ("not enough memory", 4, "not enough memory: ", ['"$@"'], ["--tokens", 2**44], PROGRAMS),
+            ("no such program", 127, "No such file or directory", ['"$@"'], [], empty),
+            ("launcher", 1, "Unable to create step: Requested node configuration is not available",
+             ["echo 'srun: error: Unable to create step: Requested node configuration is not available' >&2", "exit 1"], [], PROGRAMS),
+            ("no summary", 1, "it ended with exit code 0 but wrote no summary; its output begins with 'hello'", ["echo hello"], [], PROGRAMS),
+            ("silence", 1, "it ended with exit code 0 but wrote no summary", [":"], [], PROGRAMS),
+            ("another's JSON", 1, "its summary has no architecture", ["echo '{}'"], [], PROGRAMS),
+            ("cut short", 1, "it ended with exit code 0 but wrote no summary; its output begins with ", ['"$@" | head -c 99'], [], PROGRAMS),
+            ("other ranks", 1, "it ran with ranks = 1, must be 2", ["ranks=1", 'MPIRUN "$@"'], [], PROGRAMS),
+            ("time limit", 1, "not done after 0.5 seconds", ["sleep 60"], ["--limit", 0.5], PROGRAMS),
+            ("node failure", 143, "Node failure on n2", [node_failure], [], PROGRAMS),
+            ("crash", 139, "ended by SIGSEGV", ["kill -SEGV $$"], [], PROGRAMS),
+            ("program's and launcher's words", 6, "summary: disk full",
+             ["echo 'srun: error: n1: task 0: Exited with exit code 6' >&2", "echo '0: bsbr_forward: error: summary: disk full' >&2", "exit 6"], [],
+             PROGRAMS),
+            ("no model", 2, "--hidden-dim", ['"$@"'], ["--hidden-dim", 2**50], PROGRAMS),
+        ):
+            for launcher in ("srun", "flux"):
+                with self.subTest(about=about, launcher=launcher):
+                    self.stand_in(*commands)
+                    self.study_in_job(launcher, "--ranks", "2", "--tokens", 256, *arguments, programs=programs)
+                    ended, log = self.job()
+                    self.assertEqual(ended, 1, log)
+                    failure, = self.lines("job.jsonl")
+                    self.assertEqual((failure["kind"], failure["exit_code"]), ("failure", code), failure)
+                    self.assertIn(reason, failure["reason"])
+                    self.assertIn(f"failed with exit code {code}: {failure['reason']}", log)
+                    self.assertIn("error: 1 of 1 run failed", log)
+                    os.remove(self.path("job.jsonl"))
+
+    def test_a_job_whose_launcher_or_programs_are_missing_says_so(self):
+        for arguments, programs, reason in ((["--ranks", 2], PROGRAMS, "srun cannot be started"), (["--ranks", 2], self.folder, "bsbr_init cannot be started")):
+            self.study_in_job("srun", *arguments, programs=programs)
+            code, log = self.job(environment=dict(PATH="/nowhere"))
+            self.assertEqual(code, USAGE, log)
+            failure, = self.lines("job.jsonl")
+            self.assertEqual(failure["exit_code"], 127)
+            self.assertIn(reason, failure["reason"])
+            self.assertIn("scaling.py: error: ", log)
+            os.remove(self.path("job.jsonl"))
+
+    def test_a_job_that_goes_on_after_a_failure_still_fails(self):
+        self.stand_in('if [ "$ranks" = 1 ]; then exit 3; fi', 'MPIRUN "$@"')
+        self.study_in_job("srun", "--ranks", "1,2", "--tokens", 256)
+        code, log = self.job()
+        self.assertEqual(code, 1, log)
+        self.assertEqual([(entry["kind"], entry.get("exit_code")) for entry in self.lines("job.jsonl")], [("failure", 3), ("run", None)])
+
+    def test_a_job_whose_time_is_over_records_the_run_that_it_ends(self):
+        self.stand_in('touch "$(dirname "$0")/../started"', "sleep 60 & wait")
+        self.study_in_job("srun", "--ranks", "2,4", "--tokens", 256)
+
+        def stop(child):
+            while not os.path.exists(self.path("started")) and child.poll() is None:
+                time.sleep(0.05)
+            child.terminate()  # as Slurm does with --signal=B:TERM@60
+
+        code, log = self.job(stop=stop)
+        self.assertEqual(code, 128 + signal.SIGTERM, log)
+        self.assertEqual([(entry["exit_code"], entry["reason"]) for entry in self.lines("job.jsonl")], [(143, "ended by SIGTERM")])
+        self.assertIn("ended by SIGTERM: 1 of 2 runs not started", log)
+        self.assertEqual([name for name in os.listdir(self.folder) if name.startswith("bsbr-scaling-")], [])
+
+    def test_a_full_disk_ends_a_study(self):
+        done = scale("run", "strong", *SMALL, *RUNNING, "--ranks", "1,1", "--tokens", 64, "--output", "/dev/full", inside=False)
+        self.assertEqual(done.code, OUTPUT)
+        self.assertRegex(done.err, r"\A1/2 bsbr, .* s\b.*\nscaling.py: error: /dev/full: cannot be written: No space left on device\n\Z")
+
+    def test_a_study_goes_on_after_a_line_that_was_cut(self):
+        with open(self.path("x.jsonl"), "w", encoding="utf-8") as file:
+            file.write(json.dumps(study.line("machine", **MACHINE))[:40])
+        done = scale("run", "strong", *SMALL, *RUNNING, "--ranks", 1, "--tokens", 64, "--output", self.path("x.jsonl"))
+        self.assertEqual(done.code, 0, done.err)
+        self.assertEqual([entry["kind"] for entry in study.read_lines([self.path("x.jsonl")])], ["run"])
+
+    def test_help_and_studies_need_no_numpy(self):
+        with open(self.path("numpy.py"), "w", encoding="utf-8") as file:
+            file.write("raise ImportError('no numpy here')")
+        without = dict(PYTHONPATH=self.folder)
+        for command in ((), ("run", ), ("calibrate", ), ("check", ), ("predict", ), ("draw", )):
+            done = scale(*command, "--help", inside=False, COLUMNS="80", **without)
+            self.assertEqual((done.code, done.err), (0, ""))
+            self.assertLessEqual(max(map(len, done.out.splitlines())), 80)
+        done = scale("run", "strong", *SMALL, *RUNNING, "--ranks", 1, "--tokens", 64, inside=False, **without)
+        self.assertEqual(done.code, 0, done.err)
+        done = scale("check", "--machine", self.machine(), self.path("x"), inside=False, **without)
+        self.assertEqual(done.code, 1)
+        self.assertIn(f"error: {sys.executable} cannot load numpy: no numpy here\nhint: ", done.err)
+
+    def test_a_python_that_has_what_is_missing_is_named(self):
+        os.makedirs(self.path("a"))
+        for name, code in (("a", 1), ("b", 0)):
+            os.makedirs(self.path(name), exist_ok=True)
+            with open(os.path.join(self.path(name), "python3"), "w", encoding="utf-8") as file:
+                file.write(f'#!/bin/sh\nexit {code}\n')
+            os.chmod(os.path.join(self.path(name), "python3"), 0o755)
+        path = os.pathsep.join([self.path("a"), self.path("b")])
+        with unittest.mock.patch.dict(os.environ, PATH=path):
+            self.assertEqual(command_line.python_with(["numpy"]), os.path.join(self.path("b"), "python3"))
+            self.assertIn(self.path("b"), command_line.unusable(ImportError("gone", name="numpy"), "numpy").hint)
 
     # ---- what is refused ----
 
@@ -233,14 +448,18 @@ class Scaling(Case):
             ("'lsf'", "run", "strong", "--launcher", "lsf"),
             ("--colour", "run", "strong", "--colour"),
             ("--num-heads = 3 does not divide --hidden-dim = 32", "run", "strong", "--hidden-dim", 32, "--num-heads", 3),
-            ("/nowhere/bsbr_init cannot be started", "run", "strong", "--programs", "/nowhere"),
+            ("--split is for a batch script", "run", "strong", "--split"),
+            ("--split needs --dry-run FILE", "run", "strong", "--split", "--launcher", "srun", "--dry-run"),
+            ("--batch-options needs srun or flux", "run", "strong", "--batch-options=--account=a", "--dry-run"),
+            ("begins with 'account=a'", "run", "strong", "--launcher=srun", "--batch-options=account=a", "--dry-run"),
+            ("No closing quotation", "run", "strong", "--launcher=srun", "--batch-options=--account='a", "--dry-run"),
+            ("control character", "run", "strong", "--launcher=srun", "--batch-options=--account=a\nrm", "--dry-run"),
+            ("No closing quotation", "run", "strong", "--launcher-options='"),
             ("--machine", "predict"),
             ("'nan'", "predict", "--machine", machine, "--latency", "nan"),
             ("--output-dir", "draw", "--machine", machine, "x.jsonl"),
-            ("--case", "record"),
-            ("--case is none that --dry-run writes", "record", "--case", "{}"),
         ):
-            with self.subTest(arguments=arguments), unittest.mock.patch("sys.stdin", io.StringIO()):
+            with self.subTest(arguments=arguments):
                 self.refused(USAGE, says, *arguments)
 
     def test_bad_files_are_refused(self):
@@ -258,6 +477,8 @@ class Scaling(Case):
         self.refused(FILE, "calibrated in float", "predict", "--machine", machine, "--precision", "double")
         self.refused(OUTPUT, "cannot be written", "run", "strong", "--output", "/nowhere/x.jsonl")
         self.refused(OUTPUT, "cannot be written", "run", "strong", "--dry-run", "/nowhere/x.sh")
+        self.refused(OUTPUT, "/nowhere: no folder for models can be made there", "run", "strong", "--model-dir", "/nowhere")
+        self.refused(FILE, "--prologue: /nowhere: cannot be read", "run", "strong", "--dry-run", "--prologue", "/nowhere")
 
     def test_what_a_killed_study_has_left_is_read(self):
         whole = json.dumps(study.line("machine", **MACHINE))
@@ -270,8 +491,8 @@ class Model(unittest.TestCase):
     machine = model.Machine.of(MACHINE)
 
     def setups(self, **changes):
-        for name in model.ARCHITECTURES:
-            yield model.Setup(**{**dict(architecture=name, length=65536, hidden_dim=256, num_heads=1 if name == "gau" else 4, num_layers=2,
+        for name in ARCHITECTURES:
+            yield Setup(**{**dict(architecture=name, length=65536, hidden_dim=256, num_heads=1 if name == "gau" else 4, num_layers=2,
                                         ff_dim=1024), **changes})
 
     def seconds(self, setup, machine=None):
@@ -323,7 +544,7 @@ class Model(unittest.TestCase):
 
     def test_all_tokens_and_all_queries_are_somewhere(self):
         for ranks in (1, 2, 3, 7, 40):
-            setup = model.Setup("standard", 5000, ranks=ranks, hidden_dim=64, num_heads=4)
+            setup = Setup("standard", 5000, ranks=ranks, hidden_dim=64, num_heads=4)
             self.assertEqual(sum(int(setup.tokens(rank)) for rank in range(ranks)), 5000)
             heads = 0
             for rank in range(ranks):
@@ -337,7 +558,18 @@ class Model(unittest.TestCase):
                 for length in (4096, 1 << 18, 1 << 24)]
         self.assertEqual(best, sorted(best))
         self.assertLess(best[0], best[-1])
-        self.assertEqual(model.rule_of_thumb(model.Setup("bsbr", 1 << 24, hidden_dim=512, num_heads=8)), 1024)
+        self.assertEqual(model.rule_of_thumb(Setup("bsbr", 1 << 24, hidden_dim=512, num_heads=8)), 1024)
+
+
+    def test_sizes_are_those_of_the_kernels(self):
+        root, sizes = os.path.join(SCALING, "..", ".."), {}
+        for path in ("src/kernels/tuning.hpp", "src/parallel/exchange.cpp"):
+            with open(os.path.join(root, path), encoding="utf-8") as file:
+                for name, value in re.findall(r"constexpr \S+ (\w+) = (?:on_host \? )?(\d+(?: << \d+)?)", file.read()):
+                    sizes[name] = eval(value)
+        self.assertEqual((sizes["query_tile"], sizes["key_tile"], sizes["state_tile"]), 3 * (model.TILE, ))
+        self.assertEqual((sizes["state_block"], sizes["scan_columns"], sizes["carry_messages"], sizes["piece"]),
+                         (model.STATE_BLOCK, model.SCAN_COLUMNS, model.CARRY_MESSAGES, model.MESSAGE_NUMBERS))
 
 
 class FakeRunner:
@@ -349,7 +581,7 @@ class FakeRunner:
     def run(self, case):
         found = model.predict(self.machine, case.setup)
         by_phase = {"exchange": 0, **found["seconds_by_phase"]}
-        summary = dict(seconds=found["seconds"], seconds_by_repeat=[found["seconds"]], seconds_by_phase=by_phase,
+        summary = dict(dataclasses.asdict(case.setup), bytes_sent=found["bytes_sent"], seconds=found["seconds"], seconds_by_repeat=[found["seconds"]], seconds_by_phase=by_phase,
                        by_rank=[dict(seconds_by_phase=by_phase)], blas="", version="", git_commit="")
         return study.line("run", **case.fields(), summary=summary)
 
@@ -363,9 +595,9 @@ class Calibration(unittest.TestCase):
         self.assertAlmostEqual(entry["crowding"], truth.crowding, delta=0.02)
         self.assertAlmostEqual(entry["latency"] / truth.latency, 1, delta=0.2)
         found = model.Machine.of(entry)
-        for name in model.ARCHITECTURES:
+        for name in ARCHITECTURES:
             for length, chunk_size in ((3000, 64), (20000, 128), (9000, 200)):
-                setup = model.Setup(name, length, hidden_dim=256, num_heads=1 if name == "gau" else 4, num_layers=2, ff_dim=1024,
+                setup = Setup(name, length, hidden_dim=256, num_heads=1 if name == "gau" else 4, num_layers=2, ff_dim=1024,
                                     chunk_size=chunk_size)
                 ratio = model.predict(found, setup)["seconds"] / model.predict(truth, setup)["seconds"]
                 self.assertAlmostEqual(ratio, 1, delta=1e-6, msg=str(setup))

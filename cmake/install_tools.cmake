@@ -1,0 +1,30 @@
+# What `cmake --install` copies besides the library and its programs: the Python tools, the examples, and sample module files. The tools keep
+# their places relative to each other, and module files find the prefix from where they lie, so that the tree may be moved.
+set(bsbr_data "${CMAKE_INSTALL_DATADIR}/bsbr")
+
+# The tools' modules, of the folders that exist.
+foreach(folder IN ITEMS tools perf/scaling python/src/bsbr_convert)
+  if(IS_DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}")
+    install(DIRECTORY "${folder}/" DESTINATION "${bsbr_data}/${folder}" FILES_MATCHING PATTERN "*.py" PATTERN "*.json" PATTERN __pycache__ EXCLUDE)
+  endif()
+endforeach()
+
+# _bsbr_install_tool(name script): a program in bin that runs the script.
+file(RELATIVE_PATH from_bindir "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_DATADIR}/bsbr")
+function(_bsbr_install_tool name script)
+  configure_file(cmake/installed_tool.in "${PROJECT_BINARY_DIR}/tools/${name}" @ONLY)
+  install(PROGRAMS "${PROJECT_BINARY_DIR}/tools/${name}" DESTINATION "${CMAKE_INSTALL_BINDIR}")
+endfunction()
+_bsbr_install_tool(bsbr-scaling perf/scaling/scaling.py)
+_bsbr_install_tool(bsbr-analyze tools/analyze_results.py)
+_bsbr_install_tool(bsbr-convert tools/convert_weights.py)
+
+install(DIRECTORY examples DESTINATION "${bsbr_data}" PATTERN __pycache__ EXCLUDE)
+
+# levels: of folders between a module file and the prefix.
+set(modules "${bsbr_data}/modulefiles")
+string(REPLACE "/" ";" levels "${modules}/kind/bsbr/file")
+list(LENGTH levels levels)
+configure_file(cmake/modulefile.lua.in modulefiles/lmod/bsbr/${PROJECT_VERSION}.lua @ONLY)
+configure_file(cmake/modulefile.tcl.in modulefiles/tcl/bsbr/${PROJECT_VERSION} @ONLY)
+install(DIRECTORY "${PROJECT_BINARY_DIR}/modulefiles/" DESTINATION "${modules}")
