@@ -40,7 +40,7 @@ PROGRAM = "compare_with_peers.py"
 
 COMPARISONS = ("package", "transformer", "standard", "hopfield")
 LIBRARIES, PACKAGE = ["numpy", "h5py", "torch"], "bsbr==0.1.1"
-TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools")
+CONVERTER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python", "src")  # of bsbr_convert
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 
 VOCABULARY, TEMPERATURE = 256, 0.7
@@ -225,12 +225,12 @@ def restart(python, arguments, threads):
 
 def load_libraries(threads):
     global h5py, np, torch, weight_files
-    sys.path.insert(0, TOOLS)
+    sys.path.insert(0, CONVERTER)
     try:
         import h5py
         import numpy as np
         import torch
-        import weight_files
+        from bsbr_convert import weight_files
     except (ImportError, OSError) as error:
         raise Failure(NO_ENVIRONMENT, f"{sys.executable} cannot load what it needs: {error}") from None
     torch.set_num_threads(threads)

@@ -19,15 +19,13 @@ import numpy as np
 from programs import OWN_FIELDS, Case, hidden_states, ids_file, init_options, run
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TOOLS = os.path.join(HERE, "..", "..", "tools")
-TOOL = os.path.join(TOOLS, "convert_weights.py")
+TOOL = os.path.join(HERE, "..", "..", "tools", "convert_weights.py")
 GOLDEN = os.path.join(HERE, "..", "golden")
 PROGRAM = "convert_weights.py"
 NO_PACKAGE, USAGE, FILE, OUTPUT = 1, 2, 3, 6
 
-sys.path.insert(0, TOOLS)
-import convert_weights  # noqa: E402
-import model_config  # noqa: E402
+sys.path.insert(0, os.path.join(HERE, "..", "..", "python", "src"))
+from bsbr_convert import command, model_config  # noqa: E402
 
 D, LAYERS, HEADS, VOCABULARY, FF = 12, 2, 3, 10, 20
 TYPES = {"float32": "F32", "float64": "F64", "float16": "F16", "bool": "BOOL", "int64": "I64", "uint8": "U8"}
@@ -37,7 +35,7 @@ def convert(*arguments):
     """The tool without a process of its own."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = convert_weights.main([str(argument) for argument in arguments])
+        code = command.main([str(argument) for argument in arguments])
     return types.SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
 
 
@@ -288,6 +286,60 @@ class Tensors(Convert):
 # ---- files ----------------------------------------------------------------------------------------------------------------------------
 
 
+class Wrapped(Convert):
+    def test_what_wrapping_modules_put_into_names_is_left_out(self):
+        for prefix, infix in [("module.", ""), ("_orig_mod.", ""), ("", "_checkpoint_wrapped_module."),
+                              ("module._orig_mod.net.", "_fsdp_wrapped_module._checkpoint_wrapped_module.")]:
+            plain = package_tensors()
+            tensors = {prefix + name.replace(".0.", f".0.{infix}"): array for name, array in plain.items()}
+            told = self.package(tensors)
+            self.assertEqual(set(self.weights), set(plain) - {"pos_encoding.pe"})
+            for name, array in self.weights.items():
+                np.testing.assert_array_equal(array, plain[name])
+            self.assertIn(f"dropped: {prefix}pos_encoding.pe", told)
+
+    def test_nanogpt_is_gpt2_with_matrices_turned_round(self):
+        tensors = {name: array for name, array in gpt2_tensors().items() if not name.endswith(("attn.bias", "attn.masked_bias"))
+                   or name.endswith("c_attn.bias")}
+        turned = {name: array.T.copy() if ".attn." in name or ".mlp." in name else array for name, array in tensors.items()}
+        self.gpt2(tensors)
+        expected = self.weights
+        prefix = "_orig_mod.transformer."
+        nano = {prefix + name: array for name, array in turned.items()}
+        nano["_orig_mod.lm_head.weight"] = tensors["wte.weight"]
+        told = self.converted(nano, "--from", "nanogpt", "--num-heads", HEADS)
+        self.assertIn("dropped: _orig_mod.lm_head.weight", told)
+        self.assertEqual(set(self.weights), set(expected))
+        for name, array in self.weights.items():
+            np.testing.assert_array_equal(array, expected[name], name)
+        # Without biases: those of a model file are zeros.
+        self.converted({name: array for name, array in nano.items() if not name.endswith(".bias")}, "--from", "nanogpt",
+                       "--num-heads", HEADS)
+        for name, array in self.weights.items():
+            np.testing.assert_array_equal(array, expected[name] if name.endswith("weight") else np.zeros_like(array), name)
+
+    def test_a_tensor_of_an_odd_type_is_an_error_only_if_it_is_used(self):
+        bits = {"F4": 4, "F6_E2M3": 6, "F8_E8M0": 8, "NEWTYPE": 24}
+        plain = safetensors(package_tensors())
+        length = int.from_bytes(plain[:8], "little")
+        header, data = json.loads(plain[8:8 + length]), plain[8 + length:]
+        for kind, size in bits.items():
+            odd = dict(dtype=kind, shape=[8], data_offsets=[len(data), len(data) + size])
+            text = json.dumps({**header, "scale": odd}).encode()
+            content = len(text).to_bytes(8, "little") + text + data + bytes(size)
+            self.refused(convert(self.file(content), self.path("out.h5"), *PACKAGE), FILE, "no use for scale")
+            self.assertIn("unused: scale", self.package(content, "--allow-unused"))
+            os.remove(self.path("out.h5"))
+        text = json.dumps({**header, "scale": dict(dtype="F4", shape=[8], data_offsets=[len(data), len(data) + 5])}).encode()
+        content = len(text).to_bytes(8, "little") + text + data + bytes(5)
+        self.refused(convert(self.file(content), self.path("out.h5"), *PACKAGE), FILE, "scale is [8] of F4 in 5 bytes, must be 4")
+
+    def test_whole_numbers_may_be_stored_as_reals(self):
+        fields = self.file(dict(num_heads=3.0, chunk_size=4.0), "config.json")
+        self.converted(package_tensors(), "--from", "bsbr", "--config", fields)
+        self.assertEqual([self.attributes[name] for name in ("num_heads", "chunk_size")], [3, 4])
+
+
 class Files(Convert):
     def test_a_model_file_becomes_safetensors_and_comes_back_without_options(self):
         for architecture in OWN_FIELDS:
@@ -407,6 +459,58 @@ class Files(Convert):
         model = self.model()
         self.refused(convert_outside(model, self.path("out.safetensors"), before=little), OUTPUT, "cannot be written")
 
+    def test_a_folder_of_save_pretrained_is_taken_with_its_configuration(self):
+        os.mkdir(self.path("gpt2"))
+        self.file(gpt2_tensors(), os.path.join("gpt2", "model.safetensors"))
+        config = self.file(b"\xef\xbb\xbf" + json.dumps(dict(n_head=4)).encode(), os.path.join("gpt2", "config.json"))  # with a mark
+        done = convert(self.path("gpt2"), self.path("out.h5"), "--from", "gpt2")
+        self.assertEqual((done.code, done.err), (0, ""))
+        self.assertIn(f"configuration: {config}", done.out)
+        with h5py.File(self.path("out.h5")) as file:
+            self.assertEqual(file.attrs["num_heads"], 4)
+        self.check_failure(convert(self.path("gpt2"), config, "--from", "gpt2"), PROGRAM, OUTPUT, f"is the input {config}")
+
+    def test_an_input_is_never_the_output(self):
+        fields = self.file(dict(num_heads=3, chunk_size=4), "config.json")
+        source = self.file(package_tensors())
+        self.check_failure(convert(source, fields, "--from", "bsbr", "--config", fields), PROGRAM, OUTPUT, f"is the input {fields}")
+        with open(fields) as file:
+            self.assertEqual(json.load(file), dict(num_heads=3, chunk_size=4))
+
+    def test_names_may_be_any_bytes_in_any_encoding(self):
+        for name, encoding in (("d\xe9", "ascii"), ("d\udce9", "utf-8"), ("d\udce9", "ascii")):
+            source, model = self.file(package_tensors(), name), self.path(name + ".h5")
+            done = convert_outside(source, model, *PACKAGE, PYTHONIOENCODING=encoding)
+            self.assertEqual((done.code, done.err), (0, ""))
+            done = convert_outside(model, model + ".safetensors", PYTHONIOENCODING=encoding)
+            self.assertEqual((done.code, done.err), (0, ""))
+            self.assertTrue(os.path.exists(model + ".safetensors"))
+            self.refused(convert_outside(source, self.path("out.h5"), "--from", "gpt2", PYTHONIOENCODING=encoding), FILE, "has no h.0")
+
+    def test_a_standard_output_that_cannot_be_written_is_an_error(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([sys.executable, "-B", TOOL, self.file(package_tensors()), self.path("new.h5"), *PACKAGE], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (OUTPUT, f"{PROGRAM}: error: standard output: cannot be written: No space left on "
+                                                          "device\n"))
+
+    def test_the_help_needs_no_packages(self):
+        self.text("numpy.py", b"raise ImportError('No module named numpy')\n")
+        done = convert_outside("--help", PYTHONPATH=self.folder)
+        self.assertEqual((done.code, done.err), (0, ""))
+        self.assertIn("--allow-unused", done.out)
+
+    def test_the_hint_names_an_interpreter_that_has_the_packages(self):
+        self.text("h5py.py", b"raise ImportError('No module named h5py')\n")
+        os.mkdir(self.path("bin"))
+        with open(self.path("bin/python3"), "w") as file:  # one that is not led astray
+            file.write(f"#!/bin/sh\nunset PYTHONPATH\nexec {sys.executable} \"$@\"\n")
+        os.chmod(self.path("bin/python3"), 0o755)
+        environment = dict(PYTHONPATH=self.folder, PATH=self.path("bin"))
+        done = convert_outside("x", self.path("out.h5"), "--from", "bsbr", **environment)
+        self.refused(done, NO_PACKAGE, "No module named h5py")
+        self.assertIn(f"hint: {self.path('bin/python3')} has them", done.err)
+
     def test_without_pytorch_it_says_so(self):
         self.text("torch.py", b"raise ImportError('No module named torch')\n")
         for start in (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."):
@@ -438,24 +542,31 @@ def with_header(text):
 
 # What is wrong -> (content, arguments, what the error line must hold)
 BAD = {
-    "empty": (b"", PACKAGE, "is neither a file of PyTorch nor of safetensors"),
+    "empty": (b"", PACKAGE, "is empty"),
     "text": (b"once upon a time", PACKAGE, "is neither a file of PyTorch nor of safetensors"),
-    "cut_off": (safetensors(package_tensors())[:-4], PACKAGE, "bytes of numbers, the header says"),
-    "too_long": (safetensors(package_tensors()) + b"1234", PACKAGE, "bytes of numbers, the header says"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", PACKAGE, "is a pointer of Git LFS"),
+    "cut_off": (safetensors(package_tensors())[:-4], PACKAGE, "bytes of data, the header says"),
+    "too_long": (safetensors(package_tensors()) + b"1234", PACKAGE, "bytes of data, the header says"),
     "header_too_long": ((2**40).to_bytes(8, "little") + b"{}", PACKAGE, "is neither a file of PyTorch nor of safetensors"),
     "header_no_json": (with_header(b"{]  "), PACKAGE, "its header is not JSON"),
     "header_deep": (with_header(b'{"a":' * 10**5), PACKAGE, "its header is not JSON"),
     "name_twice": (with_header(b'{"a": 1, "a": 2}'), PACKAGE, "a name is there twice"),
     "entry": (safetensors({}, {"a": 3}), PACKAGE, "a needs dtype, shape and two data_offsets"),
-    "entry_type": (entry(dtype="F31"), PACKAGE, "layer_norm.bias has dtype 'F31'"),
+    "entry_type": (entry(dtype="F31"), PACKAGE, "layer_norm.bias holds F31, weights are F64"),
+    "entry_no_type": (entry(dtype=3), PACKAGE, "layer_norm.bias has dtype '3', must be a name"),
+    "entry_backwards": (entry(dtype="F31", data_offsets=[48, 0]), PACKAGE, "layer_norm.bias has a shape or offset that is no size"),
     "entry_integers": (entry(dtype="I32"), PACKAGE, "layer_norm.bias holds I32"),
     "entry_shape": (entry(shape=[13]), PACKAGE, "layer_norm.bias is [13] of F32 in 48 bytes, must be 52"),
     "entry_negative": (entry(shape=[-12, -1]), PACKAGE, "layer_norm.bias has a shape or offset that is no size"),
     "entry_huge": (entry(shape=[2**62, 2**62]), PACKAGE, "layer_norm.bias is"),
-    "entry_overlap": (entry(data_offsets=[0, 48]), PACKAGE, "of the numbers, must be"),
+    "entry_overlap": (entry(data_offsets=[0, 48]), PACKAGE, "of the data, must be"),
     "no_tensors": (safetensors({}), PACKAGE, "has no layers.0.attention.q_proj.weight"),
     "index_empty": (b"{}", PACKAGE, "has no weight_map"),
     "index_no_json": (b"{", PACKAGE, "is not JSON"),
+    "index_of_itself": (b'{"weight_map": {"a": "index_of_itself"}}', PACKAGE, "is neither a file of PyTorch nor of safetensors"),
+    "embedding_of_one_axis": (package_tensors(**{"embedding.weight": random(3)}), PACKAGE, "embedding.weight is [3], must be a matrix"),
+    "wrapped_twice": ({**package_tensors(), **package_tensors(prefix="module.")}, PACKAGE,
+                      ["has both embedding.weight and module.embedding.weight"]),
     "gpt2_as_package": (gpt2_tensors(), PACKAGE, "has no layers.0.attention.q_proj.weight"),
     "package_as_gpt2": (package_tensors(), GPT2, "has no h.0.attn.c_attn.weight"),
     "two_models": ({**package_tensors(), **package_tensors(prefix="other.")}, PACKAGE, ["2 times", "'', 'other.'"]),
@@ -474,17 +585,34 @@ BAD = {
     "shape": (package_tensors(**{"layers.1.ff.0.weight": random(FF, D + 1)}), PACKAGE,
               "layers.1.ff.0.weight is [20, 13], the configuration needs [20, 12]"),
     "hidden_dim": (package_tensors(), [*PACKAGE, "--hidden-dim", "6"], ["is [", "the configuration needs"]),
-    "gpt2_linear": (gpt2_tensors(**{"h.0.attn.c_attn.weight": random(3 * D, D)}), GPT2, "h.0.attn.c_attn.weight is [36, 12]"),
+    "gpt2_linear": (gpt2_tensors(**{"h.0.attn.c_attn.weight": random(3 * D, D)}), GPT2,
+                    "h.0.attn.c_attn.weight is [36, 12]"),
+    "nanogpt_turned": (gpt2_tensors(), ["--from", "nanogpt"], "h.0.attn.c_attn.weight is [12, 36]"),
+    "near": ({name.replace("attn", "attention"): array for name, array in gpt2_tensors().items()}, GPT2,
+             "has no h.0.attn.c_attn.weight"),
+    "missing_teller": (without(package_tensors(), "layers.0.ff.0.weight", "layer_norm.bias"), PACKAGE,
+                       "lacks layer_norm.bias, layers.0.ff.0.weight"),
     "gpt2_missing": (without(gpt2_tensors(), "h.1.attn.c_attn.bias"), GPT2, "lacks h.1.attn.c_attn.bias"),
     "gpt2_cross": (gpt2_tensors(**{"h.0.crossattention.c_attn.bias": random(3)}), GPT2, "no use for h.0.crossattention.c_attn.bias"),
     "gpt2_bias": (gpt2_tensors(**{"h.0.attn.bias": random(D)}), GPT2, "no use for h.0.attn.bias"),
     "gpt2_to_gau": (gpt2_tensors(), ["--from", "gpt2", "--architecture", "gau"], "lacks layers.*.attention.gate_proj.bias (2)"),
     "infinite": (package_tensors(**{"layer_norm.bias": np.full(D, np.inf, "f4")}), PACKAGE,
                  "layer_norm.bias [0] is inf, weights are finite"),
+    "some-00001-of-00002.safetensors": (without(package_tensors(), *(name for name in package_tensors() if ".ff." in name)), PACKAGE,
+                                        ["lacks layers.*.ff.0.bias (2)", "layers.*.ff.3.weight (2)"]),
+    "last-00002-of-00002.safetensors": ({"layer_norm.bias": random(D)}, PACKAGE, "has no layers.0.attention.q_proj.weight"),
     "metadata": (safetensors(package_tensors(), metadata=dict(bsbr_config="[")), PACKAGE,
                  "its metadata bsbr_config is not an object in JSON"),
     "metadata_field": (safetensors(package_tensors(), metadata=dict(bsbr_config='{"ff_dim": 0}')), PACKAGE,
                        "ff_dim in the metadata: 0, must be from 1"),
+}
+
+# Of those above, what the hint must hold.
+HINTS = {
+    "gpt2_linear": "--from nanogpt takes [out, in]", "nanogpt_turned": "--from gpt2 takes [in, out]", "gpt2_as_package": "--from gpt2",
+    "near": "the nearest that it has is h.0.attention.c_attention.weight", "lfs": "git lfs pull", "missing": "--allow-missing",
+    "some-00001-of-00002.safetensors": "name their index, some.safetensors.index.json",
+    "last-00002-of-00002.safetensors": "one of the 2 files of a model: name their index, last.safetensors.index.json",
 }
 
 # Arguments without INPUT and OUTPUT -> what the error line must hold, for a package.
@@ -514,6 +642,8 @@ BAD_CONFIGS = [
     ([1], PACKAGE, "must hold an object in JSON"),
     (dict(num_head=3), PACKAGE, "'num_head' is no field of the configuration"),
     (dict(ff_dim="20"), PACKAGE, "config.json: ff_dim: '20', must be a whole number"),
+    (dict(ff_dim=20.5), PACKAGE, "config.json: ff_dim: 20.5, must be a whole number"),
+    (dict(num_layers=True), PACKAGE, "config.json: num_layers: True, must be a whole number"),
     (dict(dropout=True), PACKAGE, "config.json: dropout: True, must be a number"),
     (dict(window_size=3), PACKAGE, "config.json: window_size: only for sliding_window, not for bsbr"),
     (dict(n_head=5), ["--from", "gpt2"], "config.json: n_head: 5 does not divide hidden_dim = 12"),
@@ -530,7 +660,9 @@ class Refused(Convert):
                 source = self.file(content, name)
                 done = convert(source, self.path("out.h5"), *arguments)
                 self.refused(done, FILE, [source, *([says] if isinstance(says, str) else says)])
-        for source in (self.path("absent"), self.folder):
+                self.assertIn(HINTS.get(name, ""), done.err.partition("hint: ")[2])
+        os.mkdir(self.path("nothing"))
+        for source in (self.path("absent"), self.path("nothing")):
             self.refused(convert_outside(source, self.path("out.h5"), *PACKAGE), FILE, source)
 
     def test_bad_options_are_usage_errors(self):

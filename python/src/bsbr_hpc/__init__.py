@@ -1,13 +1,14 @@
-"""bsbr: transformer models with block sparse attention and block retrieval, over very long sequences.
+"""Transformer models with block sparse attention and block retrieval (BSBR), or one of six other attentions, over very long sequences.
 
     model = bsbr_hpc.Model.load("model.h5")
     states = model.forward(ids)    # [batch, tokens, hidden_dim]
 
-MPI and Kokkos are started at the first use and ended with the interpreter. See docs/python.md of the project.
+MPI and Kokkos are started at the first use of a model and finalised when the interpreter exits.
 """
 
+from ._arrays import pad
 from ._core import ModelConfig, Sequence, git_commit as _git_commit, version as _version
-from .errors import CommunicationError, ConfigError, Error, FileError, MemoryError, ShapeError
+from .errors import CommunicationError, ConfigError, Error, FileError, MemoryError, OutputError, ShapeError
 from ._model import Model
 
 __version__: str = _version()
@@ -21,7 +22,9 @@ __all__ = [
     "MemoryError",
     "Model",
     "ModelConfig",
+    "OutputError",
     "Sequence",
     "ShapeError",
     "git_commit",
+    "pad",
 ]

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
-from ._arrays import as_ids, as_mask, as_weight, integers
+from . import _core, errors
+from ._arrays import as_ids, as_mask, as_weight, ids_of, mask_of, whole_number
 from ._core import ModelConfig, Sequence
-from .errors import ShapeError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
+Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+Result = TypeVar("Result")
+
 _LOADERS = {"float32": _core.load_float32, "float64": _core.load_float64}
 _MAKERS = {"float32": _core.from_arrays_float32, "float64": _core.from_arrays_float64}
+_PRECISIONS = {"float32": "float32", "float64": "float64", "float": "float32", "double": "float64"}
 
 
-def _by_precision(functions: Mapping[str, Any], precision: str) -> Any:
-    if precision not in functions:
-        raise ValueError(f"precision is {precision!r}, known are {', '.join(functions)}")
-    return functions[precision]
+def _by_precision(functions: Mapping[str, Any], precision: Any) -> Any:
+    """Of a name, or of a type of NumPy or PyTorch."""
+    if isinstance(precision, type) and issubclass(precision, np.generic):
+        precision = np.dtype(precision)
+    name = precision.name if isinstance(precision, np.dtype) else str(precision).removeprefix("torch.")
+    if name not in _PRECISIONS:
+        raise ValueError(f"precision is {precision!r}, known are {', '.join(functions)}; half precision is not available")
+    return functions[_PRECISIONS[name]]
+
+
+def _path(path: Path) -> bytes:
+    """A name is bytes to the system, and need not be text."""
+    name = os.fsencode(path)
+    if b"\0" in name:
+        raise ValueError("a path has a byte 0")
+    return name
 
 
 def _hdf5_lock() -> contextlib.AbstractContextManager[Any]:
@@ -34,56 +51,133 @@ def _hdf5_lock() -> contextlib.AbstractContextManager[Any]:
     return lock
 
 
+def _agreed(comm: Any, call: Callable[[], Result]) -> Result:
+    """call(), or on all ranks the error of the lowest rank on which it raised one. Collective, so that no rank waits for another."""
+    text, result = "", None
+    try:
+        result = call()
+    except (errors.Error, TypeError, ValueError) as error:
+        if comm is None:
+            raise
+        kind = type(error).__name__ if hasattr(errors, type(error).__name__) or type(error) in (TypeError, ValueError) else "ValueError"
+        text = json.dumps([kind, str(error), getattr(error, "hint", "")])
+    text = text if comm is None else _core.agree(comm, text)
+    if text:
+        kind, message, hint = json.loads(text)
+        found = getattr(errors, kind, None)
+        raise found(message, hint) if found else getattr(builtins, kind)(message)
+    return result  # type: ignore[return-value]
+
+
 class Model:
     """A transformer with one of the seven attentions.
 
     With an mpi4py communicator as `comm`, making a model, `sequence` and `forward` are collective: all ranks call them, in the same
-    order. Without one a model is this process's own.
+    order, and errors are raised on all ranks. Without one a model is this process's own.
     """
 
     _model: _core.Model
+    _comm: Optional[Intracomm]
 
     def __init__(
         self,
         config: Union[ModelConfig, Mapping[str, Any]],
         weights: Mapping[str, Any],
-        precision: str = "float32",
+        precision: Any = "float32",
         comm: Optional[Intracomm] = None,
     ) -> None:
-        """A model with these weights: name in PyTorch's state_dict -> array of NumPy or with DLPack, float32 or float64. They are copied.
+        """A model with weights from arrays.
 
-        `config` is a ModelConfig, or a dict of its fields. Every rank gives all weights.
+        Args:
+            config: a ModelConfig, or a dict of its fields.
+            weights: name in PyTorch's state_dict -> array, with the shapes of `config.weight_shapes()`: of NumPy, of PyTorch or with
+                DLPack on the CPU; float32 or float64, or float16 or bfloat16, which become float32. They are copied. Every rank gives
+                all of them. `Model.from_torch` also takes what else a state_dict has.
+            precision: "float32" or "float64", or the type of NumPy or PyTorch of that name: what is computed in.
+            comm: an mpi4py communicator, or None for a model of this process alone.
+
+        Raises:
+            ConfigError: no model can have this configuration.
+            ShapeError: an array does not have the shape that the configuration needs.
+            TypeError: an array is not of a type that weights may have.
+            Error: a weight is missing, unknown, or not finite.
+            MemoryError: there is not enough memory.
+            CommunicationError: the communicator cannot be used.
         """
-        make = _by_precision(_MAKERS, precision)
-        if not isinstance(config, ModelConfig):
-            config = ModelConfig(**config)
-        self._model = make(config, {name: as_weight(name, weight) for name, weight in weights.items()}, comm)
+
+        def make() -> _core.Model:
+            maker = _by_precision(_MAKERS, precision)
+            checked = config if isinstance(config, ModelConfig) else ModelConfig(**config)
+            model: _core.Model = maker(checked, {name: as_weight(name, weight) for name, weight in weights.items()}, comm)
+            return model
+
+        self._comm, self._model = comm, _agreed(comm, make)
 
     @classmethod
-    def load(
-        cls,
-        path: Union[str, os.PathLike[str]],
-        precision: str = "float32",
-        comm: Optional[Intracomm] = None,
-        **changes: Union[str, int],
-    ) -> Model:
-        """The model of a file. Rank 0 reads it, the others get it from there.
+    def load(cls, path: Path, precision: Any = "float32", comm: Optional[Intracomm] = None, **changes: Union[str, int, float]) -> Model:
+        """The model of a model file. Rank 0 reads it and sends it to the others.
 
-        `changes` are fields of the configuration that are to be other than in the file; it may be those that no weight depends on:
-        causality, chunk_size, window_size and the like.
+        Args:
+            path: of the file: str, bytes, or os.PathLike.
+            precision: "float32" or "float64", or the type of NumPy or PyTorch of that name.
+            comm: an mpi4py communicator, or None for a model of this process alone.
+            changes: fields of the configuration that are to differ from the file's. They may be those that no weight depends on:
+                chunk_size, num_heads unless states are compressed, causality, window_size and the like.
+
+        Raises:
+            FileError: the file cannot be read, or its content is not what it should be.
+            ConfigError: a change is not allowed, or no model can have the configuration.
+            MemoryError, CommunicationError: as for `Model`.
         """
         model = cls.__new__(cls)
+        load, name = _by_precision(_LOADERS, precision), _path(path)
         with _hdf5_lock():
-            model._model = _by_precision(_LOADERS, precision)(os.fspath(path), comm, changes)
+            model._comm, model._model = comm, load(name, comm, changes)
         return model
+
+    @classmethod
+    def from_torch(
+        cls,
+        source: Any,
+        kind: str = "bsbr",
+        precision: Any = "float32",
+        comm: Optional[Intracomm] = None,
+        *,
+        allow_unused: bool = False,
+        **fields: Union[str, int, float],
+    ) -> Model:
+        """The model of a torch.nn.Module or of its state_dict, by the rules of the converter (docs/weights.md).
+
+        Sizes come from the tensors; what else the configuration needs comes from a module of the package or of transformers itself, and
+        has to be given as `fields` with a state_dict. Tensors that are no weights, such as `pos_encoding.pe`, are dropped. As for the
+        converter, a model of the package bsbr has the causality "reference", unless another is given.
+
+        Args:
+            source: a torch.nn.Module or a state_dict.
+            kind: "bsbr", a model of the Python package bsbr or one of its baselines; "gpt2", GPT-2 of transformers; "nanogpt".
+            precision, comm: as for `Model`.
+            allow_unused: tensors that have no place in the model are left out, with a warning, instead of being an error.
+            fields: fields of the configuration, such as num_heads=4, chunk_size=32, causality="causal".
+
+        Raises:
+            ConfigError: a field is needed or does not fit.
+            Error: a tensor is missing, surplus, of another shape or type, or not finite.
+            TypeError, ValueError: `source` is neither, or `kind` is unknown.
+            MemoryError, CommunicationError: as for `Model`.
+        """
+        from . import convert
+
+        config, weights = _agreed(comm, lambda: convert.weights_of(source, kind, allow_unused=allow_unused, **fields))
+        return cls(config, weights, precision, comm)
 
     @property
     def config(self) -> ModelConfig:
+        """Architecture and sizes."""
         return self._model.config
 
     @property
     def precision(self) -> str:
-        """float32 or float64: what is computed in, and the type of results."""
+        """"float32" or "float64": what is computed in, and the type of results."""
         return self._model.precision
 
     @property
@@ -92,29 +186,88 @@ class Model:
         return self._model.parameters
 
     def sequence(self, length: int, batch: int = 1) -> Sequence:
-        """Which part of such sequences this rank holds: tokens [first_token, first_token + local_tokens) of each."""
-        return self._model.sequence(length, batch)
+        """Which part of such sequences this rank holds: tokens [first_token, first_token + local_tokens) of each.
+
+        Args:
+            length: tokens of one sequence, over all ranks.
+            batch: number of sequences.
+
+        Raises:
+            TypeError: not whole numbers.
+            ConfigError: negative numbers.
+            CommunicationError: the ranks do not agree on the arguments.
+        """
+        sizes = _agreed(self._comm, lambda: (whole_number("length", length), whole_number("batch", batch)))
+        return self._model.sequence(*sizes)
 
     def forward(self, ids: Any, mask: Any = None, sequence: Optional[Sequence] = None) -> NDArray[Any]:
-        """Hidden states after the final norm, [batch, local tokens, hidden_dim].
+        """Hidden states after the final norm.
 
-        `ids` are integers [batch, tokens] or [tokens], of NumPy or anything with __dlpack__ on the CPU; `mask` is of the same shape, 1 or
-        True for a token, 0 or False for padding. Both are the whole sequences, on every rank; with `sequence`, which `Model.sequence` has
-        made, only this rank's part of them. int32 ids and a mask of one byte are not copied if they are contiguous.
+        Args:
+            ids: integers [batch, tokens] or [tokens]: of NumPy, lists, or anything with __dlpack__ on the CPU. A model whose vocab_size is
+                256 also takes bytes, and text, whose bytes in UTF-8 are the ids. int32 ids that are contiguous are not copied.
+            mask: of the same shape, 1 or True for a token, 0 or False for padding; None if there is no padding. A mask of one byte that
+                is contiguous is not copied. `bsbr_hpc.pad` makes ids and mask of sequences of different lengths.
+            sequence: None if `ids` and `mask` are whole sequences, the same on every rank. If they are only this rank's part, what
+                `Model.sequence` has returned for the whole.
+
+        Returns:
+            This rank's states [batch, local tokens, hidden_dim], float32 or float64 as `precision` says. Without `comm` local tokens are
+            all tokens.
+
+        Raises:
+            ShapeError: extents that do not fit, an id outside the vocabulary, or a mask value other than 0 and 1.
+            TypeError: ids are not integers, or mask is neither bools nor integers.
+            MemoryError, CommunicationError: as for `Model`.
+            Error: the call comes from another thread than the first one, or from a forked process.
         """
-        tokens = integers("ids", ids)
-        real = None if mask is None else integers("mask", mask, "iub")
+
+        def given() -> tuple[NDArray[Any], Optional[NDArray[Any]]]:
+            tokens = ids_of(ids, self.config.vocab_size)
+            return tokens, None if mask is None else mask_of(mask, tokens.shape)
+
+        tokens, real = _agreed(self._comm, given)
         if sequence is None:
-            if real is not None and real.shape != tokens.shape:
-                raise ShapeError(f"mask is {list(real.shape)}, ids are {list(tokens.shape)}")
-            sequence = self.sequence(tokens.shape[1], tokens.shape[0])
+            sequence = self._model.sequence(tokens.shape[1], tokens.shape[0])
             part = slice(sequence.first_token, sequence.first_token + sequence.local_tokens)
-            tokens = tokens[:, part]
-            real = None if real is None else real[:, part]
-        states: NDArray[Any] = np.asarray(
-            self._model.forward(sequence, as_ids(tokens), None if real is None else as_mask(real))
-        )
+            tokens, real = tokens[:, part], None if real is None else real[:, part]
+
+        def taken(first: int) -> tuple[NDArray[np.int32], Optional[NDArray[np.uint8]]]:
+            return as_ids(tokens, self.config.vocab_size, first), None if real is None else as_mask(real, first)
+
+        first_token = sequence.first_token
+        arrays = _agreed(self._comm, lambda: taken(first_token))
+        states: NDArray[Any] = np.asarray(self._model.forward(sequence, *arrays))
         return states
+
+    def __call__(self, ids: Any, mask: Any = None, sequence: Optional[Sequence] = None) -> NDArray[Any]:
+        """The same as `forward`."""
+        return self.forward(ids, mask, sequence)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """The weights: name in PyTorch's state_dict -> array in the model's precision, with the shapes of `config.weight_shapes()`.
+
+        The arrays are read-only; on a host they share the model's memory. `states @ model.state_dict()["embedding.weight"].T` are the
+        logits of a model with tied embeddings.
+        """
+        weights: dict[str, NDArray[Any]] = self._model.weights()
+        return weights
+
+    def save(self, path: Path) -> None:
+        """Writes a model file in the model's precision. Not collective: one rank calls it. It has the name only when it is whole.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        name = _path(path)
+        with _hdf5_lock():
+            self._model.save(name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled with configuration and weights, unless it has a communicator, which cannot be."""
+        if self._comm is not None:
+            raise TypeError("a model on a communicator cannot be pickled; pickle model.config, or use model.save")
+        return type(self), (self.config, self.state_dict(), self.precision)
 
     def __repr__(self) -> str:
         return f"<bsbr_hpc.Model, {self.parameters} parameters in {self.precision}, {self.config!r}>"

@@ -1,4 +1,4 @@
-"""The exceptions of the library. They have its texts: one line that names the thing, its value and the rule."""
+"""The exceptions of the library, with its texts: one line that names the thing, its value and the rule."""
 
 from __future__ import annotations
 
@@ -23,15 +23,19 @@ class ConfigError(Error, ValueError):
 
 
 class ShapeError(Error, ValueError):
-    """Arrays that do not fit each other or the configuration; ids outside the vocabulary, mask values other than 0 and 1."""
+    """Arrays whose shapes do not fit; ids outside the vocabulary; mask values other than 0 and 1."""
 
 
 class FileError(Error, OSError):
     """A file that cannot be read, or whose content is not what it should be."""
 
 
+class OutputError(Error, OSError):
+    """A file that cannot be written."""
+
+
 class MemoryError(Error, builtins.MemoryError):
-    """Not enough memory for what was asked."""
+    """Not enough memory."""
 
 
 class CommunicationError(Error, RuntimeError):

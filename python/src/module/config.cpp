@@ -3,6 +3,9 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
+#include <set>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -17,20 +20,37 @@ namespace {
   throw ConfigError(std::string(field.name) + " is " + nb::cast<std::string>(nb::repr(value)) + ", " + rule, hint);
 }
 
+/// Python's and NumPy's truth values are numbers to Python, but nobody means them as sizes. NumPy's type is "bool_" before NumPy 2.
+bool is_truth_value(nb::handle value) {
+  const auto type = nb::cast<std::string>(value.type().attr("__name__"));
+  return type == "bool" || type == "bool_";
+}
+
+/// The value as a double; nothing if it is no number.
+std::optional<double> as_double(nb::handle value) {
+  const double number = PyFloat_AsDouble(value.ptr());
+  if (PyErr_Occurred() == nullptr) return number;
+  PyErr_Clear();
+  return {};
+}
+
+/// Integers of Python, NumPy and others, and whole numbers stored as reals, as files may have them, too.
 void assign(const Field& field, nb::handle value, std::int64_t& target) {
-  const auto number = nb::steal(PyNumber_Index(value.ptr()));
+  if (is_truth_value(value)) refuse(field, value, "which is not a whole number");
+  auto number = nb::steal(PyNumber_Index(value.ptr()));
   if (!number.is_valid()) {
     PyErr_Clear();
-    refuse(field, value, "which is not a whole number");
+    const auto real = as_double(value);
+    if (!real || !std::isfinite(*real) || std::trunc(*real) != *real) refuse(field, value, "which is not a whole number");
+    number = nb::steal(PyLong_FromDouble(*real));
   }
   if (!nb::try_cast(number, target)) refuse(field, value, "which is out of range");
 }
 
 void assign(const Field& field, nb::handle value, double& target) {
-  target = PyFloat_AsDouble(value.ptr());
-  if (PyErr_Occurred() == nullptr) return;
-  PyErr_Clear();
-  refuse(field, value, "which is not a number");
+  const auto real = is_truth_value(value) ? std::nullopt : as_double(value);
+  if (!real) refuse(field, value, "which is not a number");
+  target = *real;
 }
 
 template <class Enumeration>
@@ -74,6 +94,13 @@ std::string repr(const ModelConfig& config) {
   return "ModelConfig(" + text + ")";
 }
 
+/// Whether names or shapes of a model's weights depend on a field.
+bool weights_depend_on(const std::string& field, const ModelConfig& config) {
+  static const std::set<std::string> always{"architecture", "vocab_size",         "hidden_dim",      "num_layers",
+                                            "ff_dim",       "compression_factor", "expansion_factor"};
+  return always.contains(field) || (field == "num_heads" && config.compression_factor > 0);
+}
+
 /// "def __init__(self, *, architecture: str = 'bsbr', …) -> None"
 std::string signature() {
   std::string text = "def __init__(self, *";
@@ -111,6 +138,25 @@ ModelConfig with_fields(ModelConfig config, const nb::dict& fields) {
   return config;
 }
 
+void require_same_weights(const ModelConfig& stored, const ModelConfig& changed) {
+  // Factors with the same quotient are the same model.
+  const bool same_states =
+      (stored.compression_factor > 0) == (changed.compression_factor > 0) && stored.state_size() == changed.state_size();
+  const nb::dict before = to_dict(stored), after = to_dict(changed);
+  std::string free;
+  for (const auto& [key, value] : before) {
+    const auto name = nb::cast<std::string>(key);
+    if (!weights_depend_on(name, stored)) free += (free.empty() ? "" : ", ") + name;
+  }
+  for (const auto& [key, value] : before) {
+    const auto name = nb::cast<std::string>(key);
+    if (!weights_depend_on(name, stored) || (name == "compression_factor" && same_states) || value.equal(after[key])) continue;
+    throw ConfigError(name + " is " + nb::cast<std::string>(nb::repr(after[key])) + ", the model file has " +
+                          nb::cast<std::string>(nb::repr(value)) + ", and its weights depend on it",
+                      "what can be changed is " + free);
+  }
+}
+
 void add_config(nb::module_& module) {
   nb::class_<ModelConfig> type(module, "ModelConfig",
                                "A model's architecture and sizes. Throws ConfigError, naming the field, its value and the rule, unless a "
@@ -132,6 +178,8 @@ void add_config(nb::module_& module) {
         return nb::isinstance<ModelConfig>(other) && to_dict(self).equal(to_dict(nb::cast<const ModelConfig&>(other)));
       },
       nb::arg("other").sig("object"), nb::sig("def __eq__(self, other: object) -> bool"));
+  type.def("__getstate__", &to_dict);
+  type.def("__setstate__", [](ModelConfig& self, const nb::dict& fields) { new (&self) ModelConfig(with_fields({}, fields)); });
   type.def("__hash__", [](const ModelConfig& self) { return nb::hash(nb::str(repr(self).c_str())); });
   const ModelConfig defaults;
   for_each_field(defaults, [&]<class Value>(const Field& field, const Value&) {

@@ -1,4 +1,4 @@
-// Sequence and Model in Python. Arrays come as the library takes them: bsbr_hpc/_arrays.py has seen to that.
+// Sequence and Model in Python. Arrays arrive as the library takes them: bsbr_hpc/_arrays.py prepares them.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -107,6 +107,9 @@ class AnyModel {
 
   virtual const ModelConfig& config() const = 0;
   virtual const char* precision() const = 0;
+  /// Read-only NumPy arrays of all weights; on a host they share the model's memory.
+  virtual nb::dict weights() const = 0;
+  virtual void save(const std::string& path) const = 0;
   virtual nb::object forward(const Sequence& sequence, const Rows<std::int32_t>& ids, const std::optional<Rows<std::uint8_t>>& mask) = 0;
 
   Sequence sequence(std::int64_t length, std::int64_t batch) {
@@ -143,21 +146,44 @@ class TypedModel : public AnyModel {
     return numpy_of(states);
   }
 
+  nb::dict weights() const override {
+    start();
+    const auto data = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), m_model.weights().data());
+    using View = std::remove_const_t<decltype(data)>;
+    const nb::capsule owner(new View(data), [](void* view) noexcept { delete static_cast<View*>(view); });
+    nb::dict arrays;
+    for (const WeightInfo& weight : weight_table(config())) {
+      const std::vector<std::size_t> shape(weight.shape.begin(), weight.shape.end());
+      const Real* first = data.data() + m_model.weights().offset(weight.name);
+      arrays[weight.name.c_str()] = nb::cast(nb::ndarray<nb::numpy, const Real>(first, shape.size(), shape.data(), owner));
+    }
+    return arrays;
+  }
+
+  void save(const std::string& path) const override {
+    start();
+    const nb::gil_scoped_release others_may_run;
+    write_model(path, m_model.weights());
+  }
+
  private:
   Model<Real> m_model;
 };
 
-/// The configuration is read first, so that changes of it are refused before the weights are read.
+/// A path is bytes, as for the system. The configuration is read first, so that changes of it are refused before the weights are read.
 template <class Real>
-std::unique_ptr<AnyModel> load(const std::string& path, const nb::object& comm, const ByName& changes) {
+std::unique_ptr<AnyModel> load(const nb::bytes& name, const nb::object& comm, const ByName& changes) {
   const MPI_Comm handle = communicator(comm);
+  const std::string path(name.c_str(), name.size());
   std::optional<ModelConfig> changed;
   if (changes.size() > 0) {
     const auto stored = [&] {
       const nb::gil_scoped_release others_may_run;
       return read_config(path, handle);
     };
-    changed = with_fields(stored(), changes);
+    const ModelConfig before = stored();
+    changed = with_fields(before, changes);
+    require_same_weights(before, *changed);
   }
   const nb::gil_scoped_release others_may_run;
   auto weights = read_weights<Real>(path, handle);
@@ -173,17 +199,27 @@ std::unique_ptr<AnyModel> from_arrays(const ModelConfig& config, const ByName& a
   return std::make_unique<TypedModel<Real>>(comm, handle, Model<Real>(weights_of<Real>(config, arrays)));
 }
 
+std::string repr(const Sequence& sequence) {
+  return "Sequence(length=" + std::to_string(sequence.length()) + ", batch=" + std::to_string(sequence.batch()) +
+         ", chunk_size=" + std::to_string(sequence.chunk_size()) + ", rank=" + std::to_string(sequence.rank()) +
+         ", ranks=" + std::to_string(sequence.ranks()) + ", first_token=" + std::to_string(sequence.first_token()) +
+         ", local_tokens=" + std::to_string(sequence.local_tokens()) + ")";
+}
+
 void add_sequence(nb::module_& module) {
-  nb::class_<Sequence>(module, "Sequence", "Shape of a batch of equally long sequences, and the part of it that this rank holds.")
-      .def_prop_ro("batch", &Sequence::batch, "number of sequences")
-      .def_prop_ro("length", &Sequence::length, "tokens of one sequence, over all ranks")
-      .def_prop_ro("chunk_size", &Sequence::chunk_size, "tokens in a chunk; a rank has whole chunks")
-      .def_prop_ro("first_token", &Sequence::first_token, "first token of this rank's part")
+  nb::class_<Sequence>(module, "Sequence",
+                       "Shape of a batch of sequences of equal length, and the part of it that this rank holds. Made by Model.sequence.")
+      .def("__repr__", &repr)
+      .def_prop_ro("batch", &Sequence::batch, "Number of sequences.")
+      .def_prop_ro("length", &Sequence::length, "Tokens of one sequence, over all ranks.")
+      .def_prop_ro("chunk_size", &Sequence::chunk_size, "Tokens in a chunk. A rank holds whole chunks.")
+      .def_prop_ro("first_token", &Sequence::first_token, "First token of this rank's part.")
       .def_prop_ro("local_tokens", &Sequence::local_tokens,
-                   "tokens of this rank's part of one sequence; 0 if there are more ranks than chunks")
-      .def_prop_ro("rank", &Sequence::rank, "this process's rank in the model's communicator")
-      .def_prop_ro("ranks", &Sequence::ranks, "ranks of the model's communicator")
-      .def("first_token_of", &Sequence::first_token_of, nb::arg("rank"), "first token of a rank's part; that of `ranks` is `length`");
+                   "Tokens of one sequence that this rank holds; 0 if there are more ranks than chunks.")
+      .def_prop_ro("rank", &Sequence::rank, "This process's rank in the model's communicator.")
+      .def_prop_ro("ranks", &Sequence::ranks, "Number of ranks of the model's communicator.")
+      .def("first_token_of", &Sequence::first_token_of, nb::arg("rank"),
+           "First token of a rank's part, for rank = 0 … ranks; that of `ranks` is `length`.");
 }
 
 }  // namespace
@@ -194,6 +230,11 @@ void add_model(nb::module_& module) {
       .def_prop_ro("config", &AnyModel::config, nb::rv_policy::copy)
       .def_prop_ro("precision", &AnyModel::precision)
       .def_prop_ro("parameters", [](const AnyModel& model) { return parameter_count(model.config()); })
+      .def("weights", &AnyModel::weights)
+      .def("save",
+           [](const AnyModel& model, const nb::bytes& path) {
+             model.save({path.c_str(), path.size()});
+           })
       .def("sequence", &AnyModel::sequence, nb::arg("length"), nb::arg("batch"))
       .def("forward", &AnyModel::forward, nb::arg("sequence"), nb::arg("ids").noconvert(), nb::arg("mask").noconvert().none());
   const nb::arg path("path"), config("config"), arrays("arrays"), changes("changes");

@@ -1,4 +1,4 @@
-// bsbr_hpc._core: the library as Python sees it. The package's Python files are in front of it.
+// bsbr_hpc._core: the compiled module behind the package's Python files.
 #include "module.hpp"
 
 #include <nanobind/stl/string.h>
@@ -7,8 +7,9 @@
 
 NB_MODULE(_core, module) {
   namespace nb = nanobind;
-  module.doc() = "The library of bsbr; use it by bsbr_hpc.";
+  module.doc() = "The compiled part of bsbr_hpc; use it through that package.";
   bsbr::python::add_errors();
+  bsbr::python::add_runtime(module);
   bsbr::python::add_config(module);
   bsbr::python::add_model(module);
   module.def("version", &bsbr::version, "The release, and the commit it was built from where that is known: 0.1.0+g1a2b3c4.");

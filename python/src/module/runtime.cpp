@@ -1,9 +1,13 @@
 // MPI and Kokkos: started at the first use, ended with the interpreter; communicators of mpi4py.
 #include <nanobind/stl/string.h>
+#include <pthread.h>
+#include <unistd.h>
 
 #include <Kokkos_Core.hpp>
 #include <array>
 #include <cstdint>
+#include <cstdlib>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -14,7 +18,37 @@ namespace bsbr::python {
 namespace {
 
 std::thread::id owner;  // the thread that started Kokkos: its OpenMP backend works in that one only; none before
-bool mpi_is_ours = false, kokkos_is_ours = false;
+bool mpi_is_ours = false, kokkos_is_ours = false, forked = false;
+
+bool mpi_is_running() {
+  int initialised = 0, finalised = 0;
+  MPI_Initialized(&initialised);
+  MPI_Finalized(&finalised);
+  return initialised != 0 && finalised == 0;
+}
+
+/// Called in the child of every fork(). Threads do not survive a fork, and a connection to other processes has one end only.
+void note_fork() { forked = forked || mpi_is_running() || Kokkos::is_initialized(); }
+
+std::set<std::string> environment_names() {
+  std::set<std::string> names;
+  for (char** entry = environ; *entry != nullptr; ++entry) names.insert(std::string(*entry).substr(0, std::string(*entry).find('=')));
+  return names;
+}
+
+/// MPI_Init of Open MPI leaves variables in the environment that describe this process. Inherited by a child, they make its `mpirun` fail
+/// without a word, so what was not there before is removed again. MPI itself has read them by then.
+class RestoreEnvironment {
+ public:
+  ~RestoreEnvironment() {
+    for (const std::string& name : environment_names()) {
+      if (!m_before.contains(name)) unsetenv(name.c_str());
+    }
+  }
+
+ private:
+  const std::set<std::string> m_before = environment_names();
+};
 
 void start_mpi() {
   int initialised = 0, finalised = 0, provided = 0;
@@ -22,6 +56,7 @@ void start_mpi() {
   MPI_Finalized(&finalised);
   if (finalised != 0) throw CommunicationError("MPI has been finalised");
   if (initialised != 0) return;
+  const RestoreEnvironment afterwards;
   // MPI_THREAD_MULTIPLE, as mpi4py has it: Python may free a communicator in any thread.
   if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS) {
     throw CommunicationError("MPI_Init_thread fails, and MPI does not say why");
@@ -42,6 +77,7 @@ void start_kokkos() {
 /// Called when the interpreter has ended and all objects with Views in them are gone or left alone for good; before mpi4py's function of
 /// that kind, which was registered earlier.
 void end() {
+  if (forked) return;
   if (kokkos_is_ours && Kokkos::is_initialized()) Kokkos::finalize();
   int finalised = 0;
   MPI_Finalized(&finalised);
@@ -70,9 +106,37 @@ bool is_mpi4py_communicator(nb::handle comm) {
   return modules.contains("mpi4py.MPI") && nb::isinstance(comm, modules["mpi4py.MPI"].attr("Comm"));
 }
 
+/// The text of the lowest rank that has one, on all ranks; "" if none has. Collective.
+std::string agree(const nb::object& comm, const std::string& mine) {
+  const MPI_Comm handle = communicator(comm);
+  int rank = 0, ranks = 1;
+  MPI_Comm_rank(handle, &rank);
+  MPI_Comm_size(handle, &ranks);
+  if (ranks == 1) return mine;
+  const nb::gil_scoped_release others_may_run;
+  const auto check = [](int code, const char* function) {
+    if (code != MPI_SUCCESS) throw CommunicationError(std::string(function) + " fails");
+  };
+  int speaker = mine.empty() ? ranks : rank;
+  check(MPI_Allreduce(MPI_IN_PLACE, &speaker, 1, MPI_INT, MPI_MIN, handle), "MPI_Allreduce");
+  if (speaker == ranks) return {};
+  std::string text = mine;
+  auto length = static_cast<int>(text.size());
+  check(MPI_Bcast(&length, 1, MPI_INT, speaker, handle), "MPI_Bcast");
+  text.resize(static_cast<std::size_t>(length));
+  check(MPI_Bcast(text.data(), length, MPI_CHAR, speaker, handle), "MPI_Bcast");
+  return text;
+}
+
 }  // namespace
 
+bool is_forked() { return forked; }
+
 void start() {
+  if (forked) {
+    throw Error("this process was forked from one that had started MPI or Kokkos, which do not survive a fork",
+                "start child processes with multiprocessing's \"spawn\", or before bsbr_hpc is used");
+  }
   if (owner == std::this_thread::get_id()) return;
   if (owner != std::thread::id()) throw Error("this thread is not the one that used bsbr_hpc first", "use bsbr_hpc in one thread");
   start_mpi();
@@ -96,6 +160,12 @@ MPI_Comm communicator(nb::handle comm) {
   MPI_Comm_test_inter(handle, &connects_two_groups);
   if (connects_two_groups != 0) throw CommunicationError("comm is an intercommunicator, one of a single group is taken");
   return handle;
+}
+
+void add_runtime(nb::module_& module) {
+  pthread_atfork(nullptr, nullptr, note_fork);
+  module.def("agree", &agree, nb::arg("comm").none(), nb::arg("text"),
+             "The text of the lowest rank that has one, on all ranks; \"\" if none has. Collective.");
 }
 
 }  // namespace bsbr::python

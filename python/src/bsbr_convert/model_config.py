@@ -1,9 +1,10 @@
-"""What a model is: the fields of its configuration with their rules, and the table of its weights. Used by convert_weights.py.
+"""The fields of a model's configuration with their rules, and the table of its weights.
 
-It says in Python what include/bsbr/config.hpp and src/config/weight_table.cpp say in C++; a test holds it against what bsbr_init writes.
+This is the Python counterpart of include/bsbr/config.hpp and src/config/weight_table.cpp; a test compares it with what bsbr_init writes.
 """
 import dataclasses
 import math
+import numbers
 
 ARCHITECTURES = ("bsbr", "standard", "linear", "delta_net", "sliding_window", "hopfield", "gau")
 CAUSALITIES = ("causal", "block_causal", "bidirectional", "reference")
@@ -13,7 +14,7 @@ MOST_PARAMETERS = 2**45
 
 
 class ConfigError(Exception):
-    """The configuration cannot be: the field that is to blame, and its value and the rule."""
+    """No model can have this configuration: the field at fault, its value and the rule."""
 
     def __init__(self, field, message, hint=None):
         super().__init__(message)
@@ -61,14 +62,18 @@ def fields_of(architecture):
 
 
 def checked(field, value):
-    """The value with the field's type. ConfigError unless it is one value of that type, within its range."""
+    """The value with the field's type. ConfigError unless it is one value of that type, within its range.
+
+    A whole number may be stored as a real, 8.0. Numbers may be NumPy's. A truth value is a number in Python, but nobody means it.
+    """
     if field.kind is str:
-        if value not in field.choices:
+        if not isinstance(value, str) or value not in field.choices:
             raise ConfigError(field, f"{show(value)}, must be one of {', '.join(field.choices)}")
-        return value
+        return str(value)
     whole = field.kind is int
-    # A truth value is a number in Python, but nobody means it.
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+    if whole and isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) and float(value).is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
         raise ConfigError(field, f"{show(value)}, must be a {'whole ' if whole else ''}number")
     if not field.least <= value <= field.most:  # NaN, too
         raise ConfigError(field, f"{show(value)}, must be from {show(field.least)} to {show(field.most)}")

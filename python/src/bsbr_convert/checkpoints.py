@@ -1,13 +1,19 @@
-"""Which tensors of a checkpoint become which weights of a model: one class for each kind. Used by convert_weights.py."""
+"""Which tensors of a checkpoint become which weights of a model: one class for each kind."""
 import dataclasses
+import difflib
 import math
+import os
 import re
 
 import numpy as np
 
-import model_config
+from . import model_config
+from .errors import InputError
 
-TABLE_TOLERANCE = 5e-3  # of numbers up to 1: bfloat16 costs 2e-3, and PyTorch's angles in float32 some 5e-4 at the 5000th position
+TABLE_TOLERANCE = 5e-3  # of values up to 1: bfloat16 costs 2e-3, and PyTorch's angles in float32 some 5e-4 at the 5000th position
+
+# What wrapping modules put into names, anywhere: DataParallel and DeepSpeed, torch.compile, activation checkpointing, FSDP, Lightning.
+WRAPPING = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module"}
 
 
 class CheckpointError(Exception):
@@ -27,19 +33,30 @@ class Recipe:
 
 
 class Checkpoint:
-    """Tensors of one kind. Names are without the prefix that wrapping modules put before all of them ("module.", "transformer.")."""
+    """Tensors of one kind. Names are without what wrapping modules put into them, and without the prefix of all ("transformer.")."""
 
     anchor = None  # a tensor that each has, and that only this kind has
     defaults = {}  # of fields that no tensor tells, where they are others than those of FIELDS
     needed = ()  # fields without default: they change the result, and no tensor tells them
+    tells = {}  # field -> the tensor whose shape tells it
 
     def __init__(self, tensors):
         self.tensors = tensors
-        self.prefix = find_prefix(tensors, self.anchor, self.name)
-        self.shapes = {name[len(self.prefix):]: shape for name, shape in tensors.shapes.items() if name.startswith(self.prefix)}
+        plain = without_wrapping(tensors.shapes)
+        self.prefix = find_prefix(plain, self.anchor, self.name, tensors.path)
+        self.stored = {name[len(self.prefix):]: stored for name, stored in plain.items() if name.startswith(self.prefix)}
+        self.shapes = {name: tensors.shapes[stored] for name, stored in self.stored.items()}
+        self.outside = {name: stored for name, stored in plain.items() if not name.startswith(self.prefix)}
 
     def read(self, name):
-        return self.tensors.read(self.prefix + name)
+        return self.tensors.read(self.stored[name])
+
+    def readable(self, name):
+        """The tensor, or None if it cannot be a weight, which is no error where nobody needs it."""
+        try:
+            return self.read(name)
+        except InputError:
+            return None
 
     def size(self, name, axis, rank=2):
         """The length of a tensor along this axis; None if the tensor is not there, or is no matrix."""
@@ -62,24 +79,54 @@ class Checkpoint:
         raise NotImplementedError
 
     def dropped(self):
-        """Tensors that a model file has no place for and does not need: full name -> why."""
+        """Tensors that a model file has no place for and does not need: name in the checkpoint -> why."""
         raise NotImplementedError
 
+    def read_settings(self, settings):
+        """Fields of the configuration that lie beside the tensors, as read_config has them."""
+        return {}
 
-def find_prefix(tensors, anchor, kind):
-    found = [name[:-len(anchor)] for name in tensors.shapes if name == anchor or name.endswith("." + anchor)]
+
+def without_wrapping(names):
+    """Name without what wrapping modules put into it -> the name in the checkpoint."""
+    plain = {}
+    for stored in names:
+        name = ".".join(part for part in stored.split(".") if part not in WRAPPING)
+        if name in plain:
+            raise CheckpointError(f"has both {plain[name]} and {stored}, which are the same tensor {name}")
+        plain[name] = stored
+    return plain
+
+
+def find_prefix(names, anchor, kind, path):
+    found = [name[:-len(anchor)] for name in names if name == anchor or name.endswith("." + anchor)]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise CheckpointError(f"has no {anchor}, so it is no {kind}", other_kind(tensors, anchor))
+        raise CheckpointError(f"has no {anchor}, so it is no {kind}", index_of(path) or other_kind(names, anchor) or near(names, anchor))
     raise CheckpointError(f"has {anchor} {len(found)} times, behind {', '.join(repr(prefix) for prefix in sorted(found))}, must be once")
 
 
-def other_kind(tensors, anchor):
-    """A hint if it is a checkpoint of the other kind."""
+def index_of(path):
+    """A hint if the file is one of several of a model, as its name tells: model-00001-of-00002.safetensors."""
+    if not (found := re.fullmatch(r"(.*)-\d+-of-(\d+)(\.\w+)", os.path.basename(path))):
+        return None
+    index = f"{found[1]}{found[3]}.index.json"
+    return f"it is one of the {int(found[2])} files of a model: name their index, {index}, which lies in the same folder"
+
+
+def other_kind(names, anchor):
+    """A hint if it is a checkpoint of another kind."""
     for name, kind in KINDS.items():
-        if kind.anchor != anchor and any(("." + tensor).endswith("." + kind.anchor) for tensor in tensors.shapes):
+        if kind.anchor != anchor and any(("." + tensor).endswith("." + kind.anchor) for tensor in names):
             return f"it looks like one for --from {name}"
+    return None
+
+
+def near(names, anchor):
+    """A hint at a tensor whose name comes near."""
+    if similar := difflib.get_close_matches(anchor, names, n=1, cutoff=0.5):
+        return f"the nearest that it has is {similar[0]}"
     return None
 
 
@@ -97,6 +144,7 @@ class PackageCheckpoint(Checkpoint):
     anchor = "layers.0.attention.q_proj.weight"
     defaults = {"causality": "reference"}  # what the package computes
     needed = ("chunk_size", "window_size")
+    tells = dict(vocab_size="embedding.weight", hidden_dim="embedding.weight", ff_dim="layers.0.ff.0.weight")
 
     def derived(self):
         attention = "layers.0.attention."
@@ -121,7 +169,7 @@ class PackageCheckpoint(Checkpoint):
     def dropped(self):
         table = "pos_encoding.pe"
         if table in self.shapes and self.is_sinusoids(self.shapes[table], table):
-            return {self.prefix + table: "sinusoidal positions, which bsbr computes itself"}
+            return {self.stored[table]: "sinusoidal positions, which bsbr computes itself"}
         return {}
 
     def is_sinusoids(self, shape, name):
@@ -131,7 +179,8 @@ class PackageCheckpoint(Checkpoint):
         column = np.arange(shape[2])
         angle = np.arange(shape[1])[:, None] * 10000.0 ** (-2 * (column // 2) / shape[2])
         expected = np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
-        return bool(np.abs(self.read(name)[0] - expected).max(initial=0) < TABLE_TOLERANCE)
+        table = self.readable(name)
+        return table is not None and bool(np.abs(table[0] - expected).max(initial=0) < TABLE_TOLERANCE)
 
     def read_config(self, content, path):
         """The fields that a file of --config gives: the arguments of the package's models, and any other field of the configuration."""
@@ -155,7 +204,19 @@ class GPT2Checkpoint(Checkpoint):
 
     name = "checkpoint of the shape of GPT-2"
     anchor = "h.0.attn.c_attn.weight"
+    orientation, other, other_name = "[in, out]", "[out, in]", "nanogpt"  # of its linear layers; of those with the same names
     defaults = {"architecture": "bsbr"}
+    tells = dict(vocab_size="wte.weight", hidden_dim="wte.weight", ff_dim="h.0.mlp.c_fc.weight")
+
+    def __init__(self, tensors):
+        super().__init__(tensors)
+        shape = self.shapes[self.anchor]  # three times as long along the outputs, so a matrix that is turned round is found out
+        if len(shape) != 2:
+            return
+        rows, columns = shape if self.orientation == "[in, out]" else shape[::-1]
+        if rows == 3 * columns:
+            raise CheckpointError(f"{self.stored[self.anchor]} is {list(shape)}, in a {self.name} it is {self.orientation}",
+                                  f"--from {self.other_name} takes {self.other}")
 
     def derived(self):
         return dict(vocab_size=self.size("wte.weight", 0), hidden_dim=self.size("wte.weight", 1),
@@ -179,17 +240,22 @@ class GPT2Checkpoint(Checkpoint):
         reasons = {}
         for name, shape in self.shapes.items():
             if name == "wpe.weight":
-                reasons[self.prefix + name] = "learned positions; bsbr adds sinusoidal ones, so the results are others than GPT-2's"
+                reasons[self.stored[name]] = "learned positions; bsbr adds sinusoidal ones, so the results are others than GPT-2's"
             elif (buffer := re.fullmatch(r"h\.\d+\.attn\.(masked_)?bias", name)) and len(shape) == (0 if buffer[1] else 4):
-                reasons[self.prefix + name] = "causal mask, no weight"
+                reasons[self.stored[name]] = "causal mask, no weight"
         head = self.prefix.removesuffix("transformer.") + "lm_head.weight"
-        if head in self.tensors.shapes and self.is_tied(head):
-            reasons[head] = "output layer, the same numbers as wte.weight; a model file ends at the hidden states"
+        stored = self.outside.get(head) or self.stored.get(head)
+        if stored and self.is_tied(stored):
+            reasons[stored] = "output layer, the same elements as wte.weight; a model file ends at the hidden states"
         return reasons
 
     def is_tied(self, head):
         same_shape = self.tensors.shapes[head] == self.shapes.get("wte.weight")
-        return same_shape and np.array_equal(self.tensors.read(head), self.read("wte.weight"))
+        embedding = self.readable("wte.weight") if same_shape else None
+        try:
+            return embedding is not None and np.array_equal(self.tensors.read(head), embedding)
+        except InputError:
+            return False
 
     def read_config(self, content, path):
         """The fields that config.json gives, and what is not the same in bsbr."""
@@ -198,10 +264,14 @@ class GPT2Checkpoint(Checkpoint):
             if content.get(name, wanted) != wanted:
                 raise CheckpointError(f"{path}: {name} is {content[name]!r}, must be {wanted!r}: nothing else is computed here")
         fields = {field: (name, content[name]) for field, name in GPT2_FIELDS.items() if name in content}
-        # Fields that GPT-2 does not have may stand there under their own names; but `temperature` is there that of sampling.
-        own = set(model_config.FIELDS) - set(GPT2_FIELDS) - {"temperature"}
-        fields.update((name, (name, content[name])) for name in content if name in own)
+        fields.update(own_fields(content))
         return fields, gpt2_differences(content, path)
+
+
+def own_fields(content):
+    """Fields that GPT-2 does not have may stand there under their own names; but `temperature` is there that of sampling."""
+    own = set(model_config.FIELDS) - set(GPT2_FIELDS) - {"temperature"}
+    return {name: (name, value) for name, value in content.items() if name in own}
 
 
 def gpt2_differences(content, path):
@@ -241,4 +311,37 @@ def gpt2_norm(target, source, width):
     return {f"{target}.{kind}": Recipe({f"{source}.{kind}": (width,)}, lambda array: array) for kind in ("weight", "bias")}
 
 
-KINDS = {"bsbr": PackageCheckpoint, "gpt2": GPT2Checkpoint}
+class NanoGPTCheckpoint(GPT2Checkpoint):
+    """ckpt.pt of nanoGPT: the names of GPT-2, with ordinary linear layers, [out, in], which may have no biases."""
+
+    name = "checkpoint of nanoGPT"
+    orientation, other, other_name = "[out, in]", "[in, out]", "gpt2"
+
+    def derived(self):
+        return dict(super().derived(), ff_dim=self.size("h.0.mlp.c_fc.weight", 0))
+
+    def recipes(self, config):
+        table = model_config.weight_table(config)
+        return {name: self.adapted(recipe, table[name].shape) for name, recipe in super().recipes(config).items()}
+
+    def adapted(self, recipe, shape):
+        """A recipe of GPT-2's for a matrix that is turned round, or for a bias that is left out, which is the same as zeros."""
+        (source, stored), = recipe.sources.items()
+        if source.endswith(".bias") and not any(name.endswith(".bias") and len(self.shapes[name]) == 1 for name in self.shapes):
+            return Recipe({}, lambda: np.zeros(shape, "f4"))
+        if len(stored) == 2 and source != "wte.weight":
+            return Recipe({source: stored[::-1]}, lambda array: recipe.make(array.T))
+        return recipe
+
+    def read_settings(self, settings):
+        arguments = settings.get("model_args", {})
+        names = dict(GPT2_FIELDS, dropout="dropout")
+        return {field: (f"model_args.{name}", arguments[name]) for field, name in names.items() if name in arguments}
+
+    def read_config(self, content, path):
+        """Fields under GPT-2's names or their own. nanoGPT has the exact GELU and 1e-5, so nothing differs."""
+        fields = {field: (name, content[name]) for field, name in GPT2_FIELDS.items() if name in content}
+        return {**fields, **own_fields(content)}, []
+
+
+KINDS = {"bsbr": PackageCheckpoint, "gpt2": GPT2Checkpoint, "nanogpt": NanoGPTCheckpoint}
