@@ -56,8 +56,17 @@ def check_errors() -> None:
     case = Case.read("bsbr_mask_right")
     model = bsbr_hpc.Model.load(case.path, comm=COMM)
     ids = case.ids.copy()
-    ids[0, -1] = 99
-    raises(bsbr_hpc.ShapeError, "1 ids are not within 0 to 30", lambda: model.forward(ids))
+    ids[-1, -1] = 99
+    place = f"{case.ids.shape[0] - 1}, {case.ids.shape[1] - 1}"
+    raises(bsbr_hpc.ShapeError, f"ids[{place}] = 99, must be 0 to 30", lambda: model.forward(ids))
+    own = ids.astype(float) if COMM.rank == COMM.size - 1 else case.ids  # wrong on one rank only
+    raises(TypeError, "ids must be integers, not float64", lambda: model.forward(own))
+    weights = case.weights()
+    if COMM.rank == 1:
+        weights["layer_norm.bias"] = np.zeros((12, 1))
+    raises(bsbr_hpc.ShapeError, "layer_norm.bias is [12, 1], the configuration needs [12]",
+           lambda: bsbr_hpc.Model(case.config, weights, comm=COMM))
+    assert COMM.bcast(model.config) == model.config
     raises(bsbr_hpc.FileError, "none.h5: there is no such file", lambda: bsbr_hpc.Model.load("none.h5", comm=COMM))
     other_length = case.ids[:, COMM.rank :]
     raises(

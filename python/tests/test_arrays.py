@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,8 +92,24 @@ def test_tensors_of_torch_are_taken_and_made(model: bsbr_hpc.Model, case: Case, 
     states = bsbr_hpc.Model(case.config, weights, "float64").forward(ids, mask)
     check(states, expected)
     assert torch.from_dlpack(states).data_ptr() == states.ctypes.data
-    with pytest.raises(TypeError, match="weight, of type Parameter, cannot be taken by DLPack: .*require"):
-        bsbr_hpc.Model(case.config, {name: torch.nn.Parameter(weight) for name, weight in weights.items()})
+    parameters = {name: torch.nn.Parameter(weight) for name, weight in weights.items()}
+    check(bsbr_hpc.Model(case.config, parameters, torch.float64).forward(ids, mask), expected)
+    assert bsbr_hpc.Model(case.config, parameters, torch.float32).precision == "float32"
+    with pytest.raises(ValueError, match="precision is torch.bfloat16, known are"):
+        bsbr_hpc.Model(case.config, parameters, torch.bfloat16)
+
+
+def test_weights_in_half_precision_become_float_exactly(case: Case) -> None:
+    halves = {name: weight.astype("f2") for name, weight in case.weights().items()}
+    expected = {name: weight.astype("f4") for name, weight in halves.items()}
+    states = bsbr_hpc.Model(case.config, expected).forward(case.ids, case.mask)
+    np.testing.assert_array_equal(bsbr_hpc.Model(case.config, halves).forward(case.ids, case.mask), states)
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.float16, torch.bfloat16):
+        tensors = {name: torch.from_numpy(weight).to(dtype) for name, weight in case.weights().items()}
+        floats = {name: tensor.float().numpy() for name, tensor in tensors.items()}
+        states = bsbr_hpc.Model(case.config, floats).forward(case.ids, case.mask)
+        np.testing.assert_array_equal(bsbr_hpc.Model(case.config, tensors).forward(case.ids, case.mask), states)
 
 
 def address(array: np.ndarray) -> int:
@@ -101,11 +119,11 @@ def address(array: np.ndarray) -> int:
 def test_ids_and_masks_that_fit_are_not_copied(case: Case) -> None:
     ids = case.ids.astype(np.int32)
     for given in (ids, OnlyDlpack(ids), ids[0]):
-        assert address(_arrays.as_ids(_arrays.integers("ids", given))) == address(ids)
+        assert address(_arrays.as_ids(_arrays.ids_of(given, 31), 31, 0)) == address(ids)
     for dtype in ("?", "i1", "u1"):
         mask = case.mask.astype(dtype)
         for given in (mask, OnlyDlpack(mask)):
-            assert address(_arrays.as_mask(_arrays.integers("mask", given, "iub"))) == address(mask)
+            assert address(_arrays.as_mask(_arrays.mask_of(given, mask.shape), 0)) == address(mask)
 
 
 def test_the_compiled_module_takes_what_fits_only_so_that_it_never_copies(case: Case, model: bsbr_hpc.Model) -> None:
@@ -116,6 +134,70 @@ def test_the_compiled_module_takes_what_fits_only_so_that_it_never_copies(case: 
     for wrong in (ids.astype(np.int64), np.asfortranarray(ids), np.repeat(ids, 2, axis=1)[:, ::2]):
         with pytest.raises(TypeError):
             core.forward(sequence, wrong, mask)
+
+
+def byte_model() -> bsbr_hpc.Model:
+    config = bsbr_hpc.ModelConfig(hidden_dim=8, num_heads=2, ff_dim=8, num_layers=1, chunk_size=4)
+    draw = np.random.default_rng(1)
+    return bsbr_hpc.Model(config, {name: draw.normal(size=shape) for name, shape in config.weight_shapes().items()})
+
+
+def test_a_model_of_bytes_takes_bytes_and_text() -> None:
+    model = byte_model()
+    expected = model.forward(list("Größe".encode()))
+    for given in ("Größe", "Größe".encode(), bytearray("Größe".encode())):
+        np.testing.assert_array_equal(model(given), expected)
+    np.testing.assert_array_equal(model(["Größe", "Größe".encode()]), np.concatenate([expected, expected]))
+    for empty in ("", b"", [], [""]):
+        with pytest.raises(bsbr_hpc.ShapeError, match="ids are empty"):
+            model(empty)
+    with pytest.raises(bsbr_hpc.ShapeError, match="different lengths") as caught:
+        model(["one", "three"])
+    assert caught.value.hint == "bsbr_hpc.pad makes arrays of ids and mask of them"
+
+
+def test_sequences_of_different_lengths_are_padded() -> None:
+    model = byte_model()
+    sequences: list[Any] = ["some text", b"more", [1, 2, 3], np.array([200], np.uint8), []]
+    ids, mask = bsbr_hpc.pad(sequences, value=7, length=10)
+    assert ids.shape == mask.shape == (5, 10) and mask.sum(axis=1).tolist() == [9, 4, 3, 1, 0]
+    assert (ids[~mask] == 7).all() and ids[1, :4].tolist() == list(b"more")
+    states = model(ids, mask)
+    for row, sequence in enumerate(sequences[:4]):
+        alone = model(sequence)
+        np.testing.assert_allclose(states[row : row + 1, : alone.shape[1]], alone, rtol=0, atol=1e-5)
+    assert bsbr_hpc.pad([[1], [1, 2]])[0].shape == (2, 2)
+    for wrong, kind, text in [([[1, 2]], bsbr_hpc.ShapeError, "a sequence has 2 tokens, length is 1"), ([], bsbr_hpc.ShapeError, "ids are empty"),
+                              ([[[1]]], bsbr_hpc.ShapeError, "a sequence is"), ([[0.5]], TypeError, "ids must be integers, not float64")]:
+        with pytest.raises(kind, match=text):
+            bsbr_hpc.pad(wrong, length=1)
+
+
+def test_weights_can_be_read_saved_and_pickled(tmp_path: Path, model: bsbr_hpc.Model, case: Case, expected: np.ndarray) -> None:
+    weights = model.state_dict()
+    assert {name: weight.shape for name, weight in weights.items()} == model.config.weight_shapes()
+    for name, weight in case.weights().items():
+        np.testing.assert_array_equal(weights[name], weight)
+        assert not weights[name].flags.writeable
+    assert address(weights["embedding.weight"]) == address(model.state_dict()["embedding.weight"])  # the model's own memory
+    model.save(tmp_path / "model.h5")
+    for other in (bsbr_hpc.Model(model.config, weights, model.precision), pickle.loads(pickle.dumps(model)),
+                  bsbr_hpc.Model.load(tmp_path / "model.h5", "float64")):
+        assert (other.config, other.precision) == (model.config, model.precision)
+        check(other.forward(case.ids, case.mask), expected)
+    del other
+    embedding = byte_model().state_dict()["embedding.weight"]  # which outlives its model
+    assert embedding.shape == (256, 8) and np.isfinite(embedding).all()
+
+
+def test_a_sequence_shows_what_it_is(model: bsbr_hpc.Model) -> None:
+    assert repr(model.sequence(9, batch=2)) == (
+        f"Sequence(length=9, batch=2, chunk_size={model.config.chunk_size}, rank=0, ranks=1, first_token=0, local_tokens=9)"
+    )
+    assert model.sequence(np.int64(9)).length == 9  # type: ignore[arg-type]
+    for wrong in (9.5, True, "9", None):
+        with pytest.raises(TypeError, match="length is .*, which is not a whole number"):
+            model.sequence(wrong)  # type: ignore[arg-type]
 
 
 def test_a_result_is_the_memory_that_was_computed_in(model: bsbr_hpc.Model, case: Case) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -44,7 +45,7 @@ def test_a_package_that_is_only_imported_starts_nothing() -> None:
 
 
 def test_an_exception_ends_the_interpreter_with_its_traceback() -> None:
-    with pytest.raises(AssertionError, match="ids are of type float64, integers are taken"):
+    with pytest.raises(AssertionError, match="ids must be integers, not float64"):
         run(USE + "model.forward([0.5])")
 
 
@@ -106,6 +107,76 @@ def test_another_thread_is_refused_rather_than_left_to_crash() -> None:
     thread.start()
     thread.join()
     assert [str(error) for error in errors] == ["this thread is not the one that used bsbr_hpc first"]
+
+
+FORKED = """
+import os, gc, traceback
+
+def child(*calls):
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        for call in calls:
+            try: call()
+            except bsbr_hpc.Error as error: assert str(error).startswith("this process was forked from one that had started MPI"), error
+            else: os._exit(3)
+    return pid
+
+def ended_well(pid):
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def test_a_forked_process_gets_an_error_instead_of_hanging() -> None:
+    run("import sys, os; os.environ['OMP_NUM_THREADS'] = '2'\n" + USE + FORKED + """
+calls = [lambda: model.forward(ids, mask), lambda: model(ids), lambda: model.sequence(9), lambda: bsbr_hpc.Model.load(path),
+         lambda: bsbr_hpc.Model(model.config, {}), model.state_dict, lambda: model.save("x.h5"), lambda: bsbr_hpc.Model.load("none.h5")]
+pid = child(*calls)
+if pid == 0:
+    assert model.config.num_heads == 2 and repr(model) and bsbr_hpc.ModelConfig()  # what needs neither
+    del model, states, sequence, calls; gc.collect()
+    sys.exit(0)  # as a program ends, with all functions of the end
+ended_well(pid)
+""" + CHECK)
+
+
+def test_a_process_forked_before_the_package_is_used_can_use_it() -> None:
+    run("import sys\n" + FORKED + """
+pid = child()
+if pid == 0:
+    assert bsbr_hpc.Model.load(path).forward(ids, mask).shape[-1] == 12
+    sys.exit(0)
+ended_well(pid)
+""" + USE)
+
+
+def test_multiprocessing_gives_an_error_by_fork_and_works_by_spawn() -> None:
+    run(USE + """
+import multiprocessing, pickle
+def work(_):
+    try: return bsbr_hpc.Model.load(path).forward(ids, mask).sum()
+    except bsbr_hpc.Error as error: return error
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    (answer,) = pool.map(work, [0])
+assert isinstance(answer, bsbr_hpc.Error) and "spawn" in answer.hint, answer
+from operator import methodcaller
+with multiprocessing.get_context("spawn").Pool(1) as pool:
+    (answer,) = pool.map(methodcaller("forward", ids, mask), [model])
+assert (answer == states).all()
+""")
+
+
+def test_the_environment_is_left_as_it_was_so_that_mpirun_works_as_a_child() -> None:
+    if shutil.which("mpirun") is None:
+        pytest.skip("there is no mpirun")
+    inner = "import bsbr_hpc, sys; print(bsbr_hpc.Model.load(sys.argv[1]).forward([1]).shape)"
+    run("import os, subprocess, sys\n"
+        "environment = lambda: subprocess.run(['env'], capture_output=True, check=True).stdout\n"
+        "before = environment()\n" + USE +
+        "assert environment() == before\n"
+        "os.environ.update(OMPI_ALLOW_RUN_AS_ROOT='1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM='1', OMPI_MCA_rmaps_base_oversubscribe='1')\n"
+        f"done = subprocess.run(['mpirun', '-n', '2', sys.executable, '-c', {inner!r}, path], capture_output=True, text=True)\n"
+        "assert (done.returncode, done.stdout.splitlines()) == (0, ['(1, 1, 12)'] * 2), done\n" + CHECK)
 
 
 def test_other_threads_run_during_a_forward_pass() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
@@ -28,10 +31,21 @@ def made(config: bsbr_hpc.ModelConfig) -> bsbr_hpc.Model:
     return bsbr_hpc.Model(config.replace(causality="bidirectional"), weights)
 
 
+def used(model: bsbr_hpc.Model, path: Path) -> NDArray[Any]:
+    model.save(path)
+    again = bsbr_hpc.Model.load(os.fsencode(path), precision=np.float32)
+    ids, mask = bsbr_hpc.pad([[1, 2, 3], b"x"], length=4)
+    ids_type: NDArray[np.int64] = ids
+    logits: NDArray[Any] = again(ids_type, mask) @ model.state_dict()["embedding.weight"].T
+    return bsbr_hpc.Model.from_torch(model.state_dict(), num_heads=2, chunk_size=4)(ids) + logits.sum()
+
+
 def main() -> None:
     config = bsbr_hpc.ModelConfig(architecture="bsbr", hidden_dim=16, num_heads=2, ff_dim=8, num_layers=1, dropout=0.1)
     head_width: int = config.hidden_dim // config.num_heads
     print(bsbr_hpc.__version__, bsbr_hpc.git_commit, head_width, made(config), states_of(sys.argv[1], np.ones(9, bool)).shape)
+    with tempfile.TemporaryDirectory() as folder:
+        print(used(made(config), Path(folder) / "model.h5").shape)
     try:
         bsbr_hpc.ModelConfig(num_heads=7)
     except bsbr_hpc.Error as error:

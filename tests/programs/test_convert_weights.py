@@ -233,7 +233,7 @@ class Tensors(Convert):
     def test_a_tied_output_layer_is_dropped_and_another_one_must_be_allowed(self):
         tensors = gpt2_tensors(prefix="transformer.")
         tied = dict(tensors, **{"lm_head.weight": tensors["transformer.wte.weight"]})
-        self.assertIn("dropped: lm_head.weight: output layer, the same numbers", self.gpt2(tied))
+        self.assertIn("dropped: lm_head.weight: output layer, the same elements", self.gpt2(tied))
         os.remove(self.path("out.h5"))
         own = dict(tensors, **{"lm_head.weight": random(VOCABULARY, D)})
         arguments = ["--from", "gpt2", "--num-heads", HEADS]
@@ -711,7 +711,7 @@ class Refused(Convert):
                              ("/weights/layer_norm.bias is missing", lambda file: file.pop(bias)),
                              ("/weights/more is not a weight", lambda file: file.create_dataset("weights/more", data=1.0)),
                              ("not a link or a group", link), ("is [31] of float32, must be [32]", other_shape),
-                             ("has no numbers in this file", never_written)]:
+                             ("has no elements in this file", never_written)]:
             with self.subTest(says):
                 shutil.copy(model, self.path("bad.h5"))
                 with h5py.File(self.path("bad.h5"), "a") as file:

@@ -8,15 +8,19 @@ tests/golden; a tensor in a wrong place costs 1e-2 and more. For that the packag
 replaced by one in double. In float, with the table as it is, the measure is the package's own error: it may differ from its result in
 double, with the exact table, by as much as it does, and we by twice that and 1e-5.
 """
+import argparse
+import contextlib
+import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOOL = os.path.join(HERE, "..", "..", "tools", "convert_weights.py")
-sys.path[:0] = [os.path.join(HERE, "..", "programs"), os.environ["BSBR_PACKAGE"]]
+sys.path[:0] = [os.path.join(HERE, "..", "programs"), os.path.join(HERE, "..", "..", "python", "src"), os.environ["BSBR_PACKAGE"]]
 os.environ["HF_HUB_OFFLINE"] = "1"  # models are made here, none is looked for
 
 import bsbr  # noqa: E402
@@ -26,6 +30,7 @@ import numpy as np  # noqa: E402
 import safetensors.torch  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from bsbr_convert import command  # noqa: E402
 from programs import Case, hidden_states, ids_file  # noqa: E402
 
 SAME = 1e-10
@@ -346,6 +351,83 @@ class GPT2(Weights):
         self.save(self.gpt2(add_cross_attention=True))
         said = self.convert(self.path("model.safetensors"), "model.h5", "--from", "gpt2", "--num-heads", 4, code=3)
         self.assertIn("transformer.h.*.crossattention.c_attn.weight (3)", said)
+
+
+# ---- files of torch.save with odd things in them --------------------------------------------------------------------------------------
+
+
+def nested():
+    return torch.nested.nested_tensor([torch.ones(3), torch.ones(4)])
+
+
+class Odd(Weights):
+    """The tool in this process, since loading PyTorch takes the most time."""
+
+    def tool(self, content, *arguments, name="weights.pt"):
+        torch.save(content, self.path(name))
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = command.main([self.path(name), self.path("model.h5"), "--from", "bsbr", "--num-heads", "4", "--chunk-size", "16", *arguments])
+        return code, out.getvalue(), err.getvalue()
+
+    def tensors(self, **more):
+        return {**bsbr.BSBRModel(**SIZES, chunk_size=16).state_dict(), **more}
+
+    def test_tensors_that_are_no_weights_are_named(self):
+        bias, matrix = "layer_norm.bias", "layers.0.attention.q_proj.weight"
+        square = torch.eye(SIZES["hidden_dim"])
+        for name, tensor, says in [
+                (bias, torch.ones(48, device="meta"), "has no elements: it is on the device meta"),
+                (matrix, square.to_sparse(), "is sparse_coo"), (matrix, square.to_sparse_csr(), "is sparse_csr"),
+                (bias, nested(), "is [], the configuration needs [48]"), (bias, torch.ones(48, dtype=torch.complex64), "is of complex64"),
+                (bias, torch.ones(48, dtype=torch.int64), "is of int64"), (bias, torch.ones(48, dtype=torch.bool), "is of bool"),
+                (bias, torch.ones(48).to(torch.float8_e4m3fn), "is of float8_e4m3fn"), (bias, torch.tensor(1.0), "is [], the conf"),
+                (bias, torch.quantize_per_tensor(torch.ones(48), 0.1, 0, torch.quint8), "is of quint8"),
+                (bias, torch.ones(1).expand(2**45), "is [35184372088832], the configuration needs [48]"),
+                (bias, torch.full((48,), float("nan")), "[0] is nan")]:
+            with self.subTest(says):
+                code, _, err = self.tool(self.tensors(**{name: tensor}))
+                self.assertEqual((code, len(err.splitlines())), (3, 1), err)
+                self.assertIn(f"{name} {says}", err)
+        code, _, err = self.tool({name: tensor.to("meta") for name, tensor in self.tensors().items()})
+        self.assertEqual((code, err), (3, f"convert_weights.py: error: {self.path('weights.pt')}: embedding.weight has no elements: it is on "
+                                          "the device meta\n"))
+        self.assertFalse(os.path.exists(self.path("model.h5")))
+
+    def test_unused_tensors_may_be_anything(self):
+        for tensor in (nested(), torch.ones(3, device="meta"), torch.eye(3).to_sparse(), torch.ones(1).expand(2**45)):
+            code, out, err = self.tool(self.tensors(extra=tensor), "--allow-unused")
+            self.assertEqual((code, err), (0, ""))
+            self.assertIn("unused: extra", out)
+
+    def test_what_trainers_save_beside_the_tensors_is_left_alone(self):
+        for content, beside in [({"model": self.tensors(), "best_val_loss": np.float64(1.5), "step": np.int64(3)}, "best_val_loss, step"),
+                                ({"module": self.tensors(), "ds_config": {"a": [1]}, "step": torch.tensor(3)}, "ds_config, step"),
+                                ({"weights": self.tensors(), "epoch": 3}, "epoch"), (self.tensors(name="x"), "name")]:
+            code, out, err = self.tool(content)
+            self.assertEqual((code, err), (0, ""))
+            self.assertIn(f"beside the tensors, not looked at: {beside}", out)
+
+    def test_what_is_not_unpickled_is_named(self):
+        for content, says in [({"model": self.tensors(), "args": argparse.Namespace()}, "holds more than tensors: args (argparse.Namespace)"),
+                              ({"x": np.ones(3)}, "holds more than tensors: x (numpy"), (torch.nn.Linear(2, 2), "torch.nn.modules.linear."),
+                              ({"one": self.tensors(), "two": self.tensors()}, "holds tensors by name as each of one, two"),
+                              (torch.ones(3), "holds no tensors by name"), (None, "holds no tensors by name")]:
+            code, _, err = self.tool(content)
+            self.assertEqual(code, 3, err)
+            self.assertIn(says, err)
+        torch.jit.script(torch.nn.Linear(2, 2)).save(self.path("script.pt"))
+        content = io.BytesIO()
+        torch.save(self.tensors(), content)
+        for name, data in [("half.pt", content.getvalue()[:len(content.getvalue()) // 2]), ("start.pt", content.getvalue()[:30]),
+                           ("pickle.pt", b"\x80\x02."), ("plain.pt", pickle.dumps({"a": 1}))]:
+            with open(self.path(name), "wb") as file:
+                file.write(data)
+        for name in ("script.pt", "half.pt", "start.pt", "pickle.pt", "plain.pt"):
+            err = io.StringIO()
+            with contextlib.redirect_stderr(err):
+                self.assertEqual(command.main([self.path(name), self.path("model.h5"), "--from", "bsbr"]), 3, name)
+            self.assertNotIn("Traceback", err.getvalue())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ only where INPUT is one of its own files (.pt, .bin). docs/weights.md says what 
 KINDS = {"bsbr": "the Python package bsbr", "gpt2": "GPT-2 in transformers", "nanogpt": "nanoGPT"}
 
 
-def main(arguments, program="convert_weights.py"):
+def main(arguments: list[str], program: str = "convert_weights.py") -> int:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # names of files must not fail in an encoding that lacks a letter

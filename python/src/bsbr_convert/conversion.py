@@ -2,19 +2,21 @@
 import dataclasses
 import math
 import re
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
 from . import model_config
 from .checkpoints import KINDS, CheckpointError, index_of
 from .errors import BAD_INPUT, USAGE, Failure
+from .weight_files import Tensors
 
 
 @dataclasses.dataclass(frozen=True)
 class Given:
     """A value of the configuration, where it comes from, and the exit code if it is wrong."""
 
-    value: object
+    value: Any
     where: str
     code: int
 
@@ -24,18 +26,18 @@ class Request:
     """What is converted, and how."""
 
     kind: str  # of KINDS
-    given: dict  # field -> Given
-    content: object = None  # a configuration in the words of the kind, such as config.json
+    given: dict[str, Given]  # by field
+    content: Optional[dict[str, Any]] = None  # a configuration in the words of the kind, such as config.json
     where: str = ""  # that comes from
     allow_missing: bool = False
     allow_unused: bool = False
     seed: int = 0
 
-    def argument(self, field):
+    def argument(self, field: str) -> str:
         """How a caller gives a field of the configuration."""
         return f"argument {model_config.FIELDS[field].option}"
 
-    def flag(self, name):
+    def flag(self, name: str) -> str:
         """How a caller gives allow_missing or allow_unused; "" if that cannot be given."""
         return "--" + name.replace("_", "-")
 
@@ -44,16 +46,16 @@ class Request:
 class Conversion:
     """A model: its configuration, the table of its weights, and each of them by make(name). What has become of the other tensors."""
 
-    config: dict
-    table: dict
-    make: object
-    dropped: dict  # name -> why
-    unused: list
-    absent: list
-    differences: list
+    config: dict[str, Any]
+    table: dict[str, model_config.Weight]
+    make: Callable[[str], Any]
+    dropped: dict[str, str]  # name -> why
+    unused: list[str]
+    absent: list[str]
+    differences: list[str]
 
 
-def convert(tensors, request):
+def convert(tensors: Tensors, request: Request) -> Conversion:
     """The Conversion of Tensors. Raises Failure."""
     try:
         checkpoint = KINDS[request.kind](tensors)
@@ -216,7 +218,7 @@ def parameters_in(table):
     return sum(math.prod(weight.shape) for weight in table.values())
 
 
-def report(conversion, beside=()):
+def report(conversion: Conversion, beside: Sequence[str] = ()) -> list[str]:
     """What became of the tensors that are not in the model as they were, in lines."""
     lines = [f"dropped: {text}" for text in grouped_reasons(conversion.dropped)]
     lines += [f"unused: {listed(conversion.unused)}"] if conversion.unused else []

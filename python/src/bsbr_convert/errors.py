@@ -1,12 +1,17 @@
 """How a conversion fails: a message, a hint, and the exit code of the command."""
 
+from typing import Optional
+
 UNUSABLE, USAGE, BAD_INPUT, NO_MEMORY, BAD_OUTPUT, BUG = 1, 2, 3, 4, 6, 70  # UNUSABLE: a package that is needed cannot be loaded
 
 
 class Failure(Exception):
     """Base of all errors. The command ends with `code` and this message."""
 
-    def __init__(self, code, message, hint=None):
+    code: int
+    hint: Optional[str]
+
+    def __init__(self, code: int, message: object, hint: Optional[str] = None) -> None:
         super().__init__(message)
         self.code, self.hint = code, hint
 

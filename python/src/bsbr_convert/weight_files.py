@@ -175,7 +175,7 @@ def refused_object(file, error):
     return f": {key} ({refused[1]})" if key else f" ({refused[1]})"
 
 
-def tensors_of(path, content):
+def tensors_of(path: str, content: Any) -> Tensors:
     """The Tensors of what torch.save had or of a state_dict in memory: a dict of tensors, or one that holds such a dict."""
     found = state_dict(path, content)
     inside = found is not content
