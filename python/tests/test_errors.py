@@ -130,14 +130,15 @@ def test_weights_that_the_configuration_does_not_call_for_are_refused(
         (bsbr_hpc.ShapeError, [], "ids are empty"),
         (bsbr_hpc.ShapeError, [[], []], "ids are empty"),
         (bsbr_hpc.ShapeError, [[1, 2], [3]], "ids are lists of different lengths"),
-        (bsbr_hpc.ShapeError, np.zeros((1, 2, 3), int), "ids are [1, 2, 3], taken are [tokens] and [batch, tokens]"),
-        (bsbr_hpc.ShapeError, 5, "ids are [], taken are [tokens] and [batch, tokens]"),
+        (bsbr_hpc.ShapeError, np.zeros((1, 2, 3), int), "ids are [1, 2, 3], must be [tokens] or [batch, tokens]"),
+        (bsbr_hpc.ShapeError, 5, "ids are [], must be [tokens] or [batch, tokens]"),
         (TypeError, [0.5], "ids must be integers, not float64"),
         (TypeError, np.zeros(0), "ids must be integers, not float64"),
         (TypeError, [True], "ids must be integers, not bool"),
         (TypeError, "text", "ids must be integers, not str: the vocabulary is of 31 ids, not of the 256 bytes"),
         (TypeError, [b"some", b"text"], "ids must be integers, not bytes: the vocabulary is of 31 ids, not of the 256 bytes"),
-        (TypeError, None, "ids must be integers, not object"),
+        (TypeError, None, "ids must be integers, not NoneType"),
+        (TypeError, [None], "ids must be integers, not object"),
     ],
 )
 def test_ids_that_are_none_are_refused(model: bsbr_hpc.Model, kind: type[Exception], ids: Any, text: str) -> None:

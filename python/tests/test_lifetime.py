@@ -130,10 +130,10 @@ def ended_well(pid):
 def test_a_forked_process_gets_an_error_instead_of_hanging() -> None:
     run("import sys, os; os.environ['OMP_NUM_THREADS'] = '2'\n" + USE + FORKED + """
 calls = [lambda: model.forward(ids, mask), lambda: model(ids), lambda: model.sequence(9), lambda: bsbr_hpc.Model.load(path),
-         lambda: bsbr_hpc.Model(model.config, {}), model.state_dict, lambda: model.save("x.h5"), lambda: bsbr_hpc.Model.load("none.h5")]
+         lambda: bsbr_hpc.Model(model.config, {}), lambda: model.save("x.h5"), lambda: bsbr_hpc.Model.load("none.h5")]
 pid = child(*calls)
 if pid == 0:
-    assert model.config.num_heads == 2 and repr(model) and bsbr_hpc.ModelConfig()  # what needs neither
+    assert model.config.num_heads == 2 and repr(model) and model.state_dict() and bsbr_hpc.ModelConfig()  # what needs neither
     del model, states, sequence, calls; gc.collect()
     sys.exit(0)  # as a program ends, with all functions of the end
 ended_well(pid)

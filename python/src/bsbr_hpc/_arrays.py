@@ -16,6 +16,10 @@ from .errors import ShapeError
 BYTES = 256  # the vocabulary of a model of bytes
 
 
+def _verb(name: str) -> str:
+    return "is" if name == "mask" else "are"
+
+
 def as_array(name: str, value: Any) -> NDArray[Any]:
     """The NumPy array of something that is one, has __dlpack__ on the CPU, or is nested lists of numbers."""
     if isinstance(value, np.ndarray):
@@ -24,7 +28,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
         try:
             return np.asarray(value)
         except ValueError:  # NumPy's words for it, "inhomogeneous shape", name neither the array nor what to do
-            raise ShapeError(f"{name} are lists of different lengths", "bsbr_hpc.pad makes arrays of ids and mask of them") from None
+            raise ShapeError(f"{name} {_verb(name)} lists of different lengths", "bsbr_hpc.pad makes arrays of ids and mask of them") from None
     try:
         return np.from_dlpack(value)
     except (BufferError, RuntimeError) as error:
@@ -58,12 +62,13 @@ def _integers(name: str, value: Any, kinds: str, taken: str) -> NDArray[Any]:
     """[batch, tokens] of integers; [tokens] is a batch of one."""
     array = as_array(name, value)
     if array.size == 0 and not hasattr(value, "dtype"):
-        raise ShapeError(f"{name} are empty")
+        raise ShapeError(f"{name} {_verb(name)} empty")
     beyond = array.dtype.kind == "O" and all(type(item) is int for item in array.flat)  # integers too large for any type of NumPy
     if array.dtype.kind not in kinds and not beyond:
-        raise TypeError(f"{name} must be {taken}, not {array.dtype}")
+        found = type(value).__name__ if array.dtype.kind == "O" and array.ndim == 0 else array.dtype
+        raise TypeError(f"{name} must be {taken}, not {found}")
     if array.ndim not in (1, 2):
-        raise ShapeError(f"{name} are {list(array.shape)}, taken are [tokens] and [batch, tokens]")
+        raise ShapeError(f"{name} {_verb(name)} {list(array.shape)}, must be [tokens] or [batch, tokens]")
     return np.atleast_2d(array)
 
 

@@ -29,9 +29,8 @@ _PRECISIONS = {"float32": "float32", "float64": "float64", "float": "float32", "
 
 def _by_precision(functions: Mapping[str, Any], precision: Any) -> Any:
     """Of a name, or of a type of NumPy or PyTorch."""
-    if isinstance(precision, type) and issubclass(precision, np.generic):
-        precision = np.dtype(precision)
-    name = precision.name if isinstance(precision, np.dtype) else str(precision).removeprefix("torch.")
+    kind = np.dtype(precision) if isinstance(precision, type) and issubclass(precision, np.generic) else precision
+    name = kind.name if isinstance(kind, np.dtype) else str(kind).removeprefix("torch.")
     if name not in _PRECISIONS:
         raise ValueError(f"precision is {precision!r}, known are {', '.join(functions)}; half precision is not available")
     return functions[_PRECISIONS[name]]

@@ -147,7 +147,8 @@ class TypedModel : public AnyModel {
   }
 
   nb::dict weights() const override {
-    start();
+    // On a host nothing runs in Kokkos: any thread may read them, as multiprocessing's does that pickles.
+    if constexpr (!Kokkos::SpaceAccessibility<Kokkos::HostSpace, Memory>::accessible) start();
     const auto data = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), m_model.weights().data());
     using View = std::remove_const_t<decltype(data)>;
     const nb::capsule owner(new View(data), [](void* view) noexcept { delete static_cast<View*>(view); });
