@@ -37,7 +37,9 @@ def used(model: bsbr_hpc.Model, path: Path) -> NDArray[Any]:
     ids, mask = bsbr_hpc.pad([[1, 2, 3], b"x"], length=4)
     ids_type: NDArray[np.int64] = ids
     logits: NDArray[Any] = again(ids_type, mask) @ model.state_dict()["embedding.weight"].T
-    return bsbr_hpc.Model.from_torch(model.state_dict(), num_heads=2, chunk_size=4)(ids) + logits.sum()
+    other: bsbr_hpc.Model = bsbr_hpc.Model.from_torch(model.state_dict(), num_heads=2, chunk_size=4)
+    states: NDArray[Any] = other(ids) + logits.sum()
+    return states
 
 
 def main() -> None:

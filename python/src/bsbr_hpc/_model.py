@@ -249,8 +249,7 @@ class Model:
         The arrays are read-only; on a host they share the model's memory. `states @ model.state_dict()["embedding.weight"].T` are the
         logits of a model with tied embeddings.
         """
-        weights: dict[str, NDArray[Any]] = self._model.weights()
-        return weights
+        return {name: np.asarray(weight) for name, weight in self._model.weights().items()}
 
     def save(self, path: Path) -> None:
         """Writes a model file in the model's precision. Not collective: one rank calls it. It has the name only when it is whole.

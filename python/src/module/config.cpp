@@ -178,8 +178,10 @@ void add_config(nb::module_& module) {
         return nb::isinstance<ModelConfig>(other) && to_dict(self).equal(to_dict(nb::cast<const ModelConfig&>(other)));
       },
       nb::arg("other").sig("object"), nb::sig("def __eq__(self, other: object) -> bool"));
-  type.def("__getstate__", &to_dict);
-  type.def("__setstate__", [](ModelConfig& self, const nb::dict& fields) { new (&self) ModelConfig(with_fields({}, fields)); });
+  type.def("__getstate__", &to_dict, nb::sig("def __getstate__(self) -> dict[str, str | int | float]"));
+  type.def(
+      "__setstate__", [](ModelConfig& self, const nb::dict& fields) { new (&self) ModelConfig(with_fields({}, fields)); },
+      nb::sig("def __setstate__(self, fields: dict[str, str | int | float]) -> None"));
   type.def("__hash__", [](const ModelConfig& self) { return nb::hash(nb::str(repr(self).c_str())); });
   const ModelConfig defaults;
   for_each_field(defaults, [&]<class Value>(const Field& field, const Value&) {

@@ -231,7 +231,7 @@ void add_model(nb::module_& module) {
       .def_prop_ro("config", &AnyModel::config, nb::rv_policy::copy)
       .def_prop_ro("precision", &AnyModel::precision)
       .def_prop_ro("parameters", [](const AnyModel& model) { return parameter_count(model.config()); })
-      .def("weights", &AnyModel::weights)
+      .def("weights", &AnyModel::weights, nb::sig("def weights(self) -> dict[str, object]"))
       .def("save",
            [](const AnyModel& model, const nb::bytes& path) {
              model.save({path.c_str(), path.size()});
