@@ -158,9 +158,10 @@ void require_same_weights(const ModelConfig& stored, const ModelConfig& changed)
 }
 
 void add_config(nb::module_& module) {
-  nb::class_<ModelConfig> type(module, "ModelConfig",
-                               "A model's architecture and sizes. Throws ConfigError, naming the field, its value and the rule, unless a "
-                               "model can be built from it. Cannot be changed: replace() makes another one.");
+  nb::class_<ModelConfig> type(
+      module, "ModelConfig",
+      "A model's architecture and sizes, immutable: replace() makes another one. Whole numbers may be of any integer type, or "
+      "reals such as 8.0. Raises ConfigError, naming the field, its value and the rule, unless a model can be built.");
   type.def(
       "__init__",
       [](ModelConfig* self, const nb::kwargs& fields) { new (self) ModelConfig(with_fields({}, nb::borrow<nb::dict>(fields))); },
