@@ -10,6 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "python", "src"))
 
 from bsbr_convert.command import main  # noqa: E402
+from bsbr_convert.command_line import program_name  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.path.basename(sys.argv[0])))
+    sys.exit(main(sys.argv[1:], program_name(__file__)))

@@ -3,11 +3,11 @@ import argparse
 import contextlib
 import os
 import re
-import subprocess
 import sys
 
 from . import model_config
-from .errors import BAD_INPUT, BAD_OUTPUT, BUG, NO_MEMORY, USAGE, Failure, NoPackage
+from .command_line import BAD_INPUT, BAD_OUTPUT, BUG, NO_MEMORY, USAGE, Failure, Parser, python_with, report_error
+from .errors import NoPackage
 
 DESCRIPTION = """Converts weights of PyTorch into a model file of bsbr, or a model file into safetensors. It needs NumPy and h5py, and PyTorch
 only where INPUT is one of its own files (.pt, .bin). docs/weights.md says what becomes of which tensor, and what is approximate."""
@@ -24,7 +24,7 @@ def main(arguments: list[str], program: str = "convert_weights.py") -> int:
         load_packages()
         say(convert(options))
     except NoPackage as error:
-        return fail(program, error.code, error, where_packages_are(error.hint))
+        return fail(program, error.code, error, where_packages_are(error.packages))
     except Failure as error:
         return fail(program, error.code, error, error.hint)
     except MemoryError:
@@ -46,9 +46,7 @@ def say(text):
 
 
 def fail(program, code, message, hint=None):
-    """One line that says what is wrong, and one that says what may help."""
-    for line in [f"{program}: error: {' '.join(str(message).split())}"] + ([f"hint: {hint}"] if hint else []):
-        print(printable(line), file=sys.stderr)
+    report_error(program, printable(str(message)), hint and printable(hint))
     return code
 
 
@@ -66,33 +64,19 @@ def load_packages():
     try:
         from . import conversion, weight_files
     except ImportError as error:
-        raise NoPackage(f"{sys.executable} cannot load what is needed: {error}", "numpy h5py") from None
+        raise NoPackage(f"{sys.executable} cannot load what is needed: {error}", "numpy", "h5py") from None
     weight_files.load_h5py()
 
 
-def where_packages_are(names):
+def where_packages_are(packages):
     """A hint at an interpreter of this machine that has the packages, or at how to get them."""
-    needed = {"numpy", "h5py", *names.split()}
-    for python in other_interpreters():
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            if subprocess.run([python, "-c", f"import {', '.join(sorted(needed))}"], capture_output=True, timeout=60).returncode == 0:
-                return f"{python} has them: put it before the name of this program"
-    other = "; or save the weights as safetensors" if "torch" in names else "; on Debian and Ubuntu: apt-get install python3-numpy python3-h5py"
-    return f"{sys.executable} -m pip install {names}{other}"
-
-
-def other_interpreters():
-    """Python 3 as the search path has it, without this one."""
-    found = [os.path.join(folder, "python3") for folder in os.get_exec_path()]
-    return [path for path in dict.fromkeys(found) if os.access(path, os.X_OK) and path != sys.executable]
+    if python := python_with(packages):
+        return f"{python} has them: put it before the name of this program"
+    other = "or save the weights as safetensors" if "torch" in packages else "on Debian and Ubuntu: apt-get install python3-numpy python3-h5py"
+    return f"{sys.executable} -m pip install {' '.join(packages)}; {other}"
 
 
 # ---- the command line -----------------------------------------------------------------------------------------------------------------
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise Failure(USAGE, message, f"{self.prog} --help lists the options")
 
 
 def parse(arguments, program):

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import model_config
 from .checkpoints import KINDS, CheckpointError, index_of
-from .errors import BAD_INPUT, USAGE, Failure
+from .command_line import BAD_INPUT, USAGE, Failure
 from .weight_files import Tensors
 
 

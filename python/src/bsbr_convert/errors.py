@@ -1,19 +1,5 @@
-"""How a conversion fails: a message, a hint, and the exit code of the command."""
-
-from typing import Optional
-
-UNUSABLE, USAGE, BAD_INPUT, NO_MEMORY, BAD_OUTPUT, BUG = 1, 2, 3, 4, 6, 70  # UNUSABLE: a package that is needed cannot be loaded
-
-
-class Failure(Exception):
-    """Base of all errors. The command ends with `code` and this message."""
-
-    code: int
-    hint: Optional[str]
-
-    def __init__(self, code: int, message: object, hint: Optional[str] = None) -> None:
-        super().__init__(message)
-        self.code, self.hint = code, hint
+"""How a conversion fails."""
+from .command_line import BAD_INPUT, UNUSABLE, Failure
 
 
 class InputError(Failure):
@@ -24,7 +10,8 @@ class InputError(Failure):
 
 
 class NoPackage(Failure):
-    """A Python package is needed and cannot be loaded."""
+    """Python packages are needed and cannot be loaded; `packages` are all that the command needs."""
 
-    def __init__(self, message, hint=None):
-        super().__init__(UNUSABLE, message, hint)
+    def __init__(self, message, *packages):
+        super().__init__(UNUSABLE, message)
+        self.packages = packages

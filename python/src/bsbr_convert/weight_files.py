@@ -11,6 +11,7 @@ import os
 import pickle
 import pickletools
 import re
+import sys
 import warnings
 import zipfile
 from typing import Any
@@ -126,7 +127,7 @@ def open_torch(path):
     try:
         import torch
     except (ImportError, OSError) as error:
-        raise NoPackage(f"{path}: is a file of PyTorch, which cannot be loaded: {error}", "torch") from None
+        raise NoPackage(f"{path}: is a file of PyTorch, which cannot be loaded: {error}", "torch", "numpy", "h5py") from None
     with reading(path), open(path, "rb") as file:
         content = load_torch(path, file, torch)
     return tensors_of(path, content)
@@ -379,7 +380,7 @@ def load_h5py():
     try:
         import h5py
     except ImportError as error:
-        raise NoPackage(f"h5py cannot be loaded: {error}", "h5py") from None
+        raise NoPackage(f"{sys.executable} cannot load h5py: {error}", "numpy", "h5py") from None
 
 
 def open_model(path):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bsbr_convert import command, conversion, model_config, weight_files
 from bsbr_convert.checkpoints import WRAPPING
-from bsbr_convert.errors import USAGE, Failure
+from bsbr_convert.command_line import USAGE, Failure
 
 from ._core import ModelConfig
 from .errors import ConfigError, Error
