@@ -2,11 +2,8 @@
 # their places relative to each other, and module files find the prefix from where they lie, so that the tree may be moved.
 set(bsbr_data "${CMAKE_INSTALL_DATADIR}/bsbr")
 
-# The tools' modules, of the folders that exist.
 foreach(folder IN ITEMS tools perf/scaling python/src/bsbr_convert)
-  if(IS_DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}")
-    install(DIRECTORY "${folder}/" DESTINATION "${bsbr_data}/${folder}" FILES_MATCHING PATTERN "*.py" PATTERN "*.json" PATTERN __pycache__ EXCLUDE)
-  endif()
+  install(DIRECTORY "${folder}/" DESTINATION "${bsbr_data}/${folder}" FILES_MATCHING PATTERN "*.py" PATTERN "*.json" PATTERN __pycache__ EXCLUDE)
 endforeach()
 
 # _bsbr_install_tool(name script): a program in bin that runs the script.

@@ -46,6 +46,7 @@ CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 VOCABULARY, TEMPERATURE = 256, 0.7
 SIZES = dict(vocab_size=VOCABULARY, hidden_dim=512, num_heads=8, num_layers=4, ff_dim=2048, chunk_size=128)
 LONGEST_OF_PACKAGE = 5000  # tokens: its table of positions ends there
+WARM_UP_TOKENS = 4096  # of PyTorch, before the first round: enough to load what it needs, also where a forward takes minutes
 CHECKED_TOKENS = 500  # with a ragged last chunk
 TOLERANCE = 2e-4  # hidden states have variance 1; float32 costs some 1e-6 here, in the package's positions some 1e-5
 
@@ -304,7 +305,7 @@ def verified(programs, model):
 def time_both(programs, model, forward, tokens, repeat):
     """Seconds of one forward of each, in each round."""
     ids = torch.from_numpy(np.random.default_rng(2).integers(0, VOCABULARY, tokens))
-    torch_seconds(forward, ids)
+    torch_seconds(forward, ids[:WARM_UP_TOKENS])
     ours, theirs = [], []
     for _ in range(repeat):
         ours.append(programs.seconds(model, tokens))
