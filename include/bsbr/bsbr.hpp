@@ -5,6 +5,7 @@
 #include "bsbr/config.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/io.hpp"
+#include "bsbr/kokkos.hpp"
 #include "bsbr/mask.hpp"
 #include "bsbr/model.hpp"
 #include "bsbr/profile.hpp"

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "bsbr/error.hpp"
+#include "bsbr/kokkos.hpp"
 #include "module.hpp"
 
 namespace bsbr::python {
@@ -67,10 +68,7 @@ void start_mpi() {
 
 void start_kokkos() {
   if (Kokkos::is_initialized()) return;
-  std::string program = "bsbr_hpc", quiet = "--kokkos-disable-warnings";
-  std::array<char*, 3> arguments{program.data(), quiet.data(), nullptr};
-  int count = 2;
-  Kokkos::initialize(count, arguments.data());
+  initialize_kokkos("bsbr_hpc");
   kokkos_is_ours = true;
 }
 
@@ -140,8 +138,8 @@ void start() {
   if (owner == std::this_thread::get_id()) return;
   if (owner != std::thread::id()) throw Error("this thread is not the one that used bsbr_hpc first", "use bsbr_hpc in one thread");
   start_mpi();
+  start_kokkos();  // throws where the environment is wrong, and may then be called again
   if (Py_AtExit(end) != 0) throw Error("Python has no place left for a function to call at its end");
-  start_kokkos();
   owner = std::this_thread::get_id();
 }
 
