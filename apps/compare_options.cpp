@@ -5,6 +5,7 @@
 
 #include "config_options.hpp"
 #include "format.hpp"
+#include "output_names.hpp"
 #include "runtime.hpp"
 
 namespace bsbr::apps {
@@ -87,7 +88,7 @@ void add_comparison(CommandLine& line, CompareOptions& options, std::vector<Arch
            [&options](const std::string& name, const std::string& text) { options.seq_lengths = read_lengths(name, text); });
   line.add_number("--batch", "number of sequences (default 1)", options.batch, 1);
   line.add_choice<Precision>("--precision", "of weights and states (default float)", options.precision);
-  line.add_number("--seed", "where the random weights and tokens start (default 0)", options.seed, 0, 9e18);
+  line.add_number("--seed", "random seed of weights and tokens (default 0)", options.seed, 0, 9e18);
   line.add_number("--repeat", "time N forwards of each case, and give the median (default 3)", options.repeat, 1, 1e9);
 }
 
@@ -103,8 +104,9 @@ void check_together(const CommandLine& line, const CompareOptions& options, cons
   refuse_foreign_options(line, selected);
   const std::int64_t longest = options.seq_lengths.back();
   if (static_cast<double>(options.batch) * static_cast<double>(longest) > CommandLine::largest_count) {
-    throw UsageError("--batch: " + show_count(options.batch) + " sequences of " + show_count(longest) + " tokens are too many");
+    throw UsageError("--batch: " + show_several(options.batch, "sequence") + " of " + show_count(longest) + " tokens are too many");
   }
+  require_own_names({{"--json", options.json == "-" ? "" : options.json}}, {}, options.json == "-" || options.prints_text());
 }
 
 }  // namespace

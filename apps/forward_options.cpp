@@ -1,11 +1,10 @@
 // The command line of bsbr_forward.
 #include "forward_options.hpp"
 
-#include <filesystem>
-
 #include "bsbr/io.hpp"
 #include "command_line.hpp"
 #include "format.hpp"
+#include "output_names.hpp"
 #include "runtime.hpp"
 
 namespace bsbr::apps {
@@ -42,7 +41,7 @@ void add_input(CommandLine& line, ForwardOptions& options) {
   line.add_text("--input", "FILE[:/dataset]", "token ids", options.input);
   line.add_number("--random-tokens", "random ids instead: sequences of N tokens", options.random_tokens, 1);
   line.add_number("--batch", "with --random-tokens: number of sequences (default 1)", options.batch, 1);
-  line.add_number("--seed", "with --random-tokens: where the random numbers start (default 0)", options.seed, 0, 9e18);
+  line.add_number("--seed", "with --random-tokens: random seed (default 0)", options.seed, 0, 9e18);
   line.add_number("--max-tokens", "use no more than the first N tokens of each sequence", options.max_tokens, 1);
 }
 
@@ -67,26 +66,12 @@ void add_output(CommandLine& line, ForwardOptions& options) {
   line.add_flag("--quiet", "print no summary", options.quiet);
 }
 
-bool same_file(const std::string& one, const std::string& other) {
-  if (one.empty() || other.empty()) return false;
-  std::error_code ignored;
-  if (std::filesystem::equivalent(one, other, ignored)) return true;
-  const auto canonical = [&](const std::string& path) { return std::filesystem::weakly_canonical(path, ignored); };
-  return canonical(one) == canonical(other) && !canonical(one).empty();
-}
-
 /// Nothing that is read is overwritten, and no file written twice.
 void check_files(const ForwardOptions& options) {
   const std::string input = options.input.empty() ? "" : TokenSource::parse(options.input).path;
-  for (const auto& [option, path] : {std::pair("--output", options.output), std::pair("--json", options.json == "-" ? "" : options.json)}) {
-    for (const auto& [other, read] : {std::pair("--model", options.model), std::pair("--input", input)}) {
-      if (same_file(path, read)) throw UsageError(std::string(option) + ": " + path + " is the file of " + other);
-      if (!path.empty() && same_file(path + ".part", read)) {
-        throw UsageError(std::string(option) + ": " + path + " is written as " + path + ".part first, and that is the file of " + other);
-      }
-    }
-  }
-  if (same_file(options.output, options.json)) throw UsageError("--json: " + options.json + " is the file of --output");
+  const NamedFile output{"--output", options.output}, json{"--json", options.json == "-" ? "" : options.json};
+  refuse_stdout(output, "a result");
+  require_own_names({output, json}, {{"--model", options.model}, {"--input", input}}, options.json == "-" || options.prints_text());
 }
 
 void check_together(const CommandLine& line, const ForwardOptions& options) {
@@ -98,7 +83,7 @@ void check_together(const CommandLine& line, const ForwardOptions& options) {
   line.require_with("--batch", "--random-tokens");
   line.require_with("--seed", "--random-tokens");
   if (static_cast<double>(options.batch) * static_cast<double>(options.random_tokens) > CommandLine::largest_count) {
-    throw UsageError("--batch: " + show_count(options.batch) + " sequences of " + show_count(options.random_tokens) +
+    throw UsageError("--batch: " + show_several(options.batch, "sequence") + " of " + show_count(options.random_tokens) +
                      " tokens are too many");
   }
   check_files(options);

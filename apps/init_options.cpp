@@ -2,6 +2,7 @@
 #include "init_options.hpp"
 
 #include "config_options.hpp"
+#include "output_names.hpp"
 
 namespace bsbr::apps {
 namespace {
@@ -30,7 +31,7 @@ InitOptions parse_init_options(int argc, const char* const* argv) {
   line.start_group("Files");
   line.add_text("--output", "FILE", "model file to write", options.output);
   line.add_choice<Precision>("--precision", "of the weights in the file (default float)", options.precision);
-  line.add_number("--seed", "where the random numbers start (default 0)", options.seed, 0, 9e18);
+  line.add_number("--seed", "random seed (default 0)", options.seed, 0, 9e18);
   line.start_group("Configuration");
   line.add_choice<Architecture>("--architecture", "attention of the model", options.config.architecture);
   add_config_options(line, options.config);
@@ -40,6 +41,9 @@ InitOptions parse_init_options(int argc, const char* const* argv) {
   refuse_foreign_options(line, {options.config.architecture});
   if (options.config.architecture == Architecture::gau && !line.given("--num-heads")) options.config.num_heads = 1;
   require_valid(options.config);
+  const NamedFile output{"--output", options.output};
+  refuse_stdout(output, "a model");
+  require_own_names({output}, {}, true);
   return options;
 }
 

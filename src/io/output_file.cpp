@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "io/paths.hpp"
 #include "io/text.hpp"
 
 namespace bsbr::io {

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "io/paths.hpp"
 #include "io/text.hpp"
 
 namespace bsbr::io {
@@ -44,18 +45,6 @@ void require_replaceable(const std::string& path, const std::string& shown) {
   require_owner(path, state, shown);
 }
 
-/// A link stays, and what it points to is replaced, as when one writes to it.
-std::string target_of(const std::string& path) {
-  std::filesystem::path target = path;
-  std::error_code failed;
-  for (int links = 0; links < 40 && std::filesystem::is_symlink(target, failed); ++links) {
-    target = target.parent_path() / std::filesystem::read_symlink(target, failed);
-  }
-  return target.string();
-}
-
-std::string part_of(const std::string& path) { return path + ".part"; }
-
 /// The name to make the file under, which a killed run may have left, or another one is still writing to: that file is not written into.
 std::string free_name(const std::string& path) {
   require_writable(path);
@@ -73,11 +62,6 @@ void sync_folder(const std::string& folder) {
 }
 
 }  // namespace
-
-std::string folder_of(const std::string& path) {
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  return folder.empty() ? "." : folder;
-}
 
 void require_writable(const std::string& path) {
   if (path.empty()) throw ContentError("the name of the output is empty");

@@ -10,9 +10,6 @@
 
 namespace bsbr::io {
 
-/// "." for a name without a folder.
-std::string folder_of(const std::string& path);
-
 /// Throws ContentError if `path` surely cannot be written: its folder is missing or not writable, or it is a folder or a device.
 void require_writable(const std::string& path);
 
