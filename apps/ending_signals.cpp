@@ -9,7 +9,8 @@
 namespace bsbr::apps {
 namespace {
 
-constexpr std::array signals{SIGTERM, SIGINT, SIGHUP, SIGXCPU};
+// Those that end a process by default, but for the ones that tell of a crash: MPI has handlers of its own for these.
+constexpr std::array signals{SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGXCPU, SIGVTALRM, SIGPROF};
 std::array<struct sigaction, signals.size()> before;
 
 extern "C" void remove_and_go_on(int signal) {

@@ -33,6 +33,7 @@ USAGE, FILE, MEMORY, COMMUNICATION, OUTPUT, BUG, SKIPPED = 2, 3, 4, 5, 6, 70, 77
 TOKENS = 3000
 JOBS = 6  # at a time: they wait most of the time, for ranks that are stopped and for the launcher to end others
 SIGNALS_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS_OF_BATCH_SYSTEMS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # before the time is over
 
 
 # ---- how jobs are started: (a rank's command, number of ranks) -> the whole command ----
@@ -322,13 +323,14 @@ WRITING_SUMMARY = dict(fault=on(0, "sleep", "pwrite", path=".json"), arguments=(
 
 SIGNALS = [
     *(Row(f"{number.name} to the launcher", asleep(rank), signal=(number, LAUNCHER)) for rank, number in enumerate(SIGNALS_TO_END)),
+    *(Row(f"{number.name} to the launcher, which passes it on", asleep(1), signal=(number, LAUNCHER)) for number in SIGNALS_OF_BATCH_SYSTEMS[:2]),
     *(Row(f"{number.name} to rank {to} while {rank} writes", asleep(rank), names=to, says=(f"signal {int(number)}",), signal=(number, to))
       for rank, number, to in [(1, signal.SIGTERM, 0), (0, signal.SIGINT, 0), (1, signal.SIGHUP, 0), (0, signal.SIGTERM, 1),
-                               (2, signal.SIGTERM, 2), (1, signal.SIGINT, 2)]),
+                               (2, signal.SIGTERM, 2), (1, signal.SIGINT, 2), (1, signal.SIGUSR1, 0), (2, signal.SIGUSR2, 2)]),
     # Then nobody is left whom anything could reach: Open MPI ends the ranks at once.
     Row("SIGKILL to the launcher", asleep(1), -signal.SIGKILL, signal=(signal.SIGKILL, LAUNCHER)),
     *(Row(f"{number.name} to a process alone", asleep(0), -number, ranks=1, launch=alone, signal=(number, LAUNCHER))
-      for number in SIGNALS_TO_END),
+      for number in (*SIGNALS_TO_END, *SIGNALS_OF_BATCH_SYSTEMS, signal.SIGQUIT, signal.SIGPIPE, signal.SIGALRM)),
     Row("SIGTERM to the launcher, while the summary is written", signal=(signal.SIGTERM, LAUNCHER), **WRITING_SUMMARY),
     Row("SIGINT to a process alone, while the summary is written", code=-signal.SIGINT, ranks=1, launch=alone,
         signal=(signal.SIGINT, LAUNCHER), **WRITING_SUMMARY),
@@ -492,7 +494,7 @@ if __name__ == "__main__":
     if os.environ.get("BSBR_SANITIZED") == "1":
         print("sanitizers must be loaded before everything else: nothing can be preloaded")
         sys.exit(SKIPPED)
-    for number in SIGNALS_TO_END:  # what a shell starts in the background ignores some, and so would the jobs
+    for number in (*SIGNALS_TO_END, signal.SIGQUIT, signal.SIGPIPE):  # what a shell starts in the background ignores some, and so would the jobs
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     unittest.main()
