@@ -129,7 +129,7 @@ void require_results(const Comparison& comparison) {
 
 void run(const Runtime& runtime, const CompareOptions& options) {
   if (!options.json.empty() && options.json != "-") check_output_path(options.json, runtime.comm());
-  Comparison comparison{options, find_environment(runtime.ranks()), true, {}, {}};
+  Comparison comparison{options, find_environment(runtime), true, {}, {}};
   if (options.precision == Precision::float32)
     compare<float>(runtime, comparison);
   else

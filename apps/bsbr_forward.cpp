@@ -77,7 +77,7 @@ struct DeviceTokens {
 template <class Real>
 void compute(const Runtime& runtime, const ForwardOptions& options, const Sequence& sequence, Summary& summary) {
   const Progress progress(options.progress, runtime.is_first(), "bsbr_forward");
-  progress.step("reading " + options.input_name());
+  progress.step(options.input.empty() ? "drawing random tokens" : "reading " + options.input);
   const Tokens tokens = find_tokens(options, sequence, summary.config.vocab_size);
   progress.step("reading " + options.model);
   Weights<Real> weights = read_weights<Real>(options.model, runtime.comm());
@@ -118,11 +118,12 @@ void forward(const Runtime& runtime, const ForwardOptions& options, const ModelC
   summary.precision = options.precision;
   summary.batch = shape.batch;
   summary.length = shape.length;
-  summary.environment = find_environment(runtime.ranks());
+  summary.environment = find_environment(runtime);
   summary.predicted_memory_bytes = largest(runtime.comm(), footprint.total());
   summary.model = options.model;
   summary.input = options.input_name();
   summary.output = options.output;
+  if (options.input.empty()) summary.seed = options.seed;
   if (options.dry_run) {
     summary.parts = gather_parts(sequence, footprint.total());
     summary.available_bytes = std::min(available_on_node(), available_to_process());

@@ -10,7 +10,7 @@
 #include <memory>
 #include <string_view>
 
-#include "bsbr/version.hpp"
+#include "build_info.hpp"
 #include "runtime.hpp"
 
 namespace bsbr::apps {
@@ -103,7 +103,9 @@ CommandLine::CommandLine(const std::string& name, const std::string& usage, cons
   m_app.formatter(std::make_shared<HelpText>(usage));
   m_app.footer(after);
   m_app.set_help_flag("--help,-h", "print this and exit")->group("Help");
-  m_app.set_version_flag("--version", version(), "print the library's version and exit")->group("Help");
+  m_app.set_version_flag("--version", "", "print the version and exit")->group("Help");
+  const std::function<void()> tell = [name] { throw Answer{build_info(name)}; };
+  m_app.add_flag_callback("--build-info", tell, "print compiler, flags and libraries, and exit")->disable_flag_override()->group("Help");
   m_app.allow_extras();  // they are refused in refuse_rest
 }
 
@@ -131,7 +133,7 @@ void CommandLine::parse(int argc, const char* const* argv) {
   } catch (const CLI::CallForHelp&) {
     throw Answer{squeezed(m_app.help())};
   } catch (const CLI::CallForVersion&) {
-    throw Answer{version() + "\n"};
+    throw Answer{version_line(m_name)};
   } catch (const CLI::ArgumentMismatch& error) {
     throw UsageError(reworded(error.what()));
   } catch (const CLI::ParseError& error) {

@@ -7,6 +7,7 @@
 #include "format.hpp"
 #include "json_output.hpp"
 #include "power_law.hpp"
+#include "table.hpp"
 
 namespace bsbr::apps {
 namespace {
@@ -51,41 +52,40 @@ std::string head(const Comparison& comparison) {
   return row("models", show_several(config.num_layers, "layer") + " of width " + std::to_string(config.hidden_dim) + ", " +
                            show_several(config.num_heads, "head") + ", feed-forward of " + std::to_string(config.ff_dim) + ", chunks of " +
                            std::to_string(config.chunk_size)) +
-         notes + row("ran on", describe(comparison.environment, options.precision)) +
+         notes + row("ran on", describe(comparison.environment, options.precision)) + environment_rows(comparison.environment) +
          row("timed", "median of " + show_several(options.repeat, "forward") + " of " + show_several(options.batch, "sequence") +
                           ", after one that is not timed");
 }
 
-std::string result_line(const Comparison& comparison, const CaseResult& result) {
-  const double seconds = result.measurement.seconds, rate = tokens_per_second(comparison, result);
-  return "  " + left(name_of(result.config.architecture), 14) + right(show_count(result.seq_length), 13) +
-         right(show_count(parameter_count(result.config)), 15) + right(show_seconds(seconds), 9) +
-         right(show_count(std::llround(rate)), 11) + right(show_rate(flops(comparison, result) / seconds), 14) +
-         right(show_bytes(result.memory_bytes), 11) + right(show_bytes(result.resident_bytes), 11) + "\n";
-}
-
 std::string results_table(const Comparison& comparison) {
-  if (comparison.results.empty()) return "";
-  std::string table = "\n  " + left("architecture", 14) + right("length", 13) + right("parameters", 15) + right("time", 9) +
-                      right("tokens/s", 11) + right("speed", 14) + right("memory", 11) + right("resident", 11) + "\n";
-  for (const CaseResult& result : comparison.results) table += result_line(comparison, result);
-  return table;
+  Table table({{"architecture", 16, Table::Align::left},
+               {"length", 10},
+               {"parameters", 15},
+               {"time", 9},
+               {"tokens/s", 11},
+               {"speed", 14},
+               {"memory", 11},
+               {"resident", 11}});
+  for (const CaseResult& result : comparison.results) {
+    const double seconds = result.measurement.seconds, rate = tokens_per_second(comparison, result);
+    table.add({name_of(result.config.architecture), show_count(result.seq_length), show_count(parameter_count(result.config)),
+               show_seconds(seconds), show_count(std::llround(rate)), show_rate(flops(comparison, result) / seconds),
+               show_bytes(result.memory_bytes), show_bytes(result.resident_bytes)});
+  }
+  return table.empty() ? "" : "\n" + table.text();
 }
 
-std::string law_columns(const std::optional<PowerLaw>& law) {
-  const std::string exponent = law ? show_number("L^%.2f", law->exponent) : "-";
-  return right(exponent, 10) + right(law ? show_number("%.4f", law->r_squared) : "-", 9);
-}
+std::string exponent_of(const std::optional<PowerLaw>& law) { return law ? show_number("L^%.2f", law->exponent) : "-"; }
+std::string r_squared_of(const std::optional<PowerLaw>& law) { return law ? show_number("%.4f", law->r_squared) : "-"; }
 
 std::string fits_table(const Comparison& comparison) {
-  std::string table = "\n  " + left("growth", 14) + right("lengths", 13) + right("time", 10) + right("R^2", 9) + right("memory", 10) +
-                      right("R^2", 9) + "\n";
+  Table table({{"growth", 16, Table::Align::left}, {"lengths", 10}, {"time", 10}, {"R^2", 9}, {"memory", 10}, {"R^2", 9}});
   for (const ModelConfig& config : comparison.options.configs) {
     const Fit growth = fit(comparison, config.architecture);
-    table += "  " + left(name_of(growth.architecture), 14) + right(std::to_string(growth.points), 13) + law_columns(growth.time) +
-             law_columns(growth.memory) + "\n";
+    table.add({name_of(growth.architecture), show_count(growth.points), exponent_of(growth.time), r_squared_of(growth.time),
+               exponent_of(growth.memory), r_squared_of(growth.memory)});
   }
-  return table;
+  return "\n" + table.text();
 }
 
 std::string failures_list(const Comparison& comparison) {
@@ -147,17 +147,6 @@ nlohmann::ordered_json fit_json(const Fit& growth) {
   return json;
 }
 
-void add_environment(nlohmann::ordered_json& json, const Environment& environment) {
-  json["version"] = environment.version;
-  json["git_commit"] = environment.git_commit;
-  json["kokkos_version"] = environment.kokkos_version;
-  json["execution_space"] = environment.execution_space;
-  json["blas"] = environment.blas;
-  if (const std::string processor = processor_name(); !processor.empty()) json["processor"] = processor;
-  json["ranks"] = environment.ranks;
-  json["threads_per_rank"] = environment.threads_per_rank;
-}
-
 }  // namespace
 
 std::string describe(const CaseFailure& failure) {
@@ -171,8 +160,11 @@ std::string to_text(const Comparison& comparison) {
 nlohmann::ordered_json to_json(const Comparison& comparison) {
   const CompareOptions& options = comparison.options;
   nlohmann::ordered_json json{{"format", "bsbr-comparison"}, {"format_version", 1}};
-  add_environment(json, comparison.environment);
   json["created"] = utc_now();
+  json["ranks"] = comparison.environment.ranks;
+  json["threads_per_rank"] = comparison.environment.threads_per_rank;
+  json["execution_space"] = comparison.environment.execution_space;
+  add_environment(json, comparison.environment);
   json["precision"] = std::string(to_string(options.precision));
   json["batch"] = options.batch;
   json["repeat"] = options.repeat;

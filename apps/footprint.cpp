@@ -21,6 +21,15 @@ constexpr std::int64_t unnamed_bytes_per_thread = 1 << 20;
 /// Buffers of HDF5 and MPI's file layer while a result is written.
 constexpr std::int64_t writing_bytes = 4 << 20;
 
+/// More than any machine has, and far from what 64 bits hold.
+constexpr double absurd_bytes = 0x1p55;
+
+/// Rows of the model's width that a token takes at most, in all buffers of a forward together.
+constexpr double rows_per_token = 8;
+
+/// Rows that the reference keeps beside those of the layers: embedding, last norm, what it works on.
+constexpr std::int64_t reference_rows = 4;
+
 /// Sizes of files and command lines may be absurd: far beyond any machine they are refused here, before products of them overflow.
 void refuse_absurd(const ModelConfig& config, const Sequence& sequence, bool verify) {
   const auto tokens = static_cast<double>(sequence.batch()) * static_cast<double>(sequence.local_tokens());
@@ -28,12 +37,12 @@ void refuse_absurd(const ModelConfig& config, const Sequence& sequence, bool ver
   const auto width = static_cast<double>(config.attention_dim());
   // --verify keeps all layers of the whole sequence.
   const double kept =
-      static_cast<double>(config.hidden_dim) * static_cast<double>(config.num_layers + 4) + static_cast<double>(config.ff_dim);
-  const double numbers = 2 * static_cast<double>(parameter_count(config)) + tokens * 8 * width +
+      static_cast<double>(config.hidden_dim) * static_cast<double>(config.num_layers + reference_rows) + static_cast<double>(config.ff_dim);
+  const double numbers = 2 * static_cast<double>(parameter_count(config)) + tokens * rows_per_token * width +
                          (verify ? static_cast<double>(sequence.length()) * kept : 0) +
                          chunks * width * static_cast<double>(config.head_dim());
   const double bytes = numbers * sizeof(double);
-  if (bytes < 0x1p55) return;
+  if (bytes < absurd_bytes) return;
   const auto shown = static_cast<std::int64_t>(std::min(bytes, 0x1p62));
   throw MemoryError("not enough memory: more than " + show_bytes(shown) + " needed on rank " + std::to_string(sequence.rank()),
                     "fewer tokens, or larger chunks");
@@ -41,7 +50,7 @@ void refuse_absurd(const ModelConfig& config, const Sequence& sequence, bool ver
 
 /// The reference's weights, what it keeps of each layer, and the widest matrix that it works with: in double precision.
 std::int64_t reference_bytes(const ModelConfig& config, const Sequence& sequence) {
-  const std::int64_t kept = config.hidden_dim * (config.num_layers + 4) + std::max(config.ff_dim, 4 * config.attention_dim());
+  const std::int64_t kept = config.hidden_dim * (config.num_layers + reference_rows) + std::max(config.ff_dim, 4 * config.attention_dim());
   return (parameter_count(config) + sequence.length() * kept) * static_cast<std::int64_t>(sizeof(double));
 }
 

@@ -31,11 +31,26 @@ bool is_launchers(std::string_view variable) {
   return false;
 }
 
-bool any_launcher() {
+bool any_variable(bool (*is_meant)(std::string_view)) {
   for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
-    if (is_launchers(*variable)) return true;
+    if (is_meant(*variable)) return true;
   }
   return false;
+}
+
+bool of_slurm_step(std::string_view variable) { return variable.starts_with("SLURM_STEP"); }
+
+/// srun leaves its variables to all that runs within a step: a shell, for example, and the programs that this starts. With several tasks,
+/// or with a PMI, it is MPI's matter what they mean.
+bool is_alone() {
+  const bool another = any_variable([](std::string_view variable) { return is_launchers(variable) && !of_slurm_step(variable); });
+  return !another && number_in("SLURM_STEP_NUM_TASKS").value_or(1) == 1;
+}
+
+LauncherKind find_kind() {
+  if (std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr) return LauncherKind::open_mpi;
+  if (any_variable(of_slurm_step)) return LauncherKind::slurm;
+  return any_variable(is_launchers) ? LauncherKind::other : LauncherKind::none;
 }
 
 }  // namespace
@@ -49,9 +64,9 @@ Launcher find_launcher() {
   for (const Names names : {Names{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"}, Names{"MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"},
                             Names{"PMI_SIZE", "PMI_RANK"}, Names{"SLURM_STEP_NUM_TASKS", "SLURM_PROCID"}}) {
     const std::optional<int> ranks = number_in(names.ranks), rank = number_in(names.rank);
-    if (ranks && rank && *ranks >= 1) return {*rank, *ranks, false};
+    if (ranks && rank && *ranks >= 1) return {*rank, *ranks, is_alone(), find_kind()};
   }
-  return {number_in("PMIX_RANK").value_or(0), 1, !any_launcher()};
+  return {number_in("PMIX_RANK").value_or(0), 1, is_alone(), find_kind()};
 }
 
 }  // namespace bsbr::apps

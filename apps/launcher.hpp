@@ -3,10 +3,13 @@
 
 namespace bsbr::apps {
 
+enum class LauncherKind { none, open_mpi, slurm, other };
+
 struct Launcher {
-  int rank = 0;      ///< of all processes that were started together
-  int ranks = 1;     ///< 1 if nothing says otherwise
-  bool none = true;  ///< nothing in the environment hints at a launcher of any kind
+  int rank = 0;                            ///< of all processes that were started together
+  int ranks = 1;                           ///< 1 if nothing says otherwise
+  bool alone = true;                       ///< MPI has nobody to ask for other processes: no launcher, or Slurm with one task and no PMI
+  LauncherKind kind = LauncherKind::none;  ///< who can bind this process to processors
 };
 
 Launcher find_launcher();

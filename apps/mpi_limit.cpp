@@ -16,6 +16,9 @@
 namespace bsbr::apps {
 namespace {
 
+constexpr double delay_of_a_stopped_rank = 0.5;  // seconds beyond its time by which a rank knows that it was stopped itself
+constexpr double time_to_be_ended = 2.5;         // seconds for a launcher to end the others, once a rank has spoken
+
 std::string last_words;  // made beforehand: the handler must not allocate
 
 double speaking_time = 0;  // seconds of the monotonic clock
@@ -27,8 +30,7 @@ double monotonic_seconds() {
 }
 
 extern "C" void give_up(int) {
-  constexpr double delay = 0.5;
-  if (monotonic_seconds() > speaking_time + delay) ::_exit(no_communication);  // this rank was the one that was stopped; others have spoken
+  if (monotonic_seconds() > speaking_time + delay_of_a_stopped_rank) ::_exit(no_communication);  // others have spoken
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, last_words.data(), last_words.size());
   ::_exit(no_communication);
 }
@@ -44,7 +46,6 @@ void set_timer(double seconds) {
 MpiLimit::MpiLimit(const std::string& program, const std::string& doing, double seconds) {
   if (seconds <= 0) return;
   // Rank 0 speaks; if it is the one that is stuck, rank 1 does, when launchers would have ended it. The others would only be in the way.
-  constexpr double time_to_be_ended = 2.5;
   const int rank = find_launcher().rank;
   last_words = rank > 1 ? ""
                         : program + ": error: " + doing + " after " + show_number("%g", seconds) +

@@ -7,8 +7,6 @@
 #include <cstdlib>
 #include <optional>
 
-#include <sched.h>
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +16,7 @@
 #include <vector>
 
 #include "bsbr/io.hpp"
+#include "bsbr/kokkos.hpp"
 #include "command_line.hpp"
 #include "ending_signals.hpp"
 #include "failure.hpp"
@@ -26,6 +25,7 @@
 #include "parallel/agree.hpp"
 #include "parallel/collectives.hpp"
 #include "parallel/device_buffers.hpp"
+#include "processors.hpp"
 #include "same_start.hpp"
 
 namespace bsbr::apps {
@@ -38,35 +38,27 @@ constexpr double longest_wait = 5;                              // seconds for r
 constexpr double time_to_be_heard = 0.5;                        // seconds for ranks that fail, to hear of others that do
 constexpr auto time_to_print = std::chrono::milliseconds(100);  // for the launcher to pass a line on
 constexpr auto time_to_be_ended = std::chrono::seconds(3);      // for the rank that speaks to end the others
+constexpr auto time_for_rank_0 = std::chrono::seconds(2);       // to print, before the others leave and the launcher ends it
+constexpr auto time_between_looks = std::chrono::milliseconds(1);
+constexpr int most_turns = 10;  // ranks beyond speak together
 
 std::string program_name;  // for end_at_once()
 
-/// Processors that this process may run on: none where the system does not tell.
-cpu_set_t allowed_processors() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) CPU_ZERO(&set);
-  return set;
-}
-
 /// Ranks of this node that may run on the same processors as this one, itself included.
-int ranks_that_share(MPI_Comm comm, const cpu_set_t& mine) {
+int ranks_that_share(MPI_Comm comm) {
+  const ProcessorMask mine = allowed_processors();
   MPI_Comm node = parallel::split_by_node(comm);
-  const std::vector<cpu_set_t> all = parallel::all_gather(mine, node);
+  const std::vector<ProcessorMask> all = parallel::all_gather(mine, node);
   check(MPI_Comm_free(&node), "MPI_Comm_free");
-  return static_cast<int>(std::count_if(all.begin(), all.end(), [&](const cpu_set_t& other) { return CPU_EQUAL(&mine, &other); }));
-}
-
-/// Ranks that the launcher has not bound would each take all processors that the job has, and wait for each other most of the time: they
-/// share them, unless the user has said how many threads there should be.
-void share_processors(int ranks, int processors) {
-  if (ranks == 1 || processors == 0 || std::getenv("OMP_NUM_THREADS") != nullptr) return;
-  setenv("KOKKOS_NUM_THREADS", std::to_string(std::max(1, processors / ranks)).c_str(), 0);
+  return static_cast<int>(std::count(all.begin(), all.end(), mine));
 }
 
 void set_up_mpi() {
-  if (find_launcher().none) {
+  if (find_launcher().alone) {
     // A process by itself needs no network and no helper process: Open MPI takes 0.3 s to find that out, and 15 ms if it is told.
     setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    // By these it takes whatever runs in a step of Slurm for a rank of a job, and ends where there is no PMI to ask for the others.
+    for (const char* variable : {"SLURM_STEPID", "SLURM_NODELIST"}) unsetenv(variable);
     setenv("OMPI_MCA_pml", "ob1", 0);
     setenv("OMPI_MCA_btl", "self", 0);
   }
@@ -93,18 +85,9 @@ Failure of_rank(const Launcher& launcher, Failure failure) {
   const std::exception_ptr exception = std::current_exception();
   const Failure failure = exception ? describe(exception) : Failure{bug, "internal error: terminated; please report it", "", false};
   const Launcher launcher = find_launcher();
-  std::this_thread::sleep_for(time_to_print * std::min(launcher.rank, 10));  // for a lower rank to speak first, and to end this one
+  std::this_thread::sleep_for(time_to_print * std::min(launcher.rank, most_turns));  // for a lower rank to speak first, and to end this one
   print(program_name, of_rank(launcher, failure));
   std::_Exit(failure.code);
-}
-
-/// Kokkos takes some arguments for its own: it is shown none of ours.
-void set_up_kokkos(const std::string& name) {
-  setenv("KOKKOS_DISABLE_WARNINGS", "1", 0);  // about OMP_PROC_BIND and the like: stderr is for errors
-  std::string argument = name;
-  char* arguments[] = {argument.data(), nullptr};
-  int count = 1;
-  Kokkos::initialize(count, arguments);
 }
 
 }  // namespace
@@ -134,7 +117,7 @@ class Session {
     const Launcher launcher = find_launcher();
     if (m_runtime.m_ranks > 1 || launcher.ranks == 1) return;
     if (launcher.rank > 0) {  // rank 0 prints for all, and would be ended if others left before it has
-      std::this_thread::sleep_for(std::chrono::seconds(2));
+      std::this_thread::sleep_for(time_for_rank_0);
       std::_Exit(no_communication);
     }
     throw CommunicationError("the launcher has started " + std::to_string(launcher.ranks) + " ranks, but MPI sees 1 in each",
@@ -142,12 +125,9 @@ class Session {
   }
 
   void start_kokkos() {
-    const cpu_set_t processors = allowed_processors();
-    const int neighbours = ranks_that_share(m_runtime.m_comm, processors);
-    parallel::agree(m_runtime.m_comm, [&] {
-      share_processors(neighbours, CPU_COUNT(&processors));
-      set_up_kokkos(m_name);
-    });
+    const int sharing = ranks_that_share(m_runtime.m_comm);
+    m_runtime.m_threads_chosen = std::getenv("OMP_NUM_THREADS") != nullptr || std::getenv("KOKKOS_NUM_THREADS") != nullptr;
+    agree_on_usage(m_runtime.m_comm, [&] { m_runtime.m_threads_note = initialize_kokkos(m_name, sharing); });
     agree_on_usage(m_runtime.m_comm, [] { parallel::mpi_takes_device_buffers(); });
   }
 
@@ -157,7 +137,7 @@ class Session {
     if (prints_for_all || m_runtime.m_ranks == 1) print(m_name, failure);
     if (m_runtime.m_ranks == 1 || (failure.on_all_ranks && m_runtime.meet())) return;
     const bool speaks = !prints_for_all && is_lowest_that_fails();
-    if (speaks) print(m_name, of_rank({m_runtime.m_rank, m_runtime.m_ranks, false}, failure));
+    if (speaks) print(m_name, of_rank({m_runtime.m_rank, m_runtime.m_ranks}, failure));
     std::this_thread::sleep_for(speaks || prints_for_all ? time_to_print : time_to_be_ended);
     MPI_Abort(MPI_COMM_WORLD, failure.code);
     std::_Exit(failure.code);
@@ -236,7 +216,7 @@ bool Runtime::meet() const {
   while (MPI_Test(&request, &met, MPI_STATUS_IGNORE) == MPI_SUCCESS) {
     if (met != 0) return true;
     if (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() > m_patience) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::this_thread::sleep_for(time_between_looks);
   }
   return false;
 }
@@ -267,9 +247,7 @@ int run_program(const Program& program) {
 
 void add_timeout_option(CommandLine& line, double& seconds) {
   constexpr double least = 0.1, most = 1e9;
-  line.add("--timeout", "SECONDS",
-           "end the job if a rank does not answer for so long, stopped or cut off or busy\nalone, while others wait for it (default: wait "
-           "for ever)",
+  line.add("--timeout", "SECONDS", "abort if a rank is unresponsive for SECONDS (default: wait forever)",
            [&seconds](const std::string& name, const std::string& text) { seconds = number(name, text, least, most); });
 }
 

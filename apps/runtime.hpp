@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "launcher.hpp"
+
 namespace bsbr::apps {
 
 class CommandLine;
@@ -26,6 +28,15 @@ class Runtime {
   int ranks() const { return m_ranks; }
   bool is_first() const { return m_rank == 0; }
 
+  /// What has started this job, and may have bound its ranks to processors.
+  LauncherKind launcher() const { return m_launcher; }
+
+  /// Whether an environment variable sets the number of threads.
+  bool threads_chosen() const { return m_threads_chosen; }
+
+  /// What initialize_kokkos has to tell the user; empty if nothing.
+  const std::string& threads_note() const { return m_threads_note; }
+
   /// Writes to stdout from rank 0. Collective; if that fails, OutputError on all ranks.
   void print(const std::string& text) const;
 
@@ -37,6 +48,9 @@ class Runtime {
   friend class Session;
   MPI_Comm m_comm = MPI_COMM_NULL, m_meeting = MPI_COMM_NULL;
   int m_rank = 0, m_ranks = 1;
+  LauncherKind m_launcher = find_launcher().kind;  // before MPI adds variables of its own
+  bool m_threads_chosen = false;
+  std::string m_threads_note;
   double m_patience = 0;  // seconds that meet() waits
 };
 

@@ -2,7 +2,6 @@
 #include "same_start.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include "bsbr/io.hpp"
 #include "bsbr/version.hpp"
@@ -13,15 +12,6 @@
 
 namespace bsbr::apps {
 namespace {
-
-/// Name and version, of which a build says much more: "Open MPI v4.1.4".
-std::string mpi_version() {
-  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING + 1> text{};
-  int length = 0;
-  parallel::check(MPI_Get_library_version(text.data(), &length), "MPI_Get_library_version");
-  const std::string all = text.data();
-  return all.substr(0, all.find_first_of(",\n"));
-}
 
 std::vector<std::string> versions() {
   return {"bsbr " + version() + " of commit " + git_commit(), "HDF5 " + hdf5_version(), "Kokkos " + kokkos_version(), mpi_version()};

@@ -3,10 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "format.hpp"
 #include "json_output.hpp"
+#include "phases.hpp"
+#include "table.hpp"
 
 namespace bsbr::apps {
 namespace {
@@ -28,19 +32,48 @@ std::string head(const Summary& summary) {
   const std::string warning = summary.config.warning();
   return row("model", summary.model + ": " + describe_model(summary.config)) + (warning.empty() ? "" : row("note", warning)) +
          row("input", summary.input) + row("tokens", describe_tokens(summary)) +
-         row("ran on", describe(summary.environment, summary.precision));
+         row("ran on", describe(summary.environment, summary.precision)) + environment_rows(summary.environment);
 }
 
-/// Phases with the longest first, those below a thousandth left out.
-std::string describe_phases(const Measurement& measurement) {
-  std::vector<std::pair<std::string, double>> phases(measurement.seconds_by_phase.begin(), measurement.seconds_by_phase.end());
-  std::stable_sort(phases.begin(), phases.end(), [](const auto& one, const auto& other) { return one.second > other.second; });
-  std::string text;
-  for (const auto& [name, seconds] : phases) {
-    if (seconds < measurement.seconds / 1000) continue;
-    text += (text.empty() ? "" : ", ") + name + show_number(" %.1f %%", 100 * seconds / measurement.seconds);
+/// One phase over the ranks: seconds.
+struct PhaseTimes {
+  std::string name;
+  double least = 0, mean = 0, most = 0;
+};
+
+/// The longest first, those below a thousandth of the time left out.
+std::vector<PhaseTimes> phase_times(const Measurement& measurement) {
+  std::map<std::string, std::vector<double>> seconds;
+  for (const Profile& profile : measurement.by_rank) {
+    for (const auto& [name, value] : profile.seconds) seconds[name].push_back(value);
   }
-  return text;
+  std::vector<PhaseTimes> phases;
+  for (auto& [name, values] : seconds) {
+    values.resize(measurement.by_rank.size(), 0);  // ranks that have nothing to do with it
+    const auto [least, most] = std::minmax_element(values.begin(), values.end());
+    const double sum = std::accumulate(values.begin(), values.end(), 0.0);
+    if (*most >= measurement.seconds / 1000) phases.push_back({name, *least, sum / static_cast<double>(values.size()), *most});
+  }
+  std::stable_sort(phases.begin(), phases.end(), [](const auto& one, const auto& other) { return one.mean > other.mean; });
+  return phases;
+}
+
+/// All times in one unit, so that they can be compared.
+std::string phase_table(const Measurement& measurement) {
+  const bool in_seconds = measurement.seconds >= 1;
+  const auto show = [&](double seconds) { return show_number("%.3f", in_seconds ? seconds : 1e3 * seconds); };
+  const std::string unit = in_seconds ? " s" : " ms";
+  Table table({{"phase", 14, Table::Align::left},
+               {"meaning", 34, Table::Align::left},
+               {"min" + unit, 10},
+               {"avg" + unit, 10},
+               {"max" + unit, 10},
+               {"share", 8}});
+  for (const PhaseTimes& phase : phase_times(measurement)) {
+    table.add({phase.name, meaning_of_phase(phase.name), show(phase.least), show(phase.mean), show(phase.most),
+               show_number("%.1f %%", 100 * phase.mean / measurement.seconds)});
+  }
+  return table.empty() ? "" : "\n" + table.text();
 }
 
 std::string describe_sent(const Measurement& measurement) {
@@ -61,7 +94,6 @@ std::string run_rows(const Summary& summary) {
   std::string text =
       row("time", show_seconds(measurement.seconds) + (repeats > 1 ? ", median of " + show_several(repeats, "forward") : "")) +
       row("speed", show_count(std::llround(rate)) + " tokens per second, " + show_rate(flops / measurement.seconds)) +
-      row("phases", describe_phases(measurement)) +
       row("memory", show_bytes(summary.peak_memory_bytes) + " at the peak of the largest rank, " +
                         show_bytes(summary.predicted_memory_bytes) + " predicted");
   if (summary.environment.ranks > 1) text += row("sent", describe_sent(measurement));
@@ -69,22 +101,22 @@ std::string run_rows(const Summary& summary) {
     text += row("verified", "largest difference to the reference " + show_number("%.2e", summary.verification->largest_difference) +
                                 ", largest value " + show_number("%.3g", summary.verification->largest_value));
   }
-  return text + (summary.output.empty() ? "" : row("result", summary.output));
+  if (!summary.output.empty()) text += row("result", summary.output);
+  return text + phase_table(measurement);
 }
 
 std::string dry_run_rows(const Summary& summary) {
   std::int64_t sum = 0;
-  std::string table = "\n" + right("rank", 8) + right("first chunk", 14) + right("chunks", 12) + right("first token", 16) +
-                      right("tokens", 16) + right("memory", 14) + "\n";
+  Table table({{"rank", 8}, {"first chunk", 14}, {"chunks", 12}, {"first token", 16}, {"tokens", 16}, {"memory", 14}});
   for (std::size_t rank = 0; rank < summary.parts.size(); ++rank) {
     const Part& part = summary.parts[rank];
     sum += part.memory_bytes;
-    table += right(std::to_string(rank), 8) + right(show_count(part.first_chunk), 14) + right(show_count(part.chunks), 12) +
-             right(show_count(part.first_token), 16) + right(show_count(part.tokens), 16) + right(show_bytes(part.memory_bytes), 14) + "\n";
+    table.add({std::to_string(rank), show_count(part.first_chunk), show_count(part.chunks), show_count(part.first_token),
+               show_count(part.tokens), show_bytes(part.memory_bytes)});
   }
   return row("memory", show_bytes(summary.predicted_memory_bytes) + " on the largest rank, " + show_bytes(sum) + " together; " +
                            show_bytes(summary.available_bytes) + " available on the node of rank 0") +
-         table;
+         "\n" + table.text();
 }
 
 nlohmann::ordered_json parts_json(const std::vector<Part>& parts) {
@@ -100,14 +132,27 @@ nlohmann::ordered_json parts_json(const std::vector<Part>& parts) {
   return list;
 }
 
-nlohmann::ordered_json by_rank_json(const std::vector<Profile>& profiles) {
+using Counts = std::map<std::string, std::int64_t>;
+
+/// Counts by movement, and their sum.
+nlohmann::ordered_json with_total(const Counts& counts) {
+  nlohmann::ordered_json json(counts);
+  json["total"] =
+      std::accumulate(counts.begin(), counts.end(), std::int64_t{0}, [](auto sum, const auto& entry) { return sum + entry.second; });
+  return json;
+}
+
+nlohmann::ordered_json by_rank_json(const std::vector<Profile>& profiles, const std::vector<Place>& places) {
   auto list = nlohmann::ordered_json::array();
-  for (const Profile& profile : profiles) {
-    list.push_back({{"rank", list.size()},
+  for (std::size_t rank = 0; rank < profiles.size(); ++rank) {
+    const Profile& profile = profiles[rank];
+    list.push_back({{"rank", rank},
+                    {"host", places[rank].host},
+                    {"cpus", show_processors(places[rank].processors)},
                     {"seconds_by_phase", profile.seconds},
                     {"processor_seconds_by_phase", profile.processor_seconds},
-                    {"bytes_sent", profile.bytes_sent},
-                    {"messages_sent", profile.messages_sent}});
+                    {"bytes_sent", with_total(profile.bytes_sent)},
+                    {"messages_sent", with_total(profile.messages_sent)}});
   }
   return list;
 }
@@ -122,10 +167,9 @@ void add_run(nlohmann::ordered_json& json, const Summary& summary) {
   json["flops_per_second"] = flops / measurement.seconds;
   json["peak_memory_bytes"] = summary.peak_memory_bytes;
   json["predicted_memory_bytes"] = summary.predicted_memory_bytes;
-  json["bytes_sent"] = measurement.bytes_sent;
-  json["bytes_sent"]["total"] = measurement.total_bytes_sent();
-  json["messages_sent"] = measurement.messages_sent;
-  json["by_rank"] = by_rank_json(measurement.by_rank);
+  json["bytes_sent"] = with_total(measurement.bytes_sent);
+  json["messages_sent"] = with_total(measurement.messages_sent);
+  json["by_rank"] = by_rank_json(measurement.by_rank, summary.environment.places);
   json["seconds_by_phase"] = measurement.seconds_by_phase;
   json["exposed_communication_seconds"] = measurement.exposed_communication_seconds();
   if (summary.verification) {
@@ -149,12 +193,13 @@ std::string to_text(const Summary& summary) { return head(summary) + (summary.dr
 nlohmann::ordered_json to_json(const Summary& summary) {
   const ModelConfig& config = summary.config;
   const Environment& environment = summary.environment;
-  nlohmann::ordered_json json;
+  nlohmann::ordered_json json{{"format", "bsbr-summary"}, {"format_version", 1}, {"created", utc_now()}};
   add_fields(json, config, [&](const Field& field) { return field.belongs_to(config.architecture); });
   json["parameters"] = parameter_count(config);
   if (!config.warning().empty()) json["warning"] = config.warning();
   json["model"] = summary.model;
   json["input"] = summary.input;
+  if (summary.seed) json["seed"] = *summary.seed;
   json["batch"] = summary.batch;
   json["length"] = summary.length;
   json["tokens"] = summary.tokens();
@@ -166,10 +211,7 @@ nlohmann::ordered_json to_json(const Summary& summary) {
     add_dry_run(json, summary);
   else
     add_run(json, summary);
-  json["blas"] = environment.blas;
-  json["kokkos_version"] = environment.kokkos_version;
-  json["version"] = environment.version;
-  json["git_commit"] = environment.git_commit;
+  add_environment(json, environment);
   return json;
 }
 

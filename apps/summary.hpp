@@ -26,6 +26,7 @@ struct Summary {
   Environment environment;
   std::int64_t predicted_memory_bytes = 0;  ///< of the largest rank
   std::string model, input, output;
+  std::optional<std::int64_t> seed;  ///< of random tokens
 
   // of a run
   Measurement measurement;

@@ -36,12 +36,13 @@ def mpi_session(folder):
 
 
 def run(program, *arguments, ranks=1, limit=60, environment=None, before=None):
-    """Runs a program -> code (None: it had to be ended after `limit` seconds), out, err.  `before` runs in the child first."""
+    """Runs a program -> code (None: it had to be ended after `limit` seconds), out, err.  `before` runs in the child first; variables of
+    `environment` that are None are not set."""
     command = [os.path.join(PROGRAMS, program), *map(str, arguments)]
-    settings = {**os.environ, "OMP_NUM_THREADS": "2", **(environment or {})}
+    settings = {**os.environ, "OMP_NUM_THREADS": "1" if ranks > 1 else "2", **(environment or {})}
+    settings = {name: value for name, value in settings.items() if value is not None}
     if ranks > 1:
         command = [*MPIEXEC, str(ranks), *command]
-        settings["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="bsbr-mpi-", ignore_cleanup_errors=True) as session:
         os.chmod(session, 0o1777)  # for a child that becomes another user in `before`
         settings.update(mpi_session(session))

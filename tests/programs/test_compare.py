@@ -12,8 +12,8 @@ LENGTHS = [32, 64]
 ENORMOUS = 1 << 40
 
 KEYS = {
-    "format", "format_version", "version", "git_commit", "kokkos_version", "execution_space", "blas", "ranks",
-    "threads_per_rank", "precision", "batch", "repeat", "seed", "created", "resident_peak_of_case", "config", "results", "failures", "fits",
+    "format", "format_version", "notes", "hosts", "mpi_version", "hdf5_version", "version", "git_commit", "kokkos_version",
+    "execution_space", "blas", "ranks", "threads_per_rank", "precision", "batch", "repeat", "seed", "created", "resident_peak_of_case", "config", "results", "failures", "fits",
 }
 RESULT_KEYS = {
     "architecture", "seq_length", "seconds", "seconds_by_repeat", "tokens_per_second", "memory_bytes", "resident_bytes", "parameters",
@@ -203,7 +203,7 @@ class Compare(Comparison):
         for ranks in (1, 2):
             shown, version = (self.compare(option, ranks=ranks).out for option in ("--help", "--version"))
             self.assertEqual(shown.count("Usage: bsbr_compare "), 1)
-            self.assertRegex(version, r"^\d+\.\d+\.\d+(\+g[0-9a-f]+)?\n$")
+            self.assertRegex(version, r"^bsbr_compare \d+\.\d+\.\d+(\+g[0-9a-f]+)? \(.*\)\n$")
 
 
 @unittest.skipIf(os.environ.get("BSBR_SANITIZED") == "1", "sanitizers take memory of their own")

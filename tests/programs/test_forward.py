@@ -9,8 +9,11 @@ import unittest
 import h5py
 import numpy as np
 
+from json_schema import complaints, described
 from programs import OWN_FIELDS, PROGRAMS, Case, config, hidden_states, ids_file, init_options, run
 
+with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "apps", "summary.schema.json"), encoding="utf-8") as schema:
+    SCHEMA = json.load(schema)
 SUMMARY_KEYS = {
     "architecture", "causality", "batch", "tokens", "ranks", "threads_per_rank", "execution_space", "precision", "seconds", "tokens_per_second",
     "flops", "flops_per_second", "peak_memory_bytes", "predicted_memory_bytes", "bytes_sent", "seconds_by_phase", "version",
@@ -24,7 +27,7 @@ class Help(Case):
                 shown, version = run(program, "--help", ranks=ranks), run(program, "--version", ranks=ranks)
                 self.assertEqual((shown.code, shown.err, version.code, version.err), (0, "", 0, ""))
                 self.assertEqual(shown.out.count("Usage: %s " % program), 1)
-                self.assertRegex(version.out, r"^\d+\.\d+\.\d+(\+g[0-9a-f]+)?\n$")
+                self.assertRegex(version.out, r"^%s \d+\.\d+\.\d+(\+g[0-9a-f]+)? \(.*\)\n$" % program)
 
     def test_an_option_that_is_nearly_right_is_guessed(self):
         self.assertIn("hint: did you mean --chunk-size?", run("bsbr_forward", "--chunk_size", 3).err)
@@ -110,6 +113,41 @@ class Forward(Case):
             self.assertEqual(found["bytes_sent"].pop("total"), sum(found["bytes_sent"].values()))
             self.assertEqual(sum(found["bytes_sent"].values()) > 0, ranks > 1)
 
+    def valid(self, found):
+        """The schema holds for a summary, and describes all of its fields."""
+        self.assertEqual(complaints(found, SCHEMA, SCHEMA, "summary"), [])
+        self.assertEqual(set(found) - described(SCHEMA, SCHEMA), set())
+        return found
+
+    def test_the_summary_is_as_its_schema_says(self):
+        for ranks in (1, 3):
+            run_of, dry = (self.valid(self.summary("--random-tokens", 100, *more, ranks=ranks)) for more in (["--verify"], ["--dry-run"]))
+            self.assertNotIn("seconds", dry)
+            for key in ("seconds", "by_rank", "hosts", "format_version"):  # the schema can tell what is not right
+                self.assertNotEqual(complaints({**run_of, key: "text"}, SCHEMA, SCHEMA), [])
+        for architecture in OWN_FIELDS:
+            model = self.model(architecture + ".h5", architecture)
+            self.valid(json.loads(self.forward("--model", model, "--random-tokens", 20, "--json", "-").out))
+
+    def test_counts_of_bytes_and_messages_have_their_total(self):
+        found = self.summary("--random-tokens", 100, ranks=3)
+        counts = [found["bytes_sent"], found["messages_sent"], *(rank[name] for rank in found["by_rank"] for name in ("bytes_sent", "messages_sent"))]
+        for count in counts:
+            self.assertEqual(count.pop("total"), sum(count.values()))
+        self.assertGreater(sum(found["messages_sent"].values()), 0)
+
+    def test_phases_are_a_table_over_the_ranks(self):
+        for architecture in OWN_FIELDS:
+            model = self.model(architecture + ".h5", architecture)
+            out = self.forward("--model", model, "--random-tokens", 300, "--repeat", 3, ranks=3).out
+            self.assertLessEqual(max(map(len, out.partition("\n\n")[2].splitlines())), 90)
+            rows = re.findall(r"(?m)^  ([a-z_]+) +(\S.*?) +([\d.]+) +([\d.]+) +([\d.]+) +[\d.]+ %$", out)
+            self.assertLessEqual({"project", "finish"}, {row[0] for row in rows})
+            for row in rows:
+                least, mean, most = map(float, row[2:])
+                self.assertTrue(least <= mean <= most, row)
+                self.assertNotRegex(row[1], r"^[\d.]+$", "a phase without a meaning")
+
     def test_the_text_tells_tokens_per_second(self):
         self.assertRegex(self.forward("--model", self.good, "--random-tokens", 100).out, r"[1-9][\d,]* tokens per second")
 
@@ -155,6 +193,8 @@ class Forward(Case):
     def test_progress_is_shown_when_asked_for(self):
         done = run("bsbr_forward", "--model", self.good, "--random-tokens", 100, "--repeat", 2, "--progress", "on", ranks=3)
         self.assertEqual(done.err.count("forward 2 of 2"), 1)
+        self.assertIn("drawing random tokens", done.err)
+        self.assertNotIn("reading random", done.err)
 
     def test_random_tokens_depend_on_the_seed(self):
         one, two = (self.states("--random-tokens", 50, "--seed", seed) for seed in (1, 2))
@@ -231,6 +271,14 @@ class Memory(Case):
     def test_a_dry_run_prints_every_rank(self):
         done = self.forward("--model", self.model(), "--random-tokens", 1000, "--dry-run", ranks=3)
         self.assertEqual(len(re.findall(r"^ +\d+ +[\d,]+ +\d+ .* [KM]iB$", done.out, re.M)), 3)
+
+    def test_columns_of_huge_numbers_stay_apart(self):
+        out = self.forward("--model", self.model(), "--random-tokens", 10 ** 12, "--dry-run", ranks=2).out
+        table = out.partition("\n\n")[2].splitlines()
+        self.assertEqual(len(table), 3)
+        for line in table[1:]:
+            self.assertEqual(len(re.findall(r"  [\d,]+(?= |$)", line)), 5, out)
+        self.assertEqual(len(set(map(len, table))), 1)
 
     def test_too_little_address_space_is_seen_before_it_is_used(self):
         def limit():
