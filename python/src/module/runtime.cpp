@@ -138,8 +138,11 @@ void start() {
   if (owner == std::this_thread::get_id()) return;
   if (owner != std::thread::id()) throw Error("this thread is not the one that used bsbr_hpc first", "use bsbr_hpc in one thread");
   start_mpi();
-  start_kokkos();  // throws where the environment is wrong, and may then be called again
-  if (Py_AtExit(end) != 0) throw Error("Python has no place left for a function to call at its end");
+  [[maybe_unused]] static const bool registered = [] {  // once: start_kokkos() may throw, and be called again
+    if (Py_AtExit(end) != 0) throw Error("Python has no place left for a function to call at its end");
+    return true;
+  }();
+  start_kokkos();
   owner = std::this_thread::get_id();
 }
 
