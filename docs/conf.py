@@ -24,7 +24,7 @@ author = "the bsbr authors"
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "examples/*.md"]
 
-extensions = ["myst_parser", "breathe", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_copybutton"]
+extensions = ["myst_parser", "breathe", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx_copybutton"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 breathe_projects = {"bsbr": DOXYGEN_XML}
@@ -67,7 +67,7 @@ SECTIONS = {
 PROJECT = ["README", "examples/README", "CONTRIBUTING", "ROADMAP", "CHANGELOG", "SECURITY", "CODE_OF_CONDUCT"]
 
 # Sections of the Python API: the names that the package exports, by the module that has them.
-PYTHON_SECTIONS = {"_model": "Models", "errors": "Exceptions"}
+PYTHON_SECTIONS = {"_model": "Models", "_arrays": "Arrays", "errors": "Exceptions"}
 
 
 def tables_of_contents():
@@ -98,15 +98,16 @@ def declarations(header):
     return "".join("\n\n```{doxygen%s} %s\n```" % (kind, name) for line, kind, name in own)
 
 
-def python_classes(module):
-    """Autodoc's directives for the classes of a module that the Python package exports, in its order."""
+def python_members(module):
+    """Autodoc's directives for the classes and functions of a module that the Python package exports, in its order."""
     with open(os.path.join(PYTHON, "bsbr_hpc", "__init__.py"), encoding="utf-8") as file:
         exported = set(re.findall(r'^    "(\w+)",$', file.read(), flags=re.M))
     with open(os.path.join(PYTHON, "bsbr_hpc", module + ".py"), encoding="utf-8") as file:
-        names = [name for name in re.findall(r"^class (\w+)", file.read(), flags=re.M) if name in exported]
-    if not names:
-        raise ExtensionError(f"{module}.py: the package exports none of its classes")
-    return "".join("\n\n```{eval-rst}\n.. autoclass:: bsbr_hpc.%s\n   :members:\n   :show-inheritance:\n```" % name for name in names)
+        found = [(kind, name) for kind, name in re.findall(r"^(class|def) (\w+)", file.read(), flags=re.M) if name in exported]
+    if not found:
+        raise ExtensionError(f"{module}.py: the package exports nothing of it")
+    directives = {"class": "autoclass:: bsbr_hpc.%s\n   :members:\n   :show-inheritance:", "def": "autofunction:: bsbr_hpc.%s"}
+    return "".join("\n\n```{eval-rst}\n.. %s\n```" % (directives[kind] % name) for kind, name in found)
 
 
 def fill_in(app, docname, source):
@@ -117,7 +118,7 @@ def fill_in(app, docname, source):
         source[0] += tables_of_contents()
     elif docname == "docs/python_api":
         for module, section in PYTHON_SECTIONS.items():
-            source[0] = re.sub(rf"^## {section}\n\n.*$", lambda found: found.group(0) + python_classes(module), source[0], flags=re.M)
+            source[0] = re.sub(rf"^## {section}\n\n.*$", lambda found: found.group(0) + python_members(module), source[0], flags=re.M)
     elif docname == "docs/api":
         source[0] = re.sub(r"^## (\w+\.hpp)\n\n.*$", lambda found: found.group(0) + declarations(found.group(1)), source[0], flags=re.M)
 
