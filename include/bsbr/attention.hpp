@@ -11,7 +11,7 @@
 
 namespace bsbr {
 
-/// What an attention is given. Projections are the caller's: a Layer makes them from its weights.
+/// The input of an attention: projections of the hidden states, which a Layer computes with its weights.
 template <class Real>
 struct AttentionInput {
   Strided<const Real***> query;  ///< [batch, local tokens, num_heads · head_dim]; heads side by side
@@ -19,10 +19,10 @@ struct AttentionInput {
   Strided<const Real***> value;  ///< the same shape
   Strided<const Real***> gate;   ///< gau: the same shape, before the sigmoid; else empty
 
-  /// bsbr: meta_r_proj at the last real token of each local chunk, [batch, local chunks, num_heads · head_dim]. Where a chunk has no real
-  /// token the row is not used.
+  /// bsbr: r, meta_r_proj at the last real token of each local chunk, [batch, local chunks, num_heads · head_dim]. The row of a chunk
+  /// without a real token is not used.
   Strided<const Real***> retrieval_query;
-  Strided<const Real***> retrieval_key;  ///< bsbr: meta_h_proj, in the same way
+  Strided<const Real***> retrieval_key;  ///< bsbr: h, meta_h_proj at the same tokens, the same shape
 
   Array<const Real**> compress_weight;    ///< bsbr with compression: compress_proj [S, d²], where S = config.state_size(); else empty
   Array<const Real**> decompress_weight;  ///< bsbr with compression: decompress_proj [d², S]; else empty
@@ -30,30 +30,40 @@ struct AttentionInput {
   Array<const Real*> decompress_bias;     ///< bsbr with compression: [d²]; else empty
 };
 
-/// The attention of one architecture for one shape of sequence. Its workspace is allocated by the constructor and used by
-/// every call of forward, so make one and use it for all layers.
+/// The attention of one architecture for one shape of sequence. Its workspace is allocated once and used by every call of forward,
+/// so create one attention and use it for all layers.
 template <class Real>
 class Attention {
  public:
-  /// Throws ConfigError, ShapeError if the sequence's chunks are not the configuration's, MemoryError. `sequence` may be split over ranks.
+  /// Creates the attention of config.architecture. Not collective.
+  /// \param config a valid configuration
+  /// \param sequence the shape of the batch; it may be divided among ranks
+  /// \throws ConfigError if the configuration is not valid
+  /// \throws ShapeError if the chunk size of the sequence is not that of the configuration
+  /// \throws MemoryError if there is not enough memory
   static std::unique_ptr<Attention> create(const ModelConfig& config, const Sequence& sequence);
 
   virtual ~Attention() = default;
 
-  /// output [batch, local tokens, num_heads · head_dim]: the heads' results, before out_proj. Collective over the sequence's communicator;
-  /// work is enqueued on `execution`. `output` must not overlap the input, unless output_may_be_key(). Throws ShapeError,
-  /// CommunicationError.
+  /// Computes the heads' results, before out_proj. Collective over the sequence's communicator.
+  /// \param execution where the kernels are enqueued
+  /// \param mask the padding mask of the sequence
+  /// \param input projections of this rank's tokens
+  /// \param output [batch, local tokens, num_heads · head_dim]; must not overlap the input, unless output_may_be_key()
+  /// \param profile times and bytes are added to it; may be null
+  /// \throws ShapeError if extents do not fit
+  /// \throws CommunicationError if MPI fails or a rank does not respond in time
   virtual void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
                        Profile* profile = nullptr) = 0;
 
-  /// Whether `output` may be the array that `key` is, exactly: keys are then lost. Saves a fifth of a layer's memory.
+  /// Whether `output` may be exactly the array of the keys, which are then overwritten. Saves a fifth of a layer's memory.
   virtual bool output_may_be_key() const { return false; }
 
-  /// The mask that counts: the one that is given, or one without padding where the mechanism ignores padding (BSBR's reference
-  /// causality). Whoever projects r and h takes the chunks' last real tokens from this one.
+  /// The mask that is used: `given`, or one without padding where the mechanism ignores padding (BSBR's reference causality). Project
+  /// r and h at the last real tokens of this mask.
   virtual const PaddingMask& effective_mask(const PaddingMask& given) const { return given; }
 
-  /// What the constructor allocates on this rank.
+  /// Bytes that `create` has allocated on this rank.
   virtual std::int64_t workspace_bytes() const = 0;
 
  protected:

@@ -1,4 +1,4 @@
-// Everything that users of the library include.
+// Includes all public headers.
 #pragma once
 
 #include "bsbr/attention.hpp"
@@ -15,5 +15,5 @@
 #include "bsbr/version.hpp"
 #include "bsbr/weights.hpp"
 
-/// The library: attentions, layers and models over sequences that are split over the ranks of a communicator.
+/// The library: attentions, layers and models for sequences that are divided among the ranks of a communicator.
 namespace bsbr {}

@@ -1,4 +1,4 @@
-// What a model is: its architecture and its sizes. No Kokkos, MPI or HDF5 here.
+// The configuration of a model: its architecture and its sizes. No Kokkos, MPI or HDF5 here.
 #pragma once
 
 #include <array>
@@ -13,23 +13,42 @@
 
 namespace bsbr {
 
-/// The seven architectures. `architectures` below lists them for everything that goes over all of them.
-enum class Architecture { bsbr, standard, linear, delta_net, sliding_window, hopfield, gau };
+/// The seven attention mechanisms (docs/architectures.md). The array `architectures` lists them for loops over all of them.
+enum class Architecture {
+  bsbr,            ///< softmax within chunks, retrieval from a weighted mix of the states of other chunks
+  standard,        ///< causal softmax attention
+  linear,          ///< a running state without softmax
+  delta_net,       ///< a running state that the delta rule corrects
+  sliding_window,  ///< softmax attention over the last `window_size` tokens and the token itself
+  hopfield,        ///< causal softmax attention with a temperature
+  gau              ///< gated attention unit: one wide head, softmax within chunks and a running state
+};
 
-/// Which tokens and chunks see which, in BSBR: docs/mathematics.md, "Causality".
-enum class Causality { causal, block_causal, bidirectional, reference };
+/// Which tokens and chunks see which, in BSBR (docs/mathematics.md, "Causality").
+enum class Causality {
+  causal,         ///< a token sees no later token; a chunk retrieves from earlier chunks
+  block_causal,   ///< a token sees its whole chunk; a chunk retrieves from itself and earlier chunks
+  bidirectional,  ///< a token sees its whole chunk; a chunk retrieves from all chunks
+  reference       ///< the reversed masks of the Python package bsbr 0.1.x; ignores padding
+};
 
-/// What linear attention applies to queries and keys.
-enum class FeatureMap { none, elu };
+/// The function that linear attention applies to queries and keys.
+enum class FeatureMap {
+  none,  ///< the identity; the result is not normalised
+  elu    ///< elu(z) + 1; the result is normalised
+};
 
-/// Of weights, states and results.
-enum class Precision { float32, float64 };
+/// The floating-point type of weights, states and results.
+enum class Precision {
+  float32,  ///< float
+  float64   ///< double
+};
 
-/// A value of an enumeration and the name that files and command lines give it.
+/// A value of an enumeration, and its name in files and on command lines.
 template <class Value>
 struct Named {
-  Value value;            ///< of the enumeration
-  std::string_view name;  ///< in files and on command lines
+  Value value;            ///< the enumerator
+  std::string_view name;  ///< its name
 };
 
 /// All architectures, and their names.
@@ -50,7 +69,7 @@ inline constexpr auto feature_maps = std::to_array<Named<FeatureMap>>({{FeatureM
 /// Both precisions, and their names.
 inline constexpr auto precisions = std::to_array<Named<Precision>>({{Precision::float32, "float"}, {Precision::float64, "double"}});
 
-/// The list of an enumeration's values and names.
+/// The array above that lists the values and names of the enumeration `Value`.
 template <class Value>
 constexpr const auto& names_of() {
   if constexpr (std::is_same_v<Value, Architecture>)
@@ -63,7 +82,7 @@ constexpr const auto& names_of() {
     return precisions;
 }
 
-/// The name of an enumeration's value, as files and command lines spell it.
+/// The name of an enumerator in files and on command lines.
 template <class Value>
 constexpr std::string_view to_string(Value value) {
   for (const auto& entry : names_of<Value>()) {
@@ -72,7 +91,7 @@ constexpr std::string_view to_string(Value value) {
   return "?";
 }
 
-/// The value with that name, or nothing.
+/// The enumerator with that name; empty if there is none.
 template <class Value>
 constexpr std::optional<Value> from_string(std::string_view name) {
   for (const auto& entry : names_of<Value>()) {
@@ -81,7 +100,7 @@ constexpr std::optional<Value> from_string(std::string_view name) {
   return std::nullopt;
 }
 
-/// All names of an enumeration, "a, b, c": for help and messages.
+/// All names of an enumeration, "a, b, c", for help and messages.
 template <class Value>
 std::string list_of_names() {
   std::string list;
@@ -89,58 +108,59 @@ std::string list_of_names() {
   return list;
 }
 
-/// A model's architecture and sizes. The fields are also attributes of model files and options of bsbr_init:
-/// `for_each_field` is the one list that says so.
+/// A model's architecture and sizes. The fields are also attributes of model files and options of bsbr_init; `for_each_field` lists
+/// them with their ranges.
 struct ModelConfig {
-  Architecture architecture = Architecture::bsbr;  ///< which attention
-  std::int64_t vocab_size = 256;                   ///< number of token ids
+  Architecture architecture = Architecture::bsbr;  ///< the attention mechanism
+  std::int64_t vocab_size = 256;                   ///< number of token ids; ids are 0 to vocab_size − 1
   std::int64_t hidden_dim = 512;                   ///< width D of the hidden states
-  std::int64_t num_layers = 4;                     ///< transformer layers
-  std::int64_t num_heads = 8;                      ///< H, a divisor of hidden_dim; 1 for gau
+  std::int64_t num_layers = 4;                     ///< number of transformer layers
+  std::int64_t num_heads = 8;                      ///< number of heads H, a divisor of hidden_dim; 1 for gau
   std::int64_t ff_dim = 2048;                      ///< width of the feed-forward block
   std::int64_t chunk_size = 128;                   ///< tokens in a chunk, B
-  double dropout = 0;                              ///< does nothing in a forward pass
+  double dropout = 0;                              ///< dropout in training; does nothing in a forward pass
 
-  std::int64_t compression_factor = 0;        ///< bsbr: states are compressed to hidden_dim / compression_factor numbers; 0: not at all
-  Causality causality = Causality::causal;    ///< bsbr
-  std::int64_t window_size = 128;             ///< sliding_window: tokens seen before the token itself
-  double temperature = 1;                     ///< hopfield: scores are divided by it
-  double beta = 0.9;                          ///< delta_net: step of the delta rule
-  std::int64_t expansion_factor = 1;          ///< gau: width of its one head / hidden_dim
-  FeatureMap feature_map = FeatureMap::none;  ///< linear
+  std::int64_t compression_factor = 0;        ///< bsbr: states are compressed to hidden_dim / compression_factor elements; 0: not at all
+  Causality causality = Causality::causal;    ///< bsbr: which tokens and chunks see which
+  std::int64_t window_size = 128;             ///< sliding_window: number of earlier tokens that a token sees besides itself
+  double temperature = 1;                     ///< hopfield: divides the scores
+  double beta = 0.9;                          ///< delta_net: step size of the delta rule, 0 to 2
+  std::int64_t expansion_factor = 1;          ///< gau: width of its one head, in units of hidden_dim
+  FeatureMap feature_map = FeatureMap::none;  ///< linear: the function that is applied to queries and keys
 
-  /// Throws ConfigError, naming the field, its value and the rule, unless a model can be built from this.
+  /// Checks that a model can be built from this configuration.
+  /// \throws ConfigError with the field, its value and the rule it breaks
   void validate() const;
 
-  /// What is allowed but hardly meant, in one line; empty if there is nothing of the kind.
+  /// A one-line warning about legal settings that are probably a mistake; empty if there is none.
   std::string warning() const;
 
-  /// Width of what attention works on, all heads together: hidden_dim, for gau times expansion_factor.
+  /// Width of queries, keys and values, all heads together: hidden_dim, for gau times expansion_factor.
   std::int64_t attention_dim() const { return architecture == Architecture::gau ? hidden_dim * expansion_factor : hidden_dim; }
 
   /// Width of one head, d.
   std::int64_t head_dim() const { return attention_dim() / num_heads; }
 
-  /// Numbers in the state of one chunk and head that BSBR retrieves: head_dim², or hidden_dim / compression_factor.
+  /// Elements in the state of one chunk and head of BSBR: head_dim², or hidden_dim / compression_factor.
   std::int64_t state_size() const { return compression_factor == 0 ? head_dim() * head_dim() : hidden_dim / compression_factor; }
 };
 
-/// What is known of one field of ModelConfig besides its value.
+/// Describes one field of ModelConfig.
 struct Field {
-  std::string_view name;              ///< as ModelConfig, model files and the JSON summary have it
-  std::string_view help;              ///< what it is, for help texts
-  std::optional<Architecture> owner;  ///< the one architecture that has it; empty: all have it
-  double least = 0;                   ///< the smallest number that is allowed
-  double most = 0;                    ///< the largest number that is allowed
+  std::string_view name;              ///< name in ModelConfig, model files and the JSON summary, such as "hidden_dim"
+  std::string_view help;              ///< description for help texts
+  std::optional<Architecture> owner;  ///< the one architecture that uses it; empty: all do
+  double least = 0;                   ///< smallest allowed value, of a number
+  double most = 0;                    ///< largest allowed value, of a number
 
-  /// Whether that architecture has this field.
+  /// Whether `architecture` uses this field.
   bool belongs_to(Architecture architecture) const { return !owner || *owner == architecture; }
 };
 
-/// The largest size that a configuration may name. Far beyond any machine; products of three still fit in 128 bits and no sum overflows.
+/// The largest size that a configuration may have. Far beyond any machine; products of three fit in 128 bits, and no sum overflows.
 inline constexpr double largest_size = 1 << 30;
 
-/// Calls visit(Field, value&) for every field, in the order of files and help. `Config` is ModelConfig or const ModelConfig.
+/// Calls visit(Field, value&) for every field, in the order of files and help texts. `Config` is ModelConfig or const ModelConfig.
 template <class Config, class Visitor>
 void for_each_field(Config& config, Visitor&& visit) {
   using enum Architecture;
@@ -163,35 +183,41 @@ void for_each_field(Config& config, Visitor&& visit) {
   visit(Field{"feature_map", "what is applied to queries and keys", linear}, config.feature_map);
 }
 
-/// How a weight starts in a random model.
-enum class Initialisation { uniform, normal, ones, zeros };
+/// How random_weights draws a weight.
+enum class Initialisation {
+  uniform,  ///< uniform from −scale to scale
+  normal,   ///< normal with standard deviation scale
+  ones,     ///< 1
+  zeros     ///< 0
+};
 
-/// One weight of a model: its name in PyTorch's state_dict, its shape ([out, in] for a linear layer, [n] for a bias or a norm).
+/// One weight of a model.
 struct WeightInfo {
-  std::string name;                 ///< in PyTorch's state_dict
-  std::vector<std::int64_t> shape;  ///< [out, in], or [n]
-  Initialisation initialisation;    ///< in a random model
-  double scale;                     ///< uniform: from −scale to scale; normal: standard deviation
+  std::string name;                 ///< name in PyTorch's state_dict
+  std::vector<std::int64_t> shape;  ///< [out, in] for a linear layer, [n] for a bias or a norm
+  Initialisation initialisation;    ///< how random_weights draws it
+  double scale;                     ///< parameter of the distribution
 
-  /// How many numbers it has.
+  /// Number of elements.
   std::int64_t size() const;
 };
 
-/// Every weight of a model, in the order in which they lie in memory: weights that are multiplied together (q, k, v; meta_r, meta_h)
-/// are neighbours, so that one product serves them. Allocation, files and initialisation all go by this table.
+/// Every weight of a model, in the order in which they lie in memory. Weights of the same input (q, k, v; meta_r, meta_h) are neighbours,
+/// so that one product computes all of them. Allocation, files and initialisation all use this table. `config` must be valid.
 std::vector<WeightInfo> weight_table(const ModelConfig& config);
 
-/// Names of the fused groups of weight_table: "q_proj", "k_proj", "v_proj" and, for gau, "gate_proj".
+/// Names of the projections of a layer's input: "q_proj", "k_proj", "v_proj" and, for gau, "gate_proj".
 std::vector<std::string> input_projections(Architecture architecture);
 
-/// Sum of the sizes of weight_table.
+/// Number of parameters: the sum of the sizes in weight_table.
 std::int64_t parameter_count(const ModelConfig& config);
 
-/// Multiplications and additions of one forward, counted as useful work (the causal half of a triangle, no padding):
-/// matrix products of projections, feed-forward, attention, states and mixing; norms, GELU, softmax and embedding are left out.
+/// Floating-point operations of one forward pass over `batch` sequences of `length` tokens; a multiply-add counts as two. Only useful work
+/// counts: the causal half of a triangle, no padding; the matrix products of projections, feed-forward, attention, states and
+/// mixing, but not norms, GELU, softmax and embedding.
 double forward_flops(const ModelConfig& config, std::int64_t batch, std::int64_t length);
 
-/// The same by the phase of Profile in which it is done; their sum is forward_flops.
+/// forward_flops by phase of Profile: phase → operations.
 std::map<std::string, double> forward_flops_by_phase(const ModelConfig& config, std::int64_t batch, std::int64_t length);
 
 }  // namespace bsbr

@@ -14,14 +14,17 @@
 
 namespace bsbr {
 
-/// The configuration in a model file. Rank 0 reads, all get it. Throws FileError on all ranks, naming the file, the attribute, its value
-/// and the rule; also if the file does not hold the weights that the configuration calls for, so that no size is believed.
+/// Reads the configuration of a model file. Collective: rank 0 reads, and all ranks get it. That the file does hold the weights of this
+/// configuration is checked, too, so no size in it needs to be believed.
+/// \throws FileError on all ranks, with the file, the attribute, its value and the rule it breaks
 ModelConfig read_config(const std::string& path, MPI_Comm comm);
 
-/// The weights of a model file (float32 or float64, converted to Real). Everything is validated before anything is allocated: the file's
-/// size is the most that a weight may claim; external links, external storage, virtual datasets and filters that are not
-/// HDF5's own are refused; so are missing, surplus, wrongly shaped or typed weights, and NaN or infinite numbers.
-/// Collective; rank 0 reads, the others get it by broadcast. Throws FileError, MemoryError on all ranks.
+/// Reads the weights of a model file (float32 or float64, converted to Real). Collective: rank 0 reads and broadcasts them.
+/// Files are untrusted, so everything is checked before anything is allocated: a weight may not claim more than the file holds;
+/// external links, external storage, virtual datasets and filters that are not HDF5's own are refused, and so are missing or
+/// surplus weights, other shapes or types, and elements that are NaN or infinite.
+/// \throws FileError on all ranks
+/// \throws MemoryError on all ranks, if there is not enough memory on one
 template <class Real>
 Weights<Real> read_weights(const std::string& path, MPI_Comm comm);
 
@@ -29,60 +32,64 @@ Weights<Real> read_weights(const std::string& path, MPI_Comm comm);
 template <class Real>
 Model<Real> read_model(const std::string& path, MPI_Comm comm);
 
-/// Writes a model file (float32, or float64 for Real = double). One process. Appears under its name only when whole. Throws OutputError.
+/// Writes a model file (float32, or float64 for Real = double). Called by one process. The file gets its name only when it is complete.
+/// \throws OutputError if it cannot be written
 template <class Real>
 void write_model(const std::string& path, const Weights<Real>& weights);
 
-/// Where tokens come from.
+/// Where tokens come from: a dataset of an HDF5 file, or the bytes of any other file.
 struct TokenSource {
-  std::string path;     ///< of the file
-  std::string dataset;  ///< empty: /inputs/input_ids, else /input_ids, of an HDF5 file; the bytes of any other file
+  std::string path;     ///< path of the file
+  std::string dataset;  ///< dataset of an HDF5 file; empty: /inputs/input_ids, or /input_ids if there is no such dataset
 
-  /// "file.h5:/path" or "file". A file whose whole name exists is taken by its name, colons included.
+  /// Parses "file.h5:/dataset" or "file". If a file of the whole name exists, colons included, it is that file.
   static TokenSource parse(const std::string& text);
 };
 
-/// The shape of what a token source holds.
+/// The shape of the tokens of a TokenSource.
 struct TokenShape {
   std::int64_t batch = 0;   ///< number of sequences
   std::int64_t length = 0;  ///< tokens of one sequence
-  bool has_mask = false;    ///< whether an attention_mask lies beside the ids
+  bool has_mask = false;    ///< whether there is an attention_mask beside the ids
 };
 
-/// What a token source holds, checked without reading the ids. Collective; the ranks must see the same. Throws FileError on all ranks
-/// (an empty input included).
+/// Checks a token source and returns its shape, without reading the ids. Collective; all ranks must see the same file.
+/// \throws FileError on all ranks, also for an empty input
 TokenShape read_token_shape(const TokenSource& source, MPI_Comm comm);
 
-/// Ids and mask of one rank's part, on the host.
+/// Ids and mask of this rank's tokens, on the host.
 struct Tokens {
   HostArray<std::int32_t**> ids;                  ///< [batch, local tokens]
-  std::optional<HostArray<std::uint8_t**>> mask;  ///< [batch, local tokens]
+  std::optional<HostArray<std::uint8_t**>> mask;  ///< [batch, local tokens]; empty if the source has none
 };
 
-/// Reads this rank's part, of the first sequence.length() tokens of each row. Collective. Throws FileError on all ranks, naming the first
-/// id outside [0, vocab_size) with its place ([row, position]), or mask value other than 0 and 1.
+/// Reads this rank's part of the first sequence.length() tokens of each row. Collective over the sequence's communicator.
+/// \throws FileError on all ranks, with the first id outside [0, vocab_size) or mask value other than 0 and 1, and its [row, position]
 Tokens read_tokens(const TokenSource& source, const Sequence& sequence, std::int64_t vocab_size);
 
-/// Attributes of a result besides the configuration: name → value.
+/// Attributes of a result file besides the configuration: name → value.
 using Attributes = std::map<std::string, std::variant<std::string, std::int64_t, double>>;
 
-/// Writes a result file with all ranks: the format, the configuration, `attributes`, and /hidden_states [batch, length, hidden_dim].
+/// Writes a result file: the configuration, `attributes`, and /hidden_states [batch, length, hidden_dim]. Collective over the sequence's
+/// communicator.
 ///
-/// Made as `<path>.part`, with room for the whole result reserved before the first row is written; `complete` = 1 is written last and
-/// the file then renamed to `<path>`. If anything fails nothing is left, and OutputError is thrown on all ranks.
+/// The file is made as `<path>.part`, with the space of the whole result reserved before the first row is written. The attribute
+/// `complete` = 1 is written last, and the file is then renamed to `<path>`. If anything fails, nothing is left.
+/// \throws OutputError on all ranks if the file cannot be written
 template <class Real>
 void write_result(const std::string& path, const ModelConfig& config, const Attributes& attributes, const Sequence& sequence,
                   const Array<const Real***>& hidden_states);
 
-/// Throws OutputError, on all ranks, if `path` surely cannot be written: its folder is missing or not writable, or it is a folder.
-/// For programs, to say so before computing.
+/// Checks before a long computation whether its result can be written: the folder of `path` must exist and be writable, and `path` must not
+/// be a folder. Collective.
+/// \throws OutputError on all ranks if it cannot
 void check_output_path(const std::string& path, MPI_Comm comm);
 
-/// Removes the unfinished file, `<path>.part`, that this process is making now, if there is one. For signal handlers and the like, before
-/// the process ends: it may be called at any time, by any thread.
+/// Removes the unfinished file `<path>.part` that this process is writing, if there is one. For signal handlers that end the process: it
+/// may be called at any time and from any thread.
 void remove_unfinished_file() noexcept;
 
-/// The version of the HDF5 library that is in use, "1.10.8".
+/// The version of the HDF5 library at run time, such as "1.10.8".
 std::string hdf5_version();
 
 }  // namespace bsbr

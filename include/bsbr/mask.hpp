@@ -1,4 +1,4 @@
-// Which tokens are real and which are padding, and what follows from that for each chunk.
+// Which tokens are real and which are padding, and what follows from it for each chunk.
 #pragma once
 
 #include "bsbr/sequence.hpp"
@@ -6,16 +6,21 @@
 
 namespace bsbr {
 
-/// Built once for a forward pass and used by every layer.
+/// The padding mask of a batch. Built once per forward pass, and used by all layers.
 class PaddingMask {
  public:
   /// No padding: every token is real.
   PaddingMask(const Execution& execution, const Sequence& sequence);
 
-  /// mask [batch, local tokens], 1 = real token, 0 = padding. Collective. Throws ShapeError for other extents or values.
+  /// Collective over the sequence's communicator; exceptions are thrown on all ranks.
+  /// \param execution where the kernels run
+  /// \param sequence the shape of the batch
+  /// \param mask [batch, local tokens]: 1 = real token, 0 = padding
+  /// \throws ShapeError if extents do not fit, or a value is neither 0 nor 1
+  /// \throws CommunicationError if MPI fails or a rank does not respond in time
   PaddingMask(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask);
 
-  /// Whether there is a mask; it may still have no 0 in it.
+  /// Whether there is a mask, even one without a 0.
   bool has_padding() const { return m_tokens.data() != nullptr; }
 
   /// [batch, local tokens], or empty where there is no padding.

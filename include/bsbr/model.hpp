@@ -1,4 +1,4 @@
-// The transformer: one layer, and the whole model.
+// The transformer: one layer and the whole model.
 #pragma once
 
 #include <memory>
@@ -16,41 +16,52 @@ template <class Real>
 class PanelBuffers;
 }
 
-/// Buffers that a layer works in, for one configuration and shape of sequence: made once, used by every layer.
+/// The buffers of a layer for one configuration and one shape of sequence. All layers share one workspace.
 template <class Real>
 class Workspace {
  public:
-  /// Throws ConfigError, MemoryError.
+  /// Allocates all buffers. Not collective.
+  /// \throws ConfigError if the configuration is not valid
+  /// \throws MemoryError if there is not enough memory
   Workspace(const ModelConfig& config, const Sequence& sequence);
   ~Workspace();
 
-  /// The shape that it was made for.
+  /// The sequence that it was made for.
   const Sequence& sequence() const { return m_sequence; }
 
   Array<Real****> projections;  ///< [3 or 4, batch, local tokens, attention_dim]: query, key, value and, for gau, gate
-  Array<Real***> heads;         ///< [batch, local tokens, attention_dim]: what the attention returns; the key, if it may be that
+  Array<Real***> heads;         ///< [batch, local tokens, attention_dim]: result of the attention; the key's memory where that is allowed
   Array<Real****> retrieval;    ///< bsbr: [2, batch, local chunks, hidden_dim]: r and h; else empty
-  std::unique_ptr<Attention<Real>> attention;           ///< with its own workspace
-  std::unique_ptr<kernels::PanelBuffers<Real>> panels;  ///< rows on their way through the products
+  std::unique_ptr<Attention<Real>> attention;           ///< the attention, with a workspace of its own
+  std::unique_ptr<kernels::PanelBuffers<Real>> panels;  ///< rows between the products of a chain
 
  private:
   Sequence m_sequence;
   Array<Real****> m_separate_heads;  // where they may not be the key
 };
 
-/// What Workspace(config, sequence) and a hidden state of that shape will take on this rank, without allocating: bytes.
+/// Predicts the bytes of Workspace(config, sequence) and of the hidden states on this rank. Allocates nothing.
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
 
-/// One pre-norm transformer layer, with Workspace and PaddingMask shared by all: x += Attention(LN1(x)); x += W2·GELU(W1·LN2(x) + b1) + b2.
+/// One pre-norm transformer layer: x += Attention(LN1(x)); x += W2·GELU(W1·LN2(x) + b1) + b2.
 template <class Real>
 class Layer {
  public:
-  /// The layer `index` of a model with these weights, which are shared; on a host the matrices of its products are copied, in the order in
-  /// which those read them. Throws ConfigError, MemoryError.
+  /// Layer `index` (from 0) of a model with these weights, which it shares. On CPUs, weight matrices are repacked (copied) for the GEMM
+  /// kernel.
+  /// \throws ConfigError if the configuration has no such layer
+  /// \throws MemoryError if there is not enough memory
   Layer(const Weights<Real>& weights, std::int64_t index);
 
-  /// x [batch, local tokens, hidden_dim], changed in place. Collective over the sequence's communicator. Throws ShapeError.
+  /// Applies the layer to x in place. Collective over the sequence's communicator.
+  /// \param execution where the kernels run
+  /// \param mask the padding mask of the sequence
+  /// \param workspace made for this configuration and this sequence
+  /// \param x [batch, local tokens, hidden_dim]
+  /// \param profile times and bytes are added to it; may be null
+  /// \throws ShapeError if extents do not fit
+  /// \throws CommunicationError if MPI fails or a rank does not respond in time
   void forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x,
                Profile* profile = nullptr) const;
 
@@ -63,7 +74,7 @@ class Layer {
   std::shared_ptr<const Parts> m_parts;
 };
 
-/// What the layers of a model copy of its weights: bytes, 0 on a GPU.
+/// Bytes of the repacked weights of all layers of a model; 0 on a GPU.
 template <class Real>
 std::int64_t packed_weight_bytes(const ModelConfig& config);
 
@@ -71,24 +82,32 @@ std::int64_t packed_weight_bytes(const ModelConfig& config);
 template <class Real>
 class Model {
  public:
-  /// Throws Error if Kokkos is not initialised, MemoryError. Later changes of the weights do not reach the model.
+  /// A model with these weights. On CPUs it repacks them, so later changes to `weights` have no effect.
+  /// \throws Error if Kokkos is not initialised
+  /// \throws MemoryError if there is not enough memory
   explicit Model(Weights<Real> weights);
 
-  /// Architecture and sizes, those of the weights.
+  /// The configuration of its weights.
   const ModelConfig& config() const { return m_weights.config(); }
-  /// Those that it was made from.
+  /// The weights that it was made from.
   const Weights<Real>& weights() const { return m_weights; }
 
-  /// Hidden states [batch, local tokens, hidden_dim] after the final norm, of
-  /// ids [batch, local tokens] and, optionally, mask [batch, local tokens] (1 real, 0 padding).
-  /// Collective over the sequence's communicator; all ranks give a mask, or none does. The workspace is kept for the next call with the
-  /// same Sequence or a copy of it. Throws ShapeError (extents, a chunk_size that is not the model's, an id outside the vocabulary, a mask
-  /// value other than 0 and 1), MemoryError, CommunicationError: on all ranks.
+  /// One forward pass. Collective over the sequence's communicator; either all ranks pass a mask or none. The workspace is kept for the
+  /// next call with the same Sequence or a copy of it. Exceptions are thrown on all ranks.
+  /// \param execution where the kernels run; it has been fenced when this returns
+  /// \param sequence the shape of the batch, and this rank's part; its chunk_size must be the model's
+  /// \param ids [batch, local tokens], each from 0 to vocab_size − 1
+  /// \param mask [batch, local tokens]: 1 = real token, 0 = padding; empty: no padding
+  /// \param profile times and bytes are added to it; may be null
+  /// \returns hidden states after the final norm, [batch, local tokens, hidden_dim]
+  /// \throws ShapeError if extents or chunk sizes do not fit, an id is outside the vocabulary, or a mask value is neither 0 nor 1
+  /// \throws MemoryError if there is not enough memory
+  /// \throws CommunicationError if MPI fails or a rank does not respond in time
   Array<Real***> forward(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
                          const std::optional<Array<const std::uint8_t**>>& mask = std::nullopt, Profile* profile = nullptr);
 
  private:
-  /// Checks what forward is given and sees to its memory, on all ranks.
+  /// Checks the arguments of forward and allocates its memory, on all ranks.
   void prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, bool has_mask,
                Array<Real***>& states);
 

@@ -1,4 +1,4 @@
-// Where the time of a forward pass goes, and what it sends.
+// Where the time of a forward pass goes, and how much it sends.
 #pragma once
 
 #include <chrono>
@@ -11,24 +11,26 @@
 
 namespace bsbr {
 
-/// Seconds by phase, bytes and messages by movement, of this rank, added up over everything that is run with it.
+/// Times of this rank by phase, and its messages by movement (a kind of exchange between ranks, such as "states"). They accumulate over all
+/// forward passes that are run with it.
 struct Profile {
-  std::map<std::string, double> seconds;              ///< that pass
-  std::map<std::string, double> processor_seconds;    ///< that all threads of the process spend on processors, as std::clock counts them
-  std::map<std::string, std::int64_t> bytes_sent;     ///< to other ranks; a rank's own part is not counted
-  std::map<std::string, std::int64_t> messages_sent;  ///< their number
+  std::map<std::string, double> seconds;              ///< phase → wall-clock time
+  std::map<std::string, double> processor_seconds;    ///< phase → processor time of all threads of the process, as std::clock counts it
+  std::map<std::string, std::int64_t> bytes_sent;     ///< movement → bytes sent to other ranks
+  std::map<std::string, std::int64_t> messages_sent;  ///< movement → number of messages to other ranks
 
-  /// Adds what one movement has sent.
+  /// Adds the bytes and messages of one movement.
   void sent(const std::string& movement, std::int64_t bytes, std::int64_t messages) {
     bytes_sent[movement] += bytes;
     messages_sent[movement] += messages;
   }
 };
 
-/// Times one phase into a Profile (none: times nothing), fencing at its end; a region "bsbr::<phase>" for Kokkos Tools in any case.
+/// Times a phase, from construction to destruction, and is its region "bsbr::<phase>" for Kokkos Tools. Without a Profile nothing is timed
+/// and nothing fenced.
 class Phase {
  public:
-  /// Begins the phase, and ends it with the object's life. `name` must live as long.
+  /// Begins the phase; the destructor fences `execution` and ends it. `name` must live as long as this object.
   Phase(const Execution& execution, Profile* profile, const char* name);
   ~Phase();
   Phase(const Phase&) = delete;

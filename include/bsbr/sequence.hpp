@@ -1,4 +1,4 @@
-// How a batch of sequences is split over the ranks of a communicator: by chunks.
+// How a batch of sequences is divided among the ranks of a communicator: by chunks.
 #pragma once
 
 #include <mpi.h>
@@ -8,10 +8,10 @@
 
 namespace bsbr {
 
-/// Contiguous parts of [0, items) for each of `ranks` ranks: rank p has [p·items/ranks, (p+1)·items/ranks). Sizes differ by one at most.
+/// Divides [0, items) into one contiguous part per rank: rank p has [p·items/ranks, (p+1)·items/ranks). Sizes differ by at most one.
 struct Partition {
-  std::int64_t items = 0;  ///< chunks, for example
-  int ranks = 1;           ///< of the communicator
+  std::int64_t items = 0;  ///< number of items, chunks for example
+  int ranks = 1;           ///< number of ranks
 
   /// The first item of a rank's part.
   std::int64_t begin(int rank) const { return static_cast<std::int64_t>(static_cast<__int128>(items) * rank / ranks); }
@@ -19,35 +19,39 @@ struct Partition {
   /// The first item after a rank's part.
   std::int64_t end(int rank) const { return begin(rank + 1); }
 
-  /// Items in a rank's part.
+  /// Number of items in a rank's part.
   std::int64_t size(int rank) const { return end(rank) - begin(rank); }
 };
 
-/// Shape of a batch of equally long sequences and the part of it that this rank holds: the chunks [first_chunk, first_chunk + local_chunks)
-/// of every sequence of the batch. Ranks beyond the number of chunks hold nothing.
+/// The shape of a batch of equally long sequences, and the part of it that this rank holds: the chunks
+/// [first_chunk, first_chunk + local_chunks) of every sequence. Ranks beyond the number of chunks hold nothing.
 class Sequence {
  public:
-  /// Collective over `comm`, which is duplicated: the library's messages never meet the caller's.
-  /// Throws ConfigError for a negative batch or length or chunk_size < 1, CommunicationError if MPI is not initialised, fails, or if the
-  /// ranks do not agree on the arguments.
+  /// Collective over `comm`, which is duplicated so that the library's messages never meet the caller's.
+  /// \param comm the ranks that share the sequences
+  /// \param batch number of sequences, 0 or more
+  /// \param length tokens of one sequence, over all ranks, 0 or more
+  /// \param chunk_size tokens in a chunk, 1 or more
+  /// \throws ConfigError if a number is outside its range
+  /// \throws CommunicationError if MPI is not initialised or fails, or the ranks do not pass the same arguments
   Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size);
 
   std::int64_t batch() const { return m_batch; }              ///< number of sequences
   std::int64_t length() const { return m_length; }            ///< tokens of one sequence, over all ranks
   std::int64_t chunk_size() const { return m_chunk_size; }    ///< tokens in a chunk; the last one may have fewer
-  std::int64_t num_chunks() const { return m_chunks.items; }  ///< of one sequence, over all ranks
+  std::int64_t num_chunks() const { return m_chunks.items; }  ///< chunks of one sequence, over all ranks
   const Partition& chunks() const { return m_chunks; }        ///< which rank has which chunks
 
-  std::int64_t first_chunk() const { return m_chunks.begin(m_rank); }                       ///< of this rank, in the sequence
-  std::int64_t local_chunks() const { return m_chunks.size(m_rank); }                       ///< chunks that this rank has
-  std::int64_t first_token() const { return first_token_of(m_rank); }                       ///< of this rank, in the sequence
-  std::int64_t local_tokens() const { return first_token_of(m_rank + 1) - first_token(); }  ///< tokens that this rank has
-  /// First token of a rank's part; first_token_of(ranks()) = length().
+  std::int64_t first_chunk() const { return m_chunks.begin(m_rank); }                       ///< index of this rank's first chunk
+  std::int64_t local_chunks() const { return m_chunks.size(m_rank); }                       ///< number of chunks on this rank
+  std::int64_t first_token() const { return first_token_of(m_rank); }                       ///< index of this rank's first token
+  std::int64_t local_tokens() const { return first_token_of(m_rank + 1) - first_token(); }  ///< number of tokens on this rank
+  /// Index of the first token of a rank's part; first_token_of(ranks()) = length().
   std::int64_t first_token_of(int rank) const;
 
-  int rank() const { return m_rank; }           ///< of this process
-  int ranks() const { return m_chunks.ranks; }  ///< of the communicator
-  MPI_Comm comm() const { return *m_comm; }     ///< the duplicate; it lives as long as the last copy of this Sequence
+  int rank() const { return m_rank; }           ///< rank of this process
+  int ranks() const { return m_chunks.ranks; }  ///< number of ranks
+  MPI_Comm comm() const { return *m_comm; }     ///< the duplicated communicator; it lives as long as the last copy of this Sequence
 
  private:
   std::shared_ptr<MPI_Comm> m_comm;

@@ -5,12 +5,12 @@
 
 namespace bsbr {
 
-/// From now on the library, when it waits for other ranks on `comm` or on what is duplicated from it later (a Sequence's communicator),
-/// throws CommunicationError that names the ranks that have not answered for so many seconds: stopped, cut off, or busy with something else
-/// all the time. 0: waits for ever, as without this call. After that error the communicators must not be used any more.
+/// Limits how long the library waits for other ranks on `comm` and its future duplicates (a Sequence's communicator). After `seconds` it
+/// throws CommunicationError with the ranks that did not respond: they have stopped, lost their connection, or are busy with something
+/// else. After that error the communicators must not be used any more. 0, the default, waits for ever.
 ///
-/// Collective; all ranks give the same number. Duplicates `comm` once, until MPI_Finalize. Throws ConfigError unless seconds is finite and
-/// not negative.
+/// Collective; all ranks pass the same number. Duplicates `comm` once, until MPI_Finalize.
+/// \throws ConfigError if `seconds` is negative or not finite
 void set_timeout(MPI_Comm comm, double seconds);
 
 }  // namespace bsbr

@@ -1,14 +1,14 @@
-// Which version of the library this is.
+// The version of the library.
 #pragma once
 
 #include <string>
 
 namespace bsbr {
 
-/// "0.1.0+g1a2b3c4": the release, and the commit it was built from where that is known.
+/// Version and, where it is known, commit of the library: "0.1.0+g1a2b3c4d5e6f".
 std::string version();
 
-/// The commit alone, or "unknown".
+/// The commit alone, "1a2b3c4d5e6f", or "unknown".
 std::string git_commit();
 
 }  // namespace bsbr

@@ -9,29 +9,35 @@
 
 namespace bsbr {
 
-/// All weights of a model, one after the other in the order of weight_table(config).
+/// All weights of a model in one array, in the order of weight_table(config). Copies share the array.
 template <class Real>
 class Weights {
  public:
-  /// Zeros. Throws ConfigError (config.validate()), MemoryError.
+  /// Weights that are all 0.
+  /// \throws ConfigError if the configuration is not valid
+  /// \throws MemoryError if there is not enough memory
   explicit Weights(const ModelConfig& config);
 
-  /// What they are the weights of.
+  /// The configuration that they belong to.
   const ModelConfig& config() const { return m_config; }
 
-  /// Changes what does not change the table: causality and chunk_size. Throws ConfigError otherwise.
+  /// Replaces the configuration by one with the same weight_table: another causality or chunk_size, for example.
+  /// \throws ConfigError if `config` is not valid or has other weights
   void set_config(const ModelConfig& config);
 
-  /// All numbers, [parameter_count].
+  /// All elements, [parameter_count].
   const Array<Real*>& data() const { return m_data; }
 
-  /// Where a weight begins in data(). Throws Error if the table has no such name.
+  /// Index of the first element of a weight in data().
+  /// \throws Error if there is no weight of that name
   std::int64_t offset(const std::string& name) const;
 
-  /// A linear layer's weight [out, in], or `count` neighbours of the same shape as one: [count·out, in].
+  /// The weight of a linear layer, [out, in]; or `count` neighbours of the same shape as one matrix, [count·out, in].
+  /// \throws Error if there is no weight of that name
   Array<const Real**> matrix(const std::string& name, int count = 1) const;
 
-  /// A bias or a norm's weight [n], or `count` neighbours as one: [count·n].
+  /// A bias or the weight of a norm, [n]; or `count` neighbours of the same shape as one vector, [count·n].
+  /// \throws Error if there is no weight of that name
   Array<const Real*> vector(const std::string& name, int count = 1) const;
 
  private:
@@ -45,9 +51,11 @@ class Weights {
   Array<Real*> m_data;
 };
 
-/// Weights drawn as PyTorch draws them for a new model: linear layers uniform in ±1/√in, the embedding standard normal, norms 1 and 0.
-/// Each number depends on the seed, its weight's name and its place in it only (a counter-based generator): not on ranks,
-/// threads or the backend; float weights are the rounded double ones.
+/// Random weights from the distributions that PyTorch uses for a new model: linear layers uniform in ±1/√in, the embedding standard normal,
+/// norms 1 and 0. Each element depends only on the seed, the name of its weight and its position in it (a counter-based generator),
+/// not on ranks, threads or the backend; float weights are the rounded double ones.
+/// \throws ConfigError if the configuration is not valid
+/// \throws MemoryError if there is not enough memory
 template <class Real>
 Weights<Real> random_weights(const ModelConfig& config, std::uint64_t seed);
 

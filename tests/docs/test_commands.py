@@ -124,7 +124,8 @@ class Page:
 
     def _environment(self, session):
         path = os.pathsep.join([os.path.join(self.root, "build", "bin"), os.path.abspath(PROGRAMS), os.environ["PATH"]])
-        return {**os.environ, **mpi_session(session), "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**os.environ, **mpi_session(session), "PATH": path, "COLUMNS": "80", "OMP_NUM_THREADS": "1",
+                "PYTHONDONTWRITEBYTECODE": "1"}
 
     def _unexpected(self):
         for command, path, expected in self.expected:

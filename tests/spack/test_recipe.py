@@ -81,11 +81,12 @@ class Recipe(unittest.TestCase):
     def test_instructions_are_left_to_spack(self):
         self.assertEqual(self.arguments()["BSBR_NATIVE"], "OFF")
 
-    def test_the_version_of_the_project_is_there(self):
+    def test_the_version_of_the_project_is_offered_once_it_is_released(self):
         version = re.search(r"project\(bsbr VERSION (\S+)", text_of("CMakeLists.txt")).group(1)
-        versions = dict(self.said.of("version"))
-        self.assertEqual(versions[version]["tag"], f"v{version}")
-        self.assertEqual(versions["main"]["branch"], "main")
+        unreleased = re.search(rf"^## {re.escape(version)} \(unreleased\)$", text_of("CHANGELOG.md"), re.MULTILINE)
+        tags = {name: keywords["tag"] for name, keywords in self.said.of("version") if "tag" in keywords}
+        self.assertEqual(tags.get(version), None if unreleased else f"v{version}")
+        self.assertEqual(dict(self.said.of("version"))["main"]["branch"], "main")
 
     def test_sources_come_from_the_repository_of_the_recipe(self):
         self.assertEqual(self.module.Bsbr.git, f"file://{ROOT}")

@@ -22,9 +22,8 @@ class Bsbr(CMakePackage, CudaPackage, ROCmPackage):
 
     license("MIT")
 
-    # Until 0.1.0 is released there is no tag, and what one gets without naming a version is the branch.
+    # There is no release yet. The first one adds a version here, with its tag, and takes `preferred` away from the branch.
     version("main", branch="main", preferred=True)
-    version("0.1.0", tag="v0.1.0")
 
     variant("openmp", default=True, description="Use the cores of a host with OpenMP")
     variant("shared", default=True, description="Build a shared library")
