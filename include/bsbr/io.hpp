@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -33,25 +34,39 @@ Model<Real> read_model(const std::string& path, MPI_Comm comm);
 template <class Real>
 void write_model(const std::string& path, const Weights<Real>& weights);
 
-/// Where tokens come from.
+/// Where tokens come from: a dataset of an HDF5 file, the array of a .npy file, or the bytes of any other.
 struct TokenSource {
   std::string path;     ///< of the file
-  std::string dataset;  ///< empty: /inputs/input_ids, else /input_ids, of an HDF5 file; the bytes of any other file
+  std::string dataset;  ///< of an HDF5 file; empty: /inputs/input_ids, else /input_ids
+  bool bytes = false;   ///< take the bytes, whatever the file is and whatever the vocabulary
 
   /// "file.h5:/path" or "file". A file whose whole name exists is taken by its name, colons included.
   static TokenSource parse(const std::string& text);
 };
 
-/// The shape of what a token source holds.
+/// How ids are stored.
+enum class TokenFormat { hdf5, npy, bytes };
+
+/// "hdf5", "npy", "bytes".
+std::string_view to_string(TokenFormat format);
+
+/// The shape of what a token source holds, and how it is stored.
 struct TokenShape {
-  std::int64_t batch = 0;   ///< number of sequences
-  std::int64_t length = 0;  ///< tokens of one sequence
-  bool has_mask = false;    ///< whether an attention_mask lies beside the ids
+  std::int64_t batch = 0;                   ///< number of sequences
+  std::int64_t length = 0;                  ///< tokens of one sequence
+  bool has_mask = false;                    ///< whether an attention_mask lies beside the ids
+  TokenFormat format = TokenFormat::bytes;  ///< how the file was understood
+  std::string dataset = {};                 ///< of an HDF5 file: the path of the ids
+  std::string type = {};                    ///< of a stored id: "int32"
+  std::string note = {};                    ///< a warning of one line: bytes that are probably not meant as such; empty if there is none
 };
 
 /// What a token source holds, checked without reading the ids. Collective; the ranks must see the same. Throws FileError on all ranks
-/// (an empty input included).
+/// (an empty input included; a file that is known to be neither HDF5 nor .npy nor text, such as an archive, unless source.bytes is set).
 TokenShape read_token_shape(const TokenSource& source, MPI_Comm comm);
+
+/// Throws FileError if the ids would be bytes but the model's vocabulary is not that of bytes (256), unless source.bytes is set.
+void require_byte_vocabulary(const TokenSource& source, const TokenShape& shape, std::int64_t vocab_size);
 
 /// Ids and mask of one rank's part, on the host.
 struct Tokens {
@@ -60,7 +75,7 @@ struct Tokens {
 };
 
 /// Reads this rank's part, of the first sequence.length() tokens of each row. Collective. Throws FileError on all ranks, naming the first
-/// id outside [0, vocab_size) with its place ([row, position]), or mask value other than 0 and 1.
+/// id outside [0, vocab_size) with its place ([row, position]), or mask value other than 0 and 1; also as require_byte_vocabulary() does.
 Tokens read_tokens(const TokenSource& source, const Sequence& sequence, std::int64_t vocab_size);
 
 /// Attributes of a result besides the configuration: name → value.
