@@ -33,15 +33,21 @@ ModelConfig choose_config(const ForwardOptions& options, MPI_Comm comm) {
   return config;
 }
 
-TokenShape find_shape(const ForwardOptions& options, MPI_Comm comm) {
+/// The shape of the tokens, cut to --max-tokens. Bytes that this model has no use for are refused here, before any work; not those beyond a
+/// smaller vocabulary: of them read_tokens() names one.
+TokenShape find_shape(const ForwardOptions& options, std::int64_t vocab_size, MPI_Comm comm) {
   TokenShape shape{options.batch, options.random_tokens, false};
-  if (!options.input.empty()) shape = read_token_shape(TokenSource::parse(options.input), comm);
+  if (!options.input.empty()) {
+    const TokenSource source = options.source();
+    shape = read_token_shape(source, comm);
+    if (vocab_size > 256 || options.dry_run) require_byte_vocabulary(source, shape, vocab_size);
+  }
   shape.length = std::min(shape.length, options.max_tokens.value_or(shape.length));
   return shape;
 }
 
 Tokens find_tokens(const ForwardOptions& options, const Sequence& sequence, std::int64_t vocab_size) {
-  if (!options.input.empty()) return read_tokens(TokenSource::parse(options.input), sequence, vocab_size);
+  if (!options.input.empty()) return read_tokens(options.source(), sequence, vocab_size);
   Tokens tokens;
   parallel::agree(sequence.comm(), [&] { tokens.ids = random_tokens(sequence, vocab_size, static_cast<std::uint64_t>(options.seed)); });
   return tokens;
@@ -100,13 +106,15 @@ void compute(const Runtime& runtime, const ForwardOptions& options, const Sequen
   }
   if (!options.output.empty()) {
     progress.step("writing " + options.output);
-    write_result<Real>(options.output, summary.config, provenance(summary.environment, options), sequence, states);
+    Attributes attributes = provenance(summary.environment, options);
+    for (const auto& [name, value] : fields_of(summary.stored)) attributes[name] = value;
+    write_result<Real>(options.output, summary.config, attributes, sequence, states);
   }
 }
 
 template <class Real>
 void forward(const Runtime& runtime, const ForwardOptions& options, const ModelConfig& config) {
-  const TokenShape shape = find_shape(options, runtime.comm());
+  const TokenShape shape = find_shape(options, config.vocab_size, runtime.comm());
   const Sequence sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size);
   if (options.verify) require_verifiable(config, sequence);
   Footprint footprint;
@@ -122,6 +130,7 @@ void forward(const Runtime& runtime, const ForwardOptions& options, const ModelC
   summary.predicted_memory_bytes = largest(runtime.comm(), footprint.total());
   summary.model = options.model;
   summary.input = options.input_name();
+  summary.stored = {options.input.empty() ? "" : options.source().path, shape};
   summary.output = options.output;
   if (options.input.empty()) summary.seed = options.seed;
   if (options.dry_run) {

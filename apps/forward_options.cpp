@@ -1,7 +1,6 @@
 // The command line of bsbr_forward.
 #include "forward_options.hpp"
 
-#include "bsbr/io.hpp"
 #include "command_line.hpp"
 #include "format.hpp"
 #include "output_names.hpp"
@@ -11,7 +10,7 @@ namespace bsbr::apps {
 namespace {
 
 constexpr const char* usage =
-    "--model M.h5 (--input FILE[:/dataset] | --random-tokens N [--batch N] [--seed S])\n"
+    "--model M.h5 (--input FILE[:/dataset] [--bytes] | --random-tokens N [--batch N] [--seed S])\n"
     "                    [--output R.h5] [--max-tokens N] [--causality C] [--chunk-size B] [--precision float|double]\n"
     "                    [--repeat N] [--json FILE|-] [--dry-run] [--verify] [--progress auto|on|off] [--quiet]\n"
     "                    [--timeout SECONDS]";
@@ -23,7 +22,8 @@ constexpr const char* description =
 
 constexpr const char* after =
     "Tokens: an HDF5 dataset of integers [sequence] or [batch, sequence] (/inputs/input_ids, else /input_ids, or the one named\n"
-    "after a colon) with an optional attention_mask beside it; of any other file its bytes are the ids.\n"
+    "after a colon) with an optional attention_mask beside it; a .npy file of integers; or any other file as bytes, one token\n"
+    "per byte, for a model with vocab_size 256.\n"
     "Every rank holds whole chunks of each sequence; the result has the same bits on any number of ranks and threads.\n"
     "\n"
     "Examples:\n"
@@ -39,6 +39,7 @@ void add_input(CommandLine& line, ForwardOptions& options) {
   line.start_group("Input");
   line.add_text("--model", "FILE", "model file: configuration and weights", options.model);
   line.add_text("--input", "FILE[:/dataset]", "token ids", options.input);
+  line.add_flag("--bytes", "read the input as bytes, whatever it is and whatever the vocabulary", options.bytes);
   line.add_number("--random-tokens", "random ids instead: sequences of N tokens", options.random_tokens, 1);
   line.add_number("--batch", "with --random-tokens: number of sequences (default 1)", options.batch, 1);
   line.add_number("--seed", "with --random-tokens: random seed (default 0)", options.seed, 0, 9e18);
@@ -68,7 +69,7 @@ void add_output(CommandLine& line, ForwardOptions& options) {
 
 /// Nothing that is read is overwritten, and no file written twice.
 void check_files(const ForwardOptions& options) {
-  const std::string input = options.input.empty() ? "" : TokenSource::parse(options.input).path;
+  const std::string input = options.input.empty() ? "" : options.source().path;
   const NamedFile output{"--output", options.output}, json{"--json", options.json == "-" ? "" : options.json};
   refuse_stdout(output, "a result");
   require_own_names({output, json}, {{"--model", options.model}, {"--input", input}}, options.json == "-" || options.prints_text());
@@ -80,6 +81,7 @@ void check_together(const CommandLine& line, const ForwardOptions& options) {
   if (!line.given("--input") && !line.given("--random-tokens")) {
     throw UsageError("--input is missing", "name a file of tokens, or --random-tokens N");
   }
+  line.require_with("--bytes", "--input");
   line.require_with("--batch", "--random-tokens");
   line.require_with("--seed", "--random-tokens");
   if (static_cast<double>(options.batch) * static_cast<double>(options.random_tokens) > CommandLine::largest_count) {
@@ -90,6 +92,12 @@ void check_together(const CommandLine& line, const ForwardOptions& options) {
 }
 
 }  // namespace
+
+TokenSource ForwardOptions::source() const {
+  TokenSource source = TokenSource::parse(input);
+  source.bytes = bytes;
+  return source;
+}
 
 ForwardOptions parse_forward_options(int argc, const char* const* argv) {
   ForwardOptions options;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "bsbr/config.hpp"
+#include "bsbr/io.hpp"
 #include "progress.hpp"
 
 namespace bsbr::apps {
@@ -13,6 +14,7 @@ namespace bsbr::apps {
 struct ForwardOptions {
   std::string model;
   std::string input;               ///< empty: random tokens
+  bool bytes = false;              ///< the input's bytes are the ids, whatever it is
   std::int64_t random_tokens = 0;  ///< length of each of `batch` sequences
   std::int64_t batch = 1;
   std::int64_t seed = 0;
@@ -27,6 +29,7 @@ struct ForwardOptions {
   double timeout = 0;  ///< seconds to wait for other ranks; 0: for ever
 
   bool prints_text() const { return !quiet && json != "-"; }
+  TokenSource source() const;  ///< of the input
   std::string input_name() const { return input.empty() ? "random" : input; }
 };
 

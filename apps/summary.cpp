@@ -29,9 +29,9 @@ std::string describe_tokens(const Summary& summary) {
 }
 
 std::string head(const Summary& summary) {
-  const std::string warning = summary.config.warning();
+  const std::string warning = summary.config.warning(), note = summary.stored.shape.note;
   return row("model", summary.model + ": " + describe_model(summary.config)) + (warning.empty() ? "" : row("note", warning)) +
-         row("input", summary.input) + row("tokens", describe_tokens(summary)) +
+         row("input", describe(summary.stored)) + (note.empty() ? "" : row("note", note)) + row("tokens", describe_tokens(summary)) +
          row("ran on", describe(summary.environment, summary.precision)) + environment_rows(summary.environment);
 }
 
@@ -200,6 +200,8 @@ nlohmann::ordered_json to_json(const Summary& summary) {
   json["model"] = summary.model;
   json["input"] = summary.input;
   if (summary.seed) json["seed"] = *summary.seed;
+  for (const auto& [name, value] : fields_of(summary.stored)) json[name] = value;
+  if (!summary.stored.shape.note.empty()) json["input_note"] = summary.stored.shape.note;
   json["batch"] = summary.batch;
   json["length"] = summary.length;
   json["tokens"] = summary.tokens();

@@ -10,6 +10,7 @@
 #include "bsbr/config.hpp"
 #include "environment.hpp"
 #include "measurement.hpp"
+#include "stored_tokens.hpp"
 #include "verify.hpp"
 
 namespace bsbr::apps {
@@ -27,6 +28,7 @@ struct Summary {
   std::int64_t predicted_memory_bytes = 0;  ///< of the largest rank
   std::string model, input, output;
   std::optional<std::int64_t> seed;  ///< of random tokens
+  StoredTokens stored;               ///< how the input is stored
 
   // of a run
   Measurement measurement;

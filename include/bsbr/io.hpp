@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -37,25 +38,45 @@ Model<Real> read_model(const std::string& path, MPI_Comm comm);
 template <class Real>
 void write_model(const std::string& path, const Weights<Real>& weights);
 
-/// Where tokens come from: a dataset of an HDF5 file, or the bytes of any other file.
+/// Where tokens come from: a dataset of an HDF5 file, the array of a .npy file, or the bytes of any other file.
 struct TokenSource {
   std::string path;     ///< path of the file
   std::string dataset;  ///< dataset of an HDF5 file; empty: /inputs/input_ids, or /input_ids if there is no such dataset
+  bool bytes = false;   ///< read the bytes, whatever the file is and whatever the vocabulary
 
   /// Parses "file.h5:/dataset" or "file". If a file of the whole name exists, colons included, it is that file.
   static TokenSource parse(const std::string& text);
 };
 
-/// The shape of the tokens of a TokenSource.
+/// How ids are stored.
+enum class TokenFormat {
+  hdf5,  ///< a dataset of an HDF5 file
+  npy,   ///< the array of a NumPy .npy file
+  bytes  ///< the bytes of any other file
+};
+
+/// \returns "hdf5", "npy" or "bytes"
+std::string_view to_string(TokenFormat format);
+
+/// The shape of the tokens of a TokenSource, and how they are stored.
 struct TokenShape {
-  std::int64_t batch = 0;   ///< number of sequences
-  std::int64_t length = 0;  ///< tokens of one sequence
-  bool has_mask = false;    ///< whether there is an attention_mask beside the ids
+  std::int64_t batch = 0;                   ///< number of sequences
+  std::int64_t length = 0;                  ///< tokens of one sequence
+  bool has_mask = false;                    ///< whether there is an attention_mask beside the ids
+  TokenFormat format = TokenFormat::bytes;  ///< how the file was read
+  std::string dataset = {};                 ///< path of the ids in an HDF5 file
+  std::string type = {};                    ///< type of a stored id: "int32"
+  std::string note = {};                    ///< one-line warning about bytes that are probably not meant as ids; empty if there is none
 };
 
 /// Checks a token source and returns its shape, without reading the ids. Collective; all ranks must see the same file.
-/// \throws FileError on all ranks, also for an empty input
+/// \throws FileError on all ranks, also for an empty input, and for a file that is recognised as neither HDF5 nor .npy nor text (an archive,
+///     for example), unless source.bytes is set
 TokenShape read_token_shape(const TokenSource& source, MPI_Comm comm);
+
+/// Checks that ids which are bytes fit the model.
+/// \throws FileError if the ids are bytes, vocab_size is not 256, and source.bytes is not set
+void require_byte_vocabulary(const TokenSource& source, const TokenShape& shape, std::int64_t vocab_size);
 
 /// Ids and mask of this rank's tokens, on the host.
 struct Tokens {
@@ -64,7 +85,8 @@ struct Tokens {
 };
 
 /// Reads this rank's part of the first sequence.length() tokens of each row. Collective over the sequence's communicator.
-/// \throws FileError on all ranks, with the first id outside [0, vocab_size) or mask value other than 0 and 1, and its [row, position]
+/// \throws FileError on all ranks, with the first id outside [0, vocab_size) or mask value other than 0 and 1, and its [row, position]; also
+///     as require_byte_vocabulary() does
 Tokens read_tokens(const TokenSource& source, const Sequence& sequence, std::int64_t vocab_size);
 
 /// Attributes of a result file besides the configuration: name → value.

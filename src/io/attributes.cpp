@@ -113,6 +113,14 @@ std::optional<AttributeValue> read_attribute(hid_t object, const std::string& na
   return read_value(attribute, type, name);
 }
 
+std::optional<std::int64_t> whole_number(const AttributeValue& value) {
+  if (const auto* number = std::get_if<std::int64_t>(&value)) return *number;
+  constexpr double limit = 0x1p63;
+  const auto* real = std::get_if<double>(&value);
+  if (real == nullptr || std::trunc(*real) != *real || std::abs(*real) >= limit) return std::nullopt;
+  return static_cast<std::int64_t>(*real);
+}
+
 void write_attribute(hid_t object, const std::string& name, const AttributeValue& value) {
   if (const auto* text = std::get_if<std::string>(&value)) {
     const Handle type = variable_text(H5T_CSET_UTF8);

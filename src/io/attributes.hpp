@@ -16,6 +16,9 @@ using AttributeValue = std::variant<std::string, std::int64_t, double>;
 /// only 64 unsigned bits can hold becomes a double.
 std::optional<AttributeValue> read_attribute(hid_t object, const std::string& name);
 
+/// An integer, also one that is stored as a real. Nothing for text, fractions, NaN, and what int64 cannot hold.
+std::optional<std::int64_t> whole_number(const AttributeValue& value);
+
 /// Makes an attribute: text as UTF-8 of variable length, numbers as int64 and float64.
 void write_attribute(hid_t object, const std::string& name, const AttributeValue& value);
 

@@ -23,15 +23,10 @@ void assign(const Field& field, const AttributeValue& value, double& target) {
 }
 
 void assign(const Field& field, const AttributeValue& value, std::int64_t& target) {
-  if (const auto* number = std::get_if<std::int64_t>(&value)) {
-    target = *number;
-    return;
-  }
+  const auto number = whole_number(value);
   const auto* real = std::get_if<double>(&value);
-  if (real == nullptr || std::trunc(*real) != *real) refuse(field, value, "which is not a whole number");
-  constexpr double limit = 9.2e18;  // what int64 can hold, and more than any field may be
-  if (std::abs(*real) > limit) refuse(field, value, "which is out of range");
-  target = static_cast<std::int64_t>(*real);
+  if (!number) refuse(field, value, real != nullptr && std::abs(*real) >= 0x1p63 ? "which is out of range" : "which is not a whole number");
+  target = *number;
 }
 
 template <class Enumeration>

@@ -18,8 +18,10 @@ bool is_integer(hid_t type) {
              H5T_STD_I32LE, H5T_STD_U32LE, H5T_STD_I32BE, H5T_STD_U32BE, H5T_STD_I64LE, H5T_STD_U64LE, H5T_STD_I64BE, H5T_STD_U64BE});
 }
 
+bool is_bit_field(hid_t type) { return H5Tequal(type, H5T_STD_B8LE) > 0 || H5Tequal(type, H5T_STD_B8BE) > 0; }
+
 bool is_integer_or_boolean(hid_t type) {
-  if (H5Tget_class(type) != H5T_ENUM) return is_integer(type);
+  if (H5Tget_class(type) != H5T_ENUM) return is_integer(type) || is_bit_field(type);
   const Handle base(H5Tget_super(type), H5Tclose, "HDF5");
   return is_integer(base);
 }
@@ -36,11 +38,18 @@ hid_t native_real<double>() {
   return H5T_NATIVE_DOUBLE;
 }
 
+std::string name_of_integer(hid_t type) {
+  return (H5Tget_sign(type) == H5T_SGN_NONE ? "uint" : "int") + std::to_string(8 * H5Tget_size(type));
+}
+
 std::string describe(hid_t type) {
-  const std::string bits = std::to_string(8 * H5Tget_size(type)) + "-bit ";
+  const std::size_t size = 8 * H5Tget_size(type), used = H5Tget_precision(type);
+  const std::string bits = std::to_string(size) + "-bit ";
   switch (H5Tget_class(type)) {
     case H5T_INTEGER:
-      return bits + "integers";
+      return bits + "integers" + (used < size ? ", of which only " + std::to_string(used) + " bits are used" : "");
+    case H5T_BITFIELD:
+      return bits + "bit fields";
     case H5T_FLOAT:
       return bits + "floating-point numbers" + (is_real(type) || H5Tget_size(type) == 2 ? "" : " of an unusual format");
     case H5T_STRING:
@@ -56,7 +65,7 @@ std::string describe(hid_t type) {
     case H5T_ARRAY:
       return "arrays";
     default:
-      return "something else than numbers";
+      return "elements that are not numbers";
   }
 }
 

@@ -66,6 +66,15 @@ void Descriptor::write(std::int64_t offset, const void* bytes, std::int64_t size
   if (written != size) fail(m_doing, ENOSPC);
 }
 
+void Descriptor::resize(std::int64_t size) const {
+  if (::ftruncate(m_descriptor, size) != 0) fail(m_doing, errno);
+}
+
+void Descriptor::try_close() const {
+  const int copy = ::fcntl(m_descriptor, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0 || ::close(copy) != 0) fail(m_doing, errno);
+}
+
 void Descriptor::sync() const {
   if (::fsync(m_descriptor) != 0 && errno != EINVAL && errno != ENOTSUP) fail(m_doing, errno);  // those two: there is nothing to sync
 }

@@ -33,10 +33,16 @@ class Descriptor {
   /// Writes all of them.
   void write(std::int64_t offset, const void* bytes, std::int64_t size) const;
 
+  /// Cuts the file, or extends it by zeros, to `size` bytes.
+  void resize(std::int64_t size) const;
+
   /// Sees to it that what was written is on the disk.
   void sync() const;
 
-  /// Some file systems tell of errors only when a file is closed.
+  /// Closes a copy of the descriptor: some file systems report errors only when a file is closed, and this one stays open.
+  void try_close() const;
+
+  /// Closes it, and throws if that fails.
   void close();
 
  private:

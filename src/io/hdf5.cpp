@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "bsbr/io.hpp"
+#include "io/quiet_end.hpp"
 #include "io/text.hpp"
 
 namespace bsbr::io {
@@ -23,8 +24,9 @@ int stop_printing_with_mpi(MPI_Comm, int, void*, void*) {
   return MPI_SUCCESS;
 }
 
-/// HDF5 loses memory of its own over some damaged files, and complains on stderr ("infinite loop closing library") when it is closed: by
-/// MPI_Finalize, or at the end of the program. Each of these calls what was registered last first, so this comes before.
+}  // namespace
+
+/// Each of MPI_Finalize and exit calls what was registered last first, so this comes before HDF5's own end.
 void keep_quiet_at_the_end() {
   [[maybe_unused]] static const bool once = [] {
     H5open();
@@ -40,12 +42,18 @@ void keep_quiet_at_the_end() {
   }();
 }
 
-}  // namespace
+std::string newer_format_hint() {
+  return "unless the file is damaged, its format is newer than HDF5 " + hdf5_version() +
+         " reads: write it with libver=\"v110\" (h5py), or copy it with --high=2 by the h5repack of the HDF5 that wrote it";
+}
 
-std::string hdf5_reason() {
+ContentError hdf5_error(const std::string& doing) {
   std::string reason;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &reason);
-  return reason.empty() ? "HDF5 does not say why" : printable(reason, 200);
+  // "bad version number for layout message", "unknown datatype version", …: each kind of metadata has a version of its own.
+  const bool may_be_newer = reason.find("version") != std::string::npos;
+  return ContentError(doing + ": " + (reason.empty() ? "HDF5 does not say why" : printable(reason, 200)),
+                      may_be_newer ? newer_format_hint() : "");
 }
 
 LibraryScope::LibraryScope() : m_exceptions(std::uncaught_exceptions()) {

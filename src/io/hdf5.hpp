@@ -16,13 +16,17 @@ class ContentError : public Error {
   using Error::Error;
 };
 
-/// The most specific thing that HDF5 has to say about its last failed call on this thread.
-std::string hdf5_reason();
+/// What to do about a file that is, or may be, in a newer format than this HDF5 reads.
+std::string newer_format_hint();
 
-/// Throws ContentError "<doing>: <HDF5's reason>" if an HDF5 call's answer is negative, and returns the answer otherwise.
+/// "<doing>: <the most specific thing that HDF5 has to say about its last failed call on this thread>", with a hint where HDF5 may be too
+/// old for the file.
+ContentError hdf5_error(const std::string& doing);
+
+/// Throws hdf5_error() if an HDF5 call's answer is negative, and returns the answer otherwise.
 template <class Answer>
 Answer check_hdf5(Answer answer, const std::string& doing) {
-  if (answer < 0) throw ContentError(doing + ": " + hdf5_reason());
+  if (answer < 0) throw hdf5_error(doing);
   return answer;
 }
 

@@ -11,9 +11,6 @@ namespace bsbr::io {
 /// The size in bytes of a file that is there, is an ordinary file, may be read and is not empty. Throws ContentError.
 std::int64_t require_readable(const std::string& path);
 
-/// Whether HDF5's signature stands where an HDF5 file has it. Throws ContentError if the file cannot be read.
-bool is_hdf5(const std::string& path);
-
 /// An HDF5 file that is open for reading.
 class InputFile {
  public:

@@ -38,10 +38,10 @@ void check_format(hid_t file) {
 void check_version(hid_t file) {
   const auto found = read_attribute(file, "format_version");
   if (!found) throw ContentError("attribute format_version is missing");
-  const auto* version = std::get_if<std::int64_t>(&*found);
-  if (version != nullptr && *version == format_version) return;
+  const auto version = whole_number(*found);
+  if (version == format_version) return;
   throw ContentError("attribute format_version is " + show(*found) + ", this library reads version " + std::to_string(format_version),
-                     version != nullptr && *version > format_version ? "a newer version of bsbr has written the file" : "");
+                     version > format_version ? "a newer version of bsbr has written the file" : "");
 }
 
 struct Search {
@@ -121,27 +121,28 @@ Dataset ModelFile::find(const WeightInfo& weight, const std::vector<WeightInfo>&
                      other.empty() ? "" : "there is " + std::string(group) + '/' + other + ", which the configuration has no place for");
 }
 
-void check_weight(const Dataset& dataset, const WeightInfo& weight, const InputFile& file) {
+void check_weight(Dataset dataset, const WeightInfo& weight) {
   if (!is_real(dataset.type())) {
     throw ContentError(dataset.path() + " holds " + describe(dataset.type()) + ", weights are float32 or float64");
   }
   if (dataset.shape() != weight.shape) {
     throw ContentError(dataset.path() + " is " + bracketed(dataset.shape()) + ", the configuration needs " + bracketed(weight.shape));
   }
-  dataset.check_storage(file);
+  dataset.check_storage();
 }
 
 void ModelFile::check_weights() const {
   const auto expected = table();
-  for (const WeightInfo& weight : expected) check_weight(find(weight, expected), weight, m_file);
+  for (const WeightInfo& weight : expected) check_weight(find(weight, expected), weight);
   const std::string other = surplus(expected);
   if (!other.empty()) throw ContentError(std::string(group) + '/' + other + " is not a weight of this configuration");
 }
 
 template <class Real>
 void ModelFile::read(const WeightInfo& weight, Real* target) const {
-  const auto dataset = Dataset::find(m_file, dataset_path(weight));
+  auto dataset = Dataset::find(m_file, dataset_path(weight));
   if (!dataset) throw ContentError(dataset_path(weight) + " is missing");
+  dataset->check_storage();
   dataset->read(native_real<Real>(), std::vector<std::int64_t>(weight.shape.size()), weight.shape, target);
   const std::int64_t size = weight.size();
   const auto* bad = std::find_if(target, target + size, [](Real value) { return !std::isfinite(value); });
@@ -177,12 +178,13 @@ void read_weight(const std::string& path, const ModelFile* file, const WeightInf
 }
 
 template <class Real>
-void write_weights(hid_t file, const Weights<Real>& weights) {
+void write_weights(hid_t file, const OutputFile& output, const Weights<Real>& weights) {
   const Handle target(H5Gcreate2(file, group, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Gclose, group);
   for (const WeightInfo& info : weight_table(weights.config())) {
     const Part<Real> part(weights.data().data() + weights.offset(info.name), static_cast<std::size_t>(info.size()));
     const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), part);
     write_dataset(target, info.name, info.shape, native_real<Real>(), host.data());
+    output.require_written();
   }
 }
 
@@ -232,8 +234,8 @@ void write_model(const std::string& path, const Weights<Real>& weights) {
     write_attribute(file, "format", std::string(format));
     write_attribute(file, "format_version", format_version);
     write_config_attributes(file, weights.config());
-    write_weights(file, weights);
-    file.close("cannot be written");
+    write_weights(file, output, weights);
+    output.close(file);
     output.commit();
   });
 }

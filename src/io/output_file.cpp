@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "io/output_driver.hpp"
 #include "io/paths.hpp"
 #include "io/text.hpp"
 
@@ -46,7 +47,7 @@ int allocate_blocks([[maybe_unused]] int file, [[maybe_unused]] std::int64_t byt
 #endif
 }
 
-/// Where blocks cannot be reserved: HDF5 must at least not fail when it writes its metadata, because then it cannot even close the file.
+/// Where blocks cannot be reserved, a disk without room for the metadata is noticed before anything is computed into the file.
 void fill_metadata(const Descriptor& file, std::int64_t bytes) {
   const std::string zeros(static_cast<std::size_t>(bytes), '\0');
   file.write(0, zeros.data(), bytes);
@@ -94,17 +95,23 @@ OutputFile::OutputFile(const std::string& path, std::int64_t datasets, std::int6
   m_file.descriptor().write(0, image.data(), static_cast<std::int64_t>(image.size()));
 }
 
-Handle OutputFile::open() const {
+Handle OutputFile::open() {
   m_file.require_ours();
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "HDF5");
-  check_hdf5(H5Pset_fapl_sec2(access), "HDF5");
+  use_output_driver(access, {&m_file.descriptor(), &m_failure});
   check_hdf5(H5Pset_meta_block_size(access, static_cast<hsize_t>(m_metadata_bytes)), "HDF5");  // all of it where room is sure
   check_hdf5(H5Pset_alignment(access, alignment, alignment), "HDF5");
-#if H5_VERSION_GE(1, 10, 7) && !(H5_VERSION_GE(1, 12, 0) && !H5_VERSION_GE(1, 12, 1))
-  check_hdf5(H5Pset_file_locking(access, true, true), "HDF5");
-#endif
   set_versions(access);
   return {H5Fopen(part().c_str(), H5F_ACC_RDWR, access), H5Fclose, "cannot be written"};
+}
+
+void OutputFile::require_written() const {
+  if (m_failure) throw ContentError(*m_failure);
+}
+
+void OutputFile::close(Handle& file) {
+  file.close("cannot be written");
+  require_written();
 }
 
 Handle create_dataset(hid_t group, const std::string& name, const std::vector<std::int64_t>& shape, hid_t type) {
@@ -118,9 +125,9 @@ Handle create_dataset(hid_t group, const std::string& name, const std::vector<st
   return {H5Dcreate2(group, name.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT), H5Dclose, name + " cannot be created"};
 }
 
-void write_dataset(hid_t group, const std::string& name, const std::vector<std::int64_t>& shape, hid_t type, const void* numbers) {
+void write_dataset(hid_t group, const std::string& name, const std::vector<std::int64_t>& shape, hid_t type, const void* data) {
   Handle dataset = create_dataset(group, name, shape, type);
-  check_hdf5(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, numbers), name + " cannot be written");
+  check_hdf5(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), name + " cannot be written");
   dataset.close(name + " cannot be written");
 }
 

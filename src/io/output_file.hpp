@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,14 @@ class OutputFile {
 
   const std::string& part() const { return m_file.name(); }
 
-  /// The HDF5 file, for reading and writing. Close it with Handle::close, which tells errors.
-  Handle open() const;
+  /// The HDF5 file, for reading and writing. Its writes do not fail as far as HDF5 can see: see require_written().
+  Handle open();
+
+  /// Throws ContentError with the error of the first write that failed.
+  void require_written() const;
+
+  /// Closes the file, which is when HDF5 writes most, and does as require_written().
+  void close(Handle& file);
 
   /// See PartFile::commit. All handles must be closed.
   void commit() { m_file.commit(); }
@@ -31,6 +38,7 @@ class OutputFile {
   LibraryScope m_scope;
   std::int64_t m_metadata_bytes;
   PartFile m_file;
+  std::optional<ContentError> m_failure;
 };
 
 /// Makes a contiguous dataset with its place in the file settled, and no numbers written.

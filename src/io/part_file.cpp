@@ -93,6 +93,7 @@ void PartFile::require_ours() const {
 void PartFile::commit() {
   require_ours();
   m_file.sync();
+  m_file.try_close();
   if (::rename(m_part.c_str(), m_path.c_str()) != 0) fail("cannot be given its name", errno);
   m_unfinished.reset();
   sync_folder(folder_of(m_path));

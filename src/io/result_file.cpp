@@ -86,14 +86,14 @@ struct Layout {
 
 /// Writes everything but the numbers.
 template <class Real>
-Layout lay_out(const OutputFile& output, const ModelConfig& config, const Attributes& attributes, const Sequence& sequence) {
+Layout lay_out(OutputFile& output, const ModelConfig& config, const Attributes& attributes, const Sequence& sequence) {
   Handle file = output.open();
   write_attributes(file, config, attributes);
   Handle dataset = create_dataset(file, dataset_name, shape_of(config, sequence), native_real<Real>());
   write_attribute(dataset, "dimensions", std::string("batch, sequence, hidden"));
   const haddr_t offset = H5Dget_offset(dataset);  // undefined for an empty one
   dataset.close("cannot be written");
-  file.close("cannot be written");
+  output.close(file);
   const std::int64_t bytes = Descriptor(output.part(), O_RDONLY, "cannot be written").size();
   return {static_cast<std::int64_t>(offset), bytes, output.identity()};
 }
@@ -101,7 +101,7 @@ Layout lay_out(const OutputFile& output, const ModelConfig& config, const Attrib
 void finish(OutputFile& output) {
   Handle file = output.open();
   change_attribute(file, complete, 1);
-  file.close("cannot be written");
+  output.close(file);
   output.commit();
 }
 

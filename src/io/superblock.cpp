@@ -37,11 +37,15 @@ std::optional<Superblock> read_superblock(const Descriptor& file, std::int64_t b
   const std::string block = bytes_at(file, *begin, 128);
   if (block.size() < 16) return std::nullopt;
   const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(block[at]); };
+  if (byte(8) > newest_superblock) return Superblock{.version = byte(8), .is_open = false, .end = 0, .length_width = 8};
   const bool old = byte(8) < 2;
   const std::size_t width = byte(old ? 13 : 9), length_width = byte(old ? 14 : 10);
   const std::size_t addresses = old ? (byte(8) == 0 ? 24 : 28) : 12;
   if (width < 2 || width > 8 || length_width < 2 || length_width > 8 || addresses + 3 * width > block.size()) return std::nullopt;
-  return Superblock{little_endian(std::string_view(block).substr(addresses + 2 * width, width)), static_cast<int>(length_width)};
+  return Superblock{.version = byte(8),
+                    .is_open = byte(8) == 3 && (byte(11) & 1U) != 0,
+                    .end = little_endian(std::string_view(block).substr(addresses + 2 * width, width)),
+                    .length_width = static_cast<int>(length_width)};
 }
 
 }  // namespace bsbr::io

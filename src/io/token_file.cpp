@@ -1,5 +1,4 @@
-// Token files: a dataset of integers in an HDF5 file, or the bytes of any other file. Each rank opens the file and reads its part.
-#include <fcntl.h>
+// Token files. Each rank opens the file and reads its part.
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,13 +6,13 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bsbr/io.hpp"
-#include "io/dataset.hpp"
-#include "io/datatype.hpp"
-#include "io/descriptor.hpp"
+#include "io/hdf5.hpp"
 #include "io/text.hpp"
+#include "io/token_reader.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/collectives.hpp"
 
@@ -24,118 +23,6 @@ using namespace io;
 
 constexpr std::int64_t piece = 1 << 20;  // ids that are read at a time
 constexpr std::int64_t nothing = std::numeric_limits<std::int64_t>::max();
-
-/// A part of the rows of a token file: the same positions of each.
-struct Block {
-  std::int64_t row, rows, position, positions;
-};
-
-/// A source of ids that is open on this process.
-class TokenReader {
- public:
-  virtual ~TokenReader() = default;
-  virtual TokenShape shape() const = 0;
-  virtual void read_ids(const Block& block, std::int64_t* ids) const = 0;
-  virtual void read_mask(const Block& block, std::int64_t* mask) const = 0;
-  virtual std::string ids_name() const = 0;  ///< for messages: "/inputs/input_ids holds "
-  virtual std::string mask_name() const = 0;
-};
-
-/// The bytes of a file, as one sequence.
-class ByteReader : public TokenReader {
- public:
-  explicit ByteReader(const std::string& path) : m_file(path, O_RDONLY, "cannot be read"), m_length(m_file.size()) {}
-  TokenShape shape() const override { return {1, m_length, false}; }
-
-  void read_ids(const Block& block, std::int64_t* ids) const override {
-    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(block.positions));
-    if (m_file.read(block.position, bytes.data(), block.positions) != block.positions) {
-      throw ContentError("has become shorter while it was read");
-    }
-    std::copy(bytes.begin(), bytes.end(), ids);
-  }
-
-  void read_mask(const Block&, std::int64_t*) const override {}
-  std::string ids_name() const override { return "holds the byte "; }
-  std::string mask_name() const override { return {}; }
-
- private:
-  Descriptor m_file;
-  std::int64_t m_length;
-};
-
-/// Datasets of an HDF5 file.
-class DatasetReader : public TokenReader {
- public:
-  DatasetReader(const std::string& path, const std::string& dataset) : m_file(path), m_ids(find_ids(dataset)), m_mask(find_mask()) {}
-
-  TokenShape shape() const override {
-    const auto& extents = m_ids.shape();
-    return {extents.size() == 1 ? 1 : extents[0], extents.back(), m_mask.has_value()};
-  }
-  void read_ids(const Block& block, std::int64_t* ids) const override { read(m_ids, block, ids); }
-  void read_mask(const Block& block, std::int64_t* mask) const override { read(*m_mask, block, mask); }
-  std::string ids_name() const override { return printable(m_ids.path()) + " holds "; }
-  std::string mask_name() const override { return printable(m_mask->path()) + " holds "; }
-
- private:
-  Dataset find_ids(const std::string& name) const;
-  std::optional<Dataset> find_mask() const;
-  static void read(const Dataset& dataset, const Block& block, std::int64_t* numbers);
-
-  InputFile m_file;
-  Dataset m_ids;
-  std::optional<Dataset> m_mask;
-};
-
-void check_ids(const Dataset& ids, const InputFile& file) {
-  const std::string name = printable(ids.path());
-  if (!is_integer(ids.type())) throw ContentError(name + " holds " + describe(ids.type()) + ", ids are integers");
-  if (ids.shape().empty() || ids.shape().size() > 2) {
-    throw ContentError(name + " is " + bracketed(ids.shape()) + ", ids are [sequence] or [batch, sequence]");
-  }
-  if (ids.size() == 0) throw ContentError(name + " is " + bracketed(ids.shape()) + ", empty");
-  ids.check_storage(file);
-}
-
-Dataset DatasetReader::find_ids(const std::string& name) const {
-  const std::vector<std::string> places = name.empty() ? std::vector<std::string>{"/inputs/input_ids", "/input_ids"} : std::vector{name};
-  for (const std::string& place : places) {
-    auto ids = Dataset::find(m_file, place.starts_with('/') ? place : '/' + place);
-    if (!ids) continue;
-    check_ids(*ids, m_file);
-    return std::move(*ids);
-  }
-  if (!name.empty()) throw ContentError("has no dataset " + printable(name));
-  throw ContentError("has neither /inputs/input_ids nor /input_ids", "name the dataset of the ids after a colon: file.h5:/path");
-}
-
-std::optional<Dataset> DatasetReader::find_mask() const {
-  const std::string& ids = m_ids.path();
-  auto mask = Dataset::find(m_file, ids.substr(0, ids.rfind('/') + 1) + "attention_mask");
-  if (!mask) return std::nullopt;
-  const std::string name = printable(mask->path());
-  if (!is_integer_or_boolean(mask->type()))
-    throw ContentError(name + " holds " + describe(mask->type()) + ", a mask has integers or booleans");
-  if (mask->shape() != m_ids.shape()) {
-    throw ContentError(name + " is " + bracketed(mask->shape()) + ", " + printable(ids) + " is " + bracketed(m_ids.shape()));
-  }
-  mask->check_storage(m_file);
-  return mask;
-}
-
-void DatasetReader::read(const Dataset& dataset, const Block& block, std::int64_t* numbers) {
-  if (dataset.shape().size() == 1)
-    dataset.read(H5T_NATIVE_INT64, {block.position}, {block.positions}, numbers);
-  else
-    dataset.read(H5T_NATIVE_INT64, {block.row, block.position}, {block.rows, block.positions}, numbers);
-}
-
-std::unique_ptr<TokenReader> open_tokens(const TokenSource& source) {
-  if (is_hdf5(source.path)) return std::make_unique<DatasetReader>(source.path, source.dataset);
-  if (source.dataset.empty()) return std::make_unique<ByteReader>(source.path);
-  throw ContentError("is not an HDF5 file, so it has no dataset " + printable(source.dataset));
-}
 
 std::string rank_name(int rank) { return "rank " + std::to_string(rank); }
 
@@ -161,41 +48,43 @@ void agree_on_file(const std::string& path, MPI_Comm comm, const std::function<v
 
 /// Throws on all ranks unless all see the same.
 void require_same(const std::string& path, const TokenShape& mine, MPI_Comm comm) {
-  using Row = std::array<std::int64_t, 3>;
-  const auto all = parallel::all_gather(Row{mine.batch, mine.length, mine.has_mask ? 1 : 0}, comm);
+  using Row = std::array<std::int64_t, 4>;
+  const auto all = parallel::all_gather(Row{mine.batch, mine.length, mine.has_mask ? 1 : 0, static_cast<std::int64_t>(mine.format)}, comm);
   const auto other = std::find_if(all.begin(), all.end(), [&](const Row& one) { return one != all[0]; });
   if (other == all.end()) return;
   const auto sees = [&](std::vector<Row>::const_iterator one) {
     return rank_name(static_cast<int>(one - all.cbegin())) + " sees ids " + bracketed({(*one)[0], (*one)[1]}) +
-           ((*one)[2] != 0 ? " with" : " without") + " a mask";
+           ((*one)[2] != 0 ? " with" : " without") + " a mask" +
+           ((*other)[3] == all[0][3] ? "" : " in the format " + std::string(to_string(static_cast<TokenFormat>((*one)[3]))));
   };
   throw FileError(named(path, (sees(all.begin()) + ", " + sees(other)).c_str()), same_file_hint);
 }
 
-/// Calls function(block) for pieces of this rank's part, in the order of rows and positions.
+/// Calls function(block) for pieces of this rank's part, which are long in the direction in which the source stores them.
 template <class Function>
-void for_each_block(const Sequence& sequence, Function&& function) {
-  const std::int64_t local = sequence.local_tokens();
+void for_each_block(const Sequence& sequence, bool column_major, Function&& function) {
+  const std::int64_t batch = sequence.batch(), local = sequence.local_tokens();
   if (local == 0) return;
-  const std::int64_t rows = std::max<std::int64_t>(1, piece / local);
-  for (std::int64_t row = 0; row < sequence.batch(); row += rows) {
-    for (std::int64_t done = 0; done < local; done += piece) {
-      function(Block{row, std::min(rows, sequence.batch() - row), sequence.first_token() + done, std::min(piece, local - done)});
+  const std::int64_t rows = column_major ? std::min(piece, batch) : std::max<std::int64_t>(1, piece / local);
+  const std::int64_t positions = std::max<std::int64_t>(1, piece / rows);
+  for (std::int64_t row = 0; row < batch; row += rows) {
+    for (std::int64_t done = 0; done < local; done += positions) {
+      function(Block{row, std::min(rows, batch - row), sequence.first_token() + done, std::min(positions, local - done)});
     }
   }
 }
 
-/// A number that is out of its range, and where in the whole batch it stands.
-struct BadNumber {
+/// An element that is out of its range, and where in the whole batch it stands.
+struct BadElement {
   std::int64_t index = nothing, value = 0;
 };
 
-/// Reads this rank's part into `target`. `below`: what all numbers must be. Returns the first that is not.
+/// Reads this rank's part into `target`. `below`: what all elements must be. Returns the first that is not.
 template <class Number, class Read>
-BadNumber read_part(const Sequence& sequence, std::int64_t below, const HostArray<Number**>& target, Read&& read) {
-  BadNumber bad;
+BadElement read_part(const Sequence& sequence, bool column_major, std::int64_t below, const HostArray<Number**>& target, Read&& read) {
+  BadElement bad;
   std::vector<std::int64_t> numbers;
-  for_each_block(sequence, [&](const Block& block) {
+  for_each_block(sequence, column_major, [&](const Block& block) {
     numbers.resize(static_cast<std::size_t>(block.rows * block.positions));
     read(block, numbers.data());
     for (std::int64_t i = 0; i < block.rows * block.positions; ++i) {
@@ -210,8 +99,8 @@ BadNumber read_part(const Sequence& sequence, std::int64_t below, const HostArra
   return bad;
 }
 
-/// The first bad number of all ranks becomes an error on all ranks: "<what>-7 at [0, 3], <rule>".
-void refuse_first(const std::string& path, const Sequence& sequence, const BadNumber& mine, const std::string& what,
+/// The first bad element of all ranks becomes an error on all ranks: "<what>-7 at [0, 3], <rule>".
+void refuse_first(const std::string& path, const Sequence& sequence, const BadElement& mine, const std::string& what,
                   const std::string& rule) {
   const std::int64_t first = parallel::all_reduce(mine.index, MPI_MIN, sequence.comm());
   parallel::agree(sequence.comm(), [&] {
@@ -239,18 +128,36 @@ void require_enough(const TokenShape& shape, const Sequence& sequence) {
                      " are needed");
 }
 
-bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool is_there(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 
 }  // namespace
 
 TokenSource TokenSource::parse(const std::string& text) {
-  if (exists(text)) return {text, {}};
+  if (is_there(text)) return {text, {}};
   for (std::size_t colon = text.rfind(':'); colon != std::string::npos && colon > 0; colon = text.rfind(':', colon - 1)) {
-    if (colon + 1 < text.size() && exists(text.substr(0, colon))) return {text.substr(0, colon), text.substr(colon + 1)};
+    if (colon + 1 < text.size() && is_there(text.substr(0, colon))) return {text.substr(0, colon), text.substr(colon + 1)};
   }
   const std::size_t colon = text.rfind(":/");  // no such file; the message should be about what was meant
   if (colon == std::string::npos || colon == 0) return {text, {}};
   return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
+std::string_view to_string(TokenFormat format) {
+  switch (format) {
+    case TokenFormat::hdf5:
+      return "hdf5";
+    case TokenFormat::npy:
+      return "npy";
+    default:
+      return "bytes";
+  }
+}
+
+void require_byte_vocabulary(const TokenSource& source, const TokenShape& shape, std::int64_t vocab_size) {
+  if (shape.format != TokenFormat::bytes || source.bytes || vocab_size == 256) return;
+  const std::string text = "is read as bytes, one id from 0 to 255 each, but the model's vocab_size is " + std::to_string(vocab_size);
+  throw FileError(named(source.path, text.c_str()),
+                  "tokenise it and save the ids, numpy.save(\"ids.npy\", ids); --bytes takes its bytes all the same");
 }
 
 TokenShape read_token_shape(const TokenSource& source, MPI_Comm comm) {
@@ -270,16 +177,19 @@ Tokens read_tokens(const TokenSource& source, const Sequence& sequence, std::int
   });
   require_same(source.path, reader->shape(), comm);
   Tokens tokens;
-  BadNumber bad;
+  BadElement bad;
   agree_on_file(source.path, comm, [&] {
     tokens.ids = allocate<std::int32_t>("bsbr::tokens::ids", sequence);
-    bad = read_part(sequence, vocab_size, tokens.ids, [&](const Block& block, std::int64_t* ids) { reader->read_ids(block, ids); });
+    bad = read_part(sequence, reader->is_column_major(), vocab_size, tokens.ids,
+                    [&](const Block& block, std::int64_t* ids) { reader->read_ids(block, ids); });
   });
   refuse_first(source.path, sequence, bad, reader->ids_name(), "ids are 0 to " + std::to_string(vocab_size - 1));
+  require_byte_vocabulary(source, reader->shape(), vocab_size);  // only now, since a byte that is no id says more
   if (!reader->shape().has_mask) return tokens;
   agree_on_file(source.path, comm, [&] {
     tokens.mask = allocate<std::uint8_t>("bsbr::tokens::mask", sequence);
-    bad = read_part(sequence, 2, *tokens.mask, [&](const Block& block, std::int64_t* mask) { reader->read_mask(block, mask); });
+    bad = read_part(sequence, reader->is_column_major(), 2, *tokens.mask,
+                    [&](const Block& block, std::int64_t* mask) { reader->read_mask(block, mask); });
   });
   refuse_first(source.path, sequence, bad, reader->mask_name(), "a mask has 1 for a token and 0 for padding");
   return tokens;

@@ -449,6 +449,10 @@ def virtual_ids(file):
     file.create_virtual_dataset(IDS, layout)
 
 
+def half_written(file):
+    file.create_dataset(IDS, (40,), "i8", chunks=(20,))[:20] = 1
+
+
 def changed(place, value):
     data = SOME_IDS.reshape(2, 20).copy()
     data[place] = value
@@ -488,6 +492,9 @@ bad("ids_virtual.h5", TOKENS, "virtual", new(virtual_ids))
 bad("ids_external_storage.h5", TOKENS, "external storage", declared((40,), "i8", external=[(FIFO, 0, 320)]))
 bad("ids_huge.h5", TOKENS, "input_ids", declared((1 << 20, 1 << 40), "i8", chunks=(1, 1 << 16)))
 bad("ids_never_written.h5", TOKENS, "none", declared((40,), "i8"))
+bad("ids_fill_value_huge.h5", TOKENS, "none", declared((1 << 45,), "i1", chunks=(1 << 20,), fillvalue=1))
+bad("ids_fill_value_small_chunks.h5", TOKENS, "none", declared((1 << 20,), "i1", chunks=(1,), fillvalue=1))
+bad("ids_half_written.h5", TOKENS, ["2 chunks", "1 was never written", "[20]"], new(half_written))
 bad("ids_lzf.h5", TOKENS, "filter", ids(SOME_IDS, compression="lzf"))
 bad("mask_shape.h5", TOKENS, ["attention_mask", "[39]"], ids(SOME_IDS, np.ones(39, "i1")))
 bad("mask_turned.h5", TOKENS, "attention_mask", ids(SOME_IDS.reshape(2, 20), np.ones((20, 2), "i1")))
@@ -500,6 +507,59 @@ bad("mask_external_link.h5", TOKENS, ["attention_mask", "external link"], filled
 bad("mask_never_written.h5", TOKENS, "attention_mask", declared((40,), "i1", MASK, SOME_IDS))
 bad("ids_tree_signature.h5", TOKENS, "ids_tree", patched("tokens_earliest_chunked.h5", after(b"TREE", 0, b"tree", 1)))
 bad("ids_cut.h5", TOKENS, "truncated", patched("tokens_latest_deflated.h5", lambda content: content[: len(content) // 2]))
+
+# ---- tokens in .npy files ----
+
+
+def npy(header, data=b"", version=1, length=None):
+    """`header`: a dictionary, or the text of one."""
+    text = (header if isinstance(header, str) else repr(header)).encode("latin-1")
+    size = struct.pack("<H" if version == 1 else "<I", len(text) if length is None else length)
+    return raw(b"\x93NUMPY" + bytes([version, 0]) + size + text + data)
+
+
+def header(descr="<i4", shape=(2, 3), fortran_order=False):
+    return dict(descr=descr, fortran_order=fortran_order, shape=shape)
+
+
+DATA = bytes(24)
+bad("npy_magic.npy", TOKENS, "truncated", raw(b"\x93NUMPY"))
+bad("npy_version_0.npy", TOKENS, "version 0", npy(header(), DATA, version=0))
+bad("npy_version_4.npy", TOKENS, "version 4", npy(header(), DATA, version=4))
+bad("npy_length.npy", TOKENS, "truncated", npy(header(), DATA, length=60000))
+bad("npy_length_largest.npy", TOKENS, "header of", npy(header(), DATA, version=2, length=(1 << 32) - 1))
+bad("npy_no_header.npy", TOKENS, "not one of an array", npy("", DATA))
+bad("npy_code.npy", TOKENS, "not one of an array", npy("__import__('os').system('true')", DATA))
+bad("npy_not_closed.npy", TOKENS, "not one of an array", npy("{'descr': '<i4', 'fortran_order': False, 'shape': (2, 3", DATA))
+bad("npy_open_text.npy", TOKENS, "not one of an array", npy("{'descr", DATA))
+bad("npy_deep.npy", TOKENS, "not one of an array", npy("(" * 60000, DATA))
+bad("npy_nested.npy", TOKENS, "not one of an array", npy("{'shape': ((2,), 3), 'descr': '<i4', 'fortran_order': False}", DATA))
+bad("npy_more_keys.npy", TOKENS, "not one of an array", npy({**header(), "more": 1}, DATA))
+bad("npy_control_characters.npy", TOKENS, r"\x1b[2J", npy("\x1b[2J", DATA))
+bad("npy_real.npy", TOKENS, "floating-point", npy(header("<f4"), DATA))
+bad("npy_complex.npy", TOKENS, "complex", npy(header("<c8"), DATA))
+bad("npy_objects.npy", TOKENS, "Python objects", npy(header("|O"), DATA))
+bad("npy_records.npy", TOKENS, "records", npy(header([("a", "<i4")]), DATA))
+bad("npy_text.npy", TOKENS, "text", npy(header("<U1"), DATA))
+bad("npy_3_bytes.npy", TOKENS, "<i3", npy(header("<i3"), DATA))
+bad("npy_type_empty.npy", TOKENS, "elements of type", npy(header(""), DATA))
+bad("npy_type_digits.npy", TOKENS, "elements of type", npy(header("<i99999999999999999999"), DATA))
+bad("npy_scalar.npy", TOKENS, "0 dimensions", npy(header(shape=()), DATA))
+bad("npy_three_dimensions.npy", TOKENS, "3 dimensions", npy(header(shape=(1, 2, 3)), DATA))
+bad("npy_many_dimensions.npy", TOKENS, "10000 dimensions", npy(header(shape=(1,) * 10000), DATA))
+bad("npy_empty.npy", TOKENS, "empty", npy(header(shape=(0, 1 << 62)), DATA))
+bad("npy_negative.npy", TOKENS, "not one of an array", npy(header(shape=(-2, -3)), DATA))
+bad("npy_extent_2_to_64.npy", TOKENS, "not one of an array", npy(header(shape=(1 << 64,)), DATA))
+bad("npy_extent_2_to_62.npy", TOKENS, "more elements than", npy(header(shape=(1 << 62, 4)), DATA))
+bad("npy_huge.npy", TOKENS, "truncated", npy(header(shape=(1 << 40,)), DATA))
+bad("npy_cut.npy", TOKENS, ["truncated", "24 bytes", "23 bytes"], npy(header(), DATA[:-1]))
+bad("npy_id_negative.npy", TOKENS, ["-1", "[0, 0]"], npy(header(), b"\xff" * 24))
+bad("npy_columns.npy", TOKENS, ["17", "[0, 1]"], npy(header(fortran_order=True), struct.pack("<6i", 0, 1, 17, 2, 3, 4)))
+bad("npy_as_model.npy", MODEL, "not an HDF5 file", npy(header(), DATA))
+bad("npz.npz", TOKENS, "zip archive", raw(b"PK\3\4" + bytes(100)))
+bad("pickle.pkl", TOKENS, "Python pickle", raw(b"\x80\4\x95" + bytes(100)))
+bad("lfs.h5", TOKENS, "Git LFS pointer", raw(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"))
+bad("lfs_as_model.h5", MODEL, "Git LFS pointer", raw(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"))
 
 # ---- results, given for what they are not ----
 

@@ -253,6 +253,6 @@ def make(files, number, seed, folder):
     choose = random.Random("%d %d" % (seed, number))
     file = choose.choice(files)
     path = os.path.join(folder, "%s_%d.h5" % (file.kind, number))
-    (change_bytes if number % 2 == 0 else change_structure)(files, file, path, choose)
+    (change_bytes if number % 2 == 0 or file.name.endswith(".npy") else change_structure)(files, file, path, choose)
     kind = MODEL if file.kind == "result" and choose.random() < 0.5 else file.kind
     return path, kind

@@ -85,6 +85,12 @@ def tokens(path, version, layout, rows=None, mask=False, kind="i8"):
     return File(path, TOKENS)
 
 
+def npy_tokens(path, order):
+    ids = np.random.default_rng(2).integers(0, SMALL["vocab_size"], (3, 24)).astype("<u2")
+    np.save(path, np.asarray(ids, order=order))
+    return File(path, TOKENS)
+
+
 def make(folder):
     """Writes all of them into the folder -> list of File."""
     path = lambda name: os.path.join(folder, name)  # noqa: E731
@@ -98,6 +104,7 @@ def make(folder):
             files.append(tokens(path("tokens_" + name), version, layout, rows=2, mask=True))
     files.append(File(stored(path("model_bsbr.h5"), path("model_narrow.h5"), "earliest", "contiguous", narrow_file), MODEL))
     files.append(tokens(path("tokens_sequence.h5"), "earliest", "contiguous", kind=">u2"))
+    files += [npy_tokens(path("tokens_%s.npy" % order), order) for order in "CF"]
     done = programs.run("bsbr_forward", "--model", path("model_bsbr.h5"), "--random-tokens", 12, "--output", path("result.h5"))
     if done.code != 0:
         raise RuntimeError(done.err)

@@ -1,4 +1,6 @@
 // Model files: what is read from good ones, and what is said of bad ones.
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -115,6 +117,7 @@ TEST(ModelFile, attributes_may_be_of_any_text_and_number_type) {
     set_fixed_text(file, "architecture", "bsbr", 4, H5T_STR_NULLPAD);
     set_fixed_text(file, "causality", "causal", 16, H5T_STR_SPACEPAD);
     set_fixed_text(file, "format", "bsbr-model", 11, H5T_STR_NULLTERM);
+    set_attribute(file, "format_version", 1.0);
     set_attribute(file, "hidden_dim", 8.0);
     set_attribute(file, "dropout", std::int64_t{0});
     set_attribute(file, "author", "an attribute that nobody knows is ignored");
@@ -123,6 +126,41 @@ TEST(ModelFile, attributes_may_be_of_any_text_and_number_type) {
   EXPECT_EQ(config.causality, Causality::causal);
   EXPECT_EQ(config.hidden_dim, 8);
   EXPECT_EQ(config.dropout, 0);
+}
+
+/// An attribute of this type, alone or as an array of one element.
+void set_typed(hid_t file, const char* name, hid_t type, double value, bool array) {
+  remove_attribute(file, name);
+  const hsize_t one = 1;
+  const hid_t space = array ? H5Screate_simple(1, &one, nullptr) : H5Screate(H5S_SCALAR);
+  const hid_t attribute = H5Acreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+  H5Awrite(attribute, H5T_NATIVE_DOUBLE, &value);
+  H5Aclose(attribute);
+  H5Sclose(space);
+}
+
+TEST(ModelFile, every_whole_number_may_have_any_width_byte_order_and_be_stored_as_a_real) {
+  const Folder folder;
+  const std::string path = good_model(folder);
+  bool array = false;
+  for (const hid_t type : {H5T_STD_I8LE, H5T_STD_U8BE, H5T_STD_I16BE, H5T_STD_U16LE, H5T_STD_I32BE, H5T_STD_U32LE, H5T_STD_I64BE,
+                           H5T_STD_U64LE, H5T_IEEE_F32LE, H5T_IEEE_F32BE, H5T_IEEE_F64LE, H5T_IEEE_F64BE}) {
+    edit(path, [&](hid_t file) {
+      const std::pair<const char*, int> fields[] = {{"format_version", 1}, {"vocab_size", 11}, {"hidden_dim", 8},
+                                                    {"num_layers", 2},     {"num_heads", 2},   {"ff_dim", 6},
+                                                    {"chunk_size", 4},     {"dropout", 0},     {"compression_factor", 2}};
+      for (const auto& [name, value] : fields) set_typed(file, name, type, value, array);
+    });
+    EXPECT_EQ(read_config(path, MPI_COMM_WORLD).hidden_dim, 8);
+    array = !array;
+  }
+}
+
+TEST(ModelFile, a_fraction_is_no_version) {
+  const Folder folder;
+  const std::string path = good_model(folder);
+  edit(path, [](hid_t file) { set_attribute(file, "format_version", 1.5); });
+  EXPECT_EQ(refusal(path), path + ": attribute format_version is 1.5, this library reads version 1");
 }
 
 TEST(ModelFile, dropout_may_be_missing) {
@@ -226,6 +264,74 @@ TEST(ModelFile, damage_anywhere_in_the_structure_is_an_error_or_harmless) {
   EXPECT_LT(peak_memory(), std::int64_t{1} << 30);
 }
 
+TEST(ModelFile, a_file_that_its_writer_has_not_closed_is_named_as_such) {
+  const Folder folder;
+  const std::string path = folder / "open.h5";
+  on_rank_0([&] {
+    const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110);
+    const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    H5Fflush(file, H5F_SCOPE_GLOBAL);
+    std::filesystem::copy_file(path, path + ".copy");
+    H5Fclose(file);
+    H5Pclose(access);
+  });
+  const auto read = [&] { read_config(path + ".copy", MPI_COMM_WORLD); };
+  EXPECT_EQ(message_of<FileError>(read),
+            path + ".copy: is marked as open for writing: it is still being written, or its writer ended without closing it");
+  EXPECT_EQ(hint_of<FileError>(read), "if no program writes to it any more, h5clear -s FILE clears the mark");
+}
+
+TEST(ModelFile, a_file_that_another_program_writes_is_named_as_such) {
+  const Folder folder;
+  const std::string path = good_model(folder);
+  int writer = -1;
+  on_rank_0([&] {
+    writer = open(path.c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_EQ(flock(writer, LOCK_EX), 0);
+  });
+  EXPECT_EQ(refusal(path), path + ": is open for writing in another program");
+  on_rank_0([&] { close(writer); });
+  EXPECT_NO_THROW(read_config(path, MPI_COMM_WORLD));
+}
+
+TEST(ModelFile, a_format_that_is_newer_than_this_hdf5_is_named_in_the_hint) {
+  const Folder folder;
+  const std::string path = good_model(folder);
+  edit(path, [](hid_t file) {
+    remove(file, query);
+    make_dataset(file, query, {8, 8}, H5T_IEEE_F32LE);  // with a header that has no checksum
+  });
+  const std::string whole = read_bytes(path);
+  MPI_Barrier(MPI_COMM_WORLD);
+  const auto hint = [&] { return hint_of<FileError>([&] { read_weights<float>(path, MPI_COMM_WORLD); }); };
+  std::string newer = whole;
+  newer[8] = 9;  // the version of the superblock
+  write_bytes(path, newer);
+  EXPECT_EQ(refusal(path), path + ": has a superblock of version 9");
+  EXPECT_NE(hint().find("newer than HDF5 " + hdf5_version() + " reads"), std::string::npos) << hint();
+  MPI_Barrier(MPI_COMM_WORLD);
+  newer = whole;
+  // The layout message of a contiguous dataset: type 8, size 24, flags and reserved; then its version, 3, and class, 1.
+  const std::string begin("\x08\0\x18\0", 4), rest("\0\0\0\3\1", 5);
+  std::size_t layout = newer.find(begin);
+  while (layout != std::string::npos && newer.compare(layout + 5, rest.size(), rest) != 0) layout = newer.find(begin, layout + 1);
+  ASSERT_NE(layout, std::string::npos);
+  newer[layout + 8] = 9;
+  MPI_Barrier(MPI_COMM_WORLD);
+  write_bytes(path, newer);
+  EXPECT_NE(refusal(path).find("version number for layout message"), std::string::npos) << refusal(path);
+  EXPECT_NE(hint().find("libver=\"v110\""), std::string::npos) << hint();
+}
+
+TEST(ModelFile, a_git_lfs_pointer_is_named_as_such) {
+  const Folder folder;
+  write_bytes(folder / "m.h5", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
+  const auto read = [&] { read_config(folder / "m.h5", MPI_COMM_WORLD); };
+  EXPECT_EQ(message_of<FileError>(read), folder / "m.h5: is not an HDF5 file but a Git LFS pointer");
+  EXPECT_EQ(hint_of<FileError>(read), "git lfs pull gets the file that it stands for");
+}
+
 // ---- Files whose content is wrong ----------------------------------------------------------------------------------
 
 struct BadContent {
@@ -261,7 +367,12 @@ BadContent weight(const char* name, const std::function<void(hid_t)>& make, cons
           query + message, hint};
 }
 
-const std::string filled_hint = "the file is damaged, or was never filled", link_hint = "put the numbers themselves into the file";
+const std::string filled_hint =
+                      "write all of it; what was never written is read only where the writer has set a fill value (h5py: fillvalue=0)",
+                  link_hint = "put the data themselves into the file",
+                  filter_hint =
+                      "copy it with the program that wrote it, compressed by gzip (h5py: compression=\"gzip\"); h5repack drops datasets "
+                      "whose filter it lacks";
 
 INSTANTIATE_TEST_SUITE_P(
     Weights, BadModelFile,
@@ -316,7 +427,7 @@ INSTANTIATE_TEST_SUITE_P(
             [](hid_t file) {
               make_dataset(file, query, {8, 8}, H5T_IEEE_F32LE, 1, {.chunk = {8, 8}, .other_filter = 32000});
             },
-            " is stored by a filter that is not HDF5's own (number 32000)", "h5repack -f GZIP=4 makes a copy that can be read"),
+            " is stored by a filter that is not HDF5's own (number 32000)", filter_hint),
         weight(
             "a_weight_that_was_never_written",
             [](hid_t file) {
@@ -416,7 +527,7 @@ TEST(ModelFile, external_storage_is_refused) {
     H5Pclose(creation);
     H5Sclose(space);
   });
-  EXPECT_EQ(refusal(path), path + ": " + query + " is in external storage: its numbers are in other files");
+  EXPECT_EQ(refusal(path), path + ": " + query + " is in external storage: its data are in other files");
 }
 
 TEST(ModelFile, a_virtual_dataset_is_refused) {
@@ -431,7 +542,7 @@ TEST(ModelFile, a_virtual_dataset_is_refused) {
     H5Pclose(creation);
     H5Sclose(space);
   });
-  EXPECT_EQ(refusal(path), path + ": " + query + " is a virtual dataset: its numbers are in other files");
+  EXPECT_EQ(refusal(path), path + ": " + query + " is a virtual dataset: its data are in other files");
 }
 
 TEST(ModelFile, a_chunk_far_larger_than_its_dataset_is_refused) {
@@ -462,7 +573,7 @@ TEST(ModelFile, a_chunk_that_is_missing_is_refused) {
     make_dataset(file, query, {8, 8}, H5T_IEEE_F32LE, 0, {.chunk = {4, 8}, .deflate = true, .no_numbers = true});
     set_number(file, query, {0, 0}, 1);
   });
-  EXPECT_EQ(refusal(path), path + ": " + query + " should have 2 chunks, of which the file holds 1");
+  EXPECT_EQ(refusal(path), path + ": " + query + " has 2 chunks, of which 1 was never written, the first at [4, 0]");
 }
 
 // ---- Writing -------------------------------------------------------------------------------------------------------

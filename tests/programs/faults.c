@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -48,7 +49,7 @@ static const struct {
   int code;
 } codes[] = {{"EACCES", EACCES}, {"EDQUOT", EDQUOT},  {"EIO", EIO},     {"EMFILE", EMFILE},
              {"ENOMEM", ENOMEM}, {"ENOSPC", ENOSPC},  {"EROFS", EROFS}, {"MPI_ERR_OTHER", MPI_ERR_OTHER},
-             {"short", SHORT},   {"version", VERSION}};
+             {"ENOLCK", ENOLCK}, {"ENOSYS", ENOSYS},  {"ENOTSUP", ENOTSUP}, {"short", SHORT},   {"version", VERSION}};
 
 /* Whether a word stands in a list with commas. */
 static int has(const char* list, const char* word) {
@@ -226,6 +227,16 @@ int close(int file) {
   const int code = strike_file("close", file, 0);
   const int closed = REAL(close)(file);
   return code != NONE ? fails_with(code) : closed;
+}
+
+int flock(int file, int operation) {
+  const int code = strike_file("flock", file, 0);
+  return code != NONE ? fails_with(code) : REAL(flock)(file, operation);
+}
+
+int ftruncate(int file, off_t bytes) {
+  const int code = strike_file("ftruncate", file, 0);
+  return code != NONE ? fails_with(code) : REAL(ftruncate)(file, bytes);
 }
 
 int fallocate(int file, int mode, off_t offset, off_t bytes) {

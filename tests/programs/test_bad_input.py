@@ -2,7 +2,9 @@
 
 Usage: test_bad_input.py RANKS
 """
+import gzip
 import os
+import pickle
 import resource
 import shutil
 import sys
@@ -85,6 +87,18 @@ COMMAND_LINES = [
     ("bsbr_forward", FILE, "empty", [*GOOD, "--input", M("empty")]),
     ("bsbr_forward", FILE, ["good.h5", "/nope"], [*GOOD, "--input", M("good.h5") + ":/nope"]),
     ("bsbr_forward", FILE, ["text", "104"], ["--model", M("v100.h5"), *TEXT]),
+    ("bsbr_forward", USAGE, ["--bytes", "--input"], [*GOOD, "--random-tokens", 8, "--bytes"]),
+    ("bsbr_forward", FILE, ["text", "vocab_size is 500"], ["--model", M("v500.h5"), *TEXT]),
+    ("bsbr_forward", FILE, ["text", "vocab_size is 500"], ["--model", M("v500.h5"), *TEXT, "--dry-run"]),
+    ("bsbr_forward", FILE, ["text", "vocab_size is 100"], ["--model", M("v100.h5"), *TEXT, "--dry-run"]),
+    ("bsbr_forward", FILE, ["text", "104"], ["--model", M("v100.h5"), *TEXT, "--bytes"]),
+    ("bsbr_forward", FILE, ["ids.npz", "zip archive"], [*GOOD, "--input", M("ids.npz")]),
+    ("bsbr_forward", FILE, ["ids.pkl", "Python pickle"], [*GOOD, "--input", M("ids.pkl")]),
+    ("bsbr_forward", FILE, ["ids.gz", "gzip"], [*GOOD, "--input", M("ids.gz")]),
+    ("bsbr_forward", FILE, ["lfs.h5", "Git LFS pointer"], [*GOOD, "--input", M("lfs.h5")]),
+    ("bsbr_forward", FILE, ["lfs.h5", "Git LFS pointer"], ["--model", M("lfs.h5"), *TEXT]),
+    ("bsbr_forward", FILE, ["real.npy", "64-bit floating-point"], [*GOOD, "--input", M("real.npy")]),
+    ("bsbr_forward", FILE, ["large.npy", "256", "[0, 256]"], [*GOOD, "--input", M("large.npy")]),
     ("bsbr_init", USAGE, "--output", ["--architecture", "bsbr"]),
     ("bsbr_init", USAGE, "--architecture", ["--output", M("m.h5")]),
     ("bsbr_init", USAGE, ["--architecture", "perceptron"], ["--output", M("m.h5"), "--architecture", "perceptron"]),
@@ -212,8 +226,15 @@ class BadInput(Case):
         self.model("good.h5")
         self.model("linear.h5", "linear")
         self.model("v100.h5", vocab_size=100)
+        self.model("v500.h5", vocab_size=500)
         self.text()
         self.text("empty", b"")
+        self.text("ids.pkl", pickle.dumps(list(range(300))))
+        self.text("ids.gz", gzip.compress(b"a hello to all the world"))
+        self.text("lfs.h5", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+        np.savez(self.path("ids.npz"), input_ids=np.arange(300))
+        np.save(self.path("real.npy"), np.zeros(9))
+        np.save(self.path("large.npy"), np.arange(300))
         self.results = self.path("results")
         os.mkdir(self.results)
 

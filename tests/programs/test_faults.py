@@ -26,7 +26,7 @@ import typing
 import unittest
 
 from jobs import LAUNCHER, Job
-from programs import MPIEXEC, PROGRAMS, Case, hidden_states, in_parallel
+from programs import MPIEXEC, PROGRAMS, Case, hidden_states, ids_file, in_parallel, run
 
 FAULTS = os.environ.get("BSBR_FAULTS", "build/release/tests/programs/libbsbr_faults.so")
 USAGE, FILE, MEMORY, COMMUNICATION, OUTPUT, BUG, SKIPPED = 2, 3, 4, 5, 6, 70, 77
@@ -213,6 +213,11 @@ DISK = [
     Row("syncing on rank 1", on(1, "EIO", "fsync", **PART), OUTPUT, ("out.h5", "rank 1", "Input/output error")),
     Row("syncing on rank 3", on(3, "ENOSPC", "fsync", **PART), OUTPUT, ("out.h5", "rank 3", "No space left"), ranks=4),
     Row("last sync on rank 0", on(0, "EIO", "fsync", number=2, **PART), OUTPUT, ("out.h5", "Input/output error")),
+    *(Row(f"closing {number} on rank 0", on(0, "EDQUOT", "close", number=number, always=1, **PART), OUTPUT, ("out.h5", "quota"), may_miss=True)
+      for number in range(1, 6)),
+    Row("closing in one process", on(0, "EDQUOT", "close", always=1, **PART), OUTPUT, ("out.h5", "quota"), ranks=1, launch=alone),
+    Row("metadata in one process", on(0, "ENOSPC", "pwrite", number=2, always=1, **PART), OUTPUT, ("out.h5", "No space left"), ranks=1, launch=alone),
+    Row("cutting on rank 0", on(0, "EIO", "ftruncate", **PART), OUTPUT, ("out.h5", "Input/output error")),
     Row("closing on rank 2", on(2, "EDQUOT", "close", **PART), OUTPUT, ("out.h5", "rank 2", "quota")),
     Row("the name", on(0, "EACCES", "rename", **PART), OUTPUT, ("out.h5", "cannot be given its name")),
     Row("the name on a broken disk", on(0, "EIO", "rename", **PART), OUTPUT, ("out.h5", "cannot be given its name")),
@@ -488,6 +493,35 @@ class Faults(Case):
 
     def test_a_signal_leaves_nothing_half_written(self):
         self.check_all(SIGNALS)
+
+
+class Survives(Case):
+    """What breaks and does no harm, and bsbr_init."""
+
+    @staticmethod
+    def broken(action, call, **filters):
+        """The environment of a process in which all such calls fail."""
+        fault = " ".join("%s=%s" % word for word in on(0, action, call, always=1, **filters).items())
+        return {"LD_PRELOAD": os.path.abspath(FAULTS), "BSBR_FAULT": fault}
+
+    def test_files_are_read_where_the_file_system_has_no_locks(self):
+        model, tokens = self.model(), ids_file(self.path("ids.h5"), range(100))
+        for action in ("ENOLCK", "ENOTSUP", "ENOSYS", "EIO"):
+            with self.subTest(action=action):
+                self.forward("--model", model, "--input", tokens, "--output", self.path("out.h5"), "--quiet", environment=self.broken(action, "flock"))
+
+    def test_what_was_read_may_fail_to_close(self):
+        model, tokens = self.model(), ids_file(self.path("ids.h5"), range(100))
+        for path in (model, tokens):
+            self.forward("--model", model, "--input", tokens, "--quiet", environment=self.broken("EIO", "close", path=path))
+
+    def test_a_model_that_cannot_be_written_is_one_error_and_no_crash(self):
+        for call, action, words in (("close", "EDQUOT", "quota"), ("pwrite", "ENOSPC", "No space left"), ("ftruncate", "EIO", "Input/output error")):
+            with self.subTest(call=call):
+                done = run("bsbr_init", "--output", self.path("m.h5"), "--architecture", "bsbr", "--hidden-dim", 32, "--num-heads", 4,
+                           environment=self.broken(action, call, path=".part", number=1 if call != "pwrite" else 2))
+                self.check_failure(done, "bsbr_init", OUTPUT, ["m.h5", words])
+                self.assertEqual(os.listdir(self.folder), [])
 
 
 if __name__ == "__main__":

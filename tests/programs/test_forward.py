@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from json_schema import complaints, described
-from programs import OWN_FIELDS, PROGRAMS, Case, config, hidden_states, ids_file, init_options, run
+from programs import OWN_FIELDS, PROGRAMS, Case, config, hidden_states, ids_file, in_parallel, init_options, run
 
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "apps", "summary.schema.json"), encoding="utf-8") as schema:
     SCHEMA = json.load(schema)
@@ -206,6 +206,99 @@ class Forward(Case):
                                   stderr=subprocess.PIPE, text=True)
         self.assertEqual(done.returncode, 6, done.stderr)
         self.assertEqual(len(done.stderr.splitlines()), 1)
+
+
+class Input(Case):
+    """How ids may be stored, and what is said of it."""
+
+    def setUp(self):
+        super().setUp()
+        self.good = self.model()
+        self.ids = np.arange(120).reshape(2, 60) * 7 % 256
+
+    def states(self, source, *arguments, **how):
+        self.forward("--model", self.good, "--input", source, "--output", self.path("result.h5"), "--quiet", *arguments, **how)
+        return hidden_states(self.path("result.h5"))
+
+    def described(self, source, *arguments):
+        """-> the rows "input" and "note" of the text, the fields of JSON, the attributes of the result"""
+        done = self.forward("--model", self.good, "--input", source, "--json", self.path("s.json"), "--output", self.path("result.h5"), *arguments)
+        rows = dict(line.split(None, 1) for line in done.out.splitlines() if line.startswith("  "))
+        with open(self.path("s.json")) as file:
+            summary = {name: value for name, value in json.load(file).items() if name.startswith("input_")}
+        with h5py.File(self.path("result.h5")) as file:
+            attributes = {name: value for name, value in file.attrs.items() if name.startswith("input_")}
+        return rows["input"], rows.get("note", ""), summary, attributes
+
+    def test_a_dataset_is_named_with_its_type(self):
+        for mask, more in ((None, ""), (self.ids % 2, ", with a mask")):
+            path = ids_file(self.path("ids.h5"), self.ids.astype("i4"), mask)
+            fields = dict(input_format="hdf5", input_dataset="/inputs/input_ids", input_type="int32")
+            self.assertEqual(self.described(path), (path + ":/inputs/input_ids, int32" + more, "", fields, fields))
+
+    def test_bytes_are_named_as_such_and_noted_where_the_name_says_otherwise(self):
+        fields = dict(input_format="bytes", input_type="uint8")
+        text = self.text("book.txt")
+        self.assertEqual(self.described(text), (text + ", its bytes", "", fields, fields))
+        for name in ("train.bin", "ids.h5", "ids.JSON"):
+            path = self.text(name)
+            line, note, summary, attributes = self.described(path)
+            self.assertEqual((line, attributes), (path + ", its bytes", fields))
+            self.assertIn(os.path.splitext(name)[1].lower(), note)
+            self.assertEqual(summary, {**fields, "input_note": note})
+            self.assertEqual(self.described(path, "--bytes")[1], "")
+
+    def test_random_tokens_say_so(self):
+        found = json.loads(self.forward("--model", self.good, "--random-tokens", 9, "--json", "-").out)
+        self.assertEqual((found["input"], found["input_format"]), ("random", "random"))
+
+    def test_bytes_go_with_any_vocabulary_if_they_are_asked_for(self):
+        large = self.model("large.h5", vocab_size=500)
+        self.forward("--model", large, "--input", self.text(), "--bytes")
+        np.savez(self.path("ids.npz"), self.ids)
+        found = json.loads(self.forward("--model", large, "--input", self.path("ids.npz"), "--bytes", "--json", "-").out)
+        self.assertEqual(found["tokens"], os.path.getsize(self.path("ids.npz")))
+
+    def test_npy_files_of_every_type_and_order_give_what_a_dataset_gives(self):
+        expected = self.states(ids_file(self.path("ids.h5"), self.ids))
+        for order in "CF":
+            for kind in ("u1", "<i2", ">i2", "<u4", ">u4", "<i8", ">u8"):
+                path = self.path("ids.npy")
+                np.save(path, np.asarray(self.ids, kind, order=order))
+                with self.subTest(order=order, kind=kind):
+                    self.assertTrue(np.array_equal(self.states(path, ranks=3 if kind == ">u4" else 1), expected))
+        np.save(path, self.ids.astype("<u2"))
+        fields = dict(input_format="npy", input_type="uint16")
+        self.assertEqual(self.described(path), (path + ", uint16", "", fields, fields))
+
+    def test_chunked_datasets_are_read_whatever_dimension_may_grow(self):
+        """Chunks are found by another index for each number of unlimited dimensions and each version of the format."""
+        expected = self.states(ids_file(self.path("plain.h5"), self.ids, self.ids % 5 > 0))
+        cases = [(version, most, how) for version, how in (("earliest", {}), ("v110", {}), ("latest", dict(compression="gzip", fletcher32=True)))
+                 for most in (None, (2, None), (None, 60), (None, None))]
+
+        def check(number):
+            version, most, how = cases[number]
+            path, result = self.path("ids%d.h5" % number), self.path("result%d.h5" % number)
+            with h5py.File(path, "w", libver=version) as file:
+                for name, data in (("input_ids", self.ids), ("attention_mask", self.ids % 5 > 0)):
+                    file.create_dataset(name, data=data, chunks=(1, 17), maxshape=most, **how)
+            self.forward("--model", self.good, "--input", path, "--output", result, "--quiet")
+            self.assertTrue(np.array_equal(hidden_states(result), expected), cases[number])
+
+        failed = in_parallel(check, range(len(cases)))
+        self.assertFalse(failed, failed)
+
+    def test_weights_may_be_stored_in_chunks_that_can_grow(self):
+        expected = self.states(ids_file(self.path("ids.h5"), self.ids))
+        for most in (lambda shape: (*shape[:-1], None), lambda shape: (None, *shape[1:]), lambda shape: (None,) * len(shape)):
+            with h5py.File(self.good) as old, h5py.File(self.path("grown.h5"), "w", libver="latest") as new:
+                new.attrs.update(old.attrs)
+                for name, data in old["weights"].items():
+                    chunk = tuple(max(1, extent // 2) for extent in data.shape)
+                    new.create_dataset("weights/" + name, data=data[()], chunks=chunk, maxshape=most(data.shape), compression="gzip")
+            self.forward("--model", self.path("grown.h5"), "--input", self.path("ids.h5"), "--output", self.path("other.h5"), "--quiet")
+            self.assertTrue(np.array_equal(hidden_states(self.path("other.h5")), expected))
 
 
 class EveryArchitecture(Case):
