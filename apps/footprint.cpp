@@ -1,6 +1,8 @@
 // What a run of a model will take of memory: what is allocated by name, and what comes with it.
 #include "footprint.hpp"
 
+#include <malloc.h>
+
 #include <algorithm>
 
 #include "attention/attention.hpp"
@@ -19,8 +21,11 @@ constexpr bool on_host = Kokkos::SpaceAccessibility<Kokkos::HostSpace, Memory>::
 constexpr std::int64_t unnamed_bytes = 8 << 20;
 constexpr std::int64_t unnamed_bytes_per_thread = 1 << 20;
 
-/// The views of a layer's weights, and what their allocations take besides the numbers.
-constexpr std::int64_t unnamed_bytes_per_layer = 6 << 10;
+/// The views of a layer's weights, and what their allocations take besides the elements.
+constexpr std::int64_t unnamed_bytes_per_layer = 3 << 10;
+
+/// HDF5's metadata of each weight while a model is read, which it holds in a cache of limited size.
+constexpr std::int64_t metadata_bytes_per_weight = 2 << 10, largest_metadata_bytes = 24 << 20;
 
 /// A weight of the reference besides its numbers: its name, and its place in the map.
 constexpr std::int64_t unnamed_bytes_per_reference_weight = 256;
@@ -69,12 +74,16 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
   refuse_absurd(config, sequence, extras.verify);
   const std::int64_t tokens = sequence.batch() * sequence.local_tokens(), chunks = sequence.batch() * sequence.num_chunks();
   const auto real = static_cast<std::int64_t>(sizeof(Real));
+  malloc_trim(0);  // what reading the configuration has left
   Footprint footprint{resident_bytes(), 0};
   const std::int64_t ids = tokens * static_cast<std::int64_t>(sizeof(std::int32_t) + (extras.mask ? 1 : 0));
   const std::int64_t mask = 2 * chunks * static_cast<std::int64_t>(sizeof(std::int64_t));  // PaddingMask
   const std::int64_t model = parameter_count(config) * real + packed_weight_bytes<Real>(config) + workspace_bytes<Real>(config, sequence);
   const auto threads = static_cast<std::int64_t>(Kokkos::DefaultHostExecutionSpace().concurrency());
   footprint.added = ids + unnamed_bytes + threads * unnamed_bytes_per_thread + config.num_layers * unnamed_bytes_per_layer;
+  if (sequence.rank() == 0) {
+    footprint.added += std::min(WeightLayout(config).count() * metadata_bytes_per_weight, largest_metadata_bytes);
+  }
   if (on_host) footprint.added += mask + model + threads * attention::scratch_bytes<Real>(config);
   if (extras.result) footprint.added += writing_bytes + (on_host ? 0 : tokens * config.hidden_dim * real);
   if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence);
