@@ -1,11 +1,14 @@
 // What a run of a model will take of memory: what is allocated by name, and what comes with it.
 #include "footprint.hpp"
 
+#include <malloc.h>
+
 #include <algorithm>
 
 #include "attention/attention.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/model.hpp"
+#include "config/weight_table.hpp"
 #include "format.hpp"
 #include "memory.hpp"
 
@@ -17,6 +20,15 @@ constexpr bool on_host = Kokkos::SpaceAccessibility<Kokkos::HostSpace, Memory>::
 /// Code that is paged in when it first runs, thread stacks, BLAS' and MPI's own buffers: measured, not known.
 constexpr std::int64_t unnamed_bytes = 8 << 20;
 constexpr std::int64_t unnamed_bytes_per_thread = 1 << 20;
+
+/// The views of a layer's weights, and what their allocations take besides the elements.
+constexpr std::int64_t unnamed_bytes_per_layer = 3 << 10;
+
+/// HDF5's metadata of each weight while a model is read, which it holds in a cache of limited size.
+constexpr std::int64_t metadata_bytes_per_weight = 2 << 10, largest_metadata_bytes = 24 << 20;
+
+/// A weight of the reference besides its numbers: its name, and its place in the map.
+constexpr std::int64_t unnamed_bytes_per_reference_weight = 256;
 
 /// Buffers of HDF5 and MPI's file layer while a result is written.
 constexpr std::int64_t writing_bytes = 4 << 20;
@@ -51,7 +63,8 @@ void refuse_absurd(const ModelConfig& config, const Sequence& sequence, bool ver
 /// The reference's weights, what it keeps of each layer, and the widest matrix that it works with: in double precision.
 std::int64_t reference_bytes(const ModelConfig& config, const Sequence& sequence) {
   const std::int64_t kept = config.hidden_dim * (config.num_layers + reference_rows) + std::max(config.ff_dim, 4 * config.attention_dim());
-  return (parameter_count(config) + sequence.length() * kept) * static_cast<std::int64_t>(sizeof(double));
+  return (parameter_count(config) + sequence.length() * kept) * static_cast<std::int64_t>(sizeof(double)) +
+         WeightLayout(config).count() * unnamed_bytes_per_reference_weight;
 }
 
 }  // namespace
@@ -61,12 +74,16 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
   refuse_absurd(config, sequence, extras.verify);
   const std::int64_t tokens = sequence.batch() * sequence.local_tokens(), chunks = sequence.batch() * sequence.num_chunks();
   const auto real = static_cast<std::int64_t>(sizeof(Real));
+  malloc_trim(0);  // what reading the configuration has left
   Footprint footprint{resident_bytes(), 0};
   const std::int64_t ids = tokens * static_cast<std::int64_t>(sizeof(std::int32_t) + (extras.mask ? 1 : 0));
   const std::int64_t mask = 2 * chunks * static_cast<std::int64_t>(sizeof(std::int64_t));  // PaddingMask
   const std::int64_t model = parameter_count(config) * real + packed_weight_bytes<Real>(config) + workspace_bytes<Real>(config, sequence);
   const auto threads = static_cast<std::int64_t>(Kokkos::DefaultHostExecutionSpace().concurrency());
-  footprint.added = ids + unnamed_bytes + threads * unnamed_bytes_per_thread;
+  footprint.added = ids + unnamed_bytes + threads * unnamed_bytes_per_thread + config.num_layers * unnamed_bytes_per_layer;
+  if (sequence.rank() == 0) {
+    footprint.added += std::min(WeightLayout(config).count() * metadata_bytes_per_weight, largest_metadata_bytes);
+  }
   if (on_host) footprint.added += mask + model + threads * attention::scratch_bytes<Real>(config);
   if (extras.result) footprint.added += writing_bytes + (on_host ? 0 : tokens * config.hidden_dim * real);
   if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "config/weight_table.hpp"
 #include "failure.hpp"
 #include "format.hpp"
 #include "parallel/agree.hpp"
@@ -31,13 +32,13 @@ template <class Real>
 reference::WeightMap weight_map(const Weights<Real>& weights) {
   const auto data = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), weights.data());
   reference::WeightMap map;
-  for (const WeightInfo& info : weight_table(weights.config())) {
+  WeightLayout(weights.config()).for_each([&](const WeightInfo& info, std::int64_t offset) {
     const std::int64_t columns = info.shape.back();
     reference::Matrix matrix(info.size() / columns, columns);
-    const Real* begin = data.data() + weights.offset(info.name);
+    const Real* begin = data.data() + offset;
     std::copy(begin, begin + info.size(), matrix.values.begin());
     map.emplace(info.name, std::move(matrix));
-  }
+  });
   return map;
 }
 

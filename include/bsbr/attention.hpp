@@ -49,9 +49,9 @@ class Attention {
   /// \param execution where the kernels are enqueued
   /// \param mask the padding mask of the sequence
   /// \param input projections of this rank's tokens
-  /// \param output [batch, local tokens, num_heads · head_dim]; must not overlap the input, unless output_may_be_key()
+  /// \param output [batch, local tokens, num_heads · head_dim]; must not overlap the input, but may be the key if output_may_be_key()
   /// \param profile times and bytes are added to it; may be null
-  /// \throws ShapeError if extents do not fit
+  /// \throws ShapeError if extents do not fit, or the output overlaps the input
   /// \throws CommunicationError if MPI fails or a rank does not respond in time
   virtual void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
                        Profile* profile = nullptr) = 0;

@@ -13,8 +13,8 @@ struct Partition {
   std::int64_t items = 0;  ///< number of items, chunks for example
   int ranks = 1;           ///< number of ranks
 
-  /// The first item of a rank's part.
-  std::int64_t begin(int rank) const { return static_cast<std::int64_t>(static_cast<__int128>(items) * rank / ranks); }
+  /// The first item of a rank's part. Quotient and remainder are apart since items · rank may overflow.
+  std::int64_t begin(int rank) const { return items / ranks * rank + items % ranks * rank / ranks; }
 
   /// The first item after a rank's part.
   std::int64_t end(int rank) const { return begin(rank + 1); }

@@ -1,13 +1,16 @@
 // The weights of a model, in one allocation.
 #pragma once
 
+#include <memory>
 #include <string>
-#include <unordered_map>
 
 #include "bsbr/config.hpp"
 #include "bsbr/types.hpp"
 
 namespace bsbr {
+
+class WeightLayout;
+struct WeightPlace;
 
 /// All weights of a model in one array, in the order of weight_table(config). Copies share the array.
 template <class Real>
@@ -41,13 +44,10 @@ class Weights {
   Array<const Real*> vector(const std::string& name, int count = 1) const;
 
  private:
-  struct Place {
-    std::int64_t offset, rows, columns;  // columns = 0: a vector
-  };
-  const Place& place(const std::string& name) const;
+  WeightPlace place(const std::string& name) const;
 
   ModelConfig m_config;
-  std::unordered_map<std::string, Place> m_places;
+  std::shared_ptr<const WeightLayout> m_layout;  // shared by all copies: each layer has one
   Array<Real*> m_data;
 };
 

@@ -76,6 +76,38 @@ bool output_may_be_key(const ModelConfig& config) {
 
 namespace {
 
+/// Whether an element of `rows` is one of `output`, too. Spans are compared first; the output may lie between the rows.
+template <class Real>
+bool overlap(const Strided<const Real***>& rows, const Array<Real***>& output) {
+  if (rows.size() == 0 || output.size() == 0) return false;
+  const Real *first = output.data(), *last = first + output.size();
+  if (rows.data() >= last || rows.data() + rows.span() <= first) return false;
+  for (std::size_t batch = 0; batch < rows.extent(0); ++batch) {
+    for (std::size_t t = 0; t < rows.extent(1); ++t) {
+      const Real* row = rows.data() + batch * rows.stride(0) + t * rows.stride(1);
+      if (row < last && row + rows.extent(2) > first) return true;
+    }
+  }
+  return false;
+}
+
+/// Throws ShapeError if the output overlaps the input, unless it is the key and may be.
+template <class Real>
+void require_own_output(const ModelConfig& config, const AttentionInput<Real>& input, const Array<Real***>& output) {
+  const Strided<const Real***> written(output);
+  const bool is_key =
+      input.key.data() == written.data() && input.key.stride(0) == written.stride(0) && input.key.stride(1) == written.stride(1);
+  const auto require = [&](const char* name, const Strided<const Real***>& rows) {
+    if (overlap(rows, output)) throw ShapeError("output overlaps " + std::string(name) + ", which is read after it is written");
+  };
+  require("query", input.query);
+  require("value", input.value);
+  require("gate", input.gate);
+  require("retrieval_query", input.retrieval_query);
+  require("retrieval_key", input.retrieval_key);
+  if (!is_key || !output_may_be_key<Real>(config)) require("key", input.key);
+}
+
 std::string extents(const std::string& name, std::int64_t batch, std::int64_t rows, std::int64_t columns) {
   return name + " is [" + std::to_string(batch) + ", " + std::to_string(rows) + ", " + std::to_string(columns) + "]";
 }
@@ -101,6 +133,7 @@ void require_input(const ModelConfig& config, const Sequence& sequence, const Pa
   require_rows<Real>("value", input.value, batch, tokens, width);
   if (config.architecture == Architecture::gau) require_rows<Real>("gate", input.gate, batch, tokens, width);
   require_rows<Real>("output", Strided<const Real***>(output), batch, tokens, width);
+  require_own_output(config, input, output);
   require_mask(mask, sequence);
 }
 

@@ -34,7 +34,8 @@ Array<Number*> allocate(const char* label, std::int64_t count) {
 template <class Real>
 void require_rows(const std::string& name, const Strided<const Real***>& rows, std::int64_t batch, std::int64_t count, std::int64_t width);
 
-/// Throws ShapeError unless query, key, value, the gate of gau, and output are [batch, local tokens, attention_dim], and the mask fits.
+/// Throws ShapeError unless query, key, value, the gate of gau, and output are [batch, local tokens, attention_dim], the output overlaps no
+/// input that it may not, and the mask fits.
 template <class Real>
 void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask, const AttentionInput<Real>& input,
                    const Array<Real***>& output);

@@ -104,6 +104,22 @@ struct Sizes {
         panel_width(config.compression_factor > 0 ? std::max(config.head_dim() * config.head_dim(), config.state_size()) : 0) {}
 };
 
+/// body(team, scratch, row, chunk, head) for each head of each local chunk of each sequence, by a team with `bytes` of scratch.
+template <class Body>
+void for_each_state(const Execution& execution, const char* label, const kernels::StateBlocks& blocks, std::int64_t chunks,
+                    std::int64_t heads, std::int64_t bytes, const Body& body) {
+  const std::int64_t teams = blocks.batch * chunks * heads;
+  if (teams == 0) return;
+  const std::int64_t together = kernels::taken_together(execution, teams, heads, kernels::tuning::teams_per_thread);
+  Kokkos::parallel_for(
+      label, kernels::team_policy(execution, teams, bytes, together), KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const std::int64_t head = member.league_rank() % heads, chunk = member.league_rank() / heads % chunks;
+        const std::int64_t row = member.league_rank() / heads / chunks;
+        kernels::Scratch scratch(member, bytes);
+        body(kernels::as_team(member), scratch, row, chunk, head);
+      });
+}
+
 }  // namespace
 
 template <class Real>
@@ -182,8 +198,8 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
   {
     const Phase phase(execution, profile, "states");
     if (compressed) {
-      m_compress.assign(input.compress_weight);
-      m_decompress.assign(input.decompress_weight);
+      m_compress.assign(execution, input.compress_weight);
+      m_decompress.assign(execution, input.decompress_weight);
     }
     pack_retrieval(execution, input);
     compressed ? form_compressed_states(execution, mask, input) : form_states(execution, mask, input);
@@ -275,16 +291,9 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
   const kernels::StateBlocks blocks = m_blocks;
   const Array<Real*> states = m_local;
   const kernels::KeysAndValues<Real> keys = local_keys(mask, input);
-  const std::int64_t teams = blocks.batch * chunks * heads;
-  const std::int64_t together = kernels::taken_together(execution, teams, heads, kernels::tuning::teams_per_thread);
-  if (teams == 0) return;
-  Kokkos::parallel_for(
-      "bsbr::attention::form_states", kernels::team_policy(execution, teams, bytes, together),
-      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
-        const std::int64_t head = member.league_rank() % heads, chunk = member.league_rank() / heads % chunks;
-        const std::int64_t row = member.league_rank() / heads / chunks;
-        const auto team = kernels::as_team(member);
-        kernels::Scratch scratch(member, bytes);
+  for_each_state(
+      execution, "bsbr::attention::form_states", blocks, chunks, heads, bytes,
+      KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch& scratch, std::int64_t row, std::int64_t chunk, std::int64_t head) {
         const kernels::StateTile<Real> tile(scratch, width, width);
         const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
         kernels::form_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row), begin, end, tile);
@@ -379,21 +388,14 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
   const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
   const std::int64_t tokens = m_sequence.local_tokens();
   const int width = static_cast<int>(m_config.head_dim());
-  const std::int64_t bytes = kernels::StateTile<Real>::bytes(width, width);
+  const std::int64_t bytes = kernels::AppliedState<Real>::bytes(width, width);
   const kernels::StateBlocks blocks = m_blocks;
   const Array<const Real*> states = m_local;
   const auto query = input.query;
-  const std::int64_t teams = blocks.batch * chunks * heads;
-  const std::int64_t together = kernels::taken_together(execution, teams, heads, kernels::tuning::teams_per_thread);
-  if (teams == 0) return;
-  Kokkos::parallel_for(
-      "bsbr::attention::retrieve", kernels::team_policy(execution, teams, bytes, together),
-      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
-        const std::int64_t head = member.league_rank() % heads, chunk = member.league_rank() / heads % chunks;
-        const std::int64_t row = member.league_rank() / heads / chunks;
-        const auto team = kernels::as_team(member);
-        kernels::Scratch scratch(member, bytes);
-        const kernels::StateTile<Real> tile(scratch, width, width);
+  for_each_state(
+      execution, "bsbr::attention::retrieve", blocks, chunks, heads, bytes,
+      KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch& scratch, std::int64_t row, std::int64_t chunk, std::int64_t head) {
+        const kernels::AppliedState<Real> tile(scratch, width, width);
         const auto source = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
         const int stride = kernels::padded<Real>(width);
         for (int key = 0; key < width; ++key) {

@@ -1,8 +1,8 @@
 // The one list of a model's weights: names, shapes, order and how they start.
 #include "config/weight_table.hpp"
 
+#include <charconv>
 #include <cmath>
-#include <utility>
 
 namespace bsbr {
 namespace {
@@ -74,16 +74,48 @@ std::vector<std::string> input_projections(Architecture architecture) {
   return names;
 }
 
-std::vector<WeightInfo> weight_table(const ModelConfig& config) {
-  std::vector<WeightInfo> table{embedding(config)};
-  const auto one_layer = layer_table(config);
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    for (auto weight : one_layer) {
-      weight.name = "layers." + std::to_string(layer) + "." + weight.name;
-      table.push_back(std::move(weight));
+WeightLayout::WeightLayout(const ModelConfig& config)
+    : m_layers(config.num_layers), m_before{embedding(config)}, m_layer(layer_table(config)) {
+  add_norm(m_after, "layer_norm", config.hidden_dim);
+  std::int64_t offset = 0;
+  const auto place = [&](const std::vector<WeightInfo>& table, Places& places) {
+    for (const WeightInfo& weight : table) {
+      places[weight.name] = {offset, weight.shape[0], weight.shape.size() > 1 ? weight.shape[1] : 0};
+      offset += weight.size();
     }
+  };
+  place(m_before, m_places);
+  const std::int64_t first_layer = offset;
+  place(m_layer, m_layer_places);
+  m_layer_size = offset - first_layer;
+  offset = first_layer + m_layers * m_layer_size;
+  place(m_after, m_places);
+}
+
+std::optional<WeightPlace> WeightLayout::find(const std::string& name) const {
+  constexpr std::string_view layers = "layers.";
+  if (!name.starts_with(layers)) {
+    const auto found = m_places.find(name);
+    return found == m_places.end() ? std::nullopt : std::optional(found->second);
   }
-  add_norm(table, "layer_norm", config.hidden_dim);
+  std::int64_t layer = -1;
+  std::from_chars(name.data() + layers.size(), name.data() + name.size(), layer);
+  const std::string prefix = layer_prefix(layer);
+  if (layer < 0 || layer >= m_layers || !name.starts_with(prefix)) return std::nullopt;  // "layers.01." is none, either
+  const auto found = m_layer_places.find(name.substr(prefix.size()));
+  if (found == m_layer_places.end()) return std::nullopt;
+  WeightPlace place = found->second;
+  place.offset += layer * m_layer_size;
+  return place;
+}
+
+std::int64_t WeightLayout::count() const {
+  return static_cast<std::int64_t>(m_before.size() + m_after.size()) + m_layers * static_cast<std::int64_t>(m_layer.size());
+}
+
+std::vector<WeightInfo> weight_table(const ModelConfig& config) {
+  std::vector<WeightInfo> table;
+  WeightLayout(config).for_each([&](const WeightInfo& weight, std::int64_t) { table.push_back(weight); });
   return table;
 }
 

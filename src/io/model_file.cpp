@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <unordered_set>
 
 #include "bsbr/io.hpp"
+#include "config/weight_table.hpp"
 #include "io/attributes.hpp"
 #include "io/config_attributes.hpp"
 #include "io/dataset.hpp"
@@ -45,14 +45,14 @@ void check_version(hid_t file) {
 }
 
 struct Search {
-  const std::unordered_set<std::string>* expected;
+  const WeightLayout& expected;
   std::string surplus;
 };
 
 /// Ends the iteration at the first name that is not expected.
 herr_t compare_name(hid_t, const char* name, const H5L_info_t*, void* data) noexcept {
   auto& search = *static_cast<Search*>(data);
-  if (search.expected->contains(name)) return 0;
+  if (search.expected.find(name)) return 0;
   search.surplus = name;
   return 1;
 }
@@ -73,9 +73,8 @@ class ModelFile {
  private:
   ModelConfig read_config() const;
   void check_weights() const;
-  std::vector<WeightInfo> table() const;
-  std::string surplus(const std::vector<WeightInfo>& expected) const;
-  Dataset find(const WeightInfo& weight, const std::vector<WeightInfo>& expected) const;
+  std::string surplus(const WeightLayout& expected) const;
+  Dataset find(const WeightInfo& weight, const WeightLayout& expected) const;
   template <class Real>
   [[noreturn]] void refuse_number(const Dataset& dataset, std::int64_t index, Real value) const;
 
@@ -90,30 +89,15 @@ ModelConfig ModelFile::read_config() const {
   return read_config_attributes(m_file.id());
 }
 
-/// The table of weights to look for. A group of n objects holds fewer than n layers, so n + 1 of them are enough to find one missing,
-/// however many the configuration claims.
-std::vector<WeightInfo> ModelFile::table() const {
-  const auto weights = find_object(m_file, group);
-  if (!weights) throw ContentError(std::string(group) + " is missing");
-  if (H5Iget_type(*weights) != H5I_GROUP) throw ContentError(std::string(group) + " is not a group");
-  H5G_info_t info{};
-  check_hdf5(H5Gget_info(*weights, &info), std::string(group) + " cannot be read");
-  ModelConfig config = m_config;
-  config.num_layers = std::min<std::int64_t>(config.num_layers, static_cast<std::int64_t>(std::min<hsize_t>(info.nlinks, 1 << 30)) + 1);
-  return weight_table(config);
-}
-
 /// The name of something in the group that the table does not have; empty if there is none.
-std::string ModelFile::surplus(const std::vector<WeightInfo>& expected) const {
-  std::unordered_set<std::string> names;
-  for (const WeightInfo& weight : expected) names.insert(weight.name);
-  Search search{&names, {}};
+std::string ModelFile::surplus(const WeightLayout& expected) const {
+  Search search{expected, {}};
   const auto weights = find_object(m_file, group);
   check_hdf5(H5Literate(*weights, H5_INDEX_NAME, H5_ITER_INC, nullptr, compare_name, &search), std::string(group) + " cannot be read");
   return printable(search.surplus, 200);
 }
 
-Dataset ModelFile::find(const WeightInfo& weight, const std::vector<WeightInfo>& expected) const {
+Dataset ModelFile::find(const WeightInfo& weight, const WeightLayout& expected) const {
   auto dataset = Dataset::find(m_file, dataset_path(weight));
   if (dataset) return std::move(*dataset);
   const std::string other = surplus(expected);
@@ -131,9 +115,13 @@ void check_weight(Dataset dataset, const WeightInfo& weight) {
   dataset.check_storage();
 }
 
+/// Ends at the first weight that is missing, so a file cannot make this longer than it is by the layers that it claims.
 void ModelFile::check_weights() const {
-  const auto expected = table();
-  for (const WeightInfo& weight : expected) check_weight(find(weight, expected), weight);
+  const auto weights = find_object(m_file, group);
+  if (!weights) throw ContentError(std::string(group) + " is missing");
+  if (H5Iget_type(*weights) != H5I_GROUP) throw ContentError(std::string(group) + " is not a group");
+  const WeightLayout expected(m_config);
+  expected.for_each([&](const WeightInfo& weight, std::int64_t) { check_weight(find(weight, expected), weight); });
   const std::string other = surplus(expected);
   if (!other.empty()) throw ContentError(std::string(group) + '/' + other + " is not a weight of this configuration");
 }
@@ -166,8 +154,8 @@ using Part = Kokkos::View<Real*, Kokkos::LayoutRight, Device, Kokkos::MemoryUnma
 
 /// Reads one weight on the rank that has the file, into its place in all ranks' weights.
 template <class Real>
-void read_weight(const std::string& path, const ModelFile* file, const WeightInfo& info, const Weights<Real>& weights, MPI_Comm comm) {
-  const Part<Real> part(weights.data().data() + weights.offset(info.name), static_cast<std::size_t>(info.size()));
+void read_weight(const std::string& path, const ModelFile* file, const WeightInfo& info, Real* target, MPI_Comm comm) {
+  const Part<Real> part(target, static_cast<std::size_t>(info.size()));
   typename Part<Real>::HostMirror host;
   parallel::agree(comm, [&] {
     host = Kokkos::create_mirror_view(part);
@@ -180,12 +168,12 @@ void read_weight(const std::string& path, const ModelFile* file, const WeightInf
 template <class Real>
 void write_weights(hid_t file, const OutputFile& output, const Weights<Real>& weights) {
   const Handle target(H5Gcreate2(file, group, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Gclose, group);
-  for (const WeightInfo& info : weight_table(weights.config())) {
-    const Part<Real> part(weights.data().data() + weights.offset(info.name), static_cast<std::size_t>(info.size()));
+  WeightLayout(weights.config()).for_each([&](const WeightInfo& info, std::int64_t offset) {
+    const Part<Real> part(weights.data().data() + offset, static_cast<std::size_t>(info.size()));
     const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), part);
     write_dataset(target, info.name, info.shape, native_real<Real>(), host.data());
     output.require_written();
-  }
+  });
 }
 
 }  // namespace
@@ -215,7 +203,8 @@ Weights<Real> read_weights(const std::string& path, MPI_Comm comm) {
   parallel::broadcast(&config, sizeof config, comm);
   std::unique_ptr<Weights<Real>> weights;
   parallel::agree(comm, [&] { weights = std::make_unique<Weights<Real>>(config); });
-  for (const WeightInfo& info : weight_table(config)) read_weight(path, file.get(), info, *weights, comm);
+  WeightLayout(config).for_each(
+      [&](const WeightInfo& info, std::int64_t offset) { read_weight(path, file.get(), info, weights->data().data() + offset, comm); });
   return std::move(*weights);
 }
 
@@ -226,7 +215,7 @@ Model<Real> read_model(const std::string& path, MPI_Comm comm) {
 
 template <class Real>
 void write_model(const std::string& path, const Weights<Real>& weights) {
-  const auto datasets = static_cast<std::int64_t>(weight_table(weights.config()).size());
+  const std::int64_t datasets = WeightLayout(weights.config()).count();
   const std::int64_t bytes = parameter_count(weights.config()) * static_cast<std::int64_t>(sizeof(Real));
   writing(path, [&] {
     OutputFile output(path, datasets, bytes);

@@ -14,11 +14,11 @@
 
 namespace bsbr::kernels {
 
-/// Scratch of one team that forms or applies states.
+/// Scratch of one team that forms states.
 template <class Real>
 struct StateTile {
-  Real* keys;    // [state_tile, padded key width]; queries when a state is applied
-  Real* values;  // [state_tile, padded value width]; outputs when a state is applied
+  Real* keys;    // [state_tile, padded key width]
+  Real* values;  // [state_tile, padded value width]
   Real* state;   // [key width, padded value width]
 
   KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int value_width) {
@@ -30,6 +30,22 @@ struct StateTile {
   KOKKOS_INLINE_FUNCTION StateTile(Scratch& scratch, int key_width, int value_width)
       : keys(scratch.template take<Real>(std::int64_t{tuning::state_tile} * padded<Real>(key_width))),
         values(scratch.template take<Real>(std::int64_t{tuning::state_tile} * padded<Real>(value_width))),
+        state(scratch.template take<Real>(std::int64_t{key_width} * padded<Real>(value_width))) {}
+};
+
+/// Scratch of one team that applies states: queries are read where they lie.
+template <class Real>
+struct AppliedState {
+  Real* outputs;  // [state_tile, padded value width]
+  Real* state;    // [key width, padded value width]
+
+  KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int value_width) {
+    return scratch_bytes<Real>(std::int64_t{tuning::state_tile} * padded<Real>(value_width)) +
+           scratch_bytes<Real>(std::int64_t{key_width} * padded<Real>(value_width));
+  }
+
+  KOKKOS_INLINE_FUNCTION AppliedState(Scratch& scratch, int key_width, int value_width)
+      : outputs(scratch.template take<Real>(std::int64_t{tuning::state_tile} * padded<Real>(value_width))),
         state(scratch.template take<Real>(std::int64_t{key_width} * padded<Real>(value_width))) {}
 };
 
@@ -67,9 +83,9 @@ KOKKOS_INLINE_FUNCTION void form_state(const Team& team, const TokenRows<Real>& 
 /// output_t += query_t · tile.state for the tokens [begin, end). Row t of the output is at output + t·output_stride.
 template <class Real>
 KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>& queries, std::int64_t begin, std::int64_t end,
-                                        int value_width, Real* output, std::int64_t output_stride, const StateTile<Real>& tile) {
+                                        int value_width, Real* output, std::int64_t output_stride, const AppliedState<Real>& tile) {
   const int value_stride = padded<Real>(value_width);
-  Real* product = tile.values;
+  Real* product = tile.outputs;
   for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
     const int count = end - first < tuning::state_tile ? static_cast<int>(end - first) : tuning::state_tile;
     form_product(team, count, value_width, queries.width, LeftFactor<Real>{queries.data + first * queries.stride, queries.stride, 1},

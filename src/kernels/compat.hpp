@@ -1,4 +1,5 @@
-// What differs between execution spaces and between Kokkos versions: the only place that asks.
+// What differs between hosts and GPUs, for all kernels: teams, loops and sums over a team. What differs for one kernel alone is beside it
+// (the products of product.hpp and panel_chain.hpp, the bodies of a tile).
 #pragma once
 
 #include "bsbr/types.hpp"
@@ -50,7 +51,7 @@ KOKKOS_INLINE_FUNCTION void for_each(const TeamMember& team, int count, Function
   team.team_barrier();
 }
 
-/// Σ f(i) over [0, count), in an order that depends on nothing but count: sixteen partial sums that a host compiler vectorises.
+/// Σ f(i) over [0, count), in an order that depends on nothing but count: sixteen partial sums that a host compiler vectorises (bits).
 template <class Real, class Function>
 inline Real sum([[maybe_unused]] const SerialTeam& team, int count, Function&& function) {
   constexpr int lanes = 16;

@@ -35,12 +35,14 @@ class ProductWeight {
   }
 
   /// Of a weight: on a host a copy, on a GPU the array itself.
-  explicit ProductWeight(const Array<const Real**>& weight) : ProductWeight(weight.extent(0), weight.extent(1)) { assign(weight); }
+  explicit ProductWeight(const Array<const Real**>& weight) : ProductWeight(weight.extent(0), weight.extent(1)) {
+    assign(Execution(), weight);
+  }
 
   /// A weight [out(), in()] takes the place of the one before.
-  void assign(const Array<const Real**>& weight) {
+  void assign([[maybe_unused]] const Execution& execution, const Array<const Real**>& weight) {
     if constexpr (on_host) {
-      pack(weight);
+      pack(execution, weight);
     } else {
       m_plain = weight;
     }
@@ -113,11 +115,11 @@ class ProductWeight {
   }
 
   /// m_packed: for each part of the depth, for each tile of columns, [part, columns]; columns beyond `out` are zeros.
-  void pack(const Array<const Real**>& weight) {
+  void pack(const Execution& execution, const Array<const Real**>& weight) {
     const std::int64_t tiles = column_tiles(m_out), columns = product_kernel<Real>().columns, in = m_in, out = m_out, step = depth();
     Real* packed = m_packed.data();
-    using Host = Kokkos::DefaultHostExecutionSpace;
-    Kokkos::parallel_for("bsbr::kernels::pack_weight", Kokkos::RangePolicy<Host>(0, tiles), [=](const std::int64_t tile) {
+    const Kokkos::RangePolicy<Execution> policy(execution, 0, tiles);
+    Kokkos::parallel_for("bsbr::kernels::pack_weight", policy, [=](const std::int64_t tile) {
       for (std::int64_t first = 0; first < in; first += step) {
         const std::int64_t part = std::min(step, in - first);
         Real* target = packed + (first * tiles + tile * part) * columns;
@@ -127,7 +129,7 @@ class ProductWeight {
         }
       }
     });
-    Host().fence();
+    execution.fence();
   }
 
   Array<const Real**> m_plain;

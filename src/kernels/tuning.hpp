@@ -1,5 +1,6 @@
-// Tile, team and panel sizes, by backend: the only place that has them. None of these changes what is computed; the ones marked "bits"
-// decide in which order sums are formed, so that results of two builds with other values differ in the last digits.
+// Tile, team and panel sizes, by backend. None of these changes what is computed; the ones marked "bits" decide in which order sums are
+// formed or values rounded, so that results of two builds with other values differ in the last digits. Two sizes are elsewhere: the tile of
+// a product is that of the CPU at run time (product_tile.hpp; no bits), and a row is summed in 16 lanes (compat.hpp: bits).
 #pragma once
 
 #include "kernels/compat.hpp"
@@ -43,7 +44,7 @@ inline constexpr std::int64_t mixed_bytes = std::int64_t{1} << 27;
 /// Parts of the work that hides messages; between them MPI gets to go on.
 inline constexpr int overlapped_parts = 8;
 
-/// Tokens of which positions are formed from one angle.
+/// Tokens whose positions are formed from one angle (bits).
 inline constexpr int position_tile = 256;
 
 /// Scratch of a team that is put into a GPU's shared memory; larger ones go to ordinary memory. Every GPU has 48 KiB for a block, less

@@ -7,6 +7,7 @@
 #include "attention/attention.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/model.hpp"
+#include "config/weight_table.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/rows.hpp"
 #include "parallel/agree.hpp"
@@ -159,8 +160,7 @@ struct Layer<Real>::Parts {
 };
 
 template <class Real>
-Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index)
-    : m_weights(weights), m_prefix("layers." + std::to_string(index) + ".") {
+Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index) : m_weights(weights), m_prefix(WeightLayout::layer_prefix(index)) {
   const std::int64_t layers = weights.config().num_layers;
   if (index < 0 || index >= layers) {
     throw ConfigError("layer " + std::to_string(index) + " is not among the model's, 0 to " + std::to_string(layers - 1));

@@ -5,12 +5,15 @@
 
 #include "bsbr/error.hpp"
 #include "config/splitmix64.hpp"
+#include "config/weight_table.hpp"
 
 namespace bsbr {
 namespace {
 
-/// What must be equal for two configurations to have the same weights.
-bool same_table(const ModelConfig& a, const ModelConfig& b) {
+/// What must be equal for two configurations to have the same weights. One layer tells of all.
+bool same_table(ModelConfig a, ModelConfig b) {
+  if (a.num_layers != b.num_layers) return false;
+  a.num_layers = b.num_layers = 1;
   const auto left = weight_table(a), right = weight_table(b);
   if (left.size() != right.size()) return false;
   for (std::size_t i = 0; i < left.size(); ++i) {
@@ -53,15 +56,12 @@ template <class Real>
 Weights<Real>::Weights(const ModelConfig& config) : m_config(config) {
   require_kokkos();
   config.validate();
-  std::int64_t offset = 0;
-  for (const WeightInfo& weight : weight_table(config)) {
-    m_places[weight.name] = {offset, weight.shape[0], weight.shape.size() > 1 ? weight.shape[1] : 0};
-    offset += weight.size();
-  }
+  m_layout = std::make_shared<const WeightLayout>(config);
+  const std::int64_t count = parameter_count(config);
   try {
-    m_data = Array<Real*>(Kokkos::view_alloc(std::string("bsbr::weights"), Kokkos::WithoutInitializing), offset);
+    m_data = Array<Real*>(Kokkos::view_alloc(std::string("bsbr::weights"), Kokkos::WithoutInitializing), count);
   } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + std::to_string(offset) + " weights: " + error.what());
+    throw MemoryError("no memory for " + std::to_string(count) + " weights: " + error.what());
   }
   Kokkos::deep_copy(m_data, Real(0));
 }
@@ -76,10 +76,10 @@ void Weights<Real>::set_config(const ModelConfig& config) {
 }
 
 template <class Real>
-const typename Weights<Real>::Place& Weights<Real>::place(const std::string& name) const {
-  const auto found = m_places.find(name);
-  if (found == m_places.end()) throw Error("a " + std::string(to_string(m_config.architecture)) + " model has no weight " + name);
-  return found->second;
+WeightPlace Weights<Real>::place(const std::string& name) const {
+  const auto found = m_layout->find(name);
+  if (!found) throw Error("a " + std::string(to_string(m_config.architecture)) + " model has no weight " + name);
+  return *found;
 }
 
 template <class Real>
@@ -89,14 +89,14 @@ std::int64_t Weights<Real>::offset(const std::string& name) const {
 
 template <class Real>
 Array<const Real**> Weights<Real>::matrix(const std::string& name, int count) const {
-  const Place& found = place(name);
+  const WeightPlace found = place(name);
   return Array<const Real**>(m_data.data() + found.offset, static_cast<std::size_t>(count * found.rows),
                              static_cast<std::size_t>(found.columns));
 }
 
 template <class Real>
 Array<const Real*> Weights<Real>::vector(const std::string& name, int count) const {
-  const Place& found = place(name);
+  const WeightPlace found = place(name);
   return Array<const Real*>(m_data.data() + found.offset, static_cast<std::size_t>(count * found.rows));
 }
 
@@ -104,11 +104,11 @@ template <class Real>
 Weights<Real> random_weights(const ModelConfig& config, std::uint64_t seed) {
   Weights<Real> weights(config);
   const auto host = Kokkos::create_mirror_view(weights.data());
-  for (const WeightInfo& weight : weight_table(config)) {
+  WeightLayout(config).for_each([&](const WeightInfo& weight, std::int64_t offset) {
     const std::uint64_t stream = stream_of(weight.name, seed);
-    Real* first = host.data() + weights.offset(weight.name);
+    Real* first = host.data() + offset;
     for (std::int64_t i = 0; i < weight.size(); ++i) first[i] = static_cast<Real>(draw(weight, stream, static_cast<std::uint64_t>(i)));
-  }
+  });
   Kokkos::deep_copy(weights.data(), host);
   return weights;
 }

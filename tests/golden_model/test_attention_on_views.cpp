@@ -220,10 +220,11 @@ TEST_P(AttentionOnViews, is_that_of_the_reference) {
   expect_right_with_chunks_of(long_chunk, GetParam(), lengths_for(GetParam(), long_chunk));
 }
 
-/// Of the architectures whose running states are carried from one tile to the next.
-TEST_P(AttentionOnViews, is_that_of_the_reference_around_the_borders_of_tiles) {
+/// Running states that are carried from one tile to the next.
+class RunningStateOnViews : public AttentionOnViews {};
+
+TEST_P(RunningStateOnViews, is_that_of_the_reference_around_the_borders_of_tiles) {
   constexpr std::int64_t tile = kernels::tuning::state_tile;
-  if (GetParam().architecture != Architecture::linear && GetParam().architecture != Architecture::delta_net) return;
   expect_right_with_chunks_of(5, GetParam(), {tile - 1, tile, tile + 1, 2 * tile + 1});
 }
 
@@ -271,8 +272,20 @@ std::vector<ModelConfig> variants_of_all_widths() {
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Variants, AttentionOnViews, ::testing::ValuesIn(variants_of_all_widths()),
-                         [](const auto& test) { return name_of(test.param) + "_of_" + std::to_string(test.param.hidden_dim); });
+std::vector<ModelConfig> variants_with_state_tiles() {
+  std::vector<ModelConfig> all = variants_of_all_widths();
+  std::erase_if(all, [](const ModelConfig& config) {
+    return config.architecture != Architecture::linear && config.architecture != Architecture::delta_net;
+  });
+  return all;
+}
+
+std::string parameter_name(const ::testing::TestParamInfo<ModelConfig>& test) {
+  return name_of(test.param) + "_of_" + std::to_string(test.param.hidden_dim);
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, AttentionOnViews, ::testing::ValuesIn(variants_of_all_widths()), parameter_name);
+INSTANTIATE_TEST_SUITE_P(Variants, RunningStateOnViews, ::testing::ValuesIn(variants_with_state_tiles()), parameter_name);
 
 // ---- Arguments that do not fit -----------------------------------------------------------------------------------------
 
@@ -350,6 +363,44 @@ TYPED_TEST(AttentionArguments, output_of_other_extents_is_refused) {
     for (const auto& [more_batches, more_rows, more_columns] : {std::array{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {-1, 0, 0}, {0, 0, -1}}) {
       call.output = other(right, more_batches, more_rows, more_columns);
       EXPECT_THROW(call.forward(), ShapeError) << more_batches << ", " << more_rows << ", " << more_columns << " more";
+    }
+  });
+}
+
+TYPED_TEST(AttentionArguments, output_that_overlaps_the_input_is_refused) {
+  using Input = AttentionInput<TypeParam>;
+  this->for_each_call([](auto& call) {
+    for (const auto member : {&Input::query, &Input::value}) {
+      const auto right = call.input.*member;
+      call.input.*member = call.output;
+      EXPECT_THROW(call.forward(), ShapeError);
+      call.input.*member = right;
+    }
+    call.input.key = call.output;
+    if (call.attention->output_may_be_key()) {
+      EXPECT_NO_THROW(call.forward());
+    } else {
+      EXPECT_THROW(call.forward(), ShapeError);
+    }
+  });
+}
+
+/// One element that both have is too much; an output beside the rows is not.
+TYPED_TEST(AttentionArguments, output_may_lie_beside_the_input_and_no_nearer) {
+  this->for_each_call([](auto& call) {
+    const std::size_t width = call.output.extent(2), size = call.output.size();
+    const Array<TypeParam*> room("test::room", 3 * size);
+    const auto rows = [&](std::size_t first) {
+      return Array<TypeParam***>(room.data() + first, call.output.extent(0), call.output.extent(1), width);
+    };
+    call.output = rows(size);
+    for (const std::size_t first : {std::size_t{0}, 2 * size}) {
+      call.input.value = rows(first);
+      EXPECT_NO_THROW(call.forward());
+    }
+    for (const std::size_t first : {std::size_t{1}, size + 1, 2 * size - 1}) {
+      call.input.key = rows(first);
+      EXPECT_THROW(call.forward(), ShapeError) << first;
     }
   });
 }

@@ -73,12 +73,12 @@ std::vector<Real> apply(const TestRows& queries, const std::vector<double>& stat
   const auto factors = to_device<Real*>(state, state.size());
   const auto results = to_device<Real*>(output, output.size());
   const int width = queries.width, stride = kernels::padded<Real>(value_width);
-  const std::int64_t bytes = kernels::StateTile<Real>::bytes(width, value_width);
+  const std::int64_t bytes = kernels::AppliedState<Real>::bytes(width, value_width);
   Kokkos::parallel_for(
       "test::apply_state", kernels::team_policy(Execution(), 1, bytes), KOKKOS_LAMBDA(const kernels::TeamMember& member) {
         const auto team = kernels::as_team(member);
         kernels::Scratch scratch(member, bytes);
-        const kernels::StateTile<Real> tile(scratch, width, value_width);
+        const kernels::AppliedState<Real> tile(scratch, width, value_width);
         kernels::for_each(team, width * stride, [&](const int i) {
           tile.state[i] = i % stride < value_width ? factors(i / stride * value_width + i % stride) : Real(0);
         });

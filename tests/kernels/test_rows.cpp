@@ -1,4 +1,4 @@
-// Functions of one row by themselves. Norms and biases are tested where they are used, in test_panel_chain.cpp.
+// Functions of one row by themselves, against plain loops. Biases are tested where they are used, in tests/golden_model.
 #include "kernels/rows.hpp"
 
 #include <gtest/gtest.h>
@@ -66,6 +66,90 @@ TYPED_TEST(Normalise, of_a_row_that_is_not_finite_is_not_shown_as_one_that_is) {
   for (const double bad : {infinity, -infinity, std::numeric_limits<double>::quiet_NaN()}) {
     EXPECT_TRUE(std::isnan(normalised<TypeParam>({1, bad, 1}, 3)[1])) << bad;
   }
+}
+
+// ---- Layer norm --------------------------------------------------------------------------------------------------------
+
+/// The rows [rows, width] of `x`, their norms' weight and bias [width]; elements that float holds.
+struct NormProblem {
+  std::int64_t width;
+  std::vector<double> x, weight, bias;
+
+  NormProblem(std::int64_t rows, std::int64_t columns, double size, double mean = 0)
+      : width(columns),
+        x(random_matrix(rows, columns, 21, size).values),
+        weight(in_float(random_matrix(1, columns, 22).values)),
+        bias(in_float(random_matrix(1, columns, 23).values)) {
+    for (double& element : x) element += mean;
+    x = in_float(x);
+  }
+};
+
+/// y = (x − mean) / √(variance + 1e-5) · weight + bias, with the biased variance.
+template <class Real>
+std::vector<Real> plain_norm(const NormProblem& problem) {
+  std::vector<Real> y;
+  const auto n = static_cast<Real>(problem.width);
+  for (auto row = problem.x.begin(); row != problem.x.end(); row += problem.width) {
+    Real mean = 0, variance = 0;
+    for (auto x = row; x != row + problem.width; ++x) mean += static_cast<Real>(*x) / n;
+    for (auto x = row; x != row + problem.width; ++x) variance += (static_cast<Real>(*x) - mean) * (static_cast<Real>(*x) - mean) / n;
+    for (std::size_t i = 0; i < problem.weight.size(); ++i) {
+      const Real centred = static_cast<Real>(row[static_cast<std::ptrdiff_t>(i)]) - mean;
+      y.push_back(centred / std::sqrt(variance + Real(1e-5)) * static_cast<Real>(problem.weight[i]) + static_cast<Real>(problem.bias[i]));
+    }
+  }
+  return y;
+}
+
+template <class Real>
+std::vector<Real> kernel_norm(const NormProblem& problem) {
+  const auto width = problem.width;
+  const auto x = to_device<Real***>(problem.x, 1, static_cast<std::int64_t>(problem.x.size()) / width, width);
+  const Array<const Real*> weight = to_device<Real*>(problem.weight, width), bias = to_device<Real*>(problem.bias, width);
+  const auto norm = KOKKOS_LAMBDA(const kernels::Team& team, Real* row) {
+    kernels::layer_norm(team, static_cast<int>(width), row, weight.data(), bias.data(), row);
+  };
+  kernels::for_each_row(Execution(), "test::layer_norm", x, norm);
+  Execution().fence();
+  return to_host(x);
+}
+
+template <class Real>
+class LayerNorm : public ::testing::Test {
+ protected:
+  void expect_right(const NormProblem& problem) {
+    const auto exact = plain_norm<double>(problem);
+    const std::vector<std::int64_t> shape{static_cast<std::int64_t>(problem.x.size()) / problem.width, problem.width};
+    // In float the rows may lie as far from the exact ones as plain loops in float do, twice, and a few roundings.
+    const double rounding = 8 * std::numeric_limits<Real>::epsilon() * std::max(1.0, largest_magnitude(exact));
+    const double tolerance = sizeof(Real) == 8 ? 1e-13 * std::max(1.0, largest_magnitude(exact))
+                                               : 2 * largest_difference(widen(plain_norm<Real>(problem)), exact) + rounding;
+    EXPECT_TRUE(all_close({kernel_norm<Real>(problem), shape}, {exact, shape}, tolerance)) << "width " << problem.width;
+  }
+};
+TYPED_TEST_SUITE(LayerNorm, Reals, RealNames);
+
+TYPED_TEST(LayerNorm, is_that_of_plain_loops) {
+  for (const std::int64_t width : {1, 2, 3, 7, 15, 16, 17, 31, 33, 75, 128, 255}) this->expect_right(NormProblem(5, width, 1));
+}
+
+TYPED_TEST(LayerNorm, adds_1e_minus_5_to_the_variance) {
+  for (const double size : {1e-4, 1e-3, 3e-3, 1e-2, 0.1}) {  // variances from far below 1e-5 to far above
+    for (const std::int64_t width : {2, 7, 33, 128}) this->expect_right(NormProblem(5, width, size));
+  }
+}
+
+TYPED_TEST(LayerNorm, takes_the_mean_away_first) {
+  for (const double mean : {-3.0, 100.0}) {
+    for (const std::int64_t width : {5, 16, 75}) this->expect_right(NormProblem(3, width, 1, mean));
+  }
+}
+
+TYPED_TEST(LayerNorm, of_equal_elements_is_the_bias) {
+  const NormProblem problem(4, 33, 0, 2.5);
+  const auto y = kernel_norm<TypeParam>(problem);
+  for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], static_cast<TypeParam>(problem.bias[i % problem.bias.size()]));
 }
 
 }  // namespace

@@ -210,6 +210,7 @@ TYPED_TEST(StateScan, has_the_same_bits_wherever_it_is_cut_and_goes_on_with_the_
 }
 
 /// The sum of kᵀv of the whole steps, part after part: [head][block][key width][columns of the block, then one of the sums of k].
+/// A test of the implementation: that layout is the kernel's own, which only ranks of the same build send each other.
 TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
   for (const std::int64_t width : {3, 80}) {
     ModelConfig config = config_of(Architecture::linear, width);

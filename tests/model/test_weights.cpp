@@ -71,6 +71,17 @@ TEST_P(WeightsOf, lie_one_after_the_other_in_the_order_of_the_table) {
   EXPECT_EQ(offset, parameter_count(config));
 }
 
+TEST_P(WeightsOf, of_many_layers_lie_in_the_order_of_the_table) {
+  ModelConfig config = small_config(GetParam());
+  config.num_layers = 123;
+  const Weights<float> weights(config);
+  std::int64_t offset = 0;
+  for (const auto& weight : weight_table(config)) {
+    ASSERT_EQ(weights.offset(weight.name), offset) << weight.name;
+    offset += weight.size();
+  }
+}
+
 TEST_P(WeightsOf, start_as_zeros) {
   for (const double value : to_host(Weights<double>(small_config(GetParam())).data())) ASSERT_EQ(value, 0);
 }
@@ -99,7 +110,11 @@ TEST_P(WeightsOf, unknown_names_are_refused) {
   EXPECT_EQ(message_of<Error>([&] { weights.offset("layers.2.ff.0.weight"); }), message);
   EXPECT_EQ(message_of<Error>([&] { weights.matrix("layers.2.ff.0.weight"); }), message);
   EXPECT_EQ(message_of<Error>([&] { weights.vector("layers.2.ff.0.weight"); }), message);
-  EXPECT_THROW(weights.offset(""), Error);
+  for (const char* name :
+       {"", "layers.", "layers.0", "layers.0.", "layers.-1.ff.0.weight", "layers.00.ff.0.weight", "layers.+0.ff.0.weight",
+        "layers.0.layers.0.ff.0.weight", "layers.0.embedding.weight", "ff.0.weight", "layers.18446744073709551616.ff.0.weight"}) {
+    EXPECT_THROW(weights.offset(name), Error) << name;
+  }
 }
 
 std::vector<Architecture> all_architectures() {

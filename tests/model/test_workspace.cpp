@@ -1,5 +1,6 @@
 // How much memory a model takes: what workspace_bytes says, against what Kokkos allocates.
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include "attention/attention.hpp"
 #include "bsbr/model.hpp"
@@ -142,7 +143,34 @@ TEST(MemoryLabels, begin_with_bsbr) {
   }
 }
 
+/// What malloc has handed out to this process: bytes. 0 where it does not say, as under sanitizers.
+std::int64_t heap_bytes() {
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+  const auto info = mallinfo2();
+  return static_cast<std::int64_t>(info.uordblks + info.hblkhd);
+#else
+  return 0;
+#endif
+}
+
+/// Sixteen times the layers take no more than sixteen times the memory, whatever is allocated: arrays, names, tables.
+TYPED_TEST(Memory, of_a_model_grows_no_faster_than_its_layers) {
+  for (ModelConfig config : variants(small_config(Architecture::bsbr), has_its_own_way)) {
+    const auto bytes_of = [&](std::int64_t layers) {
+      config.num_layers = layers;
+      const std::int64_t before = heap_bytes();
+      const Model<TypeParam> model(random_weights<TypeParam>(config, 1));
+      return heap_bytes() - before;
+    };
+    bytes_of(1);  // whatever is allocated once
+    const std::int64_t few = bytes_of(20), many = bytes_of(320);
+    if (few == 0) GTEST_SKIP() << "malloc does not say what it has handed out";
+    EXPECT_LT(many, 17 * few) << describe(config);
+  }
+}
+
 /// The state that is carried, and the keys that earlier ranks have, do not grow with the sequence: what grows is what the tokens need.
+/// A test of the implementation: an attention that keeps something for a backward pass, such as sums of the softmax, will need memory.
 TYPED_TEST(Memory, of_attentions_other_than_bsbr_is_none_with_one_rank) {
   for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
     if (config.architecture == Architecture::bsbr) continue;

@@ -4,6 +4,7 @@ ctest says in the environment where the programs are (BSBR_PROGRAMS) and how ran
 number of ranks to follow).
 """
 import concurrent.futures
+import ctypes
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 
 PROGRAMS = os.path.abspath(os.environ.get("BSBR_PROGRAMS", "build/release/apps"))
 MPIEXEC = os.environ.get("BSBR_MPIEXEC", "mpiexec;-n").split(";")
+LIBC = ctypes.CDLL(None, use_errno=True)
 WORKERS = 4  # starting a program is waiting, most of it
 
 OWN_FIELDS = {
@@ -35,19 +37,30 @@ def mpi_session(folder):
     return dict(TMPDIR=folder, OMPI_MCA_btl_vader_backing_directory=folder)
 
 
-def run(program, *arguments, ranks=1, limit=60, environment=None, before=None):
-    """Runs a program -> code (None: it had to be ended after `limit` seconds), out, err.  `before` runs in the child first; variables of
-    `environment` that are None are not set."""
+def obey_permissions():
+    """For `before` of run(): the child and what it starts obey the permissions of files, even if they are root's.  They stay root's, as
+    another user may not enter folders of mode 0700."""
+    if os.geteuid() != 0:
+        return
+    PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2  # linux/prctl.h, linux/capability.h
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        if LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl: root cannot give up a capability")
+
+
+def run(program, *arguments, ranks=1, limit=60, environment=None, before=None, folder=None):
+    """Runs a program, in `folder` -> code (None: it had to be ended after `limit` seconds), out, err.  `before` runs in the child first;
+    variables of `environment` that are None are not set."""
     command = [os.path.join(PROGRAMS, program), *map(str, arguments)]
     settings = {**os.environ, "OMP_NUM_THREADS": "1" if ranks > 1 else "2", **(environment or {})}
     settings = {name: value for name, value in settings.items() if value is not None}
     if ranks > 1:
         command = [*MPIEXEC, str(ranks), *command]
     with tempfile.TemporaryDirectory(prefix="bsbr-mpi-", ignore_cleanup_errors=True) as session:
-        os.chmod(session, 0o1777)  # for a child that becomes another user in `before`
         settings.update(mpi_session(session))
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, env=settings, preexec_fn=before)
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, env=settings, preexec_fn=before,
+                                  cwd=folder)
         except subprocess.TimeoutExpired as late:
             return types.SimpleNamespace(code=None, out=str(late.stdout), err=str(late.stderr))
     return types.SimpleNamespace(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode("utf-8", "replace"))

@@ -361,6 +361,16 @@ class Memory(Case):
             self.assertEqual(sum(part["tokens"] for part in parts), 60000)
             self.assertEqual(max(part["memory_bytes"] for part in parts), dry["predicted_memory_bytes"])
 
+    def test_many_small_layers_take_no_more_than_is_predicted_and_in_proportion(self):
+        peaks = []
+        for layers in (250, 1000):
+            model = self.model(hidden_dim=1, num_heads=1, ff_dim=1, vocab_size=2, num_layers=layers)
+            found = json.loads(self.forward("--model", model, "--random-tokens", 10, "--json", "-").out)
+            peaks.append(found["peak_memory_bytes"])
+            self.assertLess(peaks[-1], 1.05 * found["predicted_memory_bytes"], layers)
+            self.assertLess(found["predicted_memory_bytes"], peaks[-1] + (48 << 20), layers)
+        self.assertLess(peaks[1] - peaks[0], 48 << 20)  # 16 KiB for each more, and HDF5's cache
+
     def test_a_dry_run_prints_every_rank(self):
         done = self.forward("--model", self.model(), "--random-tokens", 1000, "--dry-run", ranks=3)
         self.assertEqual(len(re.findall(r"^ +\d+ +[\d,]+ +\d+ .* [KM]iB$", done.out, re.M)), 3)

@@ -61,6 +61,7 @@ TYPED_TEST(Equivalence, of_results_that_are_written_over_keys_and_others) {
   }
 }
 
+// A test of the implementation: another kernel may promise more, or less, and then this changes with it.
 TYPED_TEST(Equivalence, holds_over_keys_where_it_is_promised_only) {
   const auto most = static_cast<std::int64_t>(kernels::SoftmaxTile<TypeParam>::most_queries(5, 5));
   const auto promised = [](const ModelConfig& config) {

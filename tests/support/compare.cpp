@@ -55,7 +55,8 @@ double largest_difference(const std::vector<double>& actual, const std::vector<d
   }
   if (count == 0) return ::testing::AssertionSuccess();
   return ::testing::AssertionFailure() << count << " of " << actual.values.size() << " numbers differ by more than " << tolerance
-                                       << ", at most by " << largest_difference(actual.values, expected.values) << ":" << first.str();
+                                       << ", largest difference " << largest_difference(actual.values, expected.values) << ":"
+                                       << first.str();
 }
 
 }  // namespace bsbr::testing

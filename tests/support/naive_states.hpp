@@ -38,9 +38,7 @@ class NaiveState {
     m_state.assign(static_cast<std::size_t>(m_width * m_width), 0);
     m_key_sum.assign(static_cast<std::size_t>(m_width), 0);
     for (std::int64_t t = 0; t < m_input.query.rows; ++t) {
-      const auto result = m_config.architecture == Architecture::gau      ? gated(t)
-                          : m_config.architecture == Architecture::linear ? linear(t)
-                                                                          : delta(t);
+      const Row result = result_of(t);
       for (std::int64_t i = 0; i < m_width; ++i) {
         output[static_cast<std::size_t>(t * m_input.query.columns + m_first + i)] = result[static_cast<std::size_t>(i)];
       }

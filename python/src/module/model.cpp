@@ -4,10 +4,11 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 
-#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_set>
 
 #include "bsbr/bsbr.hpp"
 #include "module.hpp"
@@ -83,10 +84,11 @@ Weights<Real> weights_of(const ModelConfig& config, const ByName& arrays) {
       throw Error(weight.name + " is missing, the configuration needs it as " + bracketed(weight.shape));
     read_array(weight, nb::cast<Numbers>(arrays[weight.name.c_str()]), host.data() + weights.offset(weight.name));
   }
+  std::unordered_set<std::string_view> names;
+  for (const WeightInfo& weight : table) names.insert(weight.name);
   for (const auto& [key, array] : arrays) {
     const auto name = nb::cast<std::string>(nb::str(key));
-    if (std::none_of(table.begin(), table.end(), [&](const WeightInfo& weight) { return weight.name == name; }))
-      throw Error(name + " is not a weight of this configuration");
+    if (!names.contains(name)) throw Error(name + " is not a weight of this configuration");
   }
   Kokkos::deep_copy(weights.data(), host);
   return weights;
