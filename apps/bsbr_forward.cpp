@@ -16,6 +16,7 @@
 #include "progress.hpp"
 #include "random_tokens.hpp"
 #include "runtime.hpp"
+#include "spooled_stdin.hpp"
 #include "summary.hpp"
 #include "verify.hpp"
 
@@ -33,12 +34,19 @@ ModelConfig choose_config(const ForwardOptions& options, MPI_Comm comm) {
   return config;
 }
 
+/// `stdin_path`: of what has been read from stdin.
+TokenSource source_of(const ForwardOptions& options, const std::string& stdin_path) {
+  TokenSource source = options.source();
+  if (options.reads_stdin()) source.path = stdin_path;
+  return source;
+}
+
 /// The shape of the tokens, cut to --max-tokens. Bytes that this model has no use for are refused here, before any work; not those beyond a
 /// smaller vocabulary: of them read_tokens() names one.
-TokenShape find_shape(const ForwardOptions& options, std::int64_t vocab_size, MPI_Comm comm) {
+TokenShape find_shape(const ForwardOptions& options, const std::string& stdin_path, std::int64_t vocab_size, MPI_Comm comm) {
   TokenShape shape{options.batch, options.random_tokens, false};
   if (!options.input.empty()) {
-    const TokenSource source = options.source();
+    const TokenSource source = source_of(options, stdin_path);
     shape = read_token_shape(source, comm);
     if (vocab_size > 256 || options.dry_run) require_byte_vocabulary(source, shape, vocab_size);
   }
@@ -46,8 +54,8 @@ TokenShape find_shape(const ForwardOptions& options, std::int64_t vocab_size, MP
   return shape;
 }
 
-Tokens find_tokens(const ForwardOptions& options, const Sequence& sequence, std::int64_t vocab_size) {
-  if (!options.input.empty()) return read_tokens(options.source(), sequence, vocab_size);
+Tokens find_tokens(const ForwardOptions& options, const std::string& stdin_path, const Sequence& sequence, std::int64_t vocab_size) {
+  if (!options.input.empty()) return read_tokens(source_of(options, stdin_path), sequence, vocab_size);
   Tokens tokens;
   parallel::agree(sequence.comm(), [&] { tokens.ids = random_tokens(sequence, vocab_size, static_cast<std::uint64_t>(options.seed)); });
   return tokens;
@@ -81,10 +89,11 @@ struct DeviceTokens {
 
 /// The run itself, once it is known to be possible.
 template <class Real>
-void compute(const Runtime& runtime, const ForwardOptions& options, const Sequence& sequence, Summary& summary) {
-  const Progress progress(options.progress, runtime.is_first(), "bsbr_forward");
-  progress.step(options.input.empty() ? "drawing random tokens" : "reading " + options.input);
-  const Tokens tokens = find_tokens(options, sequence, summary.config.vocab_size);
+void compute(const Runtime& runtime, const ForwardOptions& options, const std::string& stdin_path, const Sequence& sequence,
+             Summary& summary) {
+  Progress progress(options.progress, runtime.is_first(), "bsbr_forward");
+  progress.step(options.input.empty() ? "drawing random tokens" : "reading " + options.input_name());
+  const Tokens tokens = find_tokens(options, stdin_path, sequence, summary.config.vocab_size);
   progress.step("reading " + options.model);
   Weights<Real> weights = read_weights<Real>(options.model, runtime.comm());
   weights.set_config(summary.config);
@@ -95,7 +104,7 @@ void compute(const Runtime& runtime, const ForwardOptions& options, const Sequen
   parallel::agree(runtime.comm(), [&] { device.emplace(tokens); });
   Array<Real***> states;
   summary.measurement = measure(runtime.comm(), options.repeat, [&](std::int64_t number, Profile& profile) {
-    progress.step("forward " + std::to_string(number + 1) + " of " + std::to_string(options.repeat));
+    profile.progress = progress.forward("", number, options.repeat);
     states = {};  // those of the forward before: memory for one is enough
     states = model.forward(execution, sequence, device->ids, device->mask, &profile);
     execution.fence();
@@ -113,8 +122,8 @@ void compute(const Runtime& runtime, const ForwardOptions& options, const Sequen
 }
 
 template <class Real>
-void forward(const Runtime& runtime, const ForwardOptions& options, const ModelConfig& config) {
-  const TokenShape shape = find_shape(options, config.vocab_size, runtime.comm());
+void forward(const Runtime& runtime, const ForwardOptions& options, const std::string& stdin_path, const ModelConfig& config) {
+  const TokenShape shape = find_shape(options, stdin_path, config.vocab_size, runtime.comm());
   const Sequence sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size);
   if (options.verify) require_verifiable(config, sequence);
   Footprint footprint;
@@ -139,7 +148,7 @@ void forward(const Runtime& runtime, const ForwardOptions& options, const ModelC
   } else {
     require_memory(runtime.comm(), footprint.added,
                    "run on more ranks or nodes, or with fewer tokens; --dry-run tells what would be needed");
-    compute<Real>(runtime, options, sequence, summary);
+    compute<Real>(runtime, options, stdin_path, sequence, summary);
     summary.peak_memory_bytes = largest(runtime.comm(), peak_resident_bytes());
   }
   report(runtime, options, summary);
@@ -148,16 +157,22 @@ void forward(const Runtime& runtime, const ForwardOptions& options, const ModelC
 void run(const Runtime& runtime, const ForwardOptions& options) {
   if (!options.output.empty()) check_output_path(options.output, runtime.comm());
   if (!options.json.empty() && options.json != "-") check_output_path(options.json, runtime.comm());
+  std::optional<SpooledStdin> input;
   try {
     const ModelConfig config = choose_config(options, runtime.comm());
+    if (options.reads_stdin()) input.emplace(runtime.comm());
+    const std::string stdin_path = input ? input->path() : "";
     if (options.precision == Precision::float32)
-      forward<float>(runtime, options, config);
+      forward<float>(runtime, options, stdin_path, config);
     else
-      forward<double>(runtime, options, config);
+      forward<double>(runtime, options, stdin_path, config);
   } catch (const UsageError&) {
     throw;
   } catch (const ConfigError& error) {  // the model's, as nothing else gives a configuration here
     throw FileError(options.model + ": " + error.what(), error.hint());
+  } catch (const FileError& error) {
+    if (!input) throw;
+    throw FileError(input->renamed(error.what()), error.hint());
   }
 }
 

@@ -4,23 +4,40 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
 #include <memory>
+#include <optional>
+#include <sstream>
 #include <string_view>
 
 #include "build_info.hpp"
+#include "completion.hpp"
+#include "format.hpp"
 #include "runtime.hpp"
 
 namespace bsbr::apps {
 namespace {
 
-/// Help as a man page has it: the usage as it is given, then the options, then what the program adds.
+constexpr std::size_t help_width = 80, help_column = 31;  // two spaces after the longest name that fits
+
+/// Help as a man page has it: the usage as it is given, then the options, then what the program adds. At most 80 columns wide.
 class HelpText : public CLI::Formatter {
  public:
-  explicit HelpText(std::string usage) : m_usage(std::move(usage)) { column_width(34); }
+  explicit HelpText(std::string usage) : m_usage(std::move(usage)) { column_width(help_column); }
+  std::string make_description(const CLI::App* app) const override { return wrapped(app->get_description(), help_width) + "\n\n"; }
+  std::string make_footer(const CLI::App* app) const override { return wrapped(app->get_footer(), help_width) + "\n"; }
   std::string make_usage(const CLI::App*, std::string name) const override { return "Usage: " + name + " " + m_usage + "\n"; }
+  std::string make_option_name(const CLI::Option* option, bool) const override {
+    const auto& short_names = option->get_snames();
+    return (short_names.empty() ? "" : "-" + short_names.front() + ", ") + "--" + option->get_lnames().front();
+  }
+  std::string make_option_desc(const CLI::Option* option) const override {
+    return wrapped(option->get_description(), help_width - help_column);
+  }
   std::string make_option_opts(const CLI::Option* option) const override {
     return option->get_type_size() == 0 ? "" : " " + option->get_type_name();
   }
@@ -38,6 +55,25 @@ std::string shown(double value) {
 void check_range(const std::string& option, const std::string& text, double value, double least, double most) {
   if (value < least) throw UsageError(option + ": " + text + " is below " + shown(least));
   if (value > most) throw UsageError(option + ": " + text + " is above " + shown(most));
+}
+
+constexpr double largest_exact = 0x1p53;  // up to here a double holds every whole number
+
+/// "128k" = 128·1,024, "1.5M" = 1.5·1,024², "1e6" = 1,000,000; none unless it is such a text and whole.
+std::optional<double> scaled_number(const std::string& text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || !std::isfinite(value)) return std::nullopt;
+  constexpr std::string_view suffixes = "kmgt";
+  if (stop + 1 == end) {
+    const auto suffix = suffixes.find(static_cast<char>(std::tolower(static_cast<unsigned char>(*stop))));
+    if (suffix == std::string_view::npos) return std::nullopt;
+    value = std::ldexp(value, 10 * (static_cast<int>(suffix) + 1));
+  } else if (stop != end || text.find_first_of("eE") == std::string::npos) {
+    return std::nullopt;
+  }
+  return value == std::floor(value) ? std::optional(value) : std::nullopt;
 }
 
 /// Insertions, deletions and changes that make one word of the other.
@@ -80,7 +116,12 @@ std::int64_t whole_number(const std::string& option, const std::string& text, do
   if (error == std::errc::result_out_of_range) {
     check_range(option, text, text.starts_with("-") ? -HUGE_VAL : HUGE_VAL, least, most);
   }
-  if (error != std::errc() || stop != end) throw UsageError(option + ": '" + text + "' is not a whole number");
+  if (error != std::errc() || stop != end) {
+    const std::optional<double> scaled = scaled_number(text);
+    if (!scaled) throw UsageError(option + ": '" + text + "' is not a whole number", "128k is 128 · 1,024, 1M is 1,024², 1e6 is a million");
+    check_range(option, text, *scaled, least, std::min(most, largest_exact));
+    value = static_cast<std::int64_t>(*scaled);
+  }
   check_range(option, text, static_cast<double>(value), least, most);
   return value;
 }
@@ -106,13 +147,28 @@ CommandLine::CommandLine(const std::string& name, const std::string& usage, cons
   m_app.set_version_flag("--version", "", "print the version and exit")->group("Help");
   const std::function<void()> tell = [name] { throw Answer{build_info(name)}; };
   m_app.add_flag_callback("--build-info", tell, "print compiler, flags and libraries, and exit")->disable_flag_override()->group("Help");
+  m_app
+      .add_option_function<std::string>(
+          "--completion", [this](const std::string& shell) { throw Answer{completion_script(shell, m_app, m_choices)}; },
+          "print a completion script for a shell, and exit: bash, zsh, fish")
+      ->type_name("SHELL")
+      ->group("Help");
+  offer("--completion", "bash, zsh, fish");
   m_app.allow_extras();  // they are refused in refuse_rest
 }
 
 void CommandLine::add(const std::string& option, const std::string& value, const std::string& help,
                       const std::function<void(const std::string&, const std::string&)>& read) {
-  const std::function<void(const std::string&)> take = [option, read](const std::string& text) { read(option, text); };
+  const std::string name = option.substr(option.rfind(',') + 1);
+  const std::function<void(const std::string&)> take = [name, read](const std::string& text) { read(name, text); };
   m_app.add_option_function<std::string>(option, take, help)->type_name(value)->group(m_group);
+}
+
+void CommandLine::offer(const std::string& option, const std::string& names) {
+  std::string words = names;
+  std::replace(words.begin(), words.end(), ',', ' ');
+  std::istringstream stream(words);
+  m_choices[option] = {std::istream_iterator<std::string>(stream), {}};
 }
 
 void CommandLine::add_text(const std::string& option, const std::string& value, const std::string& help, std::string& target) {

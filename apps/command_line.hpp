@@ -11,11 +11,13 @@
 #include <vector>
 
 #include "bsbr/config.hpp"
+#include "completion.hpp"
 #include "failure.hpp"
 
 namespace bsbr::apps {
 
-/// A whole number within [least, most]. Throws UsageError, as the two below.
+/// A whole number within [least, most]: digits, also with k, M, G or T for powers of 1,024 ("128k"), or with an exponent of ten ("1e6").
+/// Throws UsageError, as the two below.
 std::int64_t whole_number(const std::string& option, const std::string& text, double least, double most);
 
 /// A number within [least, most].
@@ -35,10 +37,12 @@ Value choice(const std::string& option, const std::string& text) {
 /// The options of one program.
 class CommandLine {
  public:
-  /// `usage`: the line under "Usage:", without the program's name; `after`: examples and the like, below the options.
+  /// `usage`: what follows the program's name in the usage, at most 80 columns wide with it; `after`: examples and the like, below the
+  /// options. Help wraps all else: a paragraph is one line, and lines that begin with a space stay as they are.
   CommandLine(const std::string& name, const std::string& usage, const std::string& description, const std::string& after);
 
-  /// An option with one value; `read(option, text)` takes it in. `value`: how help calls it, such as FILE.
+  /// An option with one value, "--model" or "-m,--model"; `read(long name, text)` takes the value. `value`: what help calls it, such as
+  /// FILE, of which the names of files are completed.
   void add(const std::string& option, const std::string& value, const std::string& help,
            const std::function<void(const std::string&, const std::string&)>& read);
 
@@ -56,7 +60,11 @@ class CommandLine {
   void add_choice(const std::string& option, const std::string& help, Target& target) {
     add(option, "NAME", help + ": " + list_of_names<Value>(),
         [&target](const std::string& name, const std::string& text) { target = choice<Value>(name, text); });
+    offer(option, list_of_names<Value>());
   }
+
+  /// What shells complete as values of an option: "float, double".
+  void offer(const std::string& option, const std::string& names);
 
   void add_flag(const std::string& option, const std::string& help, bool& target);
 
@@ -85,6 +93,7 @@ class CommandLine {
   void refuse_rest() const;
 
   std::string m_name, m_group = "Options";
+  Choices m_choices;
   CLI::App m_app;
 };
 

@@ -12,28 +12,32 @@ namespace bsbr::apps {
 namespace {
 
 constexpr const char* usage =
-    "[--architectures all|A,B,...] [--seq-lengths 1024,2048,...] [--hidden-dim N ...] [--precision float|double]\n"
-    "                    [--batch N] [--seed S] [--repeat N] [--json FILE|-] [--progress auto|on|off] [--quiet]\n"
-    "                    [--timeout SECONDS]";
+    "[--architectures all|A,B,...] [--seq-lengths N,N,...]\n"
+    "                    [--hidden-dim N ...] [--precision float|double] [--batch N]\n"
+    "                    [--seed S] [--repeat N] [--max-seconds-per-case SECONDS]\n"
+    "                    [--format table|csv|tsv] [--json FILE|-]\n"
+    "                    [--progress auto|on|off] [--progress-interval SECONDS]\n"
+    "                    [--quiet] [--timeout SECONDS]";
 
 constexpr const char* description =
-    "Compares architectures: for each of them and each length, the time of a forward pass of a model with random weights, its\n"
-    "speed and its memory; and for each architecture how time and memory grow with the length.\n";
+    "Compares architectures at several sequence lengths: time, speed and memory of a forward pass of models with random weights, and how "
+    "time and memory grow with the length.";
 
 constexpr const char* after =
-    "Each case (an architecture at a length) is run once to set memory up, which is when its memory is measured, and then timed.\n"
-    "A case that does not fit in memory or fails otherwise is reported, and the others go on. Options that belong to one\n"
-    "architecture are refused where it is not selected. gau has one head, whatever --num-heads says.\n"
+    "A case is one architecture at one length. It runs once to allocate memory, which is when its memory is measured, and then --repeat "
+    "times for the time. A case that is too long or too large, or that fails, is reported, and the others go on. Options that belong to "
+    "one architecture are refused where it is not selected. gau has one head, whatever --num-heads says.\n"
+    "Whole numbers may end in k, M or G, which stand for powers of 1,024 (64k = 65,536), or have an exponent of ten (1e6).\n"
     "\n"
     "Examples:\n"
     "  bsbr_compare\n"
-    "  bsbr_compare --architectures bsbr,standard --seq-lengths 1024,4096,16384 --json comparison.json\n"
-    "  mpirun -n 4 bsbr_compare --architectures bsbr,sliding_window --window-size 256 --chunk-size 256\n"
+    "  bsbr_compare --architectures bsbr,standard --seq-lengths 1k,4k,16k\n"
+    "  mpirun -n 4 bsbr_compare --max-seconds-per-case 600 --json comparison.json\n"
     "\n"
-    "Exit codes: 0 done, with one case or more measured; 2 usage; 4 not enough memory for any case; 5 communication; 6 the output\n"
-    "cannot be written; 70 a bug. Errors are one line on stderr, and a line 'hint: ...' where there is one.\n";
+    "Exit codes: 0 done, with at least one case measured; 2 usage; 4 not enough memory for any case; 5 communication; 6 the output cannot "
+    "be written; 70 a bug. An error is one line on stderr, and a line 'hint: ...' where there is one.\n";
 
-constexpr const char* standard_lengths = "1024,2048,4096";
+constexpr const char* standard_lengths = "1k,2k,4k,8k,16k,32k,64k";
 
 std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> parts(1);
@@ -80,23 +84,36 @@ std::vector<std::int64_t> read_lengths(const std::string& option, const std::str
   return lengths;
 }
 
+TableFormat table_format(const std::string& option, const std::string& text) {
+  if (text == "table") return TableFormat::table;
+  if (text == "csv") return TableFormat::csv;
+  if (text == "tsv") return TableFormat::tsv;
+  refuse_name(option, text, "table, csv, tsv");
+}
+
 void add_comparison(CommandLine& line, CompareOptions& options, std::vector<Architecture>& selected) {
   line.start_group("Comparison");
   line.add("--architectures", "all|A,B,...", "some of " + list_of_names<Architecture>() + " (default all)",
            [&selected](const std::string& name, const std::string& text) { selected = read_architectures(name, text); });
-  line.add("--seq-lengths", "N,N,...", std::string("tokens in a sequence (default ") + standard_lengths + ")",
+  line.offer("--architectures", "all, " + list_of_names<Architecture>());
+  line.add("--seq-lengths", "N,N,...", std::string("sequence lengths in tokens (default ") + standard_lengths + ")",
            [&options](const std::string& name, const std::string& text) { options.seq_lengths = read_lengths(name, text); });
   line.add_number("--batch", "number of sequences (default 1)", options.batch, 1);
   line.add_choice<Precision>("--precision", "of weights and states (default float)", options.precision);
   line.add_number("--seed", "random seed of weights and tokens (default 0)", options.seed, 0, 9e18);
-  line.add_number("--repeat", "time N forwards of each case, and give the median (default 3)", options.repeat, 1, 1e9);
+  line.add_number("--repeat", "time N forwards of each case and report the median (default 3)", options.repeat, 1, 1e9);
+  line.add("--max-seconds-per-case", "SECONDS",
+           "leave out a case whose forwards would take longer, by the time of the length before or of its first forward (default 60)",
+           [&options](const std::string& name, const std::string& text) { options.max_seconds_per_case = number(name, text, 1e-3, 1e9); });
 }
 
 void add_output(CommandLine& line, CompareOptions& options) {
   line.start_group("Output");
-  line.add_text("--json", "FILE|-", "everything as JSON; -: on stdout, in place of the table", options.json);
-  line.add("--progress", "auto|on|off", "on stderr; auto: only on a terminal (default auto)",
-           [&options](const std::string& name, const std::string& text) { options.progress = progress_mode(name, text); });
+  line.add_text("--json", "FILE|-", "everything as JSON; -: on stdout, instead of the table", options.json);
+  line.add("--format", "table|csv|tsv", "of stdout; csv, tsv: a line for each case, plain numbers (default table)",
+           [&options](const std::string& name, const std::string& text) { options.format = table_format(name, text); });
+  line.offer("--format", "table, csv, tsv");
+  add_progress_options(line, options.progress);
   line.add_flag("--quiet", "print no table", options.quiet);
 }
 

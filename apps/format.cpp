@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <sstream>
 
 namespace bsbr::apps {
 
@@ -11,6 +12,11 @@ std::string show_number(const char* format, double value) {
   std::array<char, 64> text{};
   std::snprintf(text.data(), text.size(), format, value);
   return text.data();
+}
+
+std::string show_digits(double value) {
+  if (value >= 99.95) return show_number("%.0f", value);
+  return show_number(value >= 9.995 ? "%.1f" : "%.2f", value);
 }
 
 std::string show_count(std::int64_t count) {
@@ -31,14 +37,15 @@ std::string show_bytes(std::int64_t bytes) {
 
 std::string show_seconds(double seconds) {
   if (seconds >= 100) return show_number("%.0f s", seconds);
-  return seconds >= 1 ? show_number("%.2f s", seconds) : show_number("%.3g ms", seconds * 1e3);
+  if (seconds >= 1) return show_number("%.2f s", seconds);
+  return seconds >= 1e-3 ? show_digits(seconds * 1e3) + " ms" : show_digits(seconds * 1e6) + " µs";
 }
 
 std::string show_rate(double flops) {
   constexpr std::array units{"", "K", "M", "G", "T", "P", "E"};
   std::size_t unit = 0;
   for (; flops >= 1000 && unit + 1 < units.size(); ++unit) flops /= 1000;
-  return show_number("%.3g ", flops) + units[unit] + "FLOP/s";
+  return show_digits(flops) + " " + units[unit] + "FLOP/s";
 }
 
 std::string show_several(std::int64_t count, const std::string& what) { return show_count(count) + " " + what + (count == 1 ? "" : "s"); }
@@ -49,6 +56,23 @@ std::string left(std::string text, std::size_t width) {
 }
 
 std::string right(const std::string& text, std::size_t width) { return std::string(width - std::min(width, text.size()), ' ') + text; }
+
+std::string wrapped(const std::string& text, std::size_t width) {
+  std::string result;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    while (line.size() > width && line.front() != ' ') {
+      std::size_t space = line.rfind(' ', width);
+      if (space == std::string::npos) space = line.find(' ');
+      if (space == std::string::npos) break;
+      result += line.substr(0, space) + "\n";
+      line.erase(0, space + 1);
+    }
+    result += line + "\n";
+  }
+  if (!result.empty()) result.pop_back();
+  return result;
+}
 
 std::string row(const std::string& name, const std::string& value) { return "  " + left(name, 14) + value + "\n"; }
 

@@ -13,7 +13,7 @@ namespace bsbr::apps {
 
 struct ForwardOptions {
   std::string model;
-  std::string input;               ///< empty: random tokens
+  std::string input;               ///< empty: random tokens; "-": stdin
   bool bytes = false;              ///< the input's bytes are the ids, whatever it is
   std::int64_t random_tokens = 0;  ///< length of each of `batch` sequences
   std::int64_t batch = 1;
@@ -25,12 +25,13 @@ struct ForwardOptions {
   std::int64_t repeat = 1;
   std::string output, json;  ///< empty: none; json "-": stdout
   bool dry_run = false, verify = false, quiet = false;
-  ProgressMode progress = ProgressMode::automatic;
+  ProgressOptions progress;
   double timeout = 0;  ///< seconds to wait for other ranks; 0: for ever
 
   bool prints_text() const { return !quiet && json != "-"; }
   TokenSource source() const;  ///< of the input
-  std::string input_name() const { return input.empty() ? "random" : input; }
+  bool reads_stdin() const { return input == "-"; }
+  std::string input_name() const { return input.empty() ? "random" : reads_stdin() ? "stdin" : input; }
 };
 
 /// Throws Answer, UsageError.

@@ -7,21 +7,24 @@
 namespace bsbr::apps {
 namespace {
 
-constexpr const char* usage = "--output M.h5 --architecture A [--hidden-dim N ...] [--seed S] [--precision float|double]";
+constexpr const char* usage =
+    "--output M.h5 --architecture A [--hidden-dim N ...]\n"
+    "                 [--seed S] [--precision float|double]";
 
 constexpr const char* description =
-    "Makes a model file with random weights, drawn as PyTorch draws them for a new model. The same seed and configuration\n"
-    "give the same weights everywhere.\n";
+    "Writes a model file with random weights, drawn as PyTorch draws them for a new model. The same seed and configuration give the same "
+    "weights everywhere.";
 
 constexpr const char* after =
     "Options that belong to one architecture are refused with another.\n"
+    "Whole numbers may end in k, M or G, which stand for powers of 1,024, or have an exponent of ten (1e6).\n"
     "\n"
     "Examples:\n"
-    "  bsbr_init --output model.h5 --architecture bsbr --hidden-dim 512 --num-heads 8 --chunk-size 128\n"
-    "  bsbr_init --output window.h5 --architecture sliding_window --window-size 256 --seed 7\n"
+    "  bsbr_init -o model.h5 --architecture bsbr --hidden-dim 512 --chunk-size 128\n"
+    "  bsbr_init -o window.h5 --architecture sliding_window --window-size 256\n"
     "\n"
-    "Exit codes: 0 done, 2 usage, 4 not enough memory, 6 the output cannot be written, 70 a bug. Errors are one line on stderr,\n"
-    "and a line 'hint: ...' where there is one.\n";
+    "Exit codes: 0 done, 2 usage, 4 not enough memory, 6 the output cannot be written, 70 a bug. An error is one line on stderr, and a "
+    "line 'hint: ...' where there is one.\n";
 
 }  // namespace
 
@@ -29,7 +32,7 @@ InitOptions parse_init_options(int argc, const char* const* argv) {
   InitOptions options;
   CommandLine line("bsbr_init", usage, description, after);
   line.start_group("Files");
-  line.add_text("--output", "FILE", "model file to write", options.output);
+  line.add_text("-o,--output", "FILE", "model file to write", options.output);
   line.add_choice<Precision>("--precision", "of the weights in the file (default float)", options.precision);
   line.add_number("--seed", "random seed (default 0)", options.seed, 0, 9e18);
   line.start_group("Configuration");

@@ -3,6 +3,7 @@
 #include <bsbr/bsbr.hpp>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <vector>
 
 namespace {
@@ -151,6 +152,7 @@ double run(MPI_Comm comm) {
 
 int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
+  setenv("KOKKOS_DISABLE_WARNINGS", "1", 0);  // about OMP_PROC_BIND, from every rank
   Kokkos::initialize(argc, argv);
   const double difference = run(MPI_COMM_WORLD);
   Kokkos::finalize();

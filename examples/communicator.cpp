@@ -3,6 +3,7 @@
 #include <bsbr/bsbr.hpp>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 namespace {
 
@@ -50,6 +51,7 @@ int main(int argc, char** argv) {
 
   float difference = 0;
   {
+    setenv("KOKKOS_DISABLE_WARNINGS", "1", 0);  // about OMP_PROC_BIND, from every rank
     const Kokkos::ScopeGuard kokkos(argc, argv);
     bsbr::ModelConfig config;
     config.architecture = first ? bsbr::Architecture::bsbr : bsbr::Architecture::linear;

@@ -2,11 +2,13 @@
 #include <bsbr/bsbr.hpp>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
   double sum = 0;
   {
+    setenv("KOKKOS_DISABLE_WARNINGS", "1", 0);    // about OMP_PROC_BIND, from every rank
     const Kokkos::ScopeGuard kokkos(argc, argv);  // Views must be gone before Kokkos is
     bsbr::ModelConfig config;                     // bsbr, causal, hidden_dim = 512, num_heads = 8, chunk_size = 128, …
     config.num_layers = 2;

@@ -9,6 +9,8 @@ FOLDER, else in PATH.
 Exit codes: 0 done; 1 h5py, numpy or matplotlib cannot be loaded; 2 usage; 3 RESULT cannot be read, or is not a whole result;
 6 PICTURE cannot be written.
 """
+from __future__ import annotations
+
 import argparse
 import pathlib
 import shutil
@@ -28,15 +30,18 @@ def fail(code: int, message: str, hint: str = "") -> NoReturn:
     sys.exit(code)
 
 
-try:
-    import h5py
-    import matplotlib
-    import numpy as np
+def load_packages() -> None:
+    """After the command line is read: --help needs none of them."""
+    global h5py, np, pyplot
+    try:
+        import h5py
+        import matplotlib
+        import numpy as np
 
-    matplotlib.use("Agg")  # a picture, not a window
-    from matplotlib import pyplot
-except ImportError as error:
-    fail(1, f"{error}", "Debian: apt-get install python3-h5py python3-matplotlib; else pip install h5py matplotlib")
+        matplotlib.use("Agg")  # a picture, not a window
+        from matplotlib import pyplot
+    except ImportError as error:
+        fail(1, f"{error}", "Debian: apt-get install python3-h5py python3-matplotlib; else pip install h5py matplotlib")
 
 
 def make_result(folder: pathlib.Path, programs: str | None) -> pathlib.Path:
@@ -72,14 +77,18 @@ def draw(states: np.ndarray, title: str, path: pathlib.Path) -> None:
     figure.suptitle(title)
     values = left.imshow(states.T, aspect="auto", cmap="RdBu", vmin=-3, vmax=3, interpolation="nearest")
     left.set(title="Hidden states", xlabel="token", ylabel="hidden dimension")
-    figure.colorbar(values, ax=left)
-    cosines = right.imshow(directions @ directions.T, cmap="viridis", vmax=1)
+    figure.colorbar(values, ax=left, label="value", extend="both")
+    cosines = right.imshow(directions @ directions.T, cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
     right.set(title="Cosine of two tokens' states", xlabel="token", ylabel="token")
-    figure.colorbar(cosines, ax=right)
+    figure.colorbar(cosines, ax=right, label="cosine: 1 same direction, −1 opposite")
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
         fail(6, f"{path}: {error}")
+
+
+def several(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def main() -> None:
@@ -88,14 +97,15 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, default="states.png", metavar="PICTURE", help="picture to write (states.png)")
     parser.add_argument("--programs", metavar="FOLDER", help="where bsbr_init and bsbr_forward are, if not in PATH")
     options = parser.parse_args()
+    load_packages()
     with tempfile.TemporaryDirectory() as folder:
         states, attributes = read_result(options.result or make_result(pathlib.Path(folder), options.programs))
     tokens, hidden = states.shape
     if not (tokens > 0 and np.isfinite(states).all()):
         fail(3, f"{options.result}: there are no tokens, or numbers that are not finite")
-    title = f"{attributes['architecture']}, {attributes['num_layers']} layers of width {hidden}"
+    title = f"{attributes['architecture']}, {several(attributes['num_layers'], 'layer')} of width {hidden}"
     draw(states, title, options.output)
-    made_by = f"bsbr {attributes['version']} on {attributes['ranks']} ranks" if "version" in attributes else "a program of your own"
+    made_by = f"bsbr {attributes['version']} on {several(attributes['ranks'], 'rank')}" if "version" in attributes else "a program of your own"
     print(f"{title}: {tokens} tokens drawn in {options.output}; made by {made_by}")
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 from command_line import BAD_INPUT, BAD_OUTPUT, Failure, Parser, program_name, report_error, unusable
-from comparison_data import InputError, load, show_bytes, show_count, show_number, show_seconds
+from comparison_data import FAILURE_NAMES, InputError, load, show_bytes, show_count, show_number, show_seconds
 
 PROGRAM = program_name(__file__)
 EXAMPLE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "example_data", "comparison.json")
@@ -117,9 +117,12 @@ def report(comparison, source):
     parts = [
         "# Comparison of architectures",
         f"From {code(source)}. One forward pass each; times are medians over the repeats.",
+        "## In short",
+        *conclusions(comparison),
         "## Time",
         picture("time", "Time of one forward against length, log-log, with the slope of each architecture"),
-        "The slopes and the pale lines are fits of c·Lᵃ.",
+        "The slopes and the pale lines are fits of c·Lᵃ; bars reach from the fastest to the slowest repeat. A slope in grey with a question mark "
+        "is uncertain: the repeats differ, or the points scatter, too much to tell how the time grows.",
         picture("relative", "Times slower than the fastest, for each architecture and length"),
         "## Memory",
         picture("memory", "Memory of one forward against length, log-log, with the slope of each architecture"),
@@ -140,15 +143,72 @@ def report(comparison, source):
     return "\n\n".join(parts) + "\n"
 
 
+def conclusions(comparison):
+    """The comparison in sentences: who is fastest where, how time grows, what could not be measured."""
+    common, names = comparison.common_length(), list(comparison.fits)
+    at_common = sorted((name for name in names if (name, common) in comparison.results), key=lambda name: comparison.relative(name, common))
+    fastest, others = at_common[0], at_common[1:]
+    sentences = [f"At {common:,} tokens {text(fastest)} is the fastest of {len(at_common)}: "
+                 f"{show_seconds(comparison.results[fastest, common]['seconds'])} for a forward."]
+    if others:
+        sentences.append(enumeration([f"{text(name)} {show_number(comparison.relative(name, common))}" for name in others]) +
+                         " times as long.")
+        sentences[-1] = "The others take: " + sentences[-1]
+    longest = comparison.lengths[-1]
+    if longest != common:
+        reach = [text(name) for name in names if (name, longest) in comparison.results]
+        sentences.append(f"At {longest:,} tokens only {enumeration(reach)} could be measured.")
+    yield " ".join(sentences)
+    yield from [" ".join(part) for part in (growth(comparison), limits_reached(comparison)) if part]
+
+
+def growth(comparison):
+    """Sentences on how the time grows, by exponents that can be relied on."""
+    known = {name: fit.time_exponent for name, fit in comparison.fits.items() if fit.time_exponent is not None and not fit.time_uncertain}
+    linear = [text(name) for name, a in known.items() if 0.85 <= a <= 1.15]
+    steeper = [f"{text(name)} (L^{a:.2f})" for name, a in known.items() if a > 1.15]
+    flatter = [f"{text(name)} (L^{a:.2f})" for name, a in known.items() if a < 0.85]
+    uncertain = [text(name) for name, fit in comparison.fits.items() if fit.time_uncertain]
+    sentences = []
+    if linear:
+        sentences.append(f"The time grows about linearly with the length for {enumeration(linear)}.")
+    if steeper:
+        sentences.append(f"It grows faster than linearly for {enumeration(steeper)}.")
+    if flatter:
+        sentences.append(f"It grows more slowly than linearly for {enumeration(flatter)}, so these lengths are short for this machine.")
+    if uncertain:
+        sentences.append(f"How it grows for {enumeration(uncertain)} cannot be told from these measurements.")
+    return sentences
+
+
+def limits_reached(comparison):
+    """Sentences on the cases that have no result: the shortest of each architecture stands for the longer ones."""
+    first = {}
+    for name, length in sorted(comparison.failures, key=lambda pair: pair[1]):
+        first.setdefault(name, length)
+    by_case = {}
+    for name, length in first.items():
+        by_case.setdefault((comparison.failure_names[name, length], length), []).append(text(name))
+    return [f"From {length:,} tokens on, {enumeration(names)} {'was' if len(names) == 1 else 'were'} not measured ({reason})."
+            for (reason, length), names in by_case.items()]
+
+
+def enumeration(words):
+    """"a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 def fits_table(comparison):
     def value(number, form):
         return "–" if number is None else format(number, form)
 
     rows = [(text(name), value(fit.time_exponent, ".3f"), value(fit.r_squared, ".4f"), value(fit.memory_exponent, ".3f"),
-             value(fit.memory_r_squared, ".4f"), fit.points, "computed from the results" if fit.computed else "given")
+             value(fit.memory_r_squared, ".4f"), fit.points, "computed from the results" if fit.computed else "given",
+             value(fit.time_uncertainty, ".3f") + (", uncertain" if fit.time_uncertain else ""))
             for name, fit in comparison.fits.items()]
-    yield "Time and memory as c·Lᵃ, by least squares of the logarithms. R² is the share of the logarithms' variance that a fit explains."
-    yield table(["architecture", "time: a", "R²", "memory: a", "R²", "lengths", "fit"], rows)
+    yield ("Time and memory as c·Lᵃ, by least squares of the logarithms. R² is the share of the logarithms' variance that a fit explains. "
+           "± is how far the exponent of the time may be off, by the spread of the repeats and the scatter about the line.")
+    yield table(["architecture", "time: a", "R²", "memory: a", "R²", "lengths", "fit", "time: ±"], rows)
 
 
 def models_table(comparison, common):
@@ -181,11 +241,16 @@ def length_tables(comparison):
 def length_row(comparison, name, length):
     result = comparison.results.get((name, length))
     if not result:
-        return (text(name), "failed" if (name, length) in comparison.failures else "–", *["–"] * 6)
+        return (text(name), comparison.failure_names.get((name, length), "–"), *["–"] * 6)
+    beside = [other for (_, at), other in comparison.results.items() if at == length]
+    times, sizes = [[other[field] for other in beside] for field in ("seconds", "memory_bytes")]
+    residents = [other["resident_bytes"] for other in beside if other.get("resident_bytes")]
     repeats, resident, rate = result.get("seconds_by_repeat"), result.get("resident_bytes"), result.get("flops_per_second")
-    return (text(name), show_seconds(result["seconds"]), f"{show_seconds(min(repeats))} – {show_seconds(max(repeats))}" if repeats else "–",
-            show_number(result["tokens_per_second"]), show_bytes(result["memory_bytes"]), show_bytes(resident) if resident else "–",
-            show_count(rate) if rate else "–", f"{show_number(comparison.relative(name, length))}×")
+    return (text(name), show_seconds(result["seconds"], times),
+            f"{show_seconds(min(repeats), times)} – {show_seconds(max(repeats), times)}" if repeats else "–",
+            show_number(result["tokens_per_second"]), show_bytes(result["memory_bytes"], sizes),
+            show_bytes(resident, residents) if resident else "–", show_count(rate) if rate else "–",
+            f"{show_number(comparison.relative(name, length))}×")
 
 
 def failures_table(comparison):
@@ -216,7 +281,7 @@ def table(heads, rows, numbers=True):
 
 
 def is_figure(cell):
-    return cell in ("–", "failed") or cell[:1].isdigit() or cell[:1] == "-" and cell[1:2].isdigit()
+    return cell in ("–", "failed", *FAILURE_NAMES.values()) or cell[:1].isdigit() or cell[:1] == "-" and cell[1:2].isdigit()
 
 
 def text(value):

@@ -17,6 +17,8 @@ OPTIONAL = ("resident_bytes", "flops", "flops_per_second")
 LARGEST_LENGTH = 2**53  # up to here a double holds every integer
 SMALLEST, LARGEST = 1e-30, 1e30  # numbers beyond are no measurements, and cannot be drawn
 LARGEST_EXPONENT = 100
+MOST_UNCERTAINTY = 0.2  # of an exponent, as in bsbr_compare
+FAILURE_NAMES = {"time": "too long", "memory": "no memory"}  # by the kind of a failure; others are "failed"
 
 
 class InputError(Exception):
@@ -35,6 +37,8 @@ class Fit:
     r_squared: float = None
     memory_exponent: float = None
     memory_r_squared: float = None
+    time_uncertainty: float = None  # of the exponent
+    time_uncertain: bool = False  # the repeats differ, or the points scatter, too much to tell how the time grows
     points: int = 0
     computed: bool = False  # here, not by the writer of the file
 
@@ -45,6 +49,7 @@ class Comparison:
 
     results: dict  # (architecture, length) -> fields of that result
     failures: dict  # (architecture, length) -> reason
+    failure_names: dict  # (architecture, length) -> "too long", "no memory", "failed"
     fits: dict  # architecture -> Fit, for those with results
     about: dict  # the other fields of the file: version, ranks, config, ...
 
@@ -67,6 +72,14 @@ class Comparison:
 
         lengths = self.lengths_of(architecture)
         return np.array(lengths, float), np.array([self.results[architecture, length][field] for length in lengths], float)
+
+    def repeats(self, architecture):
+        """The fastest and the slowest repeat, two arrays [points]; the median itself where the repeats are not known."""
+        import numpy as np
+
+        of = [self.results[architecture, length] for length in self.lengths_of(architecture)]
+        repeats = [[*(result.get("seconds_by_repeat") or []), result["seconds"]] for result in of]
+        return np.array([min(one) for one in repeats], float), np.array([max(one) for one in repeats], float)
 
     def relative(self, architecture, length):
         """How many times slower than the fastest at that length."""
@@ -93,10 +106,10 @@ def load(path):
         raise InputError(f"is not JSON: {reason}", "write it with bsbr_compare --json FILE") from None
     check_format(data)
     results = read_results(data)
-    failures = read_failures(data)
+    failures, failure_names = read_failures(data)
     fits = read_fits(data)
     about = {name: value for name, value in data.items() if name not in ("results", "failures", "fits")}
-    comparison = Comparison(results, failures, {}, about)
+    comparison = Comparison(results, failures, failure_names, {}, about)
     for name in comparison.architectures:
         if comparison.lengths_of(name):
             comparison.fits[name] = complete_fit(comparison, name, fits.get(name, {}))
@@ -146,14 +159,16 @@ def read_results(data):
 
 
 def read_failures(data):
-    """(architecture, length) -> reason."""
-    failures = {}
+    """(architecture, length) -> reason, and -> what a cell of a table calls it."""
+    failures, names = {}, {}
     for where, item in listed(data, "failures", optional=True):
         reason = item.get("reason")
         if not isinstance(reason, str):
             raise InputError(f"{where}: reason = {show(reason)}, must be a string")
-        failures[read_pair(item, where)] = reason
-    return failures
+        pair = read_pair(item, where)
+        failures[pair] = reason
+        names[pair] = FAILURE_NAMES.get(item.get("kind") if isinstance(item.get("kind"), str) else None, "failed")
+    return failures, names
 
 
 def read_fits(data):
@@ -253,7 +268,25 @@ def complete_fit(comparison, architecture, given):
             setattr(fit, exponent, a)
             setattr(fit, quality, r_squared)
             fit.computed = True
+    if fit.points >= 2:
+        fit.time_uncertainty, fit.time_uncertain = uncertainty_of(*comparison.curve(architecture, "seconds"), *comparison.repeats(architecture))
     return fit
+
+
+def uncertainty_of(x, y, low, high):
+    """How far the exponent of a fit may be off, and whether that is too much to tell anything; arrays [points], two or more.
+
+    As bsbr_compare has it: by the scatter about the line (the standard error), or by the ranges of the repeats, if each point lies at the end
+    that moves the exponent most. It is too much above MOST_UNCERTAINTY, or if a range is wider than the law changes over all x.
+    """
+    import numpy as np
+
+    u, v, widths = np.log(x) - np.log(x).mean(), np.log(y) - np.log(y).mean(), np.log(high / low)
+    square = np.sum(u**2)
+    exponent = np.sum(u * v) / square
+    scatter = math.sqrt(np.sum((v - exponent * u) ** 2) / (len(x) - 2) / square) if len(x) > 2 else 0.0
+    uncertainty = max(scatter, float(np.sum(np.abs(u) * widths)) / 2 / square)
+    return uncertainty, bool(uncertainty > MOST_UNCERTAINTY or np.max(widths) > abs(exponent) * np.ptp(u))
 
 
 def fit_power_law(x, y):
@@ -285,12 +318,22 @@ def show_scaled(value, units):
     return f"{show_number(value / factor)} {unit}"
 
 
-def show_seconds(value):
-    return show_scaled(value, [(1, "s"), (1e-3, "ms"), (1e-6, "µs")])
+SECONDS = [(1, "s"), (1e-3, "ms"), (1e-6, "µs")]
+BYTES = [(2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")]
 
 
-def show_bytes(value):
-    return show_scaled(value, [(2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")])
+def show_seconds(value, of=None):
+    """of: the values of its column, which all have the unit of the smallest."""
+    return show_scaled(value, unit_of(of, SECONDS) if of else SECONDS)
+
+
+def show_bytes(value, of=None):
+    return show_scaled(value, unit_of(of, BYTES) if of else BYTES)
+
+
+def unit_of(values, units):
+    """The one of the units that the smallest value reaches."""
+    return [next((pair for pair in units if min(values) >= 0.9995 * pair[0]), units[-1])]
 
 
 def show_count(value):

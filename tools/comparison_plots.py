@@ -81,8 +81,11 @@ def pictures(comparison):
 
 
 def draw_time(comparison):
-    return draw_curves(comparison, "seconds", "Time of one forward against length", "time", decimal_ticks(show_seconds),
-                       ("slope", exponents(comparison, "time_exponent")), exponent="time_exponent")
+    slopes = exponents(comparison, "time_exponent")
+    uncertain = [name for name, fit in comparison.fits.items() if fit.time_uncertain and fit.time_exponent is not None]
+    slopes.update({name: slopes[name] + "?" for name in uncertain})
+    return draw_curves(comparison, "seconds", "Time of one forward against length", "time", decimal_ticks(show_seconds), ("slope", slopes),
+                       exponent="time_exponent", uncertain=uncertain)
 
 
 def draw_memory(comparison):
@@ -96,11 +99,12 @@ def draw_throughput(comparison):
                        ("at end", last))
 
 
-def draw_curves(comparison, field, title, quantity, y_ticks, column, exponent=None):
+def draw_curves(comparison, field, title, quantity, y_ticks, column, exponent=None, uncertain=()):
     """One curve for each architecture on log-log axes, each named at its right end.
 
     y_ticks(low, high) -> positions and texts; column: heading and a text for each architecture, beside its name. exponent: the field of
-    the fit whose line is drawn, thin and pale, under the measured points.
+    the fit whose line is drawn, thin and pale, under the measured points; uncertain: names whose text is grey. Curves that coincide share one
+    line, striped in their colours, and take turns with their markers.
     """
     names = list(comparison.fits)
     styles, curves = styles_of(comparison.architectures), {name: comparison.curve(name, field) for name in names}
@@ -110,7 +114,9 @@ def draw_curves(comparison, field, title, quantity, y_ticks, column, exponent=No
     name_width = max(text_width(figure, label, FONT) for label, _ in labels)
     column_width = max(text_width(figure, text, FONT) for text in [heading, *texts.values()])
     right = 0.58 + name_width + 0.1 + column_width
-    x_limits, y_limits = limits([c[0] for c in curves.values()], 0.03), limits([c[1] for c in curves.values()], 0.05)
+    bars = {name: comparison.repeats(name) for name in names} if field == "seconds" else {}
+    x_limits = limits([x for x, _ in curves.values()], 0.03)
+    y_limits = limits([y for _, y in curves.values()] + [ends for bar in bars.values() for ends in bar], 0.05)
     left = 0.4 + max(text_width(figure, text, FONT) for text in y_ticks(*y_limits)[1])
     axes = add_axes(figure, left, 0.66, 5.6 - left - right - 0.08, title, comparison)
 
@@ -120,14 +126,44 @@ def draw_curves(comparison, field, title, quantity, y_ticks, column, exponent=No
     for name in names:
         x, y = curves[name]
         a = getattr(comparison.fits[name], exponent) if exponent else None
-        if a is not None and len(x) > 1:
+        if a is not None and len(x) > 1 and name not in uncertain:
             axes.plot(x, power_law(x, y, a), color=styles[name].color, linewidth=0.9, alpha=0.4, zorder=2)
-        axes.plot(x, y, **line_style(styles[name]), zorder=3 - styles[name].width / 100 + styles[name].filled / 10)
+        if name in bars:
+            axes.vlines(x, *bars[name], color=styles[name].color, linewidth=1.2, zorder=2.5)
+    for group in coinciding(curves):
+        draw_group(axes, group, curves, styles)
     ends = {name: end_of(*curves[name], x_limits[1], getattr(comparison.fits[name], exponent) if exponent else None) for name in names}
-    label_ends(axes, names, styles, {name: (x[-1], y[-1]) for name, (x, y) in curves.items()}, ends, labels, right)
+    label_ends(axes, names, styles, {name: (x[-1], y[-1]) for name, (x, y) in curves.items()}, ends, labels, right, uncertain)
     axes.annotate(heading, (1, 1), (right * 72, 4), "axes fraction", "offset points", ha="right", va="bottom", fontsize=FONT, color=INK,
                   style="italic")
     return figure
+
+
+def coinciding(curves):
+    """Lists of names whose curves (lengths and values) cannot be told apart: within 3 % at two or more lengths, and all that both have."""
+    groups = []
+    for name, (x, y) in curves.items():
+        for group in groups:
+            first = dict(zip(*curves[group[0]]))
+            ratios = [value / first[length] for length, value in zip(x, y) if length in first]
+            if len(ratios) > 1 and all(abs(ratio - 1) < 0.03 for ratio in ratios):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return groups
+
+
+def draw_group(axes, group, curves, styles):
+    """One curve, or several that coincide: each has its stripes of their line, and every n-th of the markers."""
+    stripe = 3.0  # in units of the line's width
+    for place, name in enumerate(group):
+        x, y = curves[name]
+        style = styles[name]
+        line = line_style(style)
+        if len(group) > 1:
+            line.update(linewidth=2.2, linestyle=(-place * stripe, (stripe, stripe * (len(group) - 1))), markevery=(place % len(x), len(group)))
+        axes.plot(x, y, **line, dash_capstyle="butt", zorder=3 - style.width / 100 + style.filled / 10)
 
 
 def draw_relative(comparison):
@@ -137,7 +173,8 @@ def draw_relative(comparison):
     values = {pair: comparison.relative(*pair) for pair in comparison.results}
     figure = new_figure(1, 1)
     left = 0.25 + max(text_width(figure, row, FONT) for row in rows)
-    height, width = 0.31, max(0.5, *(text_width(figure, show_relative(value), FONT) + 0.12 for value in values.values()))
+    narrowest = max(0.5, *(text_width(figure, show_relative(value), FONT) + 0.12 for value in values.values()))
+    height, width = 0.31, max(narrowest, (5.6 - left - 0.15) / len(lengths))  # fills the figure
     longest = max(text_width(figure, column, FONT) for column in columns)
     slanted = longest + 0.08 > width
     bottom = 0.66 + (0.6 * longest if slanted else 0)
@@ -147,7 +184,7 @@ def draw_relative(comparison):
     norm = matplotlib.colors.LogNorm(1, max(10.0, *values.values()))
     for row, name in enumerate(names):
         for column, length in enumerate(lengths):
-            draw_cell(axes, column, row, values.get((name, length)), norm, failed=(name, length) in comparison.failures)
+            draw_cell(axes, column, row, values.get((name, length)), norm, comparison.failure_names.get((name, length), "none"))
     axes.set(xlim=(0, len(lengths)), ylim=(len(names), 0), xlabel="length in tokens")
     for axis, texts in ((axes.xaxis, columns), (axes.yaxis, rows)):
         axis.set_major_locator(FixedLocator([i + 0.5 for i in range(len(texts))]))
@@ -164,11 +201,11 @@ def show_relative(value):
     return f"{value:.1e}" if value >= 99999.5 else show_number(value)
 
 
-def draw_cell(axes, column, row, value, norm, failed):
-    """value: None where there is no result; such a cell is hatched."""
+def draw_cell(axes, column, row, value, norm, missing):
+    """value: None where there is no result; such a cell is hatched, and says `missing`."""
     if value is None:
         axes.add_patch(Rectangle((column + 0.03, row + 0.04), 0.94, 0.92, fill=False, edgecolor="#bdbdbd", linewidth=0, hatch="////"))
-        axes.text(column + 0.5, row + 0.5, "failed" if failed else "none", ha="center", va="center", fontsize=SMALL + 1,
+        axes.text(column + 0.5, row + 0.5, missing, ha="center", va="center", fontsize=SMALL + 1,
                   bbox=dict(facecolor="white", edgecolor="none", pad=0.8))
         return
     face = matplotlib.colormaps["YlOrBr"](0.85 * norm(value))
@@ -378,11 +415,11 @@ def end_of(x, y, x_end, exponent):
     return math.log(y[-1]) + (exponent or 0) * math.log(x_end / x[-1])
 
 
-def label_ends(axes, names, styles, points, ends, labels, right):
+def label_ends(axes, names, styles, points, ends, labels, right, pale=()):
     """Names the curves to the right of the axes: a sample of the line, the name, and a column; lines lead there from the last points.
 
     points: last points in data coordinates; ends: wanted heights, as logarithms; labels: name and text for each of names; right: where the
-    column ends, in inches from the axes.
+    column ends, in inches from the axes; pale: names whose text is grey.
     """
     bottom, top = (math.log(value) for value in axes.get_ylim())
     width, height = axes.get_position().size * axes.figure.get_size_inches()
@@ -395,10 +432,12 @@ def label_ends(axes, names, styles, points, ends, labels, right):
     for i, y in zip(order, (inches / height for inches in heights)):
         style, (name, text) = styles[names[i]], labels[i]
         x_point, y_point = axes.transAxes.inverted().transform(axes.transData.transform(points[names[i]]))
-        axes.add_line(Line2D([x_point, start], [y_point, y], **line, color=style.color, linewidth=0.7, zorder=2))
+        goes_on = x_point < 0.9  # beside the others' curves: it must not look like one
+        axes.add_line(Line2D([x_point, start], [y_point, y], **line, color=style.color, linewidth=0.7, zorder=2,
+                             linestyle=(0, (1, 4)) if goes_on else "-"))
         axes.add_line(Line2D([start, middle, end], [y] * 3, **line, **line_style(style), markevery=[1]))
         axes.text(name_at, y, name, **put, weight="bold" if names[i] == "bsbr" else "normal")
-        axes.text(text_at, y, text, **put, ha="right")
+        axes.text(text_at, y, text, **put, ha="right", color=PALE if names[i] in pale else INK)
 
 
 def spread(wanted, gap, low, high):

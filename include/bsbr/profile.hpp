@@ -4,12 +4,21 @@
 #include <chrono>
 #include <cstdint>
 #include <ctime>
+#include <functional>
 #include <map>
 #include <string>
 
 #include "bsbr/types.hpp"
 
 namespace bsbr {
+
+/// Where a forward pass is on this rank.
+struct ForwardProgress {
+  std::int64_t layer = 0;  ///< the layer being computed, from 0; num_layers after the last one
+  std::int64_t num_layers = 0;
+  std::string phase;  ///< the phase that begins, a key of Profile::seconds; empty at the end of the pass
+  double share = 0;   ///< of the pass's useful operations (forward_flops) that are done: 0 to 1, never decreasing
+};
 
 /// Times of this rank by phase, and its messages by movement (a kind of exchange between ranks, such as "states"). They accumulate over all
 /// forward passes that are run with it.
@@ -18,6 +27,13 @@ struct Profile {
   std::map<std::string, double> processor_seconds;    ///< phase → processor time of all threads of the process, as std::clock counts it
   std::map<std::string, std::int64_t> bytes_sent;     ///< movement → bytes sent to other ranks
   std::map<std::string, std::int64_t> messages_sent;  ///< movement → number of messages to other ranks
+
+  /// Called by Model::forward when a phase begins and once at the end, on the calling thread, between kernels. Each rank may set it or not,
+  /// independently of the others. It must not communicate with other ranks, nor throw: the others would wait for this rank.
+  std::function<void(const ForwardProgress&)> progress;
+
+  /// Called when any phase begins, with its name, under the same rules; Model::forward sets it while `progress` is set.
+  std::function<void(const char* phase)> phase_begins;
 
   /// Adds the bytes and messages of one movement.
   void sent(const std::string& movement, std::int64_t bytes, std::int64_t messages) {

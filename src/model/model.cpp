@@ -7,6 +7,7 @@
 #include "kernels/embedding.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/rows.hpp"
+#include "model/progress.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/collectives.hpp"
 
@@ -93,17 +94,22 @@ Array<Real***> Model<Real>::forward(const Execution& execution, const Sequence& 
                                     const std::optional<Array<const std::uint8_t**>>& mask, Profile* profile) {
   Array<Real***> x;
   prepare(execution, sequence, ids, mask.has_value(), x);
+  ProgressReports progress(config(), sequence, profile);
   const PaddingMask padding = mask ? PaddingMask(execution, sequence, *mask) : PaddingMask(execution, sequence);
   {
     const Phase phase(execution, profile, "embedding");
     kernels::embed(execution, ids, m_weights.matrix("embedding.weight"), sequence.first_token(), x);
   }
-  for (const Layer<Real>& layer : m_layers) layer.forward(execution, padding, *m_workspace, x, profile);
+  for (std::size_t index = 0; index < m_layers.size(); ++index) {
+    progress.start_layer(static_cast<std::int64_t>(index));
+    m_layers[index].forward(execution, padding, *m_workspace, x, profile);
+  }
   {
     const Phase phase(execution, profile, "final_norm");
     final_norm(execution, m_weights, x);
   }
   execution.fence();
+  progress.finish();
   return x;
 }
 

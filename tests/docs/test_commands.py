@@ -176,7 +176,7 @@ class Commands(unittest.TestCase):
         for name in PAGES:
             for program, rest in re.findall(rf"`(?:[A-Z_]+=\w+ )*({'|'.join(known)}) ([^`]*)`", blocks.source_of(name)):
                 for option in re.findall(r"--[a-z-]+", rest):
-                    self.assertRegex(known[program], rf"(?m)^  (-h,)?{option}\b", f"{name}: {program} {rest}")
+                    self.assertRegex(known[program], rf"(?m)^  (-[a-z], )?{option}\b", f"{name}: {program} {rest}")
 
     def test_every_block_is_run_or_says_why_not(self):
         known = (*SHELL, *PYTHON, *COMPILED, *OF_NO_COMMAND, "console")

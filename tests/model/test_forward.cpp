@@ -2,7 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <numeric>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "bsbr/error.hpp"
 #include "support/bits.hpp"
@@ -124,6 +127,72 @@ TYPED_TEST(Forward, fills_the_profile) {
     }
     EXPECT_EQ(found, expected);
   }
+}
+
+TYPED_TEST(Forward, tells_its_progress_layer_by_layer_and_phase_by_phase) {
+  for (const ModelConfig& config : variants(plain_bsbr())) {
+    SCOPED_TRACE(describe(config));
+    auto model = random_model<TypeParam>(config);
+    Profile profile;
+    std::vector<ForwardProgress> told;
+    profile.progress = [&](const ForwardProgress& now) { told.push_back(now); };
+    run_model(model, MPI_COMM_WORLD, random_batch(config, 1, 33, 78), &profile);
+    ASSERT_FALSE(told.empty());
+    EXPECT_EQ(told.front().phase, "embedding");
+    EXPECT_EQ(told.front().share, 0);
+    EXPECT_EQ(told.back().phase, "");
+    EXPECT_EQ(told.back().share, 1);
+    EXPECT_EQ(told.back().layer, config.num_layers);
+    std::set<std::string> begun;
+    std::vector<std::int64_t> layers_projected, layers_finished;
+    for (std::size_t i = 0; i < told.size(); ++i) {
+      EXPECT_EQ(told[i].num_layers, config.num_layers);
+      if (i > 0) {
+        EXPECT_GE(told[i].share, told[i - 1].share) << told[i].phase;
+      }
+      if (told[i].phase == "project") {
+        layers_projected.push_back(told[i].layer);
+        EXPECT_DOUBLE_EQ(told[i].share, static_cast<double>(told[i].layer) / static_cast<double>(config.num_layers));
+      }
+      if (told[i].phase == "finish") layers_finished.push_back(told[i].layer);
+      if (!told[i].phase.empty()) begun.insert(told[i].phase);
+    }
+    std::vector<std::int64_t> all(static_cast<std::size_t>(config.num_layers));
+    std::iota(all.begin(), all.end(), std::int64_t{0});
+    EXPECT_EQ(layers_projected, all);
+    EXPECT_EQ(layers_finished, all);
+    std::set<std::string> timed;
+    for (const auto& phase : profile.seconds) timed.insert(phase.first);
+    EXPECT_EQ(begun, timed);
+    EXPECT_FALSE(profile.phase_begins);
+  }
+}
+
+/// What the last phase of a layer adds is what forward_flops_by_phase says of it.
+TYPED_TEST(Forward, progress_goes_by_useful_operations) {
+  const ModelConfig config = plain_bsbr();
+  auto model = random_model<TypeParam>(config);
+  Profile profile;
+  double at_finish = -1;
+  profile.progress = [&](const ForwardProgress& now) {
+    if (now.phase == "finish" && now.layer == 0) at_finish = now.share;
+  };
+  run_model(model, MPI_COMM_WORLD, random_batch(config, 1, 33, 78), &profile);
+  const double finish = forward_flops_by_phase(config, 1, 33).at("finish") / forward_flops(config, 1, 33);
+  EXPECT_NEAR(at_finish, (1 - finish) / static_cast<double>(config.num_layers), 1e-12);
+}
+
+/// Ranks need not agree on who listens: it is no collective.
+TYPED_TEST(Forward, progress_may_be_told_on_one_rank_alone) {
+  const ModelConfig config = plain_bsbr();
+  auto model = random_model<TypeParam>(config);
+  const Batch batch = random_batch(config, 1, 33, 78);
+  const auto expected = run_model(model, MPI_COMM_WORLD, batch);
+  Profile profile;
+  int calls = 0;
+  if (world_rank() == 0) profile.progress = [&](const ForwardProgress&) { ++calls; };
+  EXPECT_EQ(run_model(model, MPI_COMM_WORLD, batch, world_rank() == 0 ? &profile : nullptr), expected);
+  EXPECT_EQ(calls > 0, world_rank() == 0);
 }
 
 // ---- Wrong calls -----------------------------------------------------------------------------------------------------

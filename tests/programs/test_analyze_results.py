@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -168,7 +169,7 @@ class Analyze(Case):
         self.assertEqual(self.row(report, "256 tokens", "bsbr"),
                          ["bsbr", "25.6 ms", "500 ms – 700 ms", "10,000", "2.20 MiB", "95.4 MiB", "1.00 G", "1.00×"])
         self.assertEqual(self.row(report, "1,024 tokens", "gau")[-1], f"{1024**0.6:.1f}×")
-        self.assertEqual(self.row(report, "Fits", "standard")[1:], ["1.100", "1.0000", "1.000", "1.0000", "3", "computed from the results"])
+        self.assertEqual(self.row(report, "Fits", "standard")[1:7], ["1.100", "1.0000", "1.000", "1.0000", "3", "computed from the results"])
         self.assertEqual(self.row(report, "Models", "linear")[1:], ["12,742,656", "4,096", "4.10 G", "1.00 M", "own_field = 2"])
         self.assertIn("| standard | 1,048,576 | not enough \\| memory |", report)
         for name, value in dict(version="0.1.0", git_commit="0123abc", processor="A processor", threads_per_rank=2, precision="float",
@@ -204,6 +205,85 @@ class Analyze(Case):
         self.assertEqual(self.row(report, "Fits", "standard")[5], "2")
         self.assertIn("Time against memory at 1,024 tokens", report)
 
+    def test_an_exponent_is_uncertain_where_the_repeats_differ_more_than_the_time_grows(self):
+        data = comparison(("bsbr", "standard"))
+        for item in data["results"]:
+            wide = 4 if item["architecture"] == "bsbr" else 1.01
+            item["seconds_by_repeat"] = [item["seconds"] / wide, item["seconds"], item["seconds"] * wide]
+        report = self.analyzed(data)
+        self.assertRegex(self.row(report, "Fits", "bsbr")[-1], r"^\d\.\d+, uncertain$")
+        self.assertRegex(self.row(report, "Fits", "standard")[-1], r"^\d\.\d+$")
+        self.assertIn("How it grows for bsbr cannot be told", report)
+        slopes = self.texts_of_time(data)
+        self.assertTrue(slopes["bsbr"].endswith("?"))
+        self.assertFalse(slopes["standard"].endswith("?"))
+
+    def texts_of_time(self, data):
+        """architecture -> the text beside its name in the picture of the time."""
+        import comparison_plots
+
+        figure = comparison_plots.draw_time(comparison_data.load(self.results(data, "texts.json")))
+        texts = [text.get_text() for text in figure.axes[0].texts]
+        return {name: texts[texts.index(name) + 1] for name in texts if name in ARCHITECTURES}
+
+    def test_bars_reach_from_the_fastest_to_the_slowest_repeat(self):
+        import comparison_plots
+
+        data = comparison(("bsbr", "gau"))
+        for item in data["results"]:
+            item["seconds_by_repeat"] = [item["seconds"] * factor for factor in (1, 0.5, 3)]
+        found = comparison_data.load(self.results(data))
+        axes = comparison_plots.draw_time(found).axes[0]
+        bars = {tuple(segment[:, 1]) for lines in axes.collections for segment in lines.get_segments()}
+        for item in data["results"]:
+            self.assertTrue(any(math.isclose(low, item["seconds"] / 2) and math.isclose(high, item["seconds"] * 3) for low, high in bars), item)
+            self.assertLess(axes.get_ylim()[0], item["seconds"] / 2)
+            self.assertGreater(axes.get_ylim()[1], item["seconds"] * 3)
+
+    def test_curves_that_coincide_are_drawn_as_stripes_of_one_line(self):
+        import comparison_plots
+
+        data = comparison(("bsbr", "linear", "gau"))
+        for item in data["results"]:
+            item["memory_bytes"] = item["seq_length"] * (1000 if item["architecture"] != "gau" else 3000)
+        found = comparison_data.load(self.results(data))
+        curves = {name: found.curve(name, "memory_bytes") for name in found.fits}
+        self.assertEqual(comparison_plots.coinciding(curves), [["bsbr", "linear"], ["gau"]])
+        lines = [line for line in comparison_plots.draw_memory(found).axes[0].lines if line.get_marker() not in ("None", None, "")]
+        markers = {line.get_color(): line.get_markevery() for line in lines if max(line.get_xdata()) > 10}  # no samples
+        colors = [comparison_plots.STYLES[name].color for name in ("bsbr", "linear", "gau")]
+        self.assertEqual([markers[color] for color in colors], [(0, 2), (1, 2), None])
+
+    def test_the_relative_picture_fills_its_width(self):
+        import comparison_plots
+
+        for lengths in ([256], [256, 1024], [256 << i for i in range(9)]):
+            figure = comparison_plots.draw_relative(comparison_data.load(self.results(comparison(lengths=lengths))))
+            self.assertGreater(figure.axes[0].get_position().x1, 0.95)
+            self.assertLessEqual(figure.axes[0].get_position().x1, 1)
+
+    def test_the_conclusion_says_who_is_fastest_and_what_was_left_out(self):
+        data = comparison(("bsbr", "standard"))
+        data["results"] = [item for item in data["results"] if (item["architecture"], item["seq_length"]) != ("standard", 4096)]
+        data["failures"] = [dict(architecture="standard", seq_length=4096, kind="time", reason="4 forwards would take 1 h 00 min")]
+        report = self.analyzed(data)
+        short = report.split("## In short")[1].split("##")[0]
+        seconds = {item["architecture"]: item["seconds"] for item in data["results"] if item["seq_length"] == 1024}
+        fastest = min(seconds, key=seconds.get)
+        self.assertIn(f"At 1,024 tokens {fastest} is the fastest of 2", short)
+        self.assertIn("At 4,096 tokens only bsbr could be measured.", short)
+        self.assertIn("From 4,096 tokens on, standard was not measured (too long).", short)
+        self.assertEqual(self.row(report, "4,096 tokens", "standard")[1], "too long")
+
+    def test_a_column_of_the_tables_has_one_unit(self):
+        data = comparison(("bsbr", "standard"), [256])
+        data["results"][0].update(seconds=0.5e-3, seconds_by_repeat=[0.5e-3], memory_bytes=3 << 10)
+        data["results"][1].update(seconds=2.5, seconds_by_repeat=[2.5, 2.5], memory_bytes=5 << 30)
+        report = self.analyzed(data)
+        self.assertEqual(self.row(report, "256 tokens", "bsbr")[1:3], ["500 µs", "500 µs – 500 µs"])
+        self.assertEqual(self.row(report, "256 tokens", "standard")[1], "2,500,000 µs")
+        self.assertEqual(self.row(report, "256 tokens", "standard")[4], "5,242,880 KiB")
+
     def test_a_single_length_has_no_fits(self):
         report = self.analyzed(comparison(lengths=[1024]))
         self.assertEqual(self.row(report, "Fits", "bsbr")[1:6], ["–", "–", "–", "–", "1"])
@@ -235,7 +315,7 @@ class Analyze(Case):
         data["fits"] = [dict(architecture="bsbr", time_exponent=3.25, r_squared=0.5, memory_exponent=2, memory_r_squared=None, points=3),
                         dict(architecture="standard", time_exponent=None, r_squared=None, memory_exponent=None, memory_r_squared=None)]
         report = self.analyzed(data)
-        self.assertEqual(self.row(report, "Fits", "bsbr")[1:], ["3.250", "0.5000", "2.000", "–", "3", "given"])
+        self.assertEqual(self.row(report, "Fits", "bsbr")[1:7], ["3.250", "0.5000", "2.000", "–", "3", "given"])
         self.assertEqual(self.row(report, "Fits", "standard")[1:3], ["1.100", "1.0000"])
 
     def test_bad_files_are_named_with_what_is_wrong_and_nothing_is_written(self):

@@ -1,4 +1,6 @@
 """What bsbr_compare measures, prints and refuses."""
+import csv
+import io
 import json
 import math
 import os
@@ -13,13 +15,15 @@ ENORMOUS = 1 << 40
 
 KEYS = {
     "format", "format_version", "notes", "hosts", "mpi_version", "hdf5_version", "version", "git_commit", "kokkos_version",
-    "execution_space", "blas", "ranks", "threads_per_rank", "precision", "batch", "repeat", "seed", "created", "resident_peak_of_case", "config", "results", "failures", "fits",
+    "execution_space", "blas", "ranks", "threads_per_rank", "precision", "batch", "repeat", "seed", "created", "resident_peak_of_case",
+    "max_seconds_per_case", "config", "results", "failures", "fits",
 }
 RESULT_KEYS = {
     "architecture", "seq_length", "seconds", "seconds_by_repeat", "tokens_per_second", "memory_bytes", "resident_bytes", "parameters",
     "flops", "flops_per_second", "config",
 }
-FIT_KEYS = {"architecture", "time_exponent", "memory_exponent", "r_squared", "memory_r_squared", "points"}
+FIT_KEYS = {"architecture", "time_exponent", "memory_exponent", "r_squared", "memory_r_squared", "points", "time_exponent_uncertainty",
+            "time_uncertain"}
 
 # (what the error line must hold, arguments)
 REFUSED = [
@@ -55,6 +59,9 @@ REFUSED = [
     (["--batch", "0"], ["--batch", 0]),
     (["--batch", "too many"], ["--batch", 1 << 40, "--seq-lengths", 1 << 40]),
     (["--seed", "-1"], ["--seed", "-1"]),
+    (["--format", "json", "table, csv, tsv"], ["--format", "json"]),
+    (["--max-seconds-per-case", "0", "below"], ["--max-seconds-per-case", 0]),
+    (["--max-seconds-per-case", "long"], ["--max-seconds-per-case", "long"]),
     (["--progress", "maybe"], ["--progress", "maybe"]),
     (["--json", "empty"], ["--json", ""]),
     (["stray"], ["stray"]),
@@ -91,6 +98,9 @@ class Comparison(Case):
             tokens = found["batch"] * result["seq_length"]
             self.assertTrue(math.isclose(result["tokens_per_second"] * result["seconds"], tokens))
             self.assertTrue(math.isclose(result["flops_per_second"] * result["seconds"], result["flops"]))
+            spread = max(result["seconds_by_repeat"]) - min(result["seconds_by_repeat"])
+            self.assertTrue(math.isclose(result["seconds_spread"] * result["seconds"], spread, abs_tol=1e-12))
+            self.assertGreaterEqual(result.get("cores_used_by_others", 0), 0)
         self.assertEqual([fit["architecture"] for fit in found["fits"]], architectures)
         for fit in found["fits"]:
             self.assertEqual(set(fit), FIT_KEYS)
@@ -149,6 +159,70 @@ class Compare(Comparison):
             self.assertEqual([row[1] for row in rows], ["32", "64", "2"])  # two cases, and the fit over two points
             self.assertRegex(" ".join(rows[2]), r"L\^-?\d+\.\d\d")
         self.assertNotIn("not measured", out)
+
+    def test_a_column_has_one_unit_and_plain_numbers(self):
+        out = self.compare(*small(lengths=[32, 4096])).out
+        head = next(line for line in out.splitlines() if line.split()[:1] == ["architecture"])
+        self.assertEqual(head.split(), ["architecture", "length", "parameters", "time", "spread", "tokens/s", "GFLOP/s", "memory", "resident"])
+        for line in out.splitlines():
+            if line.split()[:1] and line.split()[0] in ARCHITECTURES and len(line.split()) > 8:
+                self.assertEqual(len(line.split()), 9)
+                for cell in line.split()[1:]:
+                    self.assertGreaterEqual(float(cell.replace(",", "")), 0)
+
+    def test_separated_values_have_the_numbers_of_the_json(self):
+        for kind, separator in (("csv", ","), ("tsv", "\t")):
+            out = self.compare(*small(["bsbr", "linear"], [32, 64, ENORMOUS]), "--format", kind, "--json", self.path("c.json")).out
+            rows = list(csv.DictReader(io.StringIO(out), delimiter=separator))
+            with open(self.path("c.json"), encoding="utf-8") as file:
+                found = json.load(file)
+            self.assertEqual(len(rows), 6)
+            for row, result in zip(rows, found["results"]):
+                self.assertEqual((row["architecture"], row["not_measured"]), (result["architecture"], ""))
+                for name in ("seq_length", "parameters", "seconds", "tokens_per_second", "flops_per_second", "memory_bytes", "resident_bytes"):
+                    self.assertTrue(math.isclose(float(row[name]), result[name], rel_tol=1e-8), name)
+                self.assertTrue(math.isclose(float(row["seconds_min"]), min(result["seconds_by_repeat"]), rel_tol=1e-8))
+                self.assertTrue(math.isclose(float(row["seconds_max"]), max(result["seconds_by_repeat"]), rel_tol=1e-8))
+            for row, failure in zip(rows[4:], found["failures"]):
+                self.assertEqual((row["architecture"], int(row["seq_length"]), row["not_measured"]),
+                                 (failure["architecture"], failure["seq_length"], failure["reason"]))
+                self.assertEqual((row["seconds"], row["memory_bytes"]), ("", ""))
+
+    def test_a_case_that_is_predicted_to_be_too_long_is_left_out_and_reported(self):
+        lengths = [2048, 1 << 20]  # for `standard` more than a hundred thousand times the work
+        for ranks in (1, 2):
+            found = self.measure(*small(["standard", "sliding_window"], lengths), "--max-seconds-per-case", 20, ranks=ranks)
+            self.assertIn(("standard", 2048), [(r["architecture"], r["seq_length"]) for r in found["results"]])
+            failure = found["failures"][0]
+            self.assertEqual((failure["architecture"], failure["seq_length"], failure["kind"]), ("standard", 1 << 20, "time"))
+            self.assertRegex(failure["reason"], r"^4 forwards would take .*, by the speed at [0-9,]+ tokens; the limit is 20 s \(--max-seconds")
+            self.assertEqual(found["max_seconds_per_case"], 20)
+
+    def test_a_short_case_does_not_tell_that_a_long_one_is_too_long(self):
+        lengths = [16, 1 << 14]  # by the speed at 16 tokens the long one takes minutes; it takes half a second
+        found = self.measure(*small(["bsbr", "standard"], lengths), "--max-seconds-per-case", 30)
+        self.assertEqual(found["failures"], [])
+
+    def test_a_case_that_is_seen_to_be_too_long_is_left_out_after_its_first_forward(self):
+        for ranks in (1, 2):
+            done = run("bsbr_compare", *small(["linear"], [4096]), "--max-seconds-per-case", 0.001, "--json", "-", ranks=ranks)
+            self.assertEqual(done.code, 2, done.err)
+            self.assertIn("error: linear at 4096: 4 forwards would take", done.err)
+            self.assertRegex(json.loads(done.out)["failures"][0]["reason"], "judging by the first one; the limit is 1.00 ms")
+
+    def test_the_default_lengths_are_from_1k_to_64k(self):
+        self.assertIn("(default 1k,2k,4k,8k,16k,32k,64k)", " ".join(run("bsbr_compare", "--help").out.split()))
+        options = ["--architectures", "linear", "--hidden-dim", 16, "--num-heads", 1, "--num-layers", 1, "--ff-dim", 16, "--repeat", 1]
+        found = self.measure(*options)
+        self.assertEqual([result["seq_length"] for result in found["results"]], [1024 << i for i in range(7)])
+
+    def test_exponents_of_noise_are_marked_uncertain(self):
+        found = self.measure(*small(lengths=[32, 33]), "--repeat", 9)  # a thirtieth more work, less than the repeats differ
+        uncertain = [fit["architecture"] for fit in found["fits"] if fit["time_uncertain"]]
+        self.assertGreater(len(uncertain), len(ARCHITECTURES) // 2, found["fits"])
+        out = self.compare(*small(lengths=[32, 33]), "--repeat", 9).out
+        self.assertRegex(out, r"(?m)^  \w+ +2 .*  uncertain$")
+        self.assertIn("  uncertain: ", out)
 
     def test_json_goes_to_a_file_beside_the_table(self):
         self.assertIn("tokens/s", self.compare(*small(["bsbr"]), "--json", self.path("c.json")).out)
