@@ -33,7 +33,7 @@ constexpr const char* after =
     "  bsbr_forward --model model.h5 --random-tokens 1048576 --dry-run\n"
     "\n"
     "Exit codes: 0 done, 2 usage, 3 bad input file, 4 not enough memory, 5 communication, 6 the output cannot be written,\n"
-    "70 a bug. Errors are one line on stderr, and a line 'hint: ...' where there is one.\n";
+    "7 --verify has found the result wrong, 70 a bug. Errors are one line on stderr, and a line 'hint: ...' where there is one.\n";
 
 void add_input(CommandLine& line, ForwardOptions& options) {
   line.start_group("Input");
