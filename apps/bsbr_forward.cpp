@@ -4,6 +4,7 @@
 
 #include "bsbr/io.hpp"
 #include "bsbr/model.hpp"
+#include "bsbr/nonfinite.hpp"
 #include "environment.hpp"
 #include "failure.hpp"
 #include "footprint.hpp"
@@ -109,6 +110,7 @@ void compute(const Runtime& runtime, const ForwardOptions& options, const std::s
     states = model.forward(execution, sequence, device->ids, device->mask, &profile);
     execution.fence();
   });
+  summary.nonfinite = find_nonfinite<Real>(execution, sequence, states);
   if (options.verify) {
     progress.step("comparing with the reference");
     summary.verification = verify<Real>(weights, sequence, tokens, states);
@@ -117,6 +119,8 @@ void compute(const Runtime& runtime, const ForwardOptions& options, const std::s
     progress.step("writing " + options.output);
     Attributes attributes = provenance(summary.environment, options);
     for (const auto& [name, value] : fields_of(summary.stored)) attributes[name] = value;
+    attributes["nonfinite_states"] = summary.nonfinite.count;
+    if (const auto& first = summary.nonfinite.first) attributes["first_nonfinite"] = std::vector<std::int64_t>{first->batch, first->token};
     write_result<Real>(options.output, summary.config, attributes, sequence, states);
   }
 }
@@ -152,6 +156,7 @@ void forward(const Runtime& runtime, const ForwardOptions& options, const std::s
     summary.peak_memory_bytes = largest(runtime.comm(), peak_resident_bytes());
   }
   report(runtime, options, summary);
+  if (summary.verification) require_agreement(*summary.verification, options.precision);
 }
 
 void run(const Runtime& runtime, const ForwardOptions& options) {

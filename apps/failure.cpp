@@ -34,6 +34,8 @@ Failure describe(const std::exception_ptr& exception) {
     return library_failure(no_memory, error);
   } catch (const OutputError& error) {
     return library_failure(no_output, error);
+  } catch (const VerificationError& error) {
+    return library_failure(not_verified, error);
   } catch (const CommunicationError& error) {
     return {no_communication, error.what(), error.hint(), false};  // MPI may have failed on this rank only
   } catch (const std::bad_alloc&) {

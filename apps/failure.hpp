@@ -13,7 +13,21 @@ class UsageError : public ConfigError {
   using ConfigError::ConfigError;
 };
 
-enum ExitCode : int { done = 0, bad_usage = 2, bad_input = 3, no_memory = 4, no_communication = 5, no_output = 6, bug = 70 };
+/// The result is not what the reference computes: --verify.
+class VerificationError : public Error {
+  using Error::Error;
+};
+
+enum ExitCode : int {
+  done = 0,
+  bad_usage = 2,
+  bad_input = 3,
+  no_memory = 4,
+  no_communication = 5,
+  no_output = 6,
+  not_verified = 7,
+  bug = 70
+};
 
 struct Failure {
   ExitCode code = bug;

@@ -36,8 +36,9 @@ constexpr const char* after =
     "  mpirun -n 4 bsbr_forward -m model.h5 --random-tokens 256k --json summary.json\n"
     "  bsbr_forward -m model.h5 --random-tokens 1M --dry-run\n"
     "\n"
-    "Exit codes: 0 done, 2 usage, 3 bad input file, 4 not enough memory, 5 communication, 6 the output cannot be written, 70 a bug. An "
-    "error is one line on stderr, and a line 'hint: ...' where there is one.\n";
+    "Exit codes: 0 done, 2 usage, 3 bad input file, 4 not enough memory, 5 communication, 6 the output cannot be written, 7 --verify found "
+    "the "
+    "result wrong, 70 a bug. An error is one line on stderr, and a line 'hint: ...' where there is one.\n";
 
 void add_input(CommandLine& line, ForwardOptions& options) {
   line.start_group("Input");

@@ -86,6 +86,22 @@ std::string describe_sent(const Measurement& measurement) {
   return text;
 }
 
+std::string describe_nonfinite(const Summary& summary) {
+  const auto& [row, token] = *summary.nonfinite.first;
+  return "NaN or infinite elements in " + show_count(summary.nonfinite.count) + " of " + show_several(summary.tokens(), "hidden state") +
+         ", first at token " + show_count(token) + " of sequence " + show_count(row);
+}
+
+std::string describe_verification(const Verification& verification) {
+  std::string text = "largest difference to the reference " + show_number("%.2e", verification.largest_difference) + ", largest value " +
+                     show_number("%.3g", verification.largest_value);
+  if (verification.nonfinite_in_both > 0)
+    text += "; not compared: elements that are NaN or infinite in both, in " + show_several(verification.nonfinite_in_both, "hidden state");
+  if (verification.nonfinite_in_one > 0)
+    text += "; FAILED: elements that are NaN or infinite in one of them, in " + show_several(verification.nonfinite_in_one, "hidden state");
+  return text;
+}
+
 std::string run_rows(const Summary& summary) {
   const Measurement& measurement = summary.measurement;
   const auto repeats = static_cast<std::int64_t>(measurement.seconds_by_repeat.size());
@@ -97,10 +113,8 @@ std::string run_rows(const Summary& summary) {
       row("memory", show_bytes(summary.peak_memory_bytes) + " at the peak of the largest rank, " +
                         show_bytes(summary.predicted_memory_bytes) + " predicted");
   if (summary.environment.ranks > 1) text += row("sent", describe_sent(measurement));
-  if (summary.verification) {
-    text += row("verified", "largest difference to the reference " + show_number("%.2e", summary.verification->largest_difference) +
-                                ", largest value " + show_number("%.3g", summary.verification->largest_value));
-  }
+  if (summary.nonfinite.first) text += row("warning", describe_nonfinite(summary));
+  if (summary.verification) text += row("verified", describe_verification(*summary.verification));
   if (!summary.output.empty()) text += row("result", summary.output);
   return text + phase_table(measurement);
 }
@@ -157,6 +171,22 @@ nlohmann::ordered_json by_rank_json(const std::vector<Profile>& profiles, const 
   return list;
 }
 
+/// [batch, token], or null.
+nlohmann::ordered_json place_json(const std::optional<TokenPlace>& place) {
+  if (!place) return nullptr;
+  return nlohmann::ordered_json::array({place->batch, place->token});
+}
+
+nlohmann::ordered_json verification_json(const Verification& verification) {
+  std::optional<TokenPlace> first;
+  if (verification.nonfinite_in_one > 0) first = verification.first_in_one;
+  return {{"largest_difference", verification.largest_difference},
+          {"largest_value", verification.largest_value},
+          {"nonfinite_in_both", verification.nonfinite_in_both},
+          {"nonfinite_in_one", verification.nonfinite_in_one},
+          {"first_nonfinite_in_one", place_json(first)}};
+}
+
 void add_run(nlohmann::ordered_json& json, const Summary& summary) {
   const Measurement& measurement = summary.measurement;
   const double flops = forward_flops(summary.config, summary.batch, summary.length);
@@ -172,10 +202,9 @@ void add_run(nlohmann::ordered_json& json, const Summary& summary) {
   json["by_rank"] = by_rank_json(measurement.by_rank, summary.environment.places);
   json["seconds_by_phase"] = measurement.seconds_by_phase;
   json["exposed_communication_seconds"] = measurement.exposed_communication_seconds();
-  if (summary.verification) {
-    json["verify"] = {{"largest_difference", summary.verification->largest_difference},
-                      {"largest_value", summary.verification->largest_value}};
-  }
+  json["nonfinite_states"] = summary.nonfinite.count;
+  json["first_nonfinite"] = place_json(summary.nonfinite.first);
+  if (summary.verification) json["verify"] = verification_json(*summary.verification);
 }
 
 void add_dry_run(nlohmann::ordered_json& json, const Summary& summary) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bsbr/config.hpp"
+#include "bsbr/nonfinite.hpp"
 #include "environment.hpp"
 #include "measurement.hpp"
 #include "stored_tokens.hpp"
@@ -33,6 +34,7 @@ struct Summary {
   // of a run
   Measurement measurement;
   std::int64_t peak_memory_bytes = 0;  ///< of the largest rank
+  NonfiniteStates nonfinite;
   std::optional<Verification> verification;
 
   // of a dry run

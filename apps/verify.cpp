@@ -42,14 +42,20 @@ reference::WeightMap weight_map(const Weights<Real>& weights) {
   return map;
 }
 
+/// One hidden state [width] of the result and of the reference.
 template <class Real>
-void compare(const reference::Matrix& expected, const std::vector<Real>& found, Verification& verification) {
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    const double difference = std::abs(static_cast<double>(found[i]) - expected.values[i]);
-    if (std::isnan(difference)) verification.largest_difference = difference;  // and it stays
-    if (difference > verification.largest_difference) verification.largest_difference = difference;
-    verification.largest_value = std::max(verification.largest_value, std::abs(expected.values[i]));
+void compare(const Real* found, const double* expected, std::int64_t width, TokenPlace place, Verification& verification) {
+  bool in_both = false, in_one = false;
+  for (std::int64_t i = 0; i < width; ++i) {
+    const bool finite = std::isfinite(found[i]), expected_finite = std::isfinite(expected[i]);
+    in_both |= !finite && !expected_finite;
+    in_one |= finite != expected_finite;
+    if (!finite || !expected_finite) continue;
+    verification.largest_difference = std::max(verification.largest_difference, std::abs(static_cast<double>(found[i]) - expected[i]));
+    verification.largest_value = std::max(verification.largest_value, std::abs(expected[i]));
   }
+  if (in_one && verification.nonfinite_in_one++ == 0) verification.first_in_one = place;
+  if (in_both && !in_one) ++verification.nonfinite_in_both;
 }
 
 }  // namespace
@@ -65,6 +71,16 @@ void require_verifiable(const ModelConfig& config, const Sequence& sequence) {
     throw UsageError("--verify: the reference would take too long for a model of this size and " + show_number("%.0f", tokens) + " tokens",
                      "use --max-tokens");
   }
+}
+
+void require_agreement(const Verification& verification, Precision precision) {
+  if (verification.nonfinite_in_one == 0) return;
+  const auto& [row, token] = verification.first_in_one;
+  throw VerificationError(
+      "--verify: " + show_several(verification.nonfinite_in_one, "hidden state") +
+          " with elements that are NaN or infinite in the result or in the reference, but not in both; first at token " +
+          std::to_string(token) + " of sequence " + std::to_string(row),
+      precision == Precision::float32 ? "--precision double has a wider range" : "");
 }
 
 template <class Real>
@@ -83,7 +99,11 @@ Verification verify(const Weights<Real>& weights, const Sequence& sequence, cons
     const auto mask = tokens.mask ? gather(sequence, tokens.mask->data() + row * local, 1) : reference::Mask();
     parallel::agree(sequence.comm(), [&] {
       if (sequence.rank() != 0) return;
-      compare(reference::forward(weights.config(), map, {ids.begin(), ids.end()}, mask).hidden_states, found, verification);
+      const reference::Matrix expected = reference::forward(weights.config(), map, {ids.begin(), ids.end()}, mask).hidden_states;
+      for (std::int64_t token = 0; token < expected.rows; ++token) {
+        compare(&found[static_cast<std::size_t>(token * width)], &expected.values[static_cast<std::size_t>(token * width)], width,
+                {row, token}, verification);
+      }
     });
   }
   parallel::broadcast(&verification, sizeof verification, sequence.comm());

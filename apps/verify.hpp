@@ -4,14 +4,24 @@
 #include <optional>
 
 #include "bsbr/io.hpp"
+#include "bsbr/nonfinite.hpp"
 #include "bsbr/weights.hpp"
 
 namespace bsbr::apps {
 
 struct Verification {
-  double largest_difference = 0;  ///< of two hidden states' numbers
-  double largest_value = 0;       ///< of the reference, by magnitude
+  // Of the elements that are finite in the result and in the reference.
+  double largest_difference = 0;
+  double largest_value = 0;  ///< of the reference, by magnitude
+
+  // Hidden states with elements that are NaN or infinite.
+  std::int64_t nonfinite_in_both = 0;  ///< the same elements of both: these are not compared
+  std::int64_t nonfinite_in_one = 0;   ///< others: where this is not 0 the result is wrong, or the reference
+  TokenPlace first_in_one{0, 0};       ///< the first of these, if there is one
 };
+
+/// Throws VerificationError if there are elements that are finite in one of the two only. `precision`: of the run.
+void require_agreement(const Verification& verification, Precision precision);
 
 /// Throws UsageError if the reference would take too long.
 void require_verifiable(const ModelConfig& config, const Sequence& sequence);

@@ -8,6 +8,7 @@
 #include "bsbr/kokkos.hpp"
 #include "bsbr/mask.hpp"
 #include "bsbr/model.hpp"
+#include "bsbr/nonfinite.hpp"
 #include "bsbr/profile.hpp"
 #include "bsbr/sequence.hpp"
 #include "bsbr/timeout.hpp"

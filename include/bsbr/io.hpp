@@ -71,8 +71,7 @@ struct TokenShape {
 
 /// Checks a token source and returns its shape, without reading the ids. Collective; all ranks must see the same file.
 /// \throws FileError on all ranks, also for an empty input, and for a file that is recognised as neither HDF5 nor .npy nor text (an
-/// archive,
-///     for example), unless source.bytes is set
+///     archive, for example), unless source.bytes is set
 TokenShape read_token_shape(const TokenSource& source, MPI_Comm comm);
 
 /// Checks that ids which are bytes fit the model.
@@ -87,12 +86,11 @@ struct Tokens {
 
 /// Reads this rank's part of the first sequence.length() tokens of each row. Collective over the sequence's communicator.
 /// \throws FileError on all ranks, with the first id outside [0, vocab_size) or mask value other than 0 and 1, and its [row, position];
-/// also
-///     as require_byte_vocabulary() does
+///     also as require_byte_vocabulary() does
 Tokens read_tokens(const TokenSource& source, const Sequence& sequence, std::int64_t vocab_size);
 
 /// Attributes of a result file besides the configuration: name → value.
-using Attributes = std::map<std::string, std::variant<std::string, std::int64_t, double>>;
+using Attributes = std::map<std::string, std::variant<std::string, std::int64_t, double, std::vector<std::int64_t>>>;
 
 /// Writes a result file: the configuration, `attributes`, and /hidden_states [batch, length, hidden_dim]. Collective over the sequence's
 /// communicator.

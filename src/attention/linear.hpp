@@ -1,6 +1,8 @@
 // Linear attention: no softmax, one sum of kᵀv (Katharopoulos et al. 2020).
 #pragma once
 
+#include <limits>
+
 #include "attention/state_attention.hpp"
 #include "kernels/math.hpp"
 
@@ -23,10 +25,12 @@ struct LinearRule {
 
   KOKKOS_FUNCTION void prepare(const kernels::Team&, const kernels::ScanTile<Real>&, int) const {}  // u = v
 
-  /// The normaliser is 0 before the first real token.
+  /// The normaliser is 0 before the first real token. One that overflowed makes NaN, rather than 0 of what is finite.
   KOKKOS_FUNCTION void store(const kernels::Team& team, std::int64_t, std::int64_t, std::int64_t, int columns, const Real* row,
                              Real* output) const {
-    const Real normaliser = elu ? row[columns] : Real(1), factor = normaliser != 0 ? 1 / normaliser : Real(0);
+    constexpr Real largest = std::numeric_limits<Real>::max(), nan = std::numeric_limits<Real>::quiet_NaN();
+    const Real normaliser = elu ? row[columns] : Real(1);
+    const Real factor = normaliser == 0 ? Real(0) : normaliser <= largest ? 1 / normaliser : nan;
     kernels::for_each(team, columns, [&](const int i) { output[i] = row[i] * factor; });
   }
 };

@@ -95,8 +95,8 @@ AttributeValue read_value(hid_t attribute, hid_t type, const std::string& name) 
   return H5Tis_variable_str(type) > 0 ? read_variable_text(attribute, type, name) : read_fixed_text(attribute, type, name);
 }
 
-void write_value(hid_t object, const std::string& name, hid_t file_type, hid_t memory_type, const void* value) {
-  const Handle space = scalar_space();
+void write_value(hid_t object, const std::string& name, hid_t file_type, hid_t memory_type, const void* value,
+                 const Handle& space = scalar_space()) {
   Handle attribute(H5Acreate2(object, name.c_str(), file_type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose, label(name));
   check_hdf5(H5Awrite(attribute, memory_type, value), label(name));
 }
@@ -131,6 +131,12 @@ void write_attribute(hid_t object, const std::string& name, const AttributeValue
   } else {
     write_value(object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &std::get<double>(value));
   }
+}
+
+void write_attribute(hid_t object, const std::string& name, const std::vector<std::int64_t>& values) {
+  const hsize_t count = values.size();
+  const Handle space(H5Screate_simple(1, &count, nullptr), H5Sclose, label(name));
+  write_value(object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, values.data(), space);
 }
 
 void change_attribute(hid_t object, const std::string& name, std::int64_t value) {

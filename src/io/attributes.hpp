@@ -1,10 +1,11 @@
-// Attributes of HDF5 objects: one text or one number each.
+// Attributes of HDF5 objects: one text or one number each; some integers can be written, too.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "io/hdf5.hpp"
 
@@ -21,6 +22,9 @@ std::optional<std::int64_t> whole_number(const AttributeValue& value);
 
 /// Makes an attribute: text as UTF-8 of variable length, numbers as int64 and float64.
 void write_attribute(hid_t object, const std::string& name, const AttributeValue& value);
+
+/// Makes an attribute of integers, [values], as int64.
+void write_attribute(hid_t object, const std::string& name, const std::vector<std::int64_t>& values);
 
 /// Changes an integer attribute in place.
 void change_attribute(hid_t object, const std::string& name, std::int64_t value);

@@ -62,7 +62,7 @@ void write_attributes(hid_t file, const ModelConfig& config, const Attributes& a
   write_config_attributes(file, config);
   for (const auto& [name, value] : attributes) {
     if (H5Aexists(file, name.c_str()) > 0) throw ContentError("attribute " + printable(name) + " is given twice");
-    write_attribute(file, name, value);
+    std::visit([&, &key = name](const auto& one) { write_attribute(file, key, one); }, value);
   }
 }
 

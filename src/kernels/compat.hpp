@@ -2,6 +2,9 @@
 // (the products of product.hpp and panel_chain.hpp, the bodies of a tile).
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+
 #include "bsbr/types.hpp"
 
 namespace bsbr::kernels {
@@ -9,8 +12,51 @@ namespace bsbr::kernels {
 /// Kernels run on the host's cores: a team is one thread whose inner loops vectorise. Otherwise on a GPU, where teams have many threads.
 inline constexpr bool on_host = Kokkos::SpaceAccessibility<Execution, Kokkos::HostSpace>::accessible;
 
-/// A team of one thread: what a host kernel runs as.
-struct SerialTeam {};
+/// While one of these lives, this thread takes denormal numbers for zeros, as operands and as results; then its mode is what it was. A
+/// denormal number takes a core a hundred times as long as another, so the time of a kernel would depend on the numbers that it is given.
+/// Where the CPU has no such mode, or is not known here, nothing happens.
+class FlushDenormals {
+ public:
+  FlushDenormals() : m_before(mode()) { set_mode(m_before | flush); }
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+  ~FlushDenormals() { set_mode(m_before); }
+
+ private:
+  // The instructions are said to change memory, so that no operand is loaded before the mode is set, and no result stored after it is
+  // reset.
+#if defined(__x86_64__)
+  using Mode = std::uint32_t;
+  static constexpr Mode flush = 0x8040;  // MXCSR: results (FTZ), operands (DAZ)
+  static Mode mode() {
+    Mode mode;
+    asm volatile("stmxcsr %0" : "=m"(mode) : : "memory");
+    return mode;
+  }
+  static void set_mode(Mode mode) { asm volatile("ldmxcsr %0" : : "m"(mode) : "memory"); }
+#elif defined(__aarch64__)
+  using Mode = std::uint64_t;
+  static constexpr Mode flush = Mode{1} << 24;  // FPCR: FZ, both
+  static Mode mode() {
+    Mode mode;
+    asm volatile("mrs %0, fpcr" : "=r"(mode) : : "memory");
+    return mode;
+  }
+  static void set_mode(Mode mode) { asm volatile("msr fpcr, %0" : : "r"(mode) : "memory"); }
+#else
+  using Mode = int;
+  static constexpr Mode flush = 0;
+  static Mode mode() { return 0; }
+  static void set_mode(Mode) {}
+#endif
+
+  Mode m_before;
+};
+
+/// A team of one thread: what the body of a host kernel runs as, from its first line to its last.
+struct SerialTeam {
+  FlushDenormals denormals;
+};
 
 /// Teams are dealt out one by one as threads get free: their work differs (a causal triangle).
 using TeamPolicy = Kokkos::TeamPolicy<Execution, Kokkos::Schedule<Kokkos::Dynamic>>;
@@ -19,7 +65,7 @@ using TeamMember = TeamPolicy::member_type;
 /// The team that a kernel's body sees.
 using Team = std::conditional_t<on_host, SerialTeam, TeamMember>;
 
-/// The team of a kernel's body; its type depends on the argument's, so that only the branch that is meant is compiled.
+/// The team of a kernel's body, which every kernel begins with; its type depends on the argument's, so that only one branch is compiled.
 template <class Member>
 KOKKOS_INLINE_FUNCTION std::conditional_t<on_host, SerialTeam, Member> as_team([[maybe_unused]] const Member& member) {
   if constexpr (on_host) {

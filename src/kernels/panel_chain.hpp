@@ -61,22 +61,22 @@ namespace detail {
 
 /// Row number `row` of all sequences, one after the other.
 template <class Function, class Real>
-void call(const Function& function, const Rows& rows, std::int64_t row, Real* data) {
-  function(SerialTeam{}, row / rows.count, row % rows.count, data);
+void call(const SerialTeam& team, const Function& function, const Rows& rows, std::int64_t row, Real* data) {
+  function(team, row / rows.count, row % rows.count, data);
 }
 
 /// The stages of a chain for rows [begin, end), which `input` holds: one thread of a host.
 template <class Real>
-void run_stages(const Rows&, std::int64_t, std::int64_t, Real*, Real*) {}
+void run_stages(const SerialTeam&, const Rows&, std::int64_t, std::int64_t, Real*, Real*) {}
 
 template <class Real, class First, class... Rest>
-void run_stages(const Rows& rows, std::int64_t begin, std::int64_t end, Real* input, Real* other, const Stage<Real, First>& stage,
-                const Rest&... rest) {
+void run_stages(const SerialTeam& team, const Rows& rows, std::int64_t begin, std::int64_t end, Real* input, Real* other,
+                const Stage<Real, First>& stage, const Rest&... rest) {
   const ProductWeight<Real>& weight = stage.weight;
   const std::int64_t stride = weight.row_stride(weight.out());
   weight.multiply(end - begin, input, weight.row_stride(weight.in()), other, stride);
-  for (std::int64_t row = begin; row < end; ++row) call(stage.after, rows, row, other + (row - begin) * stride);
-  run_stages(rows, begin, end, other, input, rest...);
+  for (std::int64_t row = begin; row < end; ++row) call(team, stage.after, rows, row, other + (row - begin) * stride);
+  run_stages(team, rows, begin, end, other, input, rest...);
 }
 
 /// Rows of a panel: no more than fit, as many panels for each thread, or nearly.
@@ -97,11 +97,12 @@ void run_on_host(const Execution& execution, const std::string& label, const Row
   const Token token;
   using Policy = Kokkos::RangePolicy<Execution, Kokkos::Schedule<Kokkos::Dynamic>, Kokkos::IndexType<std::int64_t>>;
   Kokkos::parallel_for(label, Policy(execution, 0, (all + height - 1) / height, Kokkos::ChunkSize(1)), [=](const std::int64_t panel) {
+    const SerialTeam team{};
     const std::int64_t begin = panel * height, end = std::min(begin + height, all);
     const int thread = token.acquire();
     Real *input = buffers.get(thread, 0), *other = buffers.get(thread, 1);
-    for (std::int64_t row = begin; row < end; ++row) call(prologue, rows, row, input + (row - begin) * stride);
-    run_stages(rows, begin, end, input, other, first, rest...);
+    for (std::int64_t row = begin; row < end; ++row) call(team, prologue, rows, row, input + (row - begin) * stride);
+    run_stages(team, rows, begin, end, input, other, first, rest...);
     token.release(thread);
   });
 }

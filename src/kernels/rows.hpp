@@ -3,6 +3,7 @@
 
 #include <Kokkos_Core.hpp>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "kernels/compat.hpp"
@@ -11,11 +12,34 @@
 
 namespace bsbr::kernels {
 
-/// y = (x − mean) / √(variance + 1e-5) · weight + bias over `width` numbers; the variance is the biased one. x and y may be the same.
+namespace detail {
+
+/// A factor of elements whose squares overflow, or would without it be lost beside those: squares of the products are small, and a sum of
+/// them is within range. A power of 2, so that it rounds nothing.
+template <class Real>
+inline constexpr Real square_scale = sizeof(Real) == 4 ? Real(0x1p-80) : Real(0x1p-600);
+
+/// y = (x − mean) / √variance · weight + bias where the variance overflows; there 1e-5 is nothing beside it. All of a row with an element
+/// that is not finite, or with a mean that is not, is NaN, always the same one.
+template <class Member, class Real>
+KOKKOS_INLINE_FUNCTION void layer_norm_of_large(const Member& team, int width, const Real* x, Real mean, const Real* weight,
+                                                const Real* bias, Real* y) {
+  constexpr Real scale = square_scale<Real>, nan = std::numeric_limits<Real>::quiet_NaN();
+  const auto scaled = [&](const int i) { return x[i] * scale - mean * scale; };
+  const Real variance = sum<Real>(team, width, [&](const int i) { return scaled(i) * scaled(i); }) / static_cast<Real>(width);
+  const bool finite = variance <= std::numeric_limits<Real>::max();
+  const Real factor = Real(1) / std::sqrt(variance);
+  for_each(team, width, [&](const int i) { y[i] = finite ? scaled(i) * factor * weight[i] + bias[i] : nan; });
+}
+
+}  // namespace detail
+
+/// y = (x − mean) / √(variance + 1e-5) · weight + bias over `width` elements; the variance is the biased one. x and y may be the same.
 template <class Member, class Real>
 KOKKOS_INLINE_FUNCTION void layer_norm(const Member& team, int width, const Real* x, const Real* weight, const Real* bias, Real* y) {
   const Real mean = sum<Real>(team, width, [&](const int i) { return x[i]; }) / static_cast<Real>(width);
   const Real variance = sum<Real>(team, width, [&](const int i) { return (x[i] - mean) * (x[i] - mean); }) / static_cast<Real>(width);
+  if (!(variance <= std::numeric_limits<Real>::max())) return detail::layer_norm_of_large(team, width, x, mean, weight, bias, y);
   const Real factor = Real(1) / std::sqrt(variance + Real(1e-5));
   for_each(team, width, [&](const int i) { y[i] = (x[i] - mean) * factor * weight[i] + bias[i]; });
 }
@@ -44,13 +68,21 @@ KOKKOS_INLINE_FUNCTION void gelu_with_bias(const Member& team, int width, const 
   for_each(team, width, [&](const int i) { x[i] = gelu(x[i] + bias[i]); });
 }
 
-/// x = x / max(‖x‖, 1e-12). In double precision until the end: no square overflows, and each number is rounded by itself. A factor that was
-/// rounded before would make all of a vector too long or too short, and similar vectors all alike; delta_net's state multiplies such errors
-/// from token to token.
+/// x = x / max(‖x‖, 1e-12). In double precision until the end, so that each element is rounded by itself: a factor that was rounded
+/// before would make all of a vector too long or too short, and similar vectors all alike; delta_net's state multiplies such errors from
+/// token to token. Squares of floats do not overflow in double; where those of doubles do, the vector is scaled first. An element that is
+/// not finite gives NaN.
 template <class Member, class Real>
 KOKKOS_INLINE_FUNCTION void normalise(const Member& team, int width, Real* x) {
-  const double square = sum<double>(team, width, [&](const int i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); });
-  const double norm = std::sqrt(square);
+  const auto square = [&] {
+    return sum<double>(team, width, [&](const int i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); });
+  };
+  double squares = square();
+  if (!(squares <= std::numeric_limits<double>::max())) {
+    for_each(team, width, [&](const int i) { x[i] = static_cast<Real>(static_cast<double>(x[i]) * detail::square_scale<double>); });
+    squares = square();
+  }
+  const double norm = std::sqrt(squares);
   const double factor = 1 / (norm < 1e-12 ? 1e-12 : norm);
   for_each(team, width, [&](const int i) { x[i] = static_cast<Real>(static_cast<double>(x[i]) * factor); });
 }

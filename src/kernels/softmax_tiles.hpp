@@ -229,8 +229,8 @@ inline Vector<Real> exp2_of_vector(Vector<Real> x) {
   }
 }
 
-/// Turns scores into weights 2^(score − largest), 0 where a query does not see a key, and brings the sums up to date with the new maxima:
-/// the older ones are to be multiplied by `rescale`. exists(s): whether there is a key s of the tile.
+/// Turns the scores of what a query sees into weights 2^(score − largest), 0 where a key does not exist, and brings the sums up to date
+/// with the new maxima: the older ones are to be multiplied by `rescale`. exists(s): whether there is a key s of the tile.
 ///
 /// On a host, vectors of queries one after the other: their maxima and sums stay in registers, and of a triangle only the half that is seen
 /// is computed.
@@ -264,14 +264,12 @@ inline void form_weights(const SerialTeam&, std::int64_t first, int begin, int e
     store(rescale, factor);
     store(largest, top);
     Numbers sum = load(total) * factor;
-    for (int s = begin; s < from; ++s) store(column + s * query_tile, Numbers{});
     for (int s = from; s < to; ++s) {
       Real* row = column + s * query_tile;
       const Numbers weight = exp2_of_vector<Real>(load(row) - shift);
       store(row, weight);
       sum += weight;
     }
-    for (int s = to; s < end; ++s) store(column + s * query_tile, Numbers{});
     store(total, sum);
   }
 }
@@ -315,33 +313,40 @@ KOKKOS_INLINE_FUNCTION void rescale_output(const Team& team, int value_stride, c
   }
 }
 
-/// output[q, :] += Σ_s weights[s, q] values[s, :]; a block of queries takes only the keys that one of them sees.
+/// output[q, :] += Σ_s weights[s, q] values[s, :] over the keys that the query sees.
 template <class Real>
 KOKKOS_INLINE_FUNCTION void add_values(const Team& team, std::int64_t first, int begin, int end, const QueryTile<Real>& queries,
                                        const SoftmaxTile<Real>& tile) {
   const int stride = padded<Real>(tile.value_width);
   const auto offset = static_cast<std::int32_t>(first - queries.origin);
-  for (int q = 0; q < queries.count; q += tuning::micro_rows) {
-    const int rows = queries.count - q < tuning::micro_rows ? queries.count - q : tuning::micro_rows;
-    const int from = queries.begin[q] - offset > begin ? queries.begin[q] - offset : begin;
-    const int to = queries.end[q + rows - 1] - offset < end ? queries.end[q + rows - 1] - offset : end;
-    if (from >= to) continue;
-    add_product(team, rows, tile.value_width, to - from, LeftFactor<Real>{tile.scores + from * query_tile + q, 1, query_tile},
-                tile.values + from * stride, stride, queries.output + q * stride, stride);
-  }
+  const auto clamp = [&](std::int32_t key) { return key - offset < begin ? begin : key - offset > end ? end : key - offset; };
+  add_product_of_ranges(
+      team, queries.count, tile.value_width,
+      [&](int q) {
+        return DepthRange{clamp(queries.begin[q]), clamp(queries.end[q])};
+      },
+      LeftFactor<Real>{tile.scores, 1, query_tile}, tile.values, stride, queries.output, stride);
 }
 
-/// Writes output / total; 0 where there was nothing to see.
+/// Writes output / total; 0 where there was nothing to see. NaN, of scores that overflowed, is shown: also where all that a query sees has
+/// the score −∞, so that its weights have no sum.
 template <class Real, class Problem>
 KOKKOS_INLINE_FUNCTION void write_output(const Team& team, const Problem& problem, std::int64_t group, const QueryTile<Real>& tile) {
   const int width = problem.value_width, stride = padded<Real>(width);
+  std::int64_t next = tile.origin;  // no key before this one exists that this or a later query sees
+  const auto sees_a_key = [&](std::int64_t t) {
+    const KeyRange range = problem.range(t);
+    if (next < range.begin) next = range.begin;
+    while (next < range.end && !problem.has_key(group, next)) ++next;
+    return next < range.end;
+  };
   for (int q = 0; q < tile.count; ++q) {
     const std::int64_t t = tile.first + q;
-    const bool some = !(tile.total[q] <= 0) && problem.has_query(group, t);  // NaN, of scores that overflowed, is shown
-    const Real factor = some ? Real(1) / tile.total[q] : Real(0);
+    const bool some = problem.has_query(group, t) && (tile.total[q] != 0 || sees_a_key(t));
+    const Real factor = Real(1) / tile.total[q];
     const Real* row = tile.output + q * stride;
     Real* target = problem.output(group, t);
-    for_each(team, width, [&](const int i) { target[i] = row[i] * factor; });
+    for_each(team, width, [&](const int i) { target[i] = some ? row[i] * factor : Real(0); });
   }
 }
 

@@ -181,27 +181,24 @@ KOKKOS_INLINE_FUNCTION void transpose(const Team& team, const ScanTokens<Real>& 
   }
 }
 
-/// scores[s, t] = k_s·q_t for s ≤ t, else 0; and with `key_scores` in the second half k_s·k_t, all of them.
+/// scores[s, t] = k_s·q_t, and with `key_scores` in the second half k_s·k_t. Those of s > t are not used.
 template <class Real>
 KOKKOS_INLINE_FUNCTION void form_step_scores(const Team& team, int count, bool key_scores, const ScanTile<Real>& tile) {
   constexpr int size = ScanTile<Real>::tokens, stride = ScanTile<Real>::score_stride;
   for_each(team, count * stride, [&](const int i) { tile.scores[i] = 0; });
   add_product(team, count, key_scores ? 2 * size : size, tile.key_width, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1},
               tile.transposed, stride, tile.scores, stride);
-  for_each(team, count, [&](const int s) {
-    for (int t = 0; t < s; ++t) tile.scores[s * stride + t] = 0;
-  });
 }
 
 /// output[t, :] += Σ_{s ≤ t} scores[s, t] u_s
 template <class Real>
 KOKKOS_INLINE_FUNCTION void add_own_step(const Team& team, int count, const ScanTile<Real>& tile) {
-  constexpr int stride = ScanTile<Real>::score_stride;
-  for (int t = 0; t < count; t += tuning::micro_rows) {
-    const int rows = count - t < tuning::micro_rows ? count - t : tuning::micro_rows;
-    add_product(team, rows, tile.stride, t + rows, LeftFactor<Real>{tile.scores + t, 1, stride}, tile.values, tile.stride,
-                tile.output + t * tile.stride, tile.stride);
-  }
+  add_product_of_ranges(
+      team, count, tile.stride,
+      [](int t) {
+        return DepthRange{0, t + 1};
+      },
+      LeftFactor<Real>{tile.scores, 1, ScanTile<Real>::score_stride}, tile.values, tile.stride, tile.output, tile.stride);
 }
 
 /// A step whose tokens see each other: one tile.

@@ -37,6 +37,8 @@ double dot(const Matrix& a, std::int64_t i, const Matrix& b, std::int64_t j) {
   return sum;
 }
 
+long double squared(double z) { return static_cast<long double>(z) * static_cast<long double>(z); }
+
 void add_outer(Matrix& state, const Matrix& key, const Matrix& value, std::int64_t token) {
   for (std::int64_t row = 0; row < key.columns; ++row) {
     for (std::int64_t column = 0; column < value.columns; ++column) state(row, column) += key(token, row) * value(token, column);

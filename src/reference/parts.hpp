@@ -35,6 +35,9 @@ Mask effective_mask(const ModelConfig& config, const Mask& mask);
 /// a_i·b_j
 double dot(const Matrix& a, std::int64_t i, const Matrix& b, std::int64_t j);
 
+/// z², which long double has room for whatever double z is.
+long double squared(double z);
+
 /// state += k_sᵀ v_s, state is [d, d]
 void add_outer(Matrix& state, const Matrix& key, const Matrix& value, std::int64_t token);
 

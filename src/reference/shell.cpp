@@ -88,11 +88,13 @@ Matrix layer_norm(const Matrix& x, const Matrix& weight, const Matrix& bias) {
   const auto width = static_cast<double>(x.columns);
   Matrix y(x.rows, x.columns);
   for (std::int64_t t = 0; t < x.rows; ++t) {
-    double mean = 0, variance = 0;
+    double mean = 0;
+    long double variance = 0;  // which has room for the squares of all doubles
     for (std::int64_t column = 0; column < x.columns; ++column) mean += x(t, column) / width;
-    for (std::int64_t column = 0; column < x.columns; ++column) variance += std::pow(x(t, column) - mean, 2) / width;
+    for (std::int64_t column = 0; column < x.columns; ++column) variance += squared(x(t, column) - mean) / width;
+    const auto deviation = static_cast<double>(std::sqrt(variance + 1e-5));
     for (std::int64_t column = 0; column < x.columns; ++column) {
-      y(t, column) = (x(t, column) - mean) / std::sqrt(variance + 1e-5) * weight(0, column) + bias(0, column);
+      y(t, column) = (x(t, column) - mean) / deviation * weight(0, column) + bias(0, column);
     }
   }
   return y;

@@ -16,7 +16,9 @@ Matrix elu_plus_one(Matrix z) {
 /// z / max(‖z‖, 1e-12), row by row
 Matrix normalise(Matrix z) {
   for (std::int64_t t = 0; t < z.rows; ++t) {
-    const double norm = std::max(std::sqrt(dot(z, t, z, t)), 1e-12);
+    long double square = 0;
+    for (std::int64_t column = 0; column < z.columns; ++column) square += squared(z(t, column));
+    const double norm = std::max(static_cast<double>(std::sqrt(square)), 1e-12);
     for (std::int64_t column = 0; column < z.columns; ++column) z(t, column) /= norm;
   }
   return z;

@@ -61,6 +61,12 @@ TYPED_TEST(Normalise, leaves_rows_of_zeros) {
   EXPECT_EQ(normalised<TypeParam>(std::vector<double>(24, 0), 12), std::vector<TypeParam>(24, 0));
 }
 
+TYPED_TEST(Normalise, gives_rows_of_length_one_whose_squares_overflow) {
+  const double largest = std::numeric_limits<TypeParam>::max();
+  this->expect_right(random_matrix(5, 12, 2, largest / 1e8).values, 12);
+  this->expect_right({largest, largest / 2, 0, -largest}, 4);
+}
+
 TYPED_TEST(Normalise, of_a_row_that_is_not_finite_is_not_shown_as_one_that_is) {
   const double infinity = std::numeric_limits<double>::infinity();
   for (const double bad : {infinity, -infinity, std::numeric_limits<double>::quiet_NaN()}) {
@@ -150,6 +156,42 @@ TYPED_TEST(LayerNorm, of_equal_elements_is_the_bias) {
   const NormProblem problem(4, 33, 0, 2.5);
   const auto y = kernel_norm<TypeParam>(problem);
   for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], static_cast<TypeParam>(problem.bias[i % problem.bias.size()]));
+}
+
+/// One row, normed with weights of 2 and biases of 1.
+template <class Real>
+std::vector<Real> norm_of_row(const std::vector<double>& row) {
+  NormProblem problem(1, static_cast<std::int64_t>(row.size()), 1);
+  problem.x = row;
+  problem.weight.assign(row.size(), 2);
+  problem.bias.assign(row.size(), 1);
+  return kernel_norm<Real>(problem);
+}
+
+TYPED_TEST(LayerNorm, does_not_depend_on_the_size_where_squares_overflow) {
+  const auto numbers = random_matrix(1, 37, 4).values;
+  auto unit = numbers;
+  for (double& number : unit) number *= 1e6;  // beside which the norm's 1e-5 is nothing
+  const auto expected = norm_of_row<TypeParam>(unit);
+  const double largest = std::numeric_limits<TypeParam>::max();
+  for (const double size : {std::sqrt(largest) / 2, std::sqrt(largest) * 2, largest / 100}) {
+    auto large = numbers;
+    for (double& number : large) number *= size;
+    EXPECT_TRUE(all_close({norm_of_row<TypeParam>(large), {37}}, {expected, {37}}, 1e-5)) << size;
+  }
+}
+
+TYPED_TEST(LayerNorm, of_a_row_that_is_not_finite_is_one_and_the_same_nan_throughout) {
+  const TypeParam nan = std::numeric_limits<TypeParam>::quiet_NaN();
+  const double infinity = std::numeric_limits<double>::infinity(), largest = std::numeric_limits<TypeParam>::max();
+  const std::vector<std::vector<double>> rows{{1, infinity, 2, 3},
+                                              {-infinity, 1, 2, 3},
+                                              {1, 2, 3, -nan},
+                                              {infinity, 0, 0, -infinity},
+                                              {largest, largest, largest, largest}};  // their sum overflows
+  for (const auto& row : rows) {
+    EXPECT_TRUE(same_bits(norm_of_row<TypeParam>(row), std::vector<TypeParam>(4, nan), 4)) << ::testing::PrintToString(row);
+  }
 }
 
 }  // namespace

@@ -318,6 +318,70 @@ TYPED_TEST(SoftmaxTiles, scores_that_overflow_are_not_hidden) {
   EXPECT_TRUE(std::isfinite(output[6 * (12 + surplus)])) << output[6 * (12 + surplus)];
 }
 
+/// Puts `bad` into the middle of a row of the first group.
+void spoil(double* row, int width, double bad) { row[width / 2] = bad; }
+
+TYPED_TEST(SoftmaxTiles, what_is_not_finite_changes_no_bit_of_queries_that_do_not_see_it) {
+  constexpr std::int64_t length = 2 * query_tile + 11, row = 12 + surplus;
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const Seen seen : all_ranges) {
+    const auto test = make_case(12, 12, length, 1, length, seen);
+    const auto expected = run<TypeParam>(test);
+    for (const std::int64_t place : {std::int64_t{0}, std::int64_t{7}, std::int64_t{key_tile - 1}, std::int64_t{key_tile}, length - 1}) {
+      for (const double bad : {infinity, -infinity, nan}) {
+        for (const bool of_key : {false, true}) {
+          SCOPED_TRACE(std::to_string(place) + (of_key ? ", key " : ", value ") + std::to_string(bad));
+          auto spoiled = test;
+          spoil(of_key ? spoiled.key(0, place) : spoiled.value(0, place), 12, bad);
+          const auto actual = run<TypeParam>(spoiled);
+          for (std::int64_t t = 0; t < groups * length; ++t) {
+            const KeyRange range = range_of(seen, t % length, length);
+            if (t < length && t >= test.first && range.begin <= place && place < range.end) {
+              const bool must_show = !of_key || std::isnan(bad);  // a score of −∞ may be of no weight
+              EXPECT_FALSE(must_show && std::isfinite(actual[static_cast<std::size_t>(t * row + 6)])) << test << ", query " << t;
+            } else {
+              EXPECT_TRUE(same_bits(rows_of(actual, row, t, 1), rows_of(expected, row, t, 1), row)) << test << ", query " << t;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TYPED_TEST(SoftmaxTiles, queries_that_are_not_finite_or_do_not_exist_touch_no_other) {
+  constexpr std::int64_t length = query_tile + 11, row = 12 + surplus;
+  auto test = make_case(12, 12, length, 0, length, Seen::whole);
+  const auto expected = run<TypeParam>(test);
+  spoil(test.query(0, 20), 12, nan);
+  test.query_exists[30] = 0;
+  spoil(test.value(1, 5), 12, nan);  // which all queries of the second group see
+  test.query_exists[length + 3] = 0;
+  const auto actual = run<TypeParam>(test);
+  EXPECT_TRUE(std::isnan(actual[20 * row]));
+  for (int i = 0; i < 12; ++i) EXPECT_EQ(actual[static_cast<std::size_t>(30 * row + i)], 0);
+  for (int i = 0; i < 12; ++i) EXPECT_EQ(actual[static_cast<std::size_t>((length + 3) * row + i)], 0);
+  for (std::int64_t t = 0; t < length; ++t) {
+    if (t == 20 || t == 30) continue;
+    EXPECT_TRUE(same_bits(rows_of(actual, row, t, 1), rows_of(expected, row, t, 1), row)) << t;
+  }
+}
+
+/// A query all of whose scores overflowed is no query that sees nothing.
+TYPED_TEST(SoftmaxTiles, scores_that_are_all_minus_infinity_give_nan) {
+  constexpr std::int64_t length = key_tile + 9, row = 5 + surplus;
+  for (const Seen seen : {Seen::causal, Seen::window}) {
+    auto test = make_case(5, 5, length, 0, length, seen);
+    for (std::int64_t s = 0; s < length; ++s) std::fill_n(test.key(0, s), 5, s < 3 || s == key_tile ? -1 : 1);
+    std::fill_n(test.query(0, 2), 5, std::numeric_limits<TypeParam>::max());
+    test.key_exists[static_cast<std::size_t>(length)] = 0;  // of the second group: its first query sees nothing where it is causal
+    const auto output = run<TypeParam>(test);
+    EXPECT_TRUE(std::isnan(output[2 * row])) << test << output[2 * row];
+    EXPECT_TRUE(std::isfinite(output[1 * row])) << test;
+    EXPECT_EQ(output[static_cast<std::size_t>(length * row)], 0) << test;
+  }
+}
+
 TYPED_TEST(SoftmaxTiles, huge_scores_pick_the_largest) {
   constexpr std::int64_t length = query_tile + 2 * key_tile + 5;
   for (const Seen seen : all_ranges) {

@@ -11,32 +11,12 @@
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
 #include "support/variants.hpp"
+#include "support/world.hpp"
 
 namespace bsbr::testing {
 namespace {
 
 constexpr std::int64_t panel = kernels::tuning::panel_rows;
-
-/// The first ranks of the world as a communicator; none on the others.
-class FirstRanks {
- public:
-  explicit FirstRanks(int count) {
-    MPI_Comm_rank(MPI_COMM_WORLD, &m_rank);
-    MPI_Comm_split(MPI_COMM_WORLD, m_rank < count ? 0 : MPI_UNDEFINED, m_rank, &m_comm);
-  }
-  FirstRanks(const FirstRanks&) = delete;
-  FirstRanks& operator=(const FirstRanks&) = delete;
-  ~FirstRanks() {
-    if (has_this()) MPI_Comm_free(&m_comm);
-  }
-  bool has_this() const { return m_comm != MPI_COMM_NULL; }
-  int rank() const { return m_rank; }
-  MPI_Comm comm() const { return m_comm; }
-
- private:
-  int m_rank = 0;
-  MPI_Comm m_comm = MPI_COMM_NULL;
-};
 
 /// 1, 2, 3, 4, 7 and 8, as far as the world has so many.
 std::vector<int> rank_counts() {

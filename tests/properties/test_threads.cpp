@@ -2,8 +2,10 @@
 // thread and BSBR_WRITE_RESULTS naming a folder, then with more and BSBR_COMPARE_RESULTS naming the same.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 
 #include "kernels/tuning.hpp"
 #include "support/bits.hpp"
@@ -87,6 +89,19 @@ TYPED_TEST(Threads, change_no_bit) { check_all<TypeParam>("one", 1, 3 * panel + 
 TYPED_TEST(Threads, change_no_bit_of_a_batch_with_padding) { check_all<TypeParam>("batch", 3, panel + 33, Padding::holes); }
 
 TYPED_TEST(Threads, change_no_bit_of_a_few_tokens) { check_all<TypeParam>("few", 2, 21, Padding::none); }
+
+TYPED_TEST(Threads, change_no_bit_where_a_token_overflows) {
+  for (const ModelConfig& config : variants(sizes(), has_its_own_way)) {
+    auto weights = random_weight_map(config, 1);
+    auto& embedding = weights.at("embedding.weight");
+    for (std::int64_t column = 0; column < embedding.columns; ++column) embedding(0, column) = std::numeric_limits<TypeParam>::max();
+    Model<TypeParam> model(to_weights<TypeParam>(config, weights));
+    Batch batch = random_batch(config, 2, panel + 33, 3);
+    for (auto& id : batch.ids) id = std::max<std::int64_t>(id, 1);
+    batch.ids[static_cast<std::size_t>(panel - 5)] = 0;
+    check("overflow." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
+  }
+}
 
 TYPED_TEST(Threads, can_be_told_apart) {  // the comparison would see other bits
   if (variable("BSBR_COMPARE_RESULTS").empty()) GTEST_SKIP() << "this run writes the results that others compare with";
