@@ -74,13 +74,19 @@ void require_verifiable(const ModelConfig& config, const Sequence& sequence) {
 }
 
 void require_agreement(const Verification& verification, Precision precision) {
-  if (verification.nonfinite_in_one == 0) return;
+  const std::string hint = precision == Precision::float32 ? "--precision double has a wider range" : "";
+  if (verification.nonfinite_in_one == 0 && verification.nonfinite_in_both == 0) return;
+  if (verification.nonfinite_in_one == 0) {
+    throw VerificationError("--verify: " + show_several(verification.nonfinite_in_both, "hidden state") +
+                                " with elements that are NaN or infinite in the result and in the reference, which cannot be compared",
+                            hint);
+  }
   const auto& [row, token] = verification.first_in_one;
   throw VerificationError(
       "--verify: " + show_several(verification.nonfinite_in_one, "hidden state") +
           " with elements that are NaN or infinite in the result or in the reference, but not in both; first at token " +
           std::to_string(token) + " of sequence " + std::to_string(row),
-      precision == Precision::float32 ? "--precision double has a wider range" : "");
+      hint);
 }
 
 template <class Real>

@@ -90,7 +90,7 @@ class Overflow(Case):
         self.assertEqual(done.code, 7)
         self.assertIn("; FAILED: elements that are NaN or infinite in one of them, in 13 hidden states\n", done.out)
 
-    def test_verify_leaves_out_what_overflows_in_both(self):
+    def test_verify_fails_where_both_overflow(self):
         ids = self.ids("ids.h5")
         model = self.model("m.h5")
         with h5py.File(model, "r+") as file:
@@ -101,13 +101,17 @@ class Overflow(Case):
         for ranks in (1, 3):
             with self.subTest(ranks=ranks):
                 options = ("--model", model, "--input", ids, "--verify", "--precision", "double")
-                found = self.summary(*options, ranks=ranks)
+                done = run("bsbr_forward", *options, "--json", "-", ranks=ranks)
+                self.assertEqual(done.code, 7)
+                self.assertIn("bsbr_forward: error: --verify: 1 hidden state with elements that are NaN or infinite in the result and in the "
+                              "reference, which cannot be compared\n", done.err)
+                found = json.loads(done.out)
                 self.assertEqual((found["nonfinite_states"], found["first_nonfinite"]), (1, [0, PLACE]))
                 found = found["verify"]
                 self.assertEqual((found["nonfinite_in_both"], found["nonfinite_in_one"], found["first_nonfinite_in_one"]), (1, 0, None))
                 self.assertLess(found["largest_difference"], 1e-10 * found["largest_value"])
                 self.assertIn("; not compared: elements that are NaN or infinite in both, in 1 hidden state\n",
-                              self.forward(*options, ranks=ranks).out)
+                              run("bsbr_forward", *options, ranks=ranks).out)
 
 
 if __name__ == "__main__":
