@@ -32,7 +32,7 @@ Strided<Real***> as_rows(const Array<Real*>& data, std::int64_t batch, std::int6
 
 }  // namespace
 
-/// What goes from a rank to another, in both directions of thought: one list for allocation, prediction and messages.
+/// Send and receive counts per rank, for allocation, prediction and messages.
 template <class Real>
 struct HeadTranspose<Real>::Sizes {
   std::vector<parallel::Segment> keys_to, keys_from, queries_to, queries_from;

@@ -1,4 +1,4 @@
-// From "my tokens, all heads" to "all tokens, my heads" and back: how standard and hopfield attention are shared out over ranks.
+// From "my tokens, all heads" to "all tokens, my heads" and back: how standard and hopfield attention are distributed over ranks.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 namespace bsbr::attention {
 
 /// Each rank sends queries, keys and values by head, so that it then has some heads of all tokens, and gets results back. With more ranks
-/// than heads the queries of a head are dealt out to several ranks, tile by tile. A rank sends 4·(L/P)·D numbers where P ≤ H, less its own
+/// than heads the queries of a head are dealt out to several ranks, tile by tile. A rank sends 4·(L/P)·D elements where P ≤ H, less its own
 /// part.
 template <class Real>
 class HeadTranspose {

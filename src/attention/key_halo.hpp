@@ -1,4 +1,4 @@
-// Keys and values of earlier tokens, which other ranks may have.
+// Keys and values of earlier tokens, which may be on other ranks.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 
 namespace bsbr::attention {
 
-/// Where no rank needs a key of another, as with one rank, they are used where they lie, and nothing is allocated.
+/// Fetches the keys and values that this rank needs from earlier ranks. If none are needed, uses the input in place and allocates nothing.
 template <class Real>
 class KeyHalo {
  public:
   KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed);
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed);
 
-  /// Whether some rank needs keys of another.
+  /// Whether any rank needs keys of another.
   bool moves_anything() const { return m_rows.has_value(); }
 
   /// Keys, values and mask from the first needed token to the last of this rank. Until finish() only this rank's own are there. Collective.

@@ -1,4 +1,4 @@
-// Datasets of files from strangers: nothing is followed out of the file, and nothing believed that the file's size does not bear out.
+// Datasets of untrusted files: nothing is followed out of the file, and nothing believed that the file's size does not bear out.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// A file driver for files from strangers: HDF5 reads by way of it, and does not get to see what its parser would not stand.
+// HDF5 virtual file driver for untrusted files: rejects corrupt global heaps before HDF5 parses them.
 #pragma once
 
 #include "io/hdf5.hpp"
@@ -11,9 +11,9 @@ struct GuardedAccess {
   int length_width;  ///< bytes of a length in the file's metadata, 2 to 8 (HDF5 File Format Specification, section II.A)
 };
 
-/// Puts a guard before a driver: with `access`, a file is opened and read by that of POSIX, but a global heap, where texts of variable
-/// length are, reaches HDF5 only if its objects lie within it. Over others HDF5 1.10.8 does not end, or copies far more than there is. The
-/// read that meets one fails. What `guarded` refers to must live until the file is open.
+/// Makes `access` open and read a file through the POSIX driver with a guard before it: a global heap, which holds texts of variable
+/// length, reaches HDF5 only if its objects lie within it. On other heaps HDF5 1.10.8 loops, or copies far more than there is; here the
+/// read fails. What `guarded` refers to must live until the file is open.
 void use_guarded_driver(hid_t access, const GuardedAccess& guarded);
 
 }  // namespace bsbr::io

@@ -1,4 +1,4 @@
-// Arrays of integers in NumPy's .npy format (NEP 1), from strangers: the header is believed no further than the file's size bears it out.
+// Arrays of integers in NumPy's .npy format (NEP 1), untrusted: the header is believed no further than the file's size bears it out.
 #pragma once
 
 #include <cstdint>

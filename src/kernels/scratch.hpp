@@ -49,8 +49,8 @@ class Scratch {
   char* m_next;
 };
 
-/// How many teams a thread should take at a time where `neighbours` of them have their rows side by side, as heads have, on the same pages
-/// and often in the same cache lines: all of those, if that leaves `groups` such groups for each thread; else 1.
+/// Chunk size of the schedule. The `neighbours` heads of a token share pages and cache lines, so a thread takes all of them at once if that
+/// still leaves `groups` such groups for each thread; else one team.
 inline std::int64_t taken_together(const Execution& execution, std::int64_t teams, std::int64_t neighbours, int groups) {
   return teams >= groups * neighbours * static_cast<std::int64_t>(execution.concurrency()) ? neighbours : 1;
 }

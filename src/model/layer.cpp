@@ -66,7 +66,7 @@ void project_tokens(const Execution& execution, const Norm<Real>& norm, const Li
                workspace.projections);
 }
 
-/// r and h of all local chunks, at their last real tokens. Rows of chunks without one hold what comes of zeros; nobody uses them.
+/// r and h of all local chunks, at their last real tokens. Rows of chunks without a real token are computed from zeros and never read.
 template <class Real>
 void project_chunk_ends(const Execution& execution, const Norm<Real>& norm, const Linear<Real>& linear, const PaddingMask& mask,
                         Workspace<Real>& workspace, const Array<Real***>& x) {
