@@ -59,7 +59,7 @@ Terminal::Terminal() {
     m_descriptor = dup(STDERR_FILENO);
     return;
   }
-  if (find_launcher().none || std::getenv("OMPI_MCA_orte_output_filename") != nullptr) return;  // mpirun --output-filename: to files
+  if (find_launcher().alone || std::getenv("OMPI_MCA_orte_output_filename") != nullptr) return;  // mpirun --output-filename: to files
   for (long process = getppid(); process > 1; process = parent_of(process)) {
     if (!is_launcher(process)) continue;
     m_descriptor = open_stderr_of(process);
