@@ -21,9 +21,10 @@ std::optional<int> number_in(const char* variable) {
   return error == std::errc() && stop == end && value >= 0 ? std::optional(value) : std::nullopt;
 }
 
-/// A variable that launchers and resource managers leave for MPI.
+/// A variable that launchers and resource managers leave for MPI. PRTE_MCA_… are settings, which users make.
 bool is_launchers(std::string_view variable) {
   using namespace std::string_view_literals;
+  if (variable.starts_with("PRTE_MCA_"sv)) return false;
   for (const auto prefix : {"OMPI_COMM_WORLD"sv, "OMPI_MCA_orte"sv, "OMPI_MCA_ess"sv, "PRTE_"sv, "ORTE_"sv, "PMI"sv, "MPI_LOCAL"sv,
                             "MV2_COMM"sv, "HYDRA_"sv, "SLURM_STEP"sv, "ALPS_"sv, "PALS_"sv, "FLUX_"sv, "JSM_"sv}) {
     if (variable.starts_with(prefix)) return true;

@@ -231,8 +231,8 @@ def run_study(options):
     if options.dry_run:
         return write_batch_scripts(options, cases, runner)
     refuse_without_dry_run(options)
-    lines, failures = Lines(options.output), []
-    with runner:
+    failures = []
+    with Lines(options.output) as lines, runner:
         for index, case in enumerate(cases, 1):
             entry, end = run_case(runner, case)
             tell(f"{index}/{len(cases)} {describe(case.setup)}: {outcome(entry)}")
@@ -293,8 +293,7 @@ def tell(text):
 def run_calibration(options):
     calibrate = load_model()[1].calibrate
     earlier = read_lines([options.output]) if options.output and os.path.exists(options.output) else []
-    lines = Lines(options.output)
-    with runner_of(options, "mpirun") as runner:
+    with Lines(options.output) as lines, runner_of(options, "mpirun") as runner:
         for entry in calibrate(runner, options.cores, options.precision, options.rounds, options.repeat, earlier):
             lines.write(entry)
             if entry["kind"] != "machine":

@@ -197,9 +197,17 @@ class Lines:
 
     def __init__(self, path):
         self.path = path
+        self.file = None
         if path:
             self.file = self._tried(lambda: open(path, "ab", buffering=0))
             self._tried(self._end_cut_line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.file:
+            self.file.close()
 
     def write(self, entry):
         text = json.dumps(entry) + "\n"
