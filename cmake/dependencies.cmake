@@ -1,7 +1,8 @@
 # Finds the packages that the library is built on. CONTRIBUTING.md says why each is needed.
 include(cmake/cached_dependencies.cmake)
+find_package(Kokkos 3.4 QUIET CONFIG HINTS ${bsbr_cached_dependencies})
+find_package(KokkosKernels 3.4 QUIET CONFIG HINTS ${bsbr_cached_dependencies})
 foreach(package Kokkos KokkosKernels)
-  find_package(${package} 3.4 QUIET CONFIG HINTS ${bsbr_cached_dependencies})
   if(NOT ${package}_FOUND)
     message(FATAL_ERROR "${package} 3.4.01 or newer was not found. On Debian and Ubuntu scripts/install-dependencies builds it; elsewhere name "
                         "the prefix of your own with -DCMAKE_PREFIX_PATH=… (CONTRIBUTING.md, Dependencies).")

@@ -23,7 +23,9 @@ def cmake_options():
 
 
 def found_packages():
-    return set(re.findall(r"find_package\((\w+)", text_of("cmake", "dependencies.cmake")))
+    """Those that the build cannot do without: pkg-config only helps to find HDF5."""
+    text = text_of("cmake", "dependencies.cmake") + text_of("cmake", "find_hdf5.cmake")
+    return set(re.findall(r"find_package\((\w+)", text)) - {"PkgConfig"}
 
 
 def concrete(gpu=None, **changes):
