@@ -14,10 +14,10 @@ namespace bsbr {
 
 /// Where a forward pass is on this rank.
 struct ForwardProgress {
-  std::int64_t layer = 0;  ///< the layer being computed, from 0; num_layers after the last one
-  std::int64_t num_layers = 0;
-  std::string phase;  ///< the phase that begins, a key of Profile::seconds; empty at the end of the pass
-  double share = 0;   ///< of the pass's useful operations (forward_flops) that are done: 0 to 1, never decreasing
+  std::int64_t layer = 0;       ///< the layer being computed, from 0; num_layers after the last one
+  std::int64_t num_layers = 0;  ///< layers of the model
+  std::string phase;            ///< the phase that begins, a key of Profile::seconds; empty at the end of the pass
+  double share = 0;             ///< of the pass's useful operations (forward_flops) that are done: 0 to 1, never decreasing
 };
 
 /// Times of this rank by phase, and its messages by movement (a kind of exchange between ranks, such as "states"). They accumulate over all
