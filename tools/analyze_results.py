@@ -54,10 +54,9 @@ def read(path):
     """The Comparison, and the function that draws it. matplotlib is loaded last: it takes a second, bad input is told at once."""
     try:
         comparison = load(path)
+        from comparison_plots import pictures
     except InputError as error:
         raise Failure(BAD_INPUT, f"{path}: {error}", error.hint) from None
-    try:
-        from comparison_plots import pictures
     except ImportError as error:
         raise unusable(error, "numpy", "matplotlib") from None
     return comparison, pictures

@@ -103,8 +103,7 @@ def draw_curves(comparison, field, title, quantity, y_ticks, column, exponent=No
     """One curve for each architecture on log-log axes, each named at its right end.
 
     y_ticks(low, high) -> positions and texts; column: heading and a text for each architecture, beside its name. exponent: the field of
-    the fit whose line is drawn, thin and pale, under the measured points; uncertain: names whose text is grey. Curves that coincide share one
-    line, striped in their colours, and take turns with their markers.
+    the fit whose line is drawn, thin and pale, under the measured points; uncertain: names whose text is grey.
     """
     names = list(comparison.fits)
     styles, curves = styles_of(comparison.architectures), {name: comparison.curve(name, field) for name in names}
@@ -130,40 +129,14 @@ def draw_curves(comparison, field, title, quantity, y_ticks, column, exponent=No
             axes.plot(x, power_law(x, y, a), color=styles[name].color, linewidth=0.9, alpha=0.4, zorder=2)
         if name in bars:
             axes.vlines(x, *bars[name], color=styles[name].color, linewidth=1.2, zorder=2.5)
-    for group in coinciding(curves):
-        draw_group(axes, group, curves, styles)
+    for name in names:
+        style = styles[name]
+        axes.plot(*curves[name], **line_style(style), dash_capstyle="butt", zorder=3 - style.width / 100 + style.filled / 10)
     ends = {name: end_of(*curves[name], x_limits[1], getattr(comparison.fits[name], exponent) if exponent else None) for name in names}
     label_ends(axes, names, styles, {name: (x[-1], y[-1]) for name, (x, y) in curves.items()}, ends, labels, right, uncertain)
     axes.annotate(heading, (1, 1), (right * 72, 4), "axes fraction", "offset points", ha="right", va="bottom", fontsize=FONT, color=INK,
                   style="italic")
     return figure
-
-
-def coinciding(curves):
-    """Lists of names whose curves (lengths and values) cannot be told apart: within 3 % at two or more lengths, and all that both have."""
-    groups = []
-    for name, (x, y) in curves.items():
-        for group in groups:
-            first = dict(zip(*curves[group[0]]))
-            ratios = [value / first[length] for length, value in zip(x, y) if length in first]
-            if len(ratios) > 1 and all(abs(ratio - 1) < 0.03 for ratio in ratios):
-                group.append(name)
-                break
-        else:
-            groups.append([name])
-    return groups
-
-
-def draw_group(axes, group, curves, styles):
-    """One curve, or several that coincide: each has its stripes of their line, and every n-th of the markers."""
-    stripe = 3.0  # in units of the line's width
-    for place, name in enumerate(group):
-        x, y = curves[name]
-        style = styles[name]
-        line = line_style(style)
-        if len(group) > 1:
-            line.update(linewidth=2.2, linestyle=(-place * stripe, (stripe, stripe * (len(group) - 1))), markevery=(place % len(x), len(group)))
-        axes.plot(x, y, **line, dash_capstyle="butt", zorder=3 - style.width / 100 + style.filled / 10)
 
 
 def draw_relative(comparison):

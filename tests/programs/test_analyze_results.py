@@ -240,19 +240,21 @@ class Analyze(Case):
             self.assertLess(axes.get_ylim()[0], item["seconds"] / 2)
             self.assertGreater(axes.get_ylim()[1], item["seconds"] * 3)
 
-    def test_curves_that_coincide_are_drawn_as_stripes_of_one_line(self):
+    def test_curves_look_like_their_samples_even_where_they_coincide(self):
         import comparison_plots
 
         data = comparison(("bsbr", "linear", "gau"))
         for item in data["results"]:
             item["memory_bytes"] = item["seq_length"] * (1000 if item["architecture"] != "gau" else 3000)
-        found = comparison_data.load(self.results(data))
-        curves = {name: found.curve(name, "memory_bytes") for name in found.fits}
-        self.assertEqual(comparison_plots.coinciding(curves), [["bsbr", "linear"], ["gau"]])
-        lines = [line for line in comparison_plots.draw_memory(found).axes[0].lines if line.get_marker() not in ("None", None, "")]
-        markers = {line.get_color(): line.get_markevery() for line in lines if max(line.get_xdata()) > 10}  # no samples
-        colors = [comparison_plots.STYLES[name].color for name in ("bsbr", "linear", "gau")]
-        self.assertEqual([markers[color] for color in colors], [(0, 2), (1, 2), None])
+        axes = comparison_plots.draw_memory(comparison_data.load(self.results(data))).axes[0]
+        lines = [line for line in axes.lines if line.get_marker() not in ("None", None, "")]
+        curves, samples = ({line.get_color(): line for line in lines if (max(line.get_xdata()) > 10) == of_data} for of_data in (True, False))
+        self.assertEqual(set(curves), {comparison_plots.STYLES[name].color for name in ("bsbr", "linear", "gau")})
+        for color, curve in curves.items():
+            self.assertIsNone(curve.get_markevery())  # a marker at every point
+            for look in ("linestyle", "linewidth", "marker", "markersize"):
+                self.assertEqual(getattr(curve, "get_" + look)(), getattr(samples[color], "get_" + look)())
+            self.assertEqual(curve._dash_pattern, samples[color]._dash_pattern)  # get_linestyle() knows only that there are dashes
 
     def test_the_relative_picture_fills_its_width(self):
         import comparison_plots
@@ -363,15 +365,19 @@ class Analyze(Case):
         self.check_failure(done, "analyze_results.py", OUTPUT, [self.path("new/out"), "No space left on device"])
         self.assertFalse(os.path.exists(self.path("new")))
 
-    def test_without_matplotlib_it_says_so(self):
-        self.results("raise ImportError('No module named matplotlib')\n", "matplotlib.py")
-        done = analyze(self.results(comparison()), "--output-dir", self.path("out"), PYTHONPATH=self.folder)
-        self.check_failure(done, "analyze_results.py", 1, "matplotlib")
+    def test_without_matplotlib_or_numpy_it_says_so(self):
+        for name in ("matplotlib", "numpy"):
+            with self.subTest(name):
+                self.results(f"raise ImportError('No module named {name}')\n", f"{name}.py")
+                done = analyze(self.results(comparison()), "--output-dir", self.path("out"), PYTHONPATH=self.folder)
+                self.check_failure(done, "analyze_results.py", 1, f"{sys.executable} cannot load ")
+                self.assertIn(f"No module named {name}\nhint: ", done.err)
+                self.assertFalse(os.path.exists(self.path("out")))
 
     def test_help_and_complaints_do_without_numpy_and_matplotlib(self):
         for name in ("numpy", "matplotlib"):
             self.results(f"raise ImportError('No module named {name}')\n", f"{name}.py")
-        self.assertEqual(analyze("--help", PYTHONPATH=self.folder).code, 0)
+        self.assertEqual(analyze("--help", PYTHONPATH=self.folder, PYTHONIOENCODING="ascii").code, 0)
         done = analyze(self.results("{}"), "--output-dir", self.path("out"), PYTHONPATH=self.folder)
         self.check_failure(done, "analyze_results.py", 3, "format")
 

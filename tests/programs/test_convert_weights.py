@@ -496,7 +496,7 @@ class Files(Convert):
 
     def test_the_help_needs_no_packages(self):
         self.text("numpy.py", b"raise ImportError('No module named numpy')\n")
-        done = convert_outside("--help", PYTHONPATH=self.folder)
+        done = convert_outside("--help", PYTHONPATH=self.folder, PYTHONIOENCODING="ascii")
         self.assertEqual((done.code, done.err), (0, ""))
         self.assertIn("--allow-unused", done.out)
 

@@ -394,6 +394,9 @@ class Scaling(Case):
             done = scale(*command, "--help", inside=False, COLUMNS="80", **without)
             self.assertEqual((done.code, done.err), (0, ""))
             self.assertLessEqual(max(map(len, done.out.splitlines())), 80)
+            self.assertNotIn("-\n", done.out)  # a line that ends within an option
+            done = scale(*command, "--help", inside=False, PYTHONIOENCODING="ascii", **without)
+            self.assertEqual((done.code, done.err), (0, ""))
         done = scale("run", "strong", *SMALL, *RUNNING, "--ranks", 1, "--tokens", 64, inside=False, **without)
         self.assertEqual(done.code, 0, done.err)
         done = scale("check", "--machine", self.machine(), self.path("x"), inside=False, **without)
@@ -423,7 +426,8 @@ class Scaling(Case):
             ("'0'", "run", "strong", "--tokens", "0"),
             ("'x'", "run", "strong", "--architectures", "bsbr,x"),
             ("'lsf'", "run", "strong", "--launcher", "lsf"),
-            ("--colour", "run", "strong", "--colour"),
+            ("unrecognized arguments: --colour", "run", "strong", "--colour"),
+            ("unrecognized arguments: --chunk-size 3", "run", "strong", "--chunk-size", 3),
             ("--num-heads = 3 does not divide --hidden-dim = 32", "run", "strong", "--hidden-dim", 32, "--num-heads", 3),
             ("--split is for a batch script", "run", "strong", "--split"),
             ("--split needs --dry-run FILE", "run", "strong", "--split", "--launcher", "srun", "--dry-run"),
@@ -438,6 +442,7 @@ class Scaling(Case):
         ):
             with self.subTest(arguments=arguments):
                 self.refused(USAGE, says, *arguments)
+        self.assertIn("hint: scaling.py run --help lists the options\n", scale("run", "strong", "--chunk-size", 3).err)
 
     def test_bad_files_are_refused(self):
         machine, bad = self.machine(), self.path("bad.jsonl")

@@ -16,9 +16,6 @@ KINDS = {"bsbr": "the Python package bsbr", "gpt2": "GPT-2 in transformers", "na
 
 def main(arguments: list[str], program: str = "convert_weights.py") -> int:
     """Runs the command, which calls itself `program` in its messages. Returns its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):
-            stream.reconfigure(errors="backslashreplace")  # names of files must not fail in an encoding that lacks a letter
     try:
         options = parse(arguments, program)
         load_packages()

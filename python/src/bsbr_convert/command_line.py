@@ -1,9 +1,11 @@
 """What the Python programs of this project share on the command line: exit codes, the program's name, and how it ends with an error."""
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from typing import Optional
 
 UNUSABLE, USAGE, BAD_INPUT, NO_MEMORY, BAD_OUTPUT, BUG = 1, 2, 3, 4, 6, 70  # UNUSABLE: a package that is needed cannot be loaded
@@ -20,9 +22,39 @@ class Failure(Exception):
         self.code, self.hint = code, hint
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Breaks lines at spaces only: argparse also breaks them after hyphens, within --an-option."""
+
+    def _split_lines(self, text, width):
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text, width, indent):
+        return textwrap.fill(" ".join(text.split()), width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+
+
 class Parser(argparse.ArgumentParser):
+    """Every program makes one before it prints anything: from then on stdout and stderr take any text."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **{"formatter_class": HelpFormatter, **options})
+        escape_unencodable()
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Nothing is unknown to a command and left to its parent, whose --help does not list the command's options."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def error(self, message):
         raise Failure(USAGE, message, f"{self.prog} --help lists the options")
+
+
+def escape_unencodable():
+    """stdout and stderr show a letter that their encoding lacks as \\u2026 and the like, in place of an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # not a text file, or closed
+            stream.reconfigure(errors="backslashreplace")
 
 
 def program_name(script):
