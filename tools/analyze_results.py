@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 from command_line import BAD_INPUT, BAD_OUTPUT, Failure, Parser, program_name, report_error, unusable
-from comparison_data import FAILURE_NAMES, InputError, load, show_bytes, show_count, show_number, show_seconds
+from comparison_data import FAILURE_NAMES, InputError, counted, load, show_bytes, show_count, show_number, show_seconds
 
 PROGRAM = program_name(__file__)
 EXAMPLE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "example_data", "comparison.json")
@@ -85,7 +85,7 @@ def write(comparison, pictures, source, folder):
         for path in made or []:
             if os.path.isdir(path) and not os.listdir(path):
                 os.rmdir(path)
-    print(f"{os.path.join(folder, REPORT)}: {len(comparison.results)} results, {len(names) - 1} pictures beside it")
+    print(f"{os.path.join(folder, REPORT)}: {counted(len(comparison.results), 'result')}, {len(names) - 1} pictures beside it")
 
 
 def missing_folders(folder):
@@ -125,7 +125,7 @@ def report(comparison, source):
         picture("relative", "Times slower than the fastest, for each architecture and length"),
         "## Memory",
         picture("memory", "Memory of one forward against length, log-log, with the slope of each architecture"),
-        picture("time_memory", f"Time against memory at {common:,} tokens, areas as the numbers of parameters"),
+        picture("time_memory", f"Time against memory at {counted(common, 'token')}, areas as the numbers of parameters"),
         "## Throughput",
         picture("throughput", "Tokens per second against length"),
         "## Fits",
@@ -147,9 +147,10 @@ def conclusions(comparison):
     common, names = comparison.common_length(), list(comparison.fits)
     at_common = sorted((name for name in names if (name, common) in comparison.results), key=lambda name: comparison.relative(name, common))
     fastest, others = at_common[0], at_common[1:]
-    sentences = [f"At {common:,} tokens {text(fastest)} is the fastest of {len(at_common)}: "
-                 f"{show_seconds(comparison.results[fastest, common]['seconds'])} for a forward."]
+    seconds = show_seconds(comparison.results[fastest, common]["seconds"])
+    sentences = [f"At {counted(common, 'token')} {text(fastest)} takes {seconds} for a forward."]
     if others:
+        sentences = [f"At {counted(common, 'token')} {text(fastest)} is the fastest of {len(at_common)}: {seconds} for a forward."]
         sentences.append(enumeration([f"{text(name)} {show_number(comparison.relative(name, common))}" for name in others]) +
                          " times as long.")
         sentences[-1] = "The others take: " + sentences[-1]
@@ -168,15 +169,16 @@ def growth(comparison):
     steeper = [f"{text(name)} (L^{a:.2f})" for name, a in known.items() if a > 1.15]
     flatter = [f"{text(name)} (L^{a:.2f})" for name, a in known.items() if a < 0.85]
     uncertain = [text(name) for name, fit in comparison.fits.items() if fit.time_uncertain]
-    sentences = []
+    clauses = []
     if linear:
-        sentences.append(f"The time grows about linearly with the length for {enumeration(linear)}.")
+        clauses.append(f"about linearly with the length for {enumeration(linear)}.")
     if steeper:
-        sentences.append(f"It grows faster than linearly for {enumeration(steeper)}.")
+        clauses.append(f"faster than linearly for {enumeration(steeper)}.")
     if flatter:
-        sentences.append(f"It grows more slowly than linearly for {enumeration(flatter)}, so these lengths are short for this machine.")
+        clauses.append(f"more slowly than linearly for {enumeration(flatter)}, so these lengths are short for this machine.")
+    sentences = [f"{'It' if index else 'The time'} grows {clause}" for index, clause in enumerate(clauses)]
     if uncertain:
-        sentences.append(f"How it grows for {enumeration(uncertain)} cannot be told from these measurements.")
+        sentences.append(f"How the time grows for {enumeration(uncertain)} cannot be told from these measurements.")
     return sentences
 
 
@@ -232,7 +234,7 @@ def length_tables(comparison):
     yield ("Memory is what one forward has allocated at its peak, resident the peak of the process; both of the largest rank. "
            "Relative is the time divided by that of the fastest at this length.")
     for length in comparison.lengths:
-        yield f"### {length:,} tokens"
+        yield f"### {counted(length, 'token')}"
         yield table(["architecture", "time", "repeats from – to", "tokens/s", "memory", "resident", "FLOP/s", "relative"],
                     [length_row(comparison, name, length) for name in comparison.architectures])
 

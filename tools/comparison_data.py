@@ -150,7 +150,7 @@ def read_results(data):
             for index, value in enumerate(repeats):
                 positive({f"seconds_by_repeat[{index}]": value}, f"seconds_by_repeat[{index}]", where)
         if pair in results:
-            raise InputError(f"{where}: {pair[0]} at {pair[1]} is there twice, must be there once")
+            raise InputError(f"{where}: {pair[0]} at {pair[1]:,} is there twice, must be there once")
         results[pair] = item
     if not results:
         hint = "failures says why nothing was measured" if data.get("failures") else None
@@ -303,6 +303,11 @@ def fit_power_law(x, y):
 
 
 # ---- numbers for people ---------------------------------------------------------------------------------------------------------------
+
+
+def counted(number, noun):
+    """1 rank, 2 ranks."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def show_number(value):

@@ -49,9 +49,10 @@ def script(options, cases, runner, output, requests, prologue):
 
 
 def commands(cases, runner):
+    programs = runner.programs and os.path.abspath(runner.programs)
     for case in cases:
         launcher = launch_command(runner.launcher, runner.options, case)
-        yield shlex.join([*launcher, *forward_command(runner.programs, case, model_name(case.setup))])
+        yield shlex.join([*launcher, *forward_command(programs, case, model_name(case.setup))])
 
 
 def driver_command(options, cases, output):
@@ -110,12 +111,12 @@ def requests_of(text):
 
 
 def read_prologue(path):
-    """Lines of the file that is put into the script."""
+    """Lines of the file that is put into the script, which ends where one of them fails."""
     if not path:
         return []
     try:
         with open(path, encoding="utf-8") as file:
-            return ["", *file.read().splitlines()]
+            return ["", "set -e", *file.read().splitlines(), "set +e"]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not text"
         raise Failure(BAD_INPUT, f"--prologue: {path}: cannot be read: {reason}") from None

@@ -55,7 +55,7 @@ def calibrate(runner, cores, precision, rounds, repeat, earlier=()):
             entry = runner.run(Case("calibration", setup, 1, cores, repeat))
             yield entry
             if entry["kind"] == "failure":
-                raise Failure(FAILED, f"{setup.architecture} at {setup.length} tokens failed: {entry['reason']}")
+                raise Failure(FAILED, f"{setup.architecture} at {setup.length:,} tokens failed: {entry['reason']}")
             seen[setup].append(entry)
     memory_rate = copy_rate()
     latency, bandwidth = message_rates(seen[tiny], tiny, undisturbed(seen[large]), large, memory_rate)

@@ -10,9 +10,9 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullL
 
 from model import PHASES, predict, rule_of_thumb
 from setups import ARCHITECTURES, Setup
-from study import BAD_OUTPUT, Failure, counted, disturbed
+from study import BAD_OUTPUT, Failure, disturbed
 
-from comparison_data import show_seconds  # study has named its folder
+from comparison_data import counted, show_seconds  # study has named its folder
 from comparison_plots import (FONT, INK, SMALL, STYLES, decimal_ticks, even_ticks, label_ends, limits, line_style, new_figure, save, set_axis, set_up,
                               text_width)
 
@@ -167,6 +167,20 @@ def rank_axis(axes, ranks):
     axes.xaxis.set_minor_locator(NullLocator())
 
 
+def blank_touching_labels(axes):
+    """Leaves out labels of a log axis of ranks that have no room beside the next larger one; their ticks stay."""
+    low, high = axes.get_xlim()
+    inches = axes.get_position().width * axes.figure.get_size_inches()[0] / math.log(high / low)  # of a factor e
+    texts, room_ends = [], math.inf
+    for ranks in reversed(axes.get_xticks()):
+        text, center = f"{ranks:,.0f}", math.log(ranks / low) * inches
+        half = text_width(axes.figure, text, FONT) / 2
+        fits = center + half + 0.06 <= room_ends
+        texts.append(text if fits else "")
+        room_ends = center - half if fits else room_ends
+    axes.xaxis.set_major_formatter(FixedFormatter(texts[::-1]))
+
+
 def as_points(style):
     return {**line_style(style), "linestyle": "none"}
 
@@ -230,7 +244,7 @@ def draw_far(cluster, points):
     figure, _ = time_and_speedup(f"Modelled, not measured: {FAR_TOKENS:,} tokens", foot, lines, styles,
                                  lambda speedup, ranks: f"{speedup / ranks:.0%}", "efficiency")
     add_notes(figure, f"rates of {cluster.processor or 'one node'}; "
-              f"error of the model on {len(errors)} runs there: median {statistics.median(errors):.1%}, largest {max(errors):.1%}")
+              f"error of the model on {counted(len(errors), 'run')} there: median {statistics.median(errors):.1%}, largest {max(errors):.1%}")
     return figure
 
 
@@ -247,6 +261,7 @@ def time_and_speedup(title, foot, lines, styles, text_of, heading):
             axes.plot(ranks, [values[0] * (count / ranks[0]) ** power for count in ranks], color="#999999", linewidth=0.7, zorder=1)
             axes.plot(ranks, values, **line_style(styles[name]), zorder=3 - styles[name].width / 100)
         rank_axis(axes, every if len(every) < 6 else every[::2])
+        blank_touching_labels(axes)
         y_limits = limits([[*axes.dataLim.intervaly]], 0.05)
         set_axis(axes.yaxis, y_limits, "time of a forward" if axes is time else "speed-up",
                  decimal_ticks(show_seconds)(*y_limits) if axes is time else powers_of_two(*y_limits))
@@ -416,7 +431,7 @@ def draw_errors(points):
     quiet = undisturbed(points)
     pale = len(points) - len(quiet)
     foot = "grey band: ±15 %" + (f"; pale: {pale} of {len(points)} runs, disturbed by other processes" if pale else "")
-    title = f"Model against {len(quiet)} runs: median error {statistics.median(errors_of(quiet)):.1%}"
+    title = f"Model against {counted(len(quiet), 'run')}: median error {statistics.median(errors_of(quiet)):.1%}"
     figure, (axes,) = panels(1, title, foot, width=4.6, height=3.9)
     place(figure, left=0.18, bottom=0.17, top=0.89)
     for point in points:
@@ -460,7 +475,7 @@ def draw_chunks(by_length, machine_of):
     axes.set_ylim(bottom=axes.get_ylim()[0] * 0.9)  # room for the arrows
     every = sorted({point.setup.chunk_size for points in by_length.values() for point in points})
     axes.xaxis.set_major_locator(FixedLocator(every))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(FixedLocator(even_ticks(*axes.get_ylim())))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{1e6 * value:.0f} µs"))

@@ -20,10 +20,11 @@ import statistics
 import sys
 
 from setups import ARCHITECTURES, Setup
-from study import (BAD_INPUT, FAILED, LAUNCHERS, NOT_STARTED, USAGE, Case, Failure, Lines, Runner, Stopped, cores_here, counted, disturbed,
+from study import (BAD_INPUT, FAILED, LAUNCHERS, NOT_STARTED, USAGE, Case, Failure, Lines, Runner, Stopped, cores_here, disturbed,
                    failure_of, nodes_for, read_lines)
 
 from command_line import Parser, program_name, report_error, unusable  # study has named its folder
+from comparison_data import counted
 
 PROGRAM = program_name(__file__)
 CAUSALITIES = ("causal", "block_causal", "bidirectional", "reference")
@@ -180,7 +181,8 @@ def add_batch_options(parser):
     group.add_argument("--minutes", type=whole, default=60, metavar="N", help="time limit of the job; default 60")
     group.add_argument("--batch-options", default="", metavar="TEXT", help="more options for sbatch or flux batch, quoted as in a shell: "
                        '--batch-options="--account=A --partition=P". They replace the script\'s own of the same name')
-    group.add_argument("--prologue", metavar="FILE", help="shell commands to put into the script before the study, such as `module load`")
+    group.add_argument("--prologue", metavar="FILE", help="shell commands to put into the script before the study, such as `module load`. If one fails, the "
+                       "job ends")
     group.add_argument("--split", action="store_true", help="write one script for each number of nodes, so that no job holds nodes that it "
                        "does not use: FILE-N-nodes. --output is named alike")
 
@@ -211,6 +213,9 @@ def setups_of(options):
 
 
 def cases_of(options):
+    if options.launcher != "mpirun" and (options.threads or 1) > options.cores:
+        raise Failure(USAGE, f"--threads = {options.threads} is above --cores = {options.cores}: a node has no core for each thread of a rank",
+                      "--cores names the cores of a node on which the study will run; default: of this one")
     for setup in setups_of(options):
         for tokens in options.tokens:
             for ranks in options.ranks:
@@ -240,7 +245,9 @@ def run_study(options):
             if entry["kind"] == "failure":
                 failures.append(entry)
             if end:
-                raise Failure(end.code, f"{end}: {len(cases) - index} of {counted(len(cases), 'run')} not started", getattr(end, "hint", None))
+                left = len(cases) - index
+                rest = f": {left:,} of {counted(len(cases), 'run')} not started" if left else ""
+                raise Failure(end.code, f"{end}{rest}", getattr(end, "hint", None))
     if failures:
         raise Failure(FAILED, f"{len(failures)} of {counted(len(cases), 'run')} failed, the last one with: {failures[-1]['reason']}")
 
@@ -274,7 +281,7 @@ def refuse_without_dry_run(options):
 
 
 def describe(setup):
-    chunk = f", chunks of {setup.chunk_size}" if setup.architecture in ("bsbr", "gau") else ""
+    chunk = f", chunks of {setup.chunk_size:,}" if setup.architecture in ("bsbr", "gau") else ""
     threads = counted(setup.threads_per_rank, "thread")
     return f"{setup.architecture}, {setup.length:,} tokens{chunk}, {counted(setup.ranks, 'rank')} of {threads}"
 
@@ -344,7 +351,7 @@ def check_model(options):
         error = found["seconds"] / measured - 1
         errors.append((error, disturbed(entry)))
         same = "exact" if found["bytes_sent"]["total"] == entry["summary"]["bytes_sent"]["total"] else "DIFFERENT"
-        print(f"{setup.architecture:<15}{setup.length:>10,}{setup.chunk_size:>7}{setup.ranks:>7}{setup.threads_per_rank:>9}"
+        print(f"{setup.architecture:<15}{setup.length:>10,}{setup.chunk_size:>7,}{setup.ranks:>7,}{setup.threads_per_rank:>9}"
               f"{measured:>9.4f} s{found['seconds']:>9.4f} s{error:>+8.1%}  {same}{', disturbed' * disturbed(entry)}")
     print()
     report_errors("all", [error for error, _ in errors])
@@ -354,7 +361,7 @@ def check_model(options):
 def report_errors(which, errors):
     sizes = sorted(abs(error) for error in errors)
     if sizes:
-        print(f"{which}: {len(sizes)} runs, error of the total time: median {statistics.median(sizes):.1%}, largest {sizes[-1]:.1%}")
+        print(f"{which}: {counted(len(sizes), 'run')}, error of the total time: median {statistics.median(sizes):.1%}, largest {sizes[-1]:.1%}")
 
 
 def show_prediction(options):
@@ -371,7 +378,7 @@ def show_prediction(options):
 def show_table(machine, setup, options):
     model = load_model()[0]
     phases = [phase for phase in model.PHASES if phase in model.predict(machine, setup)["seconds_by_phase"]]
-    chunk = f", chunks of {setup.chunk_size}" if not options.best_chunk_size else f", rule of thumb for chunks: {model.rule_of_thumb(setup)}"
+    chunk = f", rule of thumb for chunks: {model.rule_of_thumb(setup):,}" if options.best_chunk_size else f", chunks of {setup.chunk_size:,}"
     print(f"{setup.architecture}, {setup.length:,} tokens{chunk if setup.architecture in ('bsbr', 'gau') else ''}")
     print(f"{'ranks':>7}{'chunk':>7}{'time':>12}{'efficiency':>12}{'bytes sent':>12}" + "".join(f"{phase:>14}" for phase in phases))
     first = None
@@ -382,7 +389,7 @@ def show_table(machine, setup, options):
             here = dataclasses.replace(here, chunk_size=model.best_chunk_size(machine, here, sizes)[0])
         found = model.predict(machine, here)
         first = first or found["seconds"] * ranks
-        print(f"{ranks:>7}{here.chunk_size:>7}{found['seconds']:>10.4g} s{first / ranks / found['seconds']:>11.0%} "
+        print(f"{ranks:>7,}{here.chunk_size:>7,}{found['seconds']:>10.4g} s{first / ranks / found['seconds']:>11.0%} "
               f"{found['bytes_sent']['total']:>12.3g}" + "".join(f"{found['seconds_by_phase'].get(p, 0):>12.4g} s" for p in phases))
     print()
 

@@ -74,11 +74,6 @@ def cores_here():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def counted(number, noun):
-    """1 rank, 2 ranks."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def processor():
     """The model of this machine's CPU."""
     try:
@@ -160,9 +155,10 @@ def failure_of(case, code, reason):
 
 
 def summary_of(case, output):
-    """The summary that a program wrote to stdout, and what is wrong with it, or None."""
+    """The summary that a program wrote to stdout, and what is wrong with it, or None. Launchers and MPIs may write lines around it."""
+    begin = re.search(r"^\{", output, re.MULTILINE)
     try:
-        summary = json.loads(output)
+        summary, _ = json.JSONDecoder().raw_decode(output, begin.start() if begin else 0)
     except ValueError:
         summary = None
     if not isinstance(summary, dict):

@@ -213,7 +213,7 @@ class Analyze(Case):
         report = self.analyzed(data)
         self.assertRegex(self.row(report, "Fits", "bsbr")[-1], r"^\d\.\d+, uncertain$")
         self.assertRegex(self.row(report, "Fits", "standard")[-1], r"^\d\.\d+$")
-        self.assertIn("How it grows for bsbr cannot be told", report)
+        self.assertIn("How the time grows for bsbr cannot be told", report)
         slopes = self.texts_of_time(data)
         self.assertTrue(slopes["bsbr"].endswith("?"))
         self.assertFalse(slopes["standard"].endswith("?"))
@@ -292,7 +292,14 @@ class Analyze(Case):
 
     def test_a_single_architecture_at_a_single_length_is_drawn(self):
         report = self.analyzed(comparison(["bsbr"], [1]))
-        self.assertEqual(self.row(report, "1 tokens", "bsbr")[-1], "1.00×")
+        self.assertEqual(self.row(report, "1 token", "bsbr")[-1], "1.00×")
+        self.assertIn("At 1 token bsbr takes ", report)
+
+    def test_every_sentence_on_growth_has_a_subject(self):
+        for exponent, says in ((0.5, "more slowly than linearly"), (1, "about linearly"), (1.5, "faster than linearly")):
+            data = comparison(["gau"])
+            data["results"] = [result("gau", length, exponent) for length in (256, 1024)]
+            self.assertIn(f"\n\nThe time grows {says}", self.analyzed(data))
 
     def test_unknown_architectures_are_drawn_after_the_known_ones(self):
         report = self.analyzed(comparison(["ret$net$", "a|b_", "名", "x" * 60, *(f"other{i}" for i in range(8)), "gau", "bsbr"]))

@@ -674,6 +674,9 @@ class Refused(Convert):
         standard = self.file({name: array for name, array in package_tensors().items() if "meta" not in name})
         self.refused(convert(standard, self.path("out.h5"), *PACKAGE), USAGE, "argument --architecture is needed")
         self.refused(convert_outside(source), USAGE, "OUTPUT")
+        shard = convert(self.file(package_tensors(), "model-00001-of-00002.safetensors"), self.path("out.h5"), "--from", "bsbr")
+        self.refused(shard, USAGE, "argument --num-heads is needed")
+        self.assertIn("hint: model-00001-of-00002.safetensors is one of the 2 files of a model: name their index", shard.err)
 
     def test_bad_configurations_are_bad_input(self):
         for content, arguments, says in BAD_CONFIGS:

@@ -146,6 +146,9 @@ class Scaling(Case):
                     print(json.dumps(runner.run(study.Case("strong", setup, 1, 2, 1))), file=file)
         done = scale("draw", "--machine", self.machine(processor="A-CPU"), self.path("study.jsonl"), "--output-dir", self.path("out"), inside=False)
         self.assertEqual((done.code, done.err), (0, ""))
+        with open(os.path.join(self.path("out"), "scaling_far.svg"), encoding="utf-8") as file:
+            texts = re.findall("<!-- (.*) -->", file.read())
+        self.assertEqual((texts.count("64"), texts.count("256"), texts.count("1,024")), (3, 1, 3))  # on the axes of ranks 256 would touch 1,024
         self.check_drawn("bytes", "efficiency", "far", "model", "speedup", *(f"phases_strong_{name}" for name in ARCHITECTURES))
 
     def test_bytes_and_messages_are_those_that_are_sent(self):
@@ -192,6 +195,8 @@ class Scaling(Case):
         self.assertIn("scaling.py: error: /nowhere/bsbr_init cannot be started: No such file or directory: 1 of 2 runs not started", done.err)
         self.assertEqual([(line["exit_code"], line["reason"]) for line in self.lines("x.jsonl")],
                          [(127, "/nowhere/bsbr_init cannot be started: No such file or directory")])
+        done = scale("run", "strong", *SMALL, "--programs", "/nowhere", "--ranks", "1", "--output", self.path("y.jsonl"))
+        self.assertNotIn("not started", done.err)
 
     def lines(self, name):
         with open(self.path(name), encoding="utf-8") as file:
@@ -275,6 +280,24 @@ class Scaling(Case):
         self.assertEqual((script.count("--time="), script.count("#SBATCH --exclusive")), (1, 1))
         self.assertLess(script.rindex("#SBATCH"), script.index("module load"))
         self.assertLess(script.index("module load"), script.index("\nexec "))
+
+    def test_a_prologue_that_fails_ends_the_job(self):
+        with open(self.path("prologue.sh"), "w", encoding="utf-8") as file:
+            file.write("false\n")
+        self.study_in_job("srun", "--ranks", "2", "--tokens", 256, "--prologue", self.path("prologue.sh"))
+        self.assertEqual(self.job(), (1, ""))
+        self.assertFalse(os.path.exists(self.path("job.jsonl")))
+
+    def test_paths_of_a_script_are_absolute(self):
+        script = self.script("srun", "--programs", "../bin")
+        self.assertIn(f" {os.path.abspath('../bin')}/bsbr_forward ", script)
+        self.assertNotIn("../", script)
+
+    def test_words_of_the_launcher_around_a_summary_are_passed_over(self):
+        self.stand_in("echo 'srun: job 7 queued'", 'MPIRUN "$@"', "echo done")
+        self.study_in_job("srun", "--ranks", "2", "--tokens", 256)
+        code, log = self.job()
+        self.assertEqual((code, [entry["kind"] for entry in self.lines("job.jsonl")]), (0, ["run"]), log)
 
     def test_split_writes_a_script_for_each_number_of_nodes(self):
         done = scale("run", "strong", *SMALL, "--launcher", "srun", "--cores", 4, "--threads", 2, "--ranks", "1,2,4,8", "--split", "--dry-run",
@@ -429,6 +452,7 @@ class Scaling(Case):
             ("unrecognized arguments: --colour", "run", "strong", "--colour"),
             ("unrecognized arguments: --chunk-size 3", "run", "strong", "--chunk-size", 3),
             ("--num-heads = 3 does not divide --hidden-dim = 32", "run", "strong", "--hidden-dim", 32, "--num-heads", 3),
+            ("--threads = 4 is above --cores = 2", "run", "strong", "--threads", 4, "--cores", 2, "--launcher", "srun", "--dry-run"),
             ("--split is for a batch script", "run", "strong", "--split"),
             ("--split needs --dry-run FILE", "run", "strong", "--split", "--launcher", "srun", "--dry-run"),
             ("--batch-options needs srun or flux", "run", "strong", "--batch-options=--account=a", "--dry-run"),

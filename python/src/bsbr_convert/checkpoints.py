@@ -112,7 +112,7 @@ def index_of(path):
     if not (found := re.fullmatch(r"(.*)-\d+-of-(\d+)(\.\w+)", os.path.basename(path))):
         return None
     index = f"{found[1]}{found[3]}.index.json"
-    return f"it is one of the {int(found[2])} files of a model: name their index, {index}, which lies in the same folder"
+    return f"{os.path.basename(path)} is one of the {int(found[2])} files of a model: name their index, {index}, which lies in the same folder"
 
 
 def other_kind(names, anchor):

@@ -160,7 +160,7 @@ def configure(request, checkpoint, given):
     known = {**{name: Given(value, name, USAGE) for name, value in checkpoint.defaults.items()}, **derived, **given}
     if "architecture" not in known:
         raise Failure(USAGE, f"{request.argument('architecture')} is needed: the tensors are the same for standard, linear, delta_net, "
-                      "sliding_window and hopfield")
+                      "sliding_window and hopfield", index_of(checkpoint.tensors.path))
     try:
         architecture = model_config.checked(model_config.FIELDS["architecture"], known["architecture"].value)
         refuse_foreign(given, architecture)
@@ -195,7 +195,7 @@ def value_of(field, known, checkpoint, request):
     # The chunk is part of what bsbr and gau compute, for the others it is only a tile.
     if field.default is None or field.name in checkpoint.needed and (field.owner or known["architecture"].value in ("bsbr", "gau")):
         why = f"{teller}, which would tell it, is missing" if teller else "the tensors do not tell it"
-        raise Failure(USAGE, f"{request.argument(field.name)} is needed: {why}")
+        raise Failure(USAGE, f"{request.argument(field.name)} is needed: {why}", index_of(checkpoint.tensors.path))
     return field.default
 
 
