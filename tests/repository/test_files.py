@@ -76,6 +76,20 @@ class ContinuousIntegration(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout), (2, ""))
         self.assertIn("check-nothing", done.stderr)
 
+    def test_scripts_explain_themselves_and_refuse_unknown_options(self):
+        """Before they install or build anything. The arguments of some go to pytest, unittest and a script in Python."""
+        for script in sorted((ROOT / "scripts").iterdir()):
+            if not os.access(script, os.X_OK):
+                continue
+            with self.subTest(script.name):
+                done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=30)
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertGreater(len(done.stdout), 80)
+                if script.name not in ("check-python", "check-site", "check-weights"):
+                    done = subprocess.run([script, "--nonsense"], capture_output=True, text=True, timeout=30)
+                    self.assertNotEqual(done.returncode, 0)
+                    self.assertEqual(done.stdout, "")
+
     def test_actions_have_a_version(self):
         for job in yaml_of(".github/workflows/ci.yml")["jobs"].values():
             for used in (step["uses"] for step in job["steps"] if "uses" in step):
