@@ -123,12 +123,15 @@ def read_prologue(path):
 
 
 def write_script(text, path):
+    """Names of files stay what they are, whatever the terminal's encoding."""
+    data = text.encode("utf-8", "surrogateescape")
     if path == "-":
-        print(text, end="")
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
         return "stdout"
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(path, "wb") as file:
+            file.write(data)
         os.chmod(path, 0o755)
     except OSError as error:
         raise Failure(BAD_OUTPUT, f"{path}: cannot be written: {error.strerror}") from None

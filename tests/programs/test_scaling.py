@@ -52,13 +52,13 @@ def scale(*arguments, inside=True, **environment):
     """scaling.py -> code, out, err; inside: without a process of its own."""
     arguments = [str(argument) for argument in arguments]
     if inside:
-        out, err = io.StringIO(), io.StringIO()
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 code = scaling.main(arguments)
             except SystemExit as left:  # --help
                 code = left.code
-        return types.SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+        return types.SimpleNamespace(code=code, out=out.buffer.getvalue().decode(), err=err.getvalue())
     launcher = os.path.dirname(MPIEXEC[0])
     path = os.pathsep.join(filter(None, [launcher, os.environ["PATH"]]))
     done = subprocess.run([sys.executable, "-B", TOOL, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=120, text=True,
@@ -287,6 +287,11 @@ class Scaling(Case):
         self.study_in_job("srun", "--ranks", "2", "--tokens", 256, "--prologue", self.path("prologue.sh"))
         self.assertEqual(self.job(), (1, ""))
         self.assertFalse(os.path.exists(self.path("job.jsonl")))
+
+    def test_names_of_files_in_a_script_are_whole(self):
+        done = scale("run", "strong", *SMALL, "--programs", "/b\xe9", "--dry-run", inside=False, PYTHONIOENCODING="ascii")
+        self.assertEqual((done.code, done.err), (0, ""))
+        self.assertIn("--programs=/b\xe9", done.out)
 
     def test_paths_of_a_script_are_absolute(self):
         script = self.script("srun", "--programs", "../bin")
