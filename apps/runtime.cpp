@@ -180,7 +180,16 @@ int give(const Answer& answer) {
   return std::fputs(answer.text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0 ? done : no_output;
 }
 
+/// Ends a process that no other rank waits for, after its failure has been told. HDF5, which MPI_Finalize closes, may crash there if its
+/// memory ran out in the middle of a call.
+[[noreturn]] void end_without_hdf5(int code) {
+  remove_unfinished_file();
+  std::fflush(nullptr);
+  std::_Exit(code);
+}
+
 int run_session(const Program& program, const std::exception_ptr& refusal, double timeout) {
+  const bool alone = find_launcher().alone;  // later MPI has set variables of its own
   Session session(program.name, timeout);
   std::optional<Failure> failure;
   try {
@@ -194,7 +203,10 @@ int run_session(const Program& program, const std::exception_ptr& refusal, doubl
   } catch (...) {
     failure = describe(std::current_exception());
   }
-  if (failure) session.fail(*failure);
+  if (failure) {
+    session.fail(*failure);
+    if (alone) end_without_hdf5(failure->code);
+  }
   session.end();
   return failure ? failure->code : done;
 }
