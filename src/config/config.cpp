@@ -1,8 +1,9 @@
 // The rules that a configuration must obey. Every message names the field, its value and the rule.
 #include "bsbr/config.hpp"
 
+#include <array>
+#include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <type_traits>
 
 #include "bsbr/error.hpp"
@@ -16,10 +17,11 @@ constexpr std::int64_t most_parameters = std::int64_t{1} << 45;
 
 std::string show(std::int64_t value) { return std::to_string(value); }
 
+/// The shortest text that gives the value back: a rule that is broken by little must not look kept.
 std::string show(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.6g", value);
-  return std::isnan(value) ? "nan" : text;  // never "-nan"
+  if (std::isnan(value)) return "nan";  // never "-nan"
+  std::array<char, 32> text{};
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
 }
 
 std::string show(__int128 positive) {

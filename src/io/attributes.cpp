@@ -1,8 +1,8 @@
 #include "io/attributes.hpp"
 
 #include <array>
+#include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 
 #include "io/datatype.hpp"
@@ -149,9 +149,8 @@ std::string show(const AttributeValue& value) {
   if (const auto* number = std::get_if<std::int64_t>(&value)) return std::to_string(*number);
   const double real = std::get<double>(value);
   if (std::isnan(real)) return "nan";
-  std::array<char, 32> digits{};
-  std::snprintf(digits.data(), digits.size(), "%.9g", real);
-  return digits.data();
+  std::array<char, 32> digits{};  // the shortest that give the number back
+  return {digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), real).ptr};
 }
 
 }  // namespace bsbr::io
