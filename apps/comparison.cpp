@@ -230,8 +230,7 @@ nlohmann::ordered_json fit_json(const Fit& growth) {
   };
   add("time_exponent", "r_squared", growth.time);
   add("memory_exponent", "memory_r_squared", growth.memory);
-  json["time_exponent_uncertainty"] =
-      growth.time && growth.time->uncertainty ? nlohmann::ordered_json(*growth.time->uncertainty) : nullptr;
+  json["time_exponent_uncertainty"] = growth.time && growth.time->uncertainty ? nlohmann::ordered_json(*growth.time->uncertainty) : nullptr;
   json["time_uncertain"] = growth.time ? nlohmann::ordered_json(growth.time->uncertain) : nullptr;
   json["points"] = growth.points;
   return json;

@@ -112,8 +112,8 @@ std::string zsh(const std::string& name, const std::vector<Entry>& entries) {
     const std::string names = entry.names.size() == 1 ? entry.names.front() : "{" + joined(entry.names, ",") + "}";
     text += " \\\n    '(" + joined(entry.names, " ") + ")'" + names + "'" + what + "'";
   }
-  return text + "\n}\n\nif [[ $funcstack[1] == " + function + " ]]; then\n  " + function + " \"$@\"\nelse\n  compdef " + function + " " + name +
-         "\nfi\n";
+  return text + "\n}\n\nif [[ $funcstack[1] == " + function + " ]]; then\n  " + function + " \"$@\"\nelse\n  compdef " + function + " " +
+         name + "\nfi\n";
 }
 
 // ---- fish
