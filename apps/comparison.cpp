@@ -130,7 +130,7 @@ std::string fits_table(const Comparison& comparison) {
              right(number(growth.memory, "%.4f", &PowerLaw::r_squared), 9) + (uncertain ? "  uncertain" : "") + "\n";
   }
   if (!any_uncertain) return table;
-  return table + "  uncertain: fewer than three lengths, or repeats or points that scatter too much to tell how the time grows\n";
+  return table + "  uncertain: fewer than three lengths, or repeats or points that scatter too much\n";
 }
 
 std::string failures_list(const Comparison& comparison) {
