@@ -39,7 +39,7 @@ class HelpText : public CLI::Formatter {
     return wrapped(option->get_description(), help_width - help_column);
   }
   std::string make_option_opts(const CLI::Option* option) const override {
-    return option->get_type_size() == 0 ? "" : " " + option->get_type_name();
+    return takes_value(*option) ? " " + option->get_type_name() : "";
   }
 
  private:
@@ -108,6 +108,8 @@ std::string squeezed(std::string text) {
 }
 
 }  // namespace
+
+bool takes_value(const CLI::Option& option) { return option.get_items_expected_max() > 0; }
 
 std::int64_t whole_number(const std::string& option, const std::string& text, double least, double most) {
   std::int64_t value = 0;

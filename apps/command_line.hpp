@@ -34,6 +34,9 @@ Value choice(const std::string& option, const std::string& text) {
   return *value;
 }
 
+/// False for a flag. CLI11 gives flags a type of size 1, too: it is the number of values they expect that is 0.
+bool takes_value(const CLI::Option& option);
+
 /// The options of one program.
 class CommandLine {
  public:

@@ -27,7 +27,7 @@ constexpr const char* after =
     "A case is one architecture at one length. It runs once to allocate memory, which is when its memory is measured, and then --repeat "
     "times for the time. A case that is too long or too large, or that fails, is reported, and the others go on. Options that belong to "
     "one architecture are refused where it is not selected. gau has one head, whatever --num-heads says.\n"
-    "Whole numbers may end in k, M or G, which stand for powers of 1,024 (64k = 65,536), or have an exponent of ten (1e6).\n"
+    "Whole numbers may end in k, M, G or T, which stand for powers of 1,024 (64k = 65,536), or have an exponent of ten (1e6).\n"
     "\n"
     "Examples:\n"
     "  bsbr_compare\n"

@@ -109,6 +109,10 @@ std::string results_table(const Comparison& comparison) {
 
 std::string exponent_of(const std::optional<PowerLaw>& law) { return law ? show_number("L^%.2f", law->exponent) : "-"; }
 
+std::string uncertainty_of(const std::optional<PowerLaw>& law) {
+  return law && law->uncertainty ? show_number("%.2f", *law->uncertainty) : "-";
+}
+
 std::string fits_table(const Comparison& comparison) {
   std::string table = "\n  " + left("growth", 14) + right("lengths", 10) + right("time", 10) + right("+-", 7) + right("R^2", 9) +
                       right("memory", 10) + right("R^2", 9) + "\n";
@@ -121,11 +125,12 @@ std::string fits_table(const Comparison& comparison) {
     const bool uncertain = growth.time && growth.time->uncertain;
     any_uncertain |= uncertain;
     table += "  " + left(name_of(growth.architecture), 14) + right(std::to_string(growth.points), 10) +
-             right(exponent_of(growth.time), 10) + right(number(growth.time, "%.2f", &PowerLaw::uncertainty), 7) +
+             right(exponent_of(growth.time), 10) + right(uncertainty_of(growth.time), 7) +
              right(number(growth.time, "%.4f", &PowerLaw::r_squared), 9) + right(exponent_of(growth.memory), 10) +
              right(number(growth.memory, "%.4f", &PowerLaw::r_squared), 9) + (uncertain ? "  uncertain" : "") + "\n";
   }
-  return table + (any_uncertain ? "  uncertain: the repeats differ, or the points scatter, too much to tell how the time grows\n" : "");
+  if (!any_uncertain) return table;
+  return table + "  uncertain: fewer than three lengths, or repeats or points that scatter too much\n";
 }
 
 std::string failures_list(const Comparison& comparison) {
@@ -225,7 +230,7 @@ nlohmann::ordered_json fit_json(const Fit& growth) {
   };
   add("time_exponent", "r_squared", growth.time);
   add("memory_exponent", "memory_r_squared", growth.memory);
-  json["time_exponent_uncertainty"] = growth.time ? nlohmann::ordered_json(growth.time->uncertainty) : nullptr;
+  json["time_exponent_uncertainty"] = growth.time && growth.time->uncertainty ? nlohmann::ordered_json(*growth.time->uncertainty) : nullptr;
   json["time_uncertain"] = growth.time ? nlohmann::ordered_json(growth.time->uncertain) : nullptr;
   json["points"] = growth.points;
   return json;

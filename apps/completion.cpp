@@ -30,7 +30,7 @@ std::vector<Entry> entries_of(const CLI::App& program, const Choices& choices) {
     for (const std::string& name : option->get_lnames()) entry.names.push_back("--" + name);
     entry.long_name = option->get_lnames().front();
     entry.help = option->get_description();
-    if (option->get_type_size() != 0) {
+    if (takes_value(*option)) {
       entry.value = option->get_type_name();
       entry.values = entry.value.starts_with("FILE") ? Values::file : Values::other;
       if (const auto found = choices.find("--" + entry.long_name); found != choices.end()) {
@@ -99,17 +99,21 @@ std::string zsh_value(const Entry& entry) {
   const std::string message = ":" + escaped(entry.value, ":") + ":";
   if (entry.values == Values::file) return message + "_files";
   if (entry.values == Values::other) return message + " ";
-  return message + (entry.list() ? "_values -s , value " + joined(entry.choices, " ") : "(" + joined(entry.choices, " ") + ")");
+  const std::string choices = joined(entry.choices, " ");
+  return message + (entry.list() ? "{compset -P \"*,\"; compadd -- " + choices + "}" : "(" + choices + ")");
 }
 
+/// Found in fpath, the script is the body of the function that completes, and calls what it has defined; sourced, it registers that.
 std::string zsh(const std::string& name, const std::vector<Entry>& entries) {
-  std::string text = "#compdef " + name + "\n# Completion of " + name + " for zsh.\n\n_arguments -s";
+  const std::string function = "_" + name;
+  std::string text = "#compdef " + name + "\n# Completion of " + name + " for zsh.\n\n" + function + "() {\n  _arguments -s";
   for (const Entry& entry : entries) {
     const std::string what = escaped("[" + escaped(entry.help, "[]:\\") + "]" + zsh_value(entry), "'", "'\\'");
     const std::string names = entry.names.size() == 1 ? entry.names.front() : "{" + joined(entry.names, ",") + "}";
-    text += " \\\n  '(" + joined(entry.names, " ") + ")'" + names + "'" + what + "'";
+    text += " \\\n    '(" + joined(entry.names, " ") + ")'" + names + "'" + what + "'";
   }
-  return text + "\n";
+  return text + "\n}\n\nif [[ $funcstack[1] == " + function + " ]]; then\n  " + function + " \"$@\"\nelse\n  compdef " + function + " " +
+         name + "\nfi\n";
 }
 
 // ---- fish

@@ -28,7 +28,7 @@ constexpr const char* after =
     "colon) with an optional attention_mask beside it; a .npy file of integers; or any other file as bytes, one token per byte, for a "
     "model with vocab_size 256.\n"
     "Each rank holds whole chunks of every sequence. The result is bitwise identical on any number of ranks and threads.\n"
-    "Whole numbers may end in k, M or G, which stand for powers of 1,024 (128k = 131,072), or have an exponent of ten (1e6).\n"
+    "Whole numbers may end in k, M, G or T, which stand for powers of 1,024 (128k = 131,072), or have an exponent of ten (1e6).\n"
     "\n"
     "Examples:\n"
     "  bsbr_init -o model.h5 --architecture bsbr --hidden-dim 512\n"
@@ -36,9 +36,8 @@ constexpr const char* after =
     "  mpirun -n 4 bsbr_forward -m model.h5 --random-tokens 256k --json summary.json\n"
     "  bsbr_forward -m model.h5 --random-tokens 1M --dry-run\n"
     "\n"
-    "Exit codes: 0 done, 2 usage, 3 bad input file, 4 not enough memory, 5 communication, 6 the output cannot be written, 7 --verify found "
-    "the "
-    "result wrong, 70 a bug. An error is one line on stderr, and a line 'hint: ...' where there is one.\n";
+    "Exit codes: 0 done, 2 usage, 3 bad input file, 4 not enough memory, 5 communication, 6 the output cannot be written, 7 --verify met "
+    "NaN or infinity, 70 a bug. An error is one line on stderr, and a line 'hint: ...' where there is one.\n";
 
 void add_input(CommandLine& line, ForwardOptions& options) {
   line.start_group("Input");

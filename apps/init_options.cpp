@@ -17,7 +17,7 @@ constexpr const char* description =
 
 constexpr const char* after =
     "Options that belong to one architecture are refused with another.\n"
-    "Whole numbers may end in k, M or G, which stand for powers of 1,024, or have an exponent of ten (1e6).\n"
+    "Whole numbers may end in k, M, G or T, which stand for powers of 1,024, or have an exponent of ten (1e6).\n"
     "\n"
     "Examples:\n"
     "  bsbr_init -o model.h5 --architecture bsbr --hidden-dim 512 --chunk-size 128\n"

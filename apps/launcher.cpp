@@ -41,11 +41,12 @@ bool any_variable(bool (*is_meant)(std::string_view)) {
 
 bool of_slurm_step(std::string_view variable) { return variable.starts_with("SLURM_STEP"); }
 
-/// srun leaves its variables to all that runs within a step: a shell, for example, and the programs that this starts. With several tasks,
-/// or with a PMI, it is MPI's matter what they mean.
+/// srun and flux leave their variables to all that runs within a step or a job: a shell, for example, and the programs that this starts.
+/// With several tasks, or with a PMI, it is MPI's matter what they mean.
 bool is_alone() {
-  const bool another = any_variable([](std::string_view variable) { return is_launchers(variable) && !of_slurm_step(variable); });
-  return !another && number_in("SLURM_STEP_NUM_TASKS").value_or(1) == 1;
+  const bool another = any_variable(
+      [](std::string_view variable) { return is_launchers(variable) && !of_slurm_step(variable) && !variable.starts_with("FLUX_"); });
+  return !another && number_in("SLURM_STEP_NUM_TASKS").value_or(1) == 1 && number_in("FLUX_JOB_SIZE").value_or(1) == 1;
 }
 
 LauncherKind find_kind() {

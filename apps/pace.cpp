@@ -10,8 +10,7 @@ namespace bsbr::apps {
 namespace {
 
 constexpr double nearly_all = 0.99;    // of what takes longer than it should
-constexpr double least_seconds = 0.5;  // of a forward, and
-constexpr double least_share = 0.01;   // its part, to tell from how long the rest takes
+constexpr double least_seconds = 0.5;  // of a forward, to tell from how long the rest takes
 
 }  // namespace
 
@@ -30,23 +29,29 @@ bool Pace::update(const ForwardProgress& progress, double now) {
   return another;
 }
 
+/// Whether a layer of this forward is done, and not all.
+bool Pace::has_pace() const { return m_progress.layer > 0 && m_progress.layer < m_progress.num_layers && m_layer_begin > m_begin; }
+
+double Pace::seconds_per_layer() const { return (m_layer_begin - m_begin) / static_cast<double>(m_progress.layer); }
+
 /// All forwards take as long, and so do all layers of one. In the first layer of the first forward there is nothing to go by but
 /// operations.
 double Pace::share_of_this(double now) const {
   if (m_last > 0) return std::min((now - m_begin) / m_last, nearly_all);
+  if (!has_pace()) return m_progress.share;
   const auto layer = static_cast<double>(m_progress.layer), layers = static_cast<double>(m_progress.num_layers);
-  if (m_progress.layer == 0 || m_progress.layer == m_progress.num_layers || m_layer_begin == m_begin) return m_progress.share;
-  const double seconds_per_layer = (m_layer_begin - m_begin) / layer;
-  return (layer + std::min((now - m_layer_begin) / seconds_per_layer, nearly_all)) / layers;
+  return (layer + std::min((now - m_layer_begin) / seconds_per_layer(), nearly_all)) / layers;
 }
 
 double Pace::share(double now) const { return (static_cast<double>(m_number) + share_of_this(now)) / static_cast<double>(m_count); }
 
 std::optional<double> Pace::seconds_left(double now) const {
-  const double one = share_of_this(now), spent = now - m_begin;
-  if (m_last == 0 && (one < least_share || spent < least_seconds)) return std::nullopt;
-  const double whole = m_last > 0 ? m_last : spent / one;
-  return std::max(whole - spent, 0.0) + static_cast<double>(m_count - m_number - 1) * whole;
+  const auto others = static_cast<double>(m_count - m_number - 1);
+  if (m_last > 0) return std::max(m_last - (now - m_begin), 0.0) + others * m_last;
+  if (!has_pace() || now - m_begin < least_seconds) return std::nullopt;
+  const auto layers = static_cast<double>(m_progress.num_layers), to_come = layers - static_cast<double>(m_progress.layer) - 1;
+  const double each = seconds_per_layer();
+  return std::max(each - (now - m_layer_begin), 0.0) + (to_come + others * layers) * each;
 }
 
 std::string Pace::text(double now) const {

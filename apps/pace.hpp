@@ -21,13 +21,16 @@ class Pace {
   /// Of all forwards: 0 to 1.
   double share(double now) const;
 
-  /// Until the last forward ends; none while there is too little to tell it from.
+  /// Until the last forward ends; none before a layer is done, for operations say little of the time. While a layer or a forward takes
+  /// longer than those before it, the time left stands still.
   std::optional<double> seconds_left(double now) const;
 
   /// "forward 2 of 3, layer 3 of 4 (finish), 57 %, 3 min 10 s left"
   std::string text(double now) const;
 
  private:
+  bool has_pace() const;
+  double seconds_per_layer() const;
   double share_of_this(double now) const;
 
   std::int64_t m_number = 0, m_count = 1;

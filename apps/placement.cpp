@@ -25,13 +25,13 @@ bool known(const std::vector<Place>& places) {
 
 /// Ranks that are confined to a set of processors, of which each of their threads would need one.
 struct Crowd {
-  int ranks = 0, threads = 0, processors = 0, node_processors = 0;
+  int ranks = 0, threads = 0, processors = 0, node_ranks = 0, node_processors = 0;
   double excess() const { return processors > 0 ? static_cast<double>(threads) / processors : 0; }
 };
 
 /// The crowd on the processors of one rank: all ranks of the node that are bound to some of these.
 Crowd crowd_on(const Node& node, const Place& own) {
-  Crowd crowd{0, 0, static_cast<int>(own.processors.size()), own.node_processors};
+  Crowd crowd{0, 0, static_cast<int>(own.processors.size()), static_cast<int>(node.size()), own.node_processors};
   for (const Place* other : node) {
     if (!std::includes(own.processors.begin(), own.processors.end(), other->processors.begin(), other->processors.end())) continue;
     ++crowd.ranks;
@@ -40,14 +40,16 @@ Crowd crowd_on(const Node& node, const Place& own) {
   return crowd;
 }
 
-/// What gives ranks processors of their own, or one rank more of them.
+/// What gives ranks processors of their own, or one rank more of them; no more than the node has.
 std::string binding_advice(const Crowd& crowd, LauncherKind launcher) {
-  const int threads = std::max(1, crowd.threads / crowd.ranks);
+  const int share = crowd.node_processors / crowd.node_ranks;  // of the node's processors
+  if (share * crowd.ranks <= crowd.processors) return crowd.ranks == 1 ? "use fewer threads" : "use fewer ranks or threads";
+  const int wanted = std::max(1, crowd.threads / crowd.ranks), threads = std::min(wanted, share);
   const std::string number = std::to_string(threads);
-  if (crowd.ranks == 1 && launcher == LauncherKind::open_mpi) return "--bind-to none or --map-by slot:PE=" + number;
-  if (crowd.processors >= crowd.node_processors) return crowd.ranks == 1 ? "use fewer threads" : "use fewer ranks or threads";
-  if (launcher == LauncherKind::open_mpi) return "--map-by slot:PE=" + number + " --bind-to core";
-  if (launcher == LauncherKind::slurm) return "srun --cpus-per-task=" + number + " --cpu-bind=cores";
+  const std::string fewer = threads < wanted ? ", with " + show_several(threads, "thread") + " a rank" : "";
+  if (crowd.ranks == 1 && launcher == LauncherKind::open_mpi) return "--bind-to none or --map-by slot:PE=" + number + fewer;
+  if (launcher == LauncherKind::open_mpi) return "--map-by slot:PE=" + number + " --bind-to core" + fewer;
+  if (launcher == LauncherKind::slurm) return "srun --cpus-per-task=" + number + " --cpu-bind=cores" + fewer;
   return crowd.ranks == 1 ? "use fewer threads, or more processors" : "bind each rank to processors of its own";
 }
 

@@ -21,9 +21,9 @@ double product(const std::vector<double>& a, const std::vector<double>& b) {
   return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
 }
 
-/// Of the exponent. Two points always lie on a line.
+/// Of the exponent, from three points on.
 double standard_error(double uu, double uv, double vv, std::size_t points) {
-  return points < 3 ? 0 : std::sqrt(std::max(0.0, vv - uv * uv / uu) / (uu * static_cast<double>(points - 2)));
+  return std::sqrt(std::max(0.0, vv - uv * uv / uu) / (uu * static_cast<double>(points - 2)));
 }
 
 constexpr double most_uncertainty = 0.2;
@@ -37,7 +37,8 @@ std::optional<PowerLaw> fit_power_law(const std::vector<double>& x, const std::v
   const std::vector<double> u = deviations(x), v = deviations(y);
   const double uu = product(u, u), uv = product(u, v), vv = product(v, v);
   if (uu == 0) return std::nullopt;
-  PowerLaw law{uv / uu, vv == 0 ? 1 : uv * uv / (uu * vv)};
+  PowerLaw law{uv / uu, vv == 0 ? 1 : uv * uv / (uu * vv), std::nullopt, true};
+  if (x.size() < 3) return law;
   double shift = 0, widest = 0;  // of the exponent, if every point lies at the end of its range that moves it most; in logarithms
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     const double width = std::log(ranges[i].high / ranges[i].low);
@@ -46,7 +47,7 @@ std::optional<PowerLaw> fit_power_law(const std::vector<double>& x, const std::v
   }
   law.uncertainty = std::max(shift, standard_error(uu, uv, vv, x.size()));
   const auto [least, largest] = std::minmax_element(u.begin(), u.end());
-  law.uncertain = law.uncertainty > most_uncertainty || widest > std::abs(law.exponent) * (*largest - *least);
+  law.uncertain = *law.uncertainty > most_uncertainty || widest > std::abs(law.exponent) * (*largest - *least);
   return law;
 }
 

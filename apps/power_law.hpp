@@ -10,9 +10,10 @@ struct PowerLaw {
   double exponent = 0;   ///< a
   double r_squared = 0;  ///< share of the variance of log y that the law explains; 1 where y does not vary
 
-  /// How far the exponent may be off: by the scatter of the points about the line (its standard error), or by the ranges of y.
-  double uncertainty = 0;
-  /// It says little: the uncertainty exceeds 0.2, or a range of y is wider than what the law changes over all x.
+  /// How far the exponent may be off: by the scatter of the points about the line (its standard error), or by the ranges of y. Unknown for
+  /// fewer than three points: two always lie on a line.
+  std::optional<double> uncertainty;
+  /// It says little: the uncertainty is unknown or exceeds 0.2, or a range of y is wider than what the law changes over all x.
   bool uncertain = false;
 };
 

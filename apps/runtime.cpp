@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <list>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -53,12 +55,31 @@ int ranks_that_share(MPI_Comm comm) {
   return static_cast<int>(std::count(all.begin(), all.end(), mine));
 }
 
+/// An environment variable that is not there during the lifetime of this object.
+class HiddenVariable {
+ public:
+  explicit HiddenVariable(const char* name) : m_name(name) {
+    if (const char* value = std::getenv(name)) m_value = value;
+    unsetenv(name);
+  }
+  ~HiddenVariable() {
+    if (m_value) setenv(m_name, m_value->c_str(), 1);
+  }
+  HiddenVariable(const HiddenVariable&) = delete;
+  HiddenVariable& operator=(const HiddenVariable&) = delete;
+
+ private:
+  const char* m_name;
+  std::optional<std::string> m_value;
+};
+
 void set_up_mpi() {
+  std::list<HiddenVariable> hidden;
   if (find_launcher().alone) {
     // A process by itself needs no network and no helper process: Open MPI takes 0.3 s to find that out, and 15 ms if it is told.
     setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
-    // By these it takes whatever runs in a step of Slurm for a rank of a job, and ends where there is no PMI to ask for the others.
-    for (const char* variable : {"SLURM_STEPID", "SLURM_NODELIST"}) unsetenv(variable);
+    // By these it takes whatever runs in a step of Slurm or a job of Flux for a rank, and ends where there is no PMI to ask for the others.
+    for (const char* variable : {"SLURM_STEPID", "SLURM_NODELIST", "FLUX_JOB_ID"}) hidden.emplace_back(variable);
     setenv("OMPI_MCA_pml", "ob1", 0);
     setenv("OMPI_MCA_btl", "self", 0);
   }

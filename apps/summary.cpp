@@ -41,20 +41,32 @@ struct PhaseTimes {
   double least = 0, mean = 0, most = 0;
 };
 
-/// The longest first, those below a thousandth of the time left out.
+/// Values [rank].
+PhaseTimes over_ranks(const std::string& name, const std::vector<double>& seconds) {
+  const auto [least, most] = std::minmax_element(seconds.begin(), seconds.end());
+  const double sum = std::accumulate(seconds.begin(), seconds.end(), 0.0);
+  return {name, *least, sum / static_cast<double>(seconds.size()), *most};
+}
+
+/// The longest first, those below a thousandth of the time left out; at the end "other", with which the means add up to the time.
 std::vector<PhaseTimes> phase_times(const Measurement& measurement) {
   std::map<std::string, std::vector<double>> seconds;
   for (const Profile& profile : measurement.by_rank) {
     for (const auto& [name, value] : profile.seconds) seconds[name].push_back(value);
   }
   std::vector<PhaseTimes> phases;
+  std::vector<double> rest(measurement.by_rank.size(), measurement.seconds);
+  const auto counts = [&](const PhaseTimes& phase) { return phase.most >= measurement.seconds / 1000; };
   for (auto& [name, values] : seconds) {
-    values.resize(measurement.by_rank.size(), 0);  // ranks that have nothing to do with it
-    const auto [least, most] = std::minmax_element(values.begin(), values.end());
-    const double sum = std::accumulate(values.begin(), values.end(), 0.0);
-    if (*most >= measurement.seconds / 1000) phases.push_back({name, *least, sum / static_cast<double>(values.size()), *most});
+    values.resize(rest.size(), 0);  // ranks that have nothing to do with it
+    const PhaseTimes phase = over_ranks(name, values);
+    if (!counts(phase)) continue;
+    phases.push_back(phase);
+    for (std::size_t rank = 0; rank < rest.size(); ++rank) rest[rank] -= values[rank];
   }
   std::stable_sort(phases.begin(), phases.end(), [](const auto& one, const auto& other) { return one.mean > other.mean; });
+  for (double& value : rest) value = std::max(value, 0.0);  // the median of an even number of repeats is the time of none
+  if (!rest.empty() && counts(over_ranks("other", rest))) phases.push_back(over_ranks("other", rest));
   return phases;
 }
 

@@ -121,7 +121,7 @@ def report(comparison, source):
         "## Time",
         picture("time", "Time of one forward against length, log-log, with the slope of each architecture"),
         "The slopes and the pale lines are fits of c·Lᵃ; bars reach from the fastest to the slowest repeat. A slope in grey with a question mark "
-        "is uncertain: the repeats differ, or the points scatter, too much to tell how the time grows.",
+        "is uncertain: there are fewer than three lengths, or the repeats or points scatter too much to tell how the time grows.",
         picture("relative", "Times slower than the fastest, for each architecture and length"),
         "## Memory",
         picture("memory", "Memory of one forward against length, log-log, with the slope of each architecture"),

@@ -37,8 +37,8 @@ class Fit:
     r_squared: float = None
     memory_exponent: float = None
     memory_r_squared: float = None
-    time_uncertainty: float = None  # of the exponent
-    time_uncertain: bool = False  # the repeats differ, or the points scatter, too much to tell how the time grows
+    time_uncertainty: float = None  # of the exponent; None: unknown
+    time_uncertain: bool = False  # fewer than three points, or repeats or points that scatter too much to tell how the time grows
     points: int = 0
     computed: bool = False  # here, not by the writer of the file
 
@@ -281,10 +281,12 @@ def uncertainty_of(x, y, low, high):
     """
     import numpy as np
 
+    if len(x) < 3:
+        return None, True  # two points always lie on a line
     u, v, widths = np.log(x) - np.log(x).mean(), np.log(y) - np.log(y).mean(), np.log(high / low)
     square = np.sum(u**2)
     exponent = np.sum(u * v) / square
-    scatter = math.sqrt(np.sum((v - exponent * u) ** 2) / (len(x) - 2) / square) if len(x) > 2 else 0.0
+    scatter = math.sqrt(np.sum((v - exponent * u) ** 2) / (len(x) - 2) / square)
     uncertainty = max(scatter, float(np.sum(np.abs(u) * widths)) / 2 / square)
     return uncertainty, bool(uncertainty > MOST_UNCERTAINTY or np.max(widths) > abs(exponent) * np.ptp(u))
 

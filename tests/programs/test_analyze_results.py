@@ -218,6 +218,17 @@ class Analyze(Case):
         self.assertTrue(slopes["bsbr"].endswith("?"))
         self.assertFalse(slopes["standard"].endswith("?"))
 
+    def test_of_two_lengths_nothing_is_concluded_on_how_the_time_grows(self):
+        data = comparison(("bsbr", "standard"))
+        shortest = sorted({item["seq_length"] for item in data["results"]})[:2]
+        data["results"] = [item for item in data["results"] if item["architecture"] == "standard" or item["seq_length"] in shortest]
+        for item in data["results"]:
+            item["seconds_by_repeat"] = [item["seconds"]]
+        report = self.analyzed(data)
+        self.assertEqual(self.row(report, "Fits", "bsbr")[-1], "–, uncertain")
+        self.assertIn("How it grows for bsbr cannot be told", report)
+        self.assertRegex(self.row(report, "Fits", "standard")[-1], r"^\d\.\d+$")
+
     def texts_of_time(self, data):
         """architecture -> the text beside its name in the picture of the time."""
         import comparison_plots

@@ -1,7 +1,9 @@
 """What the programs' command lines have in common: help, short options, whole numbers, completion."""
 import json
 import os
+import pty
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -164,17 +166,79 @@ class Completion(Case):
         self.assertEqual(self.complete("--batch", ""), [])
         self.assertEqual(self.complete("--timeout", ""), [])
 
+    def test_bash_offers_options_after_a_flag(self):
+        for program in NAMES:
+            flags = self.flags(program)
+            self.assertIn("--help", flags)
+            for flag in flags:
+                self.assertEqual(sorted(self.complete(flag, "--", program=program)), sorted(options_of(program)), flag)
+
+    def flags(self, program):
+        """The options that take no value, as the help has them."""
+        return re.findall(r"(?m)^  (?:-\w, )?(--[a-z-]+)(?:  .*)?$", run(program, "--help").out)
+
     @unittest.skipUnless(shutil.which("zsh"), "zsh is missing")
     def test_zsh_reads_its_script_and_knows_every_option(self):
         for program in NAMES:
             script = self.script(program, "zsh")
             self.assertTrue(script.startswith(f"#compdef {program}\n"))
             # _arguments is called with one argument for each name of an option, as zsh itself splits them.
-            test = "_arguments() { shift; printf '%s\\n' \"$@\" }\n" + script
-            done = subprocess.run(["zsh", "-f", "-c", test], capture_output=True, text=True)
-            self.assertEqual((done.returncode, done.stderr), (0, ""))
-            names = re.findall(r"^\(.*?\)(--[a-z-]+)\[", done.stdout, flags=re.M)
-            self.assertEqual(sorted(names), sorted(options_of(program)), done.stdout)
+            arguments = "_arguments() { shift; printf '%s\\n' \"$@\" }\n"
+            sourced = self.zsh(arguments + "compdef() { [[ $* == '_" + program + " " + program + "' ]] && $1 }\n" + script)
+            names = re.findall(r"^\(.*?\)(--[a-z-]+)\[", sourced, flags=re.M)
+            self.assertEqual(sorted(names), sorted(options_of(program)), sourced)
+            without_value = re.findall(r"^\(.*?\)(--[a-z-]+)\[.*\]$", sourced, flags=re.M)
+            self.assertEqual(sorted(without_value), sorted(self.flags(program)))
+            self.script_file("_" + program, script)
+            found = self.zsh(arguments + f"fpath=({shlex.quote(self.folder)}); autoload -Uz _{program}; _{program}")
+            self.assertEqual(found, sourced)
+
+    def zsh(self, commands):
+        done = subprocess.run(["zsh", "-f", "-c", commands], capture_output=True, text=True, cwd=self.folder)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout
+
+    @unittest.skipUnless(shutil.which("zsh"), "zsh is missing")
+    def test_zsh_completes_a_command_line_after_its_script_is_sourced(self):
+        self.script_file(".zshrc", """
+            PS1='ready>' PROMPT_SP=
+            autoload -Uz compinit; compinit -u -D
+            """ + "".join(f"source <({os.path.join(PROGRAMS, program)} --completion zsh)\n" for program in NAMES) + """
+            finish() { print -r -- "$BUFFER." >line; exit }
+            zle -N finish; bindkey '^X' finish
+            """)
+        for typed, completed in [("bsbr_compare --quiet --form", "bsbr_compare --quiet --format "),
+                                 ("bsbr_compare --architectures st", "bsbr_compare --architectures standard "),
+                                 ("bsbr_compare --architectures bsbr,st", "bsbr_compare --architectures bsbr,standard "),
+                                 ("bsbr_forward --precision d", "bsbr_forward --precision double ")]:
+            self.assertEqual(self.typed_in_zsh(typed + "\t\x18"), completed + ".\n")
+
+    def script_file(self, name, text):
+        return self.text(name, text.encode())
+
+    def typed_in_zsh(self, keys):
+        """What stands on the line of an interactive zsh, with the .zshrc of the folder, after these keys."""
+        terminal, end = pty.openpty()
+        shell = subprocess.Popen(["zsh", "-i"], stdin=end, stdout=end, stderr=end, cwd=self.folder, start_new_session=True,
+                                 env={**os.environ, "ZDOTDIR": self.folder, "TERM": "dumb"})
+        os.close(end)
+        try:
+            shown = b""
+            while b"ready>" not in shown:
+                shown += os.read(terminal, 4096)
+            os.write(terminal, keys.encode())
+            try:
+                while os.read(terminal, 4096):
+                    pass
+            except OSError:  # the shell has left
+                pass
+            shell.wait(timeout=60)
+        finally:
+            shell.kill()
+            shell.wait()
+            os.close(terminal)
+        with open(self.path("line"), encoding="utf-8") as file:
+            return file.read()
 
     @unittest.skipUnless(shutil.which("fish"), "fish is missing")
     def test_fish_offers_options_and_values(self):
@@ -187,6 +251,8 @@ class Completion(Case):
         for program in NAMES:
             self.assertLessEqual(set(options_of(program)), set(offered(program, program + " --")))
         self.assertEqual(sorted(offered("bsbr_forward", "bsbr_forward --precision ")), ["double", "float"])
+        for flag in self.flags("bsbr_forward"):
+            self.assertIn("--verify", offered("bsbr_forward", f"bsbr_forward {flag} --ver"), flag)
 
     def test_another_shell_is_refused(self):
         self.check_failure(run("bsbr_forward", "--completion", "tcsh"), "bsbr_forward", 2, ["--completion", "tcsh", "bash, zsh, fish"])

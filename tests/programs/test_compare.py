@@ -217,12 +217,20 @@ class Compare(Comparison):
         self.assertEqual([result["seq_length"] for result in found["results"]], [1024 << i for i in range(7)])
 
     def test_exponents_of_noise_are_marked_uncertain(self):
-        found = self.measure(*small(lengths=[32, 33]), "--repeat", 9)  # a thirtieth more work, less than the repeats differ
+        found = self.measure(*small(lengths=[32, 33, 34]), "--repeat", 9)  # a sixteenth more work, less than the repeats differ
         uncertain = [fit["architecture"] for fit in found["fits"] if fit["time_uncertain"]]
         self.assertGreater(len(uncertain), len(ARCHITECTURES) // 2, found["fits"])
-        out = self.compare(*small(lengths=[32, 33]), "--repeat", 9).out
-        self.assertRegex(out, r"(?m)^  \w+ +2 .*  uncertain$")
+        out = self.compare(*small(lengths=[32, 33, 34]), "--repeat", 9).out
+        self.assertRegex(out, r"(?m)^  \w+ +3 .*  uncertain$")
         self.assertIn("  uncertain: ", out)
+
+    def test_of_two_lengths_the_uncertainty_is_unknown(self):
+        for repeat in (1, 3):
+            out = self.compare(*small(["standard"], [32, 1024]), "--repeat", repeat, "--json", self.path("c.json")).out
+            self.assertRegex(out, r"(?m)^  standard +2 +L\^-?[\d.]+ +- .*  uncertain$")
+            with open(self.path("c.json")) as file:
+                fit = json.load(file)["fits"][0]
+            self.assertEqual((fit["time_exponent_uncertainty"], fit["time_uncertain"]), (None, True))
 
     def test_json_goes_to_a_file_beside_the_table(self):
         self.assertIn("tokens/s", self.compare(*small(["bsbr"]), "--json", self.path("c.json")).out)

@@ -138,6 +138,13 @@ class BatchSystems(Case):
             found = json.loads(self.forward("--model", self.path("m.h5"), "--random-tokens", 9, "--json", "-", environment=step).out)
             self.assertEqual((found["ranks"], found["job_id"]), (1, "4711"))
 
+    def test_a_program_starts_within_a_job_of_flux_of_one_task_without_pmi(self):
+        for job in ({"FLUX_JOB_ID": "f3x"}, {"FLUX_JOB_ID": "f3x", "FLUX_JOB_SIZE": "1", "FLUX_TASK_RANK": "0", "FLUX_URI": "local:///none"}):
+            done = run("bsbr_init", "--output", self.path("m.h5"), *init_options(config()), environment=job)
+            self.assertEqual((done.code, done.err), (0, ""))
+            found = json.loads(self.forward("--model", self.path("m.h5"), "--random-tokens", 9, "--json", "-", environment=job).out)
+            self.assertEqual((found["ranks"], found["job_id"]), (1, "f3x"))
+
 
 class AboutItself(Case):
     """Versions and builds, and where a run was made."""

@@ -148,6 +148,13 @@ class Forward(Case):
                 self.assertTrue(least <= mean <= most, row)
                 self.assertNotRegex(row[1], r"^[\d.]+$", "a phase without a meaning")
 
+    def test_what_is_in_no_phase_has_a_row_of_its_own(self):
+        """Ranks that share a processor: where one waits for its turn between phases, too."""
+        out = self.forward("--model", self.good, "--random-tokens", 300, ranks=6).out
+        shares = [float(share) for share in re.findall(r"(?m)^  [a-z_]+ .* ([\d.]+) %$", out)]
+        self.assertAlmostEqual(sum(shares), 100, delta=0.05 * len(shares) + 0.01)
+        self.assertRegex(out, r"(?m)^  other +in none of these phases ")
+
     def test_the_text_tells_tokens_per_second(self):
         self.assertRegex(self.forward("--model", self.good, "--random-tokens", 100).out, r"[1-9][\d,]* tokens per second")
 

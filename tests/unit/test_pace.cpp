@@ -22,7 +22,29 @@ TEST(Pace, in_the_first_layer_the_share_is_that_of_the_operations) {
   pace.begin(0, 1, 0);
   pace.update(at(0, "finish", 0.125), 2);
   EXPECT_DOUBLE_EQ(pace.share(2), 0.125);
-  EXPECT_DOUBLE_EQ(pace.seconds_left(2).value(), 14);
+}
+
+/// Operations say little of the time: attention may take half of it with a hundredth of them.
+TEST(Pace, no_time_left_is_told_before_a_layer_is_done) {
+  Pace pace;
+  pace.begin(0, 1, 0);
+  pace.update(at(0, "project", 0), 0);
+  pace.update(at(0, "attention", 0.01), 0.9);
+  EXPECT_FALSE(pace.seconds_left(100));
+  pace.update(at(0, "finish", 0.2), 100);
+  EXPECT_FALSE(pace.seconds_left(1000));
+  pace.update({4, 4, "final_norm", 1}, 1000);  // nothing is left to tell of
+  EXPECT_FALSE(pace.seconds_left(1000));
+}
+
+TEST(Pace, a_layer_or_a_forward_that_takes_longer_does_not_raise_the_time_left) {
+  Pace pace;
+  pace.begin(0, 2, 0);
+  pace.update(at(1, "finish", 0.25), 10);
+  EXPECT_DOUBLE_EQ(pace.seconds_left(20).value(), 20 + 40);
+  EXPECT_DOUBLE_EQ(pace.seconds_left(500).value(), 20 + 40);
+  pace.begin(1, 2, 600);
+  EXPECT_DOUBLE_EQ(pace.seconds_left(5000).value(), 0);
 }
 
 /// Layers of ten seconds: the time within a layer counts, whatever its phases' operations are.

@@ -54,6 +54,20 @@ TEST(PlacementNotes, threads_that_share_a_processor_are_told_with_what_helps) {
             "4 threads on 1 processor (8 such ranks); srun --cpus-per-task=4 --cpu-bind=cores");
 }
 
+TEST(PlacementNotes, no_more_processors_are_advised_than_the_node_has) {
+  const auto note = [](std::vector<Place> places, LauncherKind launcher) { return placement_notes(places, launcher, chosen).at(0); };
+  const std::vector<Place> one{rank("one", {1}, 4, 2)};
+  EXPECT_EQ(note(one, LauncherKind::open_mpi), "4 threads on 1 processor; --bind-to none or --map-by slot:PE=2, with 2 threads a rank");
+  EXPECT_EQ(note(one, LauncherKind::slurm), "4 threads on 1 processor; srun --cpus-per-task=2 --cpu-bind=cores, with 2 threads a rank");
+  EXPECT_EQ(note(unbound(1, 4, 2), LauncherKind::open_mpi), "4 threads on 2 processors; use fewer threads");
+  EXPECT_EQ(note(bound(4, 1, 4, 4), LauncherKind::open_mpi), "4 threads on 1 processor (8 such ranks); use fewer threads");
+  const std::vector<Place> same_core(2, rank("one", {0}, 2, 3));
+  EXPECT_EQ(note(same_core, LauncherKind::open_mpi),
+            "2 ranks of a node share 1 processor, with 4 threads; --map-by slot:PE=1 --bind-to core, with 1 thread a rank");
+  const std::vector<Place> too_many(4, rank("one", {0}, 1, 2));
+  EXPECT_EQ(note(too_many, LauncherKind::open_mpi), "4 ranks of a node share 1 processor; use fewer ranks or threads");
+}
+
 TEST(PlacementNotes, ranks_that_share_processors_are_told) {
   const auto note = [](std::vector<Place> places) { return placement_notes(places, LauncherKind::open_mpi, chosen).at(0); };
   EXPECT_EQ(note(unbound(4, 1, 2)), "4 ranks of a node share 2 processors; use fewer ranks or threads");
