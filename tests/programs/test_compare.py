@@ -109,13 +109,14 @@ class Comparison(Case):
 
 class Compare(Comparison):
     def test_every_architecture_is_measured_at_every_length(self):
-        found = self.measure(*small())
+        lengths = [*LENGTHS, 96]
+        found = self.measure(*small(lengths=lengths))
         self.assertLessEqual(KEYS, set(found))
         self.assertEqual((found["format"], found["format_version"], found["failures"]), ("bsbr-comparison", 1, []))
         self.assertEqual((found["ranks"], found["threads_per_rank"], found["precision"]), (1, 2, "float"))
         self.assertEqual((found["batch"], found["repeat"], found["seed"]), (1, 3, 0))
         self.assertRegex(found["created"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
-        self.check_results(found, ARCHITECTURES, LENGTHS)
+        self.check_results(found, ARCHITECTURES, lengths)
         for fit in found["fits"]:
             for name in FIT_KEYS - {"architecture", "points"}:
                 self.assertTrue(math.isfinite(fit[name]), name)
