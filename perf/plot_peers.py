@@ -4,6 +4,7 @@
     perf/plot_peers.py PEERS.json [SUMMARY.json …] --output PICTURE.svg [--caption TEXT]
 
 PEERS.json is written by perf/compare_with_peers.py --json; its comparisons `transformer` and `standard` are drawn, medians over the rounds.
+A result may lack PyTorch's times; docs/pictures/time_against_length.json has such.
 SUMMARY.json is written by bsbr_forward --json, for lengths at which PyTorch would take hours. All files must be of the same machine and the
 same model; the caption says which. Exit codes: 0, 1 without matplotlib, 2 usage, 3 bad input, 6 the picture cannot be written.
 """
@@ -19,6 +20,7 @@ from command_line import BAD_INPUT, BAD_OUTPUT, UNUSABLE, Failure, Parser, repor
 
 PROGRAM = "plot_peers.py"
 PYTORCH = "PyTorch, fused attention"
+OURS = {"transformer": "bsbr", "bsbr": "bsbr", "standard": "standard"}  # comparison -> what of ours was timed in it
 LABELS = {"bsbr": "bsbr", "standard": "standard (this library)", PYTORCH: PYTORCH}
 
 
@@ -62,13 +64,11 @@ def add(document, measured):
         measured[document["architecture"]][document["tokens"]].append(document["seconds"])
         return
     for result in document["results"]:
-        tokens = result["tokens"]
-        if result["comparison"] == "transformer":
-            measured["bsbr"][tokens] += result["seconds_of_bsbr_forward"]
-            measured[PYTORCH][tokens] += result["seconds_of_python"]
-        elif result["comparison"] == "standard":
-            measured["standard"][tokens] += result["seconds_of_bsbr_forward"]
-            measured[PYTORCH][tokens] += result["seconds_of_python"]
+        name, tokens = OURS.get(result["comparison"]), result["tokens"]
+        if name:
+            measured[name][tokens] += result["seconds_of_bsbr_forward"]
+            if "seconds_of_python" in result:
+                measured[PYTORCH][tokens] += result["seconds_of_python"]
 
 
 def draw(times, caption, path):
