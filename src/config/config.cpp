@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <type_traits>
 
 #include "bsbr/error.hpp"
@@ -24,6 +25,14 @@ std::string show(double value) {
   return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
 }
 
+/// A limit, which nobody must be able to tell from its neighbours.
+std::string show_limit(double limit) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.6g", limit);
+  return text.data();
+}
+std::string show_limit(std::int64_t limit) { return show(limit); }
+
 std::string show(__int128 positive) {
   std::string digits;
   for (; positive > 0; positive /= 10) digits.insert(digits.begin(), static_cast<char>('0' + static_cast<int>(positive % 10)));
@@ -41,8 +50,8 @@ void check_range(const Field& field, Number value) {
     if (std::isnan(value)) throw ConfigError(equation(field.name, value) + " is not a number");
   }
   const auto least = static_cast<Number>(field.least), most = static_cast<Number>(field.most);
-  if (value < least) throw ConfigError(equation(field.name, value) + " is below " + show(least));
-  if (value > most) throw ConfigError(equation(field.name, value) + " is above " + show(most));
+  if (value < least) throw ConfigError(equation(field.name, value) + " is below " + show_limit(least));
+  if (value > most) throw ConfigError(equation(field.name, value) + " is above " + show_limit(most));
 }
 
 /// An enumeration can hold a value that has no name only by a cast.

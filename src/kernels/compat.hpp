@@ -29,7 +29,7 @@ class FlushDenormals {
   using Mode = std::uint32_t;
   static constexpr Mode flush = 0x8040;  // MXCSR: results (FTZ), operands (DAZ)
   static Mode mode() {
-    Mode mode;
+    Mode mode = 0;
     asm volatile("stmxcsr %0" : "=m"(mode) : : "memory");
     return mode;
   }
@@ -38,7 +38,7 @@ class FlushDenormals {
   using Mode = std::uint64_t;
   static constexpr Mode flush = Mode{1} << 24;  // FPCR: FZ, both
   static Mode mode() {
-    Mode mode;
+    Mode mode = 0;
     asm volatile("mrs %0, fpcr" : "=r"(mode) : : "memory");
     return mode;
   }

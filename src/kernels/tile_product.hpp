@@ -200,7 +200,7 @@ KOKKOS_INLINE_FUNCTION void product_of_ranges(const TeamMember& team, int rows, 
     const int row = element / columns, column = element % columns;
     const DepthRange depth = range(row);
     Real chain = 0;
-    for (int k = depth.begin(); k < depth.end(); ++k) chain += a.data[row * a.row_stride + k * a.depth_stride] * b[k * b_stride + column];
+    for (int k = depth.begin; k < depth.end; ++k) chain += a.data[row * a.row_stride + k * a.depth_stride] * b[k * b_stride + column];
     c[row * c_stride + column] += chain;
   });
 }
