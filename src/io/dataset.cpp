@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 #include <string_view>
+#include <utility>
 
 #include "io/text.hpp"
 
@@ -223,9 +224,10 @@ std::int64_t Dataset::stored_bytes(const Extents& place) const {
   const auto offset = unsigned_extents(place);
   hsize_t stored = 0;  // H5Dget_chunk_info_by_coord would be slow, and it finds nothing in some extensible arrays
   if (H5Dget_chunk_storage_size(m_dataset, offset.data(), &stored) < 0) {
-    const ContentError error = hdf5_error(cannot_read(m_path));
+    ContentError error = hdf5_error(cannot_read(m_path));
     // HDF5 1.10 gives no size for a chunk that was never written, but an error.
-    if (std::string_view(error.what()).find("chunk storage is not allocated") == std::string_view::npos) throw error;
+    const bool unwritten = std::string_view(error.what()).find("chunk storage is not allocated") != std::string_view::npos;
+    if (!unwritten) throw ContentError(std::move(error));
     stored = 0;
   }
   if (stored > static_cast<hsize_t>(m_file_bytes)) {

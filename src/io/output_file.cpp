@@ -109,7 +109,7 @@ void OutputFile::require_written() const {
   if (m_failure) throw ContentError(*m_failure);
 }
 
-void OutputFile::close(Handle& file) {
+void OutputFile::close(Handle& file) const {
   file.close("cannot be written");
   require_written();
 }

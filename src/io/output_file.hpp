@@ -26,7 +26,7 @@ class OutputFile {
   void require_written() const;
 
   /// Closes the file, which is when HDF5 writes most, and does as require_written().
-  void close(Handle& file);
+  void close(Handle& file) const;
 
   /// See PartFile::commit. All handles must be closed.
   void commit() { m_file.commit(); }
@@ -41,10 +41,10 @@ class OutputFile {
   std::optional<ContentError> m_failure;
 };
 
-/// Makes a contiguous dataset with its place in the file settled, and no numbers written.
+/// Makes a contiguous dataset with its place in the file settled, and no elements written.
 Handle create_dataset(hid_t group, const std::string& name, const std::vector<std::int64_t>& shape, hid_t type);
 
-/// The same, and writes its numbers.
-void write_dataset(hid_t group, const std::string& name, const std::vector<std::int64_t>& shape, hid_t type, const void* numbers);
+/// The same, and writes its elements.
+void write_dataset(hid_t group, const std::string& name, const std::vector<std::int64_t>& shape, hid_t type, const void* data);
 
 }  // namespace bsbr::io

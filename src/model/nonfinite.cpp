@@ -24,7 +24,7 @@ Found find_local(const Execution& execution, const Sequence& sequence, const Arr
   const auto is_nonfinite = KOKKOS_LAMBDA(const std::int64_t i) {
     const Real* row = &states(i / tokens, i % tokens, 0);
     bool finite = true;
-    for (std::int64_t k = 0; k < width; ++k) finite &= row[k] - row[k] == Real(0);  // NaN otherwise
+    for (std::int64_t k = 0; k < width; ++k) finite &= row[k] * Real(0) == Real(0);  // NaN otherwise
     return !finite;
   };
   const Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>> all(execution, 0, sequence.batch() * tokens);
