@@ -226,7 +226,7 @@ class Analyze(Case):
             item["seconds_by_repeat"] = [item["seconds"]]
         report = self.analyzed(data)
         self.assertEqual(self.row(report, "Fits", "bsbr")[-1], "–, uncertain")
-        self.assertIn("How it grows for bsbr cannot be told", report)
+        self.assertIn("How the time grows for bsbr cannot be told", report)
         self.assertRegex(self.row(report, "Fits", "standard")[-1], r"^\d\.\d+$")
 
     def texts_of_time(self, data):
@@ -309,7 +309,7 @@ class Analyze(Case):
     def test_every_sentence_on_growth_has_a_subject(self):
         for exponent, says in ((0.5, "more slowly than linearly"), (1, "about linearly"), (1.5, "faster than linearly")):
             data = comparison(["gau"])
-            data["results"] = [result("gau", length, exponent) for length in (256, 1024)]
+            data["results"] = [result("gau", length, exponent) for length in (256, 1024, 4096)]
             self.assertIn(f"\n\nThe time grows {says}", self.analyzed(data))
 
     def test_unknown_architectures_are_drawn_after_the_known_ones(self):
