@@ -1,12 +1,7 @@
 #include "io/guarded_driver.hpp"
 
-#if H5_VERSION_GE(1, 13, 0)
-#include <H5FDdevelop.h>
-#endif
-
 #include <sys/file.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -15,6 +10,7 @@
 
 #include "io/quiet_end.hpp"
 #include "io/superblock.hpp"
+#include "io/virtual_driver.hpp"
 
 namespace bsbr::io {
 namespace {
@@ -121,15 +117,7 @@ herr_t read(H5FD_t* file, H5FD_mem_t type, hid_t transfer, haddr_t begin, std::s
 herr_t write(H5FD_t*, H5FD_mem_t, hid_t, haddr_t, std::size_t, const void*) { return -1; }
 
 H5FD_class_t driver_class() {
-  H5FD_class_t driver{};
-#if H5_VERSION_GE(1, 13, 0)
-  driver.version = H5FD_CLASS_VERSION;
-  driver.value = static_cast<H5FD_class_value_t>(511);  // the last of those that are registered nowhere
-#endif
-  driver.name = "bsbr_guarded";
-  driver.maxaddr = (haddr_t{1} << 63U) - 1;
-  driver.fc_degree = H5F_CLOSE_WEAK;
-  driver.fapl_size = sizeof(GuardedAccess);
+  H5FD_class_t driver = make_driver_class("bsbr_guarded", 511, sizeof(GuardedAccess));
   driver.open = open_file;
   driver.close = close_file;
   driver.cmp = compare;
@@ -141,8 +129,6 @@ H5FD_class_t driver_class() {
   driver.write = write;  // HDF5 asks for one
   driver.lock = lock;
   driver.unlock = unlock;
-  const std::array<H5FD_mem_t, H5FD_MEM_NTYPES> dichotomy = H5FD_FLMAP_DICHOTOMY;
-  std::ranges::copy(dichotomy, driver.fl_map);
   return driver;
 }
 
@@ -150,8 +136,7 @@ H5FD_class_t driver_class() {
 
 void use_guarded_driver(hid_t access, const GuardedAccess& guarded) {
   static const H5FD_class_t driver = driver_class();
-  const Handle id(H5FDregister(&driver), H5FDunregister, "HDF5");  // the properties, and then the file, keep it
-  check_hdf5(H5Pset_driver(access, id, &guarded), "HDF5");
+  set_driver(access, driver, &guarded);
 }
 
 }  // namespace bsbr::io

@@ -1,13 +1,10 @@
 #include "io/output_driver.hpp"
 
-#if H5_VERSION_GE(1, 13, 0)
-#include <H5FDdevelop.h>
-#endif
-
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <memory>
+
+#include "io/virtual_driver.hpp"
 
 namespace bsbr::io {
 namespace {
@@ -86,15 +83,7 @@ herr_t truncate(H5FD_t* file, hid_t, hbool_t) {
 }
 
 H5FD_class_t driver_class() {
-  H5FD_class_t driver{};
-#if H5_VERSION_GE(1, 13, 0)
-  driver.version = H5FD_CLASS_VERSION;
-  driver.value = static_cast<H5FD_class_value_t>(510);  // registered nowhere
-#endif
-  driver.name = "bsbr_output";
-  driver.maxaddr = (haddr_t{1} << 63U) - 1;
-  driver.fc_degree = H5F_CLOSE_WEAK;
-  driver.fapl_size = sizeof(OutputAccess);
+  H5FD_class_t driver = make_driver_class("bsbr_output", 510, sizeof(OutputAccess));
   driver.open = open_file;
   driver.close = close_file;
   driver.query = query;
@@ -104,8 +93,6 @@ H5FD_class_t driver_class() {
   driver.read = read;
   driver.write = write;
   driver.truncate = truncate;
-  const std::array<H5FD_mem_t, H5FD_MEM_NTYPES> dichotomy = H5FD_FLMAP_DICHOTOMY;
-  std::ranges::copy(dichotomy, driver.fl_map);
   return driver;
 }
 
@@ -113,8 +100,7 @@ H5FD_class_t driver_class() {
 
 void use_output_driver(hid_t access, const OutputAccess& output) {
   static const H5FD_class_t driver = driver_class();
-  const Handle id(H5FDregister(&driver), H5FDunregister, "HDF5");  // the properties, and then the file, keep it
-  check_hdf5(H5Pset_driver(access, id, &output), "HDF5");
+  set_driver(access, driver, &output);
 }
 
 }  // namespace bsbr::io

@@ -1,5 +1,6 @@
 #include "io/text.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <system_error>
@@ -23,12 +24,11 @@ std::string escaped(unsigned char byte) {
   return text.data();
 }
 
-/// Control characters of ASCII, and those that UTF-8 writes as C2 80 to C2 9F: terminals obey both.
-bool is_control(std::string_view text, std::size_t i) {
-  const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(text[at]); };
-  if (byte(i) < 0x20 || byte(i) == 0x7f) return true;
-  const auto in_c1 = [&](std::size_t at) { return at < text.size() && byte(at) >= 0x80 && byte(at) < 0xa0; };
-  return (byte(i) == 0xc2 && in_c1(i + 1)) || (i > 0 && byte(i - 1) == 0xc2 && in_c1(i));
+/// Whether a UTF-8 character is a control character of ASCII or of C1, U+0080 to U+009F: terminals obey both.
+bool is_control(std::string_view character) {
+  const auto first = static_cast<unsigned char>(character[0]);
+  if (character.size() == 1) return first < 0x20 || first == 0x7f;
+  return first == 0xc2 && static_cast<unsigned char>(character[1]) < 0xa0;
 }
 
 /// A place at or before `at` that is not within a UTF-8 character.
@@ -37,17 +37,30 @@ std::size_t character_border(std::string_view text, std::size_t at) {
   return at;
 }
 
+/// Bytes of the UTF-8 character that begins at `i`, 0 if none does. Overlong forms and surrogates, which RFC 3629 forbids, pass.
+std::size_t character_length(std::string_view text, std::size_t i) {
+  const auto first = static_cast<unsigned char>(text[i]);
+  const std::size_t length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+  if (length > text.size() - i) return 0;
+  const std::string_view rest = text.substr(i, length).substr(std::min<std::size_t>(length, 1));
+  const auto continues = [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0U) == 0x80U; };
+  return std::ranges::all_of(rest, continues) ? length : 0;
+}
+
 }  // namespace
 
 std::string printable(std::string_view text, std::size_t longest) {
   const bool cut = text.size() > longest;
   if (cut) text = text.substr(0, character_border(text, longest));
   std::string line;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (is_control(text, i))
-      line += escaped(static_cast<unsigned char>(text[i]));
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t length = character_length(text, i);
+    const std::string_view character = text.substr(i, std::max<std::size_t>(length, 1));
+    if (length == 0 || is_control(character))
+      for (const char byte : character) line += escaped(static_cast<unsigned char>(byte));
     else
-      line += text[i];
+      line += character;
+    i += character.size();
   }
   return cut ? line + "..." : line;
 }

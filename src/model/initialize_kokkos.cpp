@@ -202,6 +202,9 @@ std::string initialize_kokkos(const std::string& program, int sharing) {
   std::string name = program;                 // Kokkos takes some arguments for its own: it is shown none
   std::array<char*, 2> arguments{name.data(), nullptr};
   int count = 1;
+#ifdef KOKKOS_ENABLE_OPENMP
+  omp_set_dynamic(0);  // with OMP_DYNAMIC, fewer threads may start than Kokkos has been told, and it aborts
+#endif
   try {
     Kokkos::initialize(count, arguments.data());
   } catch (const std::runtime_error& error) {

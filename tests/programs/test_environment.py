@@ -31,7 +31,8 @@ WRONG = [
 RIGHT = [{"OMP_NUM_THREADS": "3"}, {"OMP_NUM_THREADS": "2,1"}, {"OMP_NUM_THREADS": " 2 , 1 "}, {"OMP_NUM_THREADS": "+2"},
          {"OMP_NUM_THREADS": None}, {"KOKKOS_NUM_THREADS": "3"}, {"KOKKOS_NUM_THREADS": " 2"}, {"KOKKOS_DISABLE_WARNINGS": "Yes"},
          {"KOKKOS_DEVICE_ID": "0"}, {"KOKKOS_NUMA": "1"}, {"KOKKOS_PROFILE_LIBRARY": ""}, {"BSBR_GPU_AWARE_MPI": "off"},
-         {"OMP_NUM_THREADS": "4", "OMP_THREAD_LIMIT": "2"}, {"OMP_NUM_THREADS": None, "OMP_THREAD_LIMIT": "1"}]
+         {"OMP_NUM_THREADS": "4", "OMP_THREAD_LIMIT": "2"}, {"OMP_NUM_THREADS": None, "OMP_THREAD_LIMIT": "1"},
+         {"KOKKOS_NUM_THREADS": "64", "OMP_DYNAMIC": "true"}]
 
 
 def only_on(processors):
