@@ -10,12 +10,11 @@
 #include "bsbr/model.hpp"
 #include "config/weight_table.hpp"
 #include "format.hpp"
+#include "kernels/backend.hpp"
 #include "memory.hpp"
 
 namespace bsbr::apps {
 namespace {
-
-constexpr bool on_host = Kokkos::SpaceAccessibility<Kokkos::HostSpace, Memory>::accessible;
 
 /// Code that is paged in when it first runs, thread stacks, BLAS' and MPI's own buffers: measured, not known.
 constexpr std::int64_t unnamed_bytes = 8 << 20;
@@ -84,8 +83,8 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
   if (sequence.rank() == 0) {
     footprint.added += std::min(WeightLayout(config).count() * metadata_bytes_per_weight, largest_metadata_bytes);
   }
-  if (on_host) footprint.added += mask + model + threads * attention::scratch_bytes<Real>(config);
-  if (extras.result) footprint.added += writing_bytes + (on_host ? 0 : tokens * config.hidden_dim * real);
+  if (kernels::host_memory) footprint.added += mask + model + threads * attention::scratch_bytes<Real>(config);
+  if (extras.result) footprint.added += writing_bytes + (kernels::host_memory ? 0 : tokens * config.hidden_dim * real);
   if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence);
   return footprint;
 }

@@ -272,13 +272,14 @@ void Bsbr<Real>::pack_retrieval(const Execution& execution, const AttentionInput
   const std::int64_t batch = m_blocks.batch, hidden = m_config.hidden_dim, first = m_sequence.first_chunk();
   const Array<Real*> retrieval = m_retrieval;
   const auto r = input.retrieval_query, h = input.retrieval_key;
-  Kokkos::parallel_for(
-      "bsbr::attention::pack_retrieval", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_chunks() * batch),
-      KOKKOS_LAMBDA(const std::int64_t i) {
-        const std::int64_t chunk = i / batch, row = i % batch;
+  kernels::for_each_element(
+      execution, "bsbr::attention::pack_retrieval", m_sequence.local_chunks() * batch, hidden, KOKKOS_LAMBDA(const std::int64_t i) {
         Real* target = &retrieval((first * batch + i) * 2 * hidden);
-        for (std::int64_t k = 0; k < hidden; ++k) target[k] = r(row, chunk, k);
-        for (std::int64_t k = 0; k < hidden; ++k) target[hidden + k] = h(row, chunk, k);
+        const Real *of_r = &r(i % batch, i / batch, 0), *of_h = &h(i % batch, i / batch, 0);
+        return [=](const std::int64_t k) {
+          target[k] = of_r[k];
+          target[hidden + k] = of_h[k];
+        };
       });
 }
 
@@ -299,7 +300,7 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
         kernels::form_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row), begin, end, tile);
         const auto target = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
         const int stride = kernels::padded<Real>(width);
-        for (int key = 0; key < width; ++key) target.store(team, std::int64_t{key} * width, width, tile.state + key * stride);
+        target.store_rows(team, width, width, tile.state, stride);
       });
 }
 
@@ -372,13 +373,12 @@ void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask,
   const kernels::GatheredStates gathered = m_gathered;
   const Array<const Real*> mixed = m_mixed;
   const Array<Real*> states = m_states;
-  Kokkos::parallel_for(
-      "bsbr::attention::store_mixed", Kokkos::RangePolicy<Execution>(execution, 0, count * chunks * batch),
-      KOKKOS_LAMBDA(const std::int64_t i) {
+  kernels::for_each_element(
+      execution, "bsbr::attention::store_mixed", count * chunks * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t row = i % batch, chunk = i / batch % chunks, block = first_block + i / batch / chunks;
         const Real* source = &mixed(i * width);
         Real* target = &states(gathered.offset(block, chunk, row));
-        for (std::int64_t k = 0; k < width; ++k) target[k] = source[k];
+        return [=](const std::int64_t k) { target[k] = source[k]; };
       });
 }
 
@@ -398,10 +398,11 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
         const kernels::AppliedState<Real> tile(scratch, width, width);
         const auto source = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
         const int stride = kernels::padded<Real>(width);
-        for (int key = 0; key < width; ++key) {
-          source.load(team, std::int64_t{key} * width, width, tile.state + key * stride);
-          kernels::for_each(team, stride - width, [&](const int i) { tile.state[key * stride + width + i] = 0; });
-        }
+        source.load_rows(team, width, width, tile.state, stride);
+        kernels::for_each_in_rows(team, width, stride - width, [&](const int key) {
+          Real* surplus = tile.state + key * stride + width;
+          return [=](const int i) { surplus[i] = 0; };
+        });
         const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
         kernels::apply_state(team, kernels::token_rows(query, row, head * width, width), begin, end, width, &output(row, 0, head * width),
                              static_cast<std::int64_t>(output.stride(1)), tile);

@@ -17,15 +17,17 @@ struct DeltaNetRule {
 
   KOKKOS_FUNCTION int extra_columns() const { return 0; }
 
-  KOKKOS_FUNCTION void map(const kernels::Team& team, int width, Real* row) const { kernels::normalise(team, width, row); }
+  template <class Wanted>
+  KOKKOS_FUNCTION void map(const kernels::Team& team, const kernels::TileRows<Real>& rows, const Wanted& wanted) const {
+    kernels::normalise_rows(team, rows, wanted);
+  }
 
   KOKKOS_FUNCTION void prepare(const kernels::Team& team, const kernels::ScanTile<Real>& tile, int count) const {
     kernels::solve_delta_rule(team, beta, count, tile);
   }
 
-  KOKKOS_FUNCTION void store(const kernels::Team& team, std::int64_t, std::int64_t, std::int64_t, int columns, const Real* row,
-                             Real* output) const {
-    kernels::copy(team, columns, row, output);
+  KOKKOS_FUNCTION auto store(std::int64_t, std::int64_t, std::int64_t, int, const Real* row, Real* output) const {
+    return [=](const int i) { output[i] = row[i]; };
   }
 };
 

@@ -18,12 +18,12 @@ struct GauRule {
 
   KOKKOS_FUNCTION int extra_columns() const { return 0; }
 
-  KOKKOS_FUNCTION void map(const kernels::Team&, int, Real*) const {}
+  template <class Wanted>
+  KOKKOS_FUNCTION void map(const kernels::Team&, const kernels::TileRows<Real>&, const Wanted&) const {}
 
-  KOKKOS_FUNCTION void store(const kernels::Team& team, std::int64_t batch, std::int64_t token, std::int64_t column, int columns,
-                             const Real* row, Real* output) const {
+  KOKKOS_FUNCTION auto store(std::int64_t batch, std::int64_t token, std::int64_t column, int, const Real* row, Real* output) const {
     const Real* g = &gate(batch, token, column);
-    kernels::for_each(team, columns, [&](const int i) { output[i] = kernels::sigmoid(g[i]) * (output[i] + row[i]); });
+    return [=](const int i) { output[i] = kernels::sigmoid(g[i]) * (output[i] + row[i]); };
   }
 };
 

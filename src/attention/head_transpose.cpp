@@ -2,7 +2,7 @@
 
 #include "attention/attention.hpp"
 #include "attention/mask_rows.hpp"
-#include "kernels/tuning.hpp"
+#include "kernels/rows.hpp"
 
 namespace bsbr::attention {
 namespace {
@@ -168,16 +168,18 @@ void HeadTranspose<Real>::pack(const Execution& execution, const AttentionInput<
   const std::int64_t dealt_before = dealt.before(first);
   const Array<Real*> keys = m_own_keys, queries = m_own_queries;
   const auto query = input.query, key = input.key, value = input.value;
-  Kokkos::parallel_for(
-      "bsbr::attention::pack_heads", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_tokens() * batch),
-      KOKKOS_LAMBDA(const std::int64_t i) {
+  kernels::for_each_element(
+      execution, "bsbr::attention::pack_heads", m_sequence.local_tokens() * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t t = i / batch, row = i % batch;
-        Real* target = keys.data() + key_offset + i * 2 * width;
-        for (std::int64_t k = 0; k < width; ++k) target[k] = key(row, t, column + k);
-        for (std::int64_t k = 0; k < width; ++k) target[width + k] = value(row, t, column + k);
-        if (!dealt.has(first + t)) return;
-        target = queries.data() + query_offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
-        for (std::int64_t k = 0; k < width; ++k) target[k] = query(row, t, column + k);
+        const bool has_query = dealt.has(first + t);
+        Real* key_target = keys.data() + key_offset + i * 2 * width;
+        Real* query_target = queries.data() + query_offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
+        const Real *key_source = &key(row, t, column), *value_source = &value(row, t, column), *query_source = &query(row, t, column);
+        return [=](const std::int64_t k) {
+          key_target[k] = key_source[k];
+          key_target[width + k] = value_source[k];
+          if (has_query) query_target[k] = query_source[k];
+        };
       });
 }
 
@@ -190,13 +192,15 @@ void HeadTranspose<Real>::unpack(const Execution& execution, const Array<Real***
   const parallel::DealtTokens dealt = m_dealing.queries(rank);
   const std::int64_t dealt_before = dealt.before(first);
   const Array<const Real*> results = m_results;
-  Kokkos::parallel_for(
-      "bsbr::attention::unpack_heads", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_tokens() * batch),
-      KOKKOS_LAMBDA(const std::int64_t i) {
+  kernels::for_each_element(
+      execution, "bsbr::attention::unpack_heads", m_sequence.local_tokens() * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t t = i / batch, row = i % batch;
-        if (!dealt.has(first + t)) return;
+        const bool is_here = dealt.has(first + t);
         const Real* source = results.data() + offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
-        for (std::int64_t k = 0; k < width; ++k) output(row, t, column + k) = source[k];
+        Real* target = &output(row, t, column);
+        return [=](const std::int64_t k) {
+          if (is_here) target[k] = source[k];
+        };
       });
 }
 

@@ -1,6 +1,7 @@
 #include "attention/key_halo.hpp"
 
 #include "attention/mask_rows.hpp"
+#include "kernels/rows.hpp"
 
 namespace bsbr::attention {
 namespace {
@@ -74,12 +75,14 @@ void KeyHalo<Real>::pack_rows(const Execution& execution, const AttentionInput<R
   const std::int64_t batch = m_sequence.batch(), width = m_width, offset = m_rows->own_offset();
   const Array<Real*> rows = m_rows->data();
   const auto key = input.key, value = input.value;
-  Kokkos::parallel_for(
-      "bsbr::attention::pack_keys", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.local_tokens() * batch),
-      KOKKOS_LAMBDA(const std::int64_t i) {
+  kernels::for_each_element(
+      execution, "bsbr::attention::pack_keys", m_sequence.local_tokens() * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
         Real* target = &rows(offset + i * 2 * width);
-        for (std::int64_t k = 0; k < width; ++k) target[k] = key(i % batch, i / batch, k);
-        for (std::int64_t k = 0; k < width; ++k) target[width + k] = value(i % batch, i / batch, k);
+        const Real *of_key = &key(i % batch, i / batch, 0), *of_value = &value(i % batch, i / batch, 0);
+        return [=](const std::int64_t k) {
+          target[k] = of_key[k];
+          target[width + k] = of_value[k];
+        };
       });
 }
 

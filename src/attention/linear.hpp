@@ -19,19 +19,23 @@ struct LinearRule {
 
   KOKKOS_FUNCTION int extra_columns() const { return elu ? 1 : 0; }
 
-  KOKKOS_FUNCTION void map(const kernels::Team& team, int width, Real* row) const {
-    if (elu) kernels::for_each(team, width, [&](const int i) { row[i] = kernels::elu_plus_one(row[i]); });
+  template <class Wanted>
+  KOKKOS_FUNCTION void map(const kernels::Team& team, const kernels::TileRows<Real>& rows, const Wanted& wanted) const {
+    if (!elu) return;
+    kernels::for_each_in_rows(team, rows.count, rows.width, [&](const int row) {
+      const bool mapped = wanted(row);
+      return [=](const int i) { rows(row, i) = mapped ? kernels::elu_plus_one(rows(row, i)) : rows(row, i); };
+    });
   }
 
   KOKKOS_FUNCTION void prepare(const kernels::Team&, const kernels::ScanTile<Real>&, int) const {}  // u = v
 
   /// The normaliser is 0 before the first real token. One that overflowed makes NaN, rather than 0 of what is finite.
-  KOKKOS_FUNCTION void store(const kernels::Team& team, std::int64_t, std::int64_t, std::int64_t, int columns, const Real* row,
-                             Real* output) const {
+  KOKKOS_FUNCTION auto store(std::int64_t, std::int64_t, std::int64_t, int columns, const Real* row, Real* output) const {
     constexpr Real largest = std::numeric_limits<Real>::max(), nan = std::numeric_limits<Real>::quiet_NaN();
     const Real normaliser = elu ? row[columns] : Real(1);
     const Real factor = normaliser == 0 ? Real(0) : normaliser <= largest ? 1 / normaliser : nan;
-    kernels::for_each(team, columns, [&](const int i) { output[i] = row[i] * factor; });
+    return [=](const int i) { output[i] = row[i] * factor; };
   }
 };
 

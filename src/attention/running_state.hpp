@@ -60,7 +60,7 @@ class RunningState {
   }
 
  private:
-  /// Scans the parts as they come from the rank before: as many at a time as there are threads.
+  /// Scans the parts as they come from the rank before: as many at a time as teams run at once.
   template <class Scan>
   void carry(const Execution& execution, const Scan& scan_parts, Profile* profile) const {
     const Partition messages{m_parts.count(), static_cast<int>(std::min(m_parts.count(), std::int64_t{kernels::tuning::carry_messages}))};
@@ -69,7 +69,7 @@ class RunningState {
       segments.push_back({messages.begin(i) * m_parts.numbers(), messages.size(i) * m_parts.numbers()});
     parallel::Carry<Real> carry(execution, m_sequence, m_before, m_after, segments);
     const Array<const Real*> before = carry.receives() ? m_before : Array<Real*>();
-    const std::int64_t enough = execution.concurrency();
+    const std::int64_t enough = kernels::concurrent_teams(execution);
     for (int begin = 0, end = 0; begin < messages.ranks; begin = end) {
       {
         const Phase phase(execution, profile, "exchange");

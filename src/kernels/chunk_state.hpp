@@ -54,14 +54,13 @@ struct AppliedState {
 template <class Real>
 KOKKOS_INLINE_FUNCTION void load_rows(const Team& team, const TokenRows<Real>& tokens, const std::uint8_t* mask, std::int64_t first,
                                       int count, Real* tile) {
-  const int stride = padded<Real>(tokens.width);
-  for (int row = 0; row < count; ++row) {
+  const auto source = [&](int row) -> const Real* {
     const std::int64_t token = first + row;
-    const bool real = mask == nullptr || mask[token] != 0;
-    const Real* source = tokens.data + token * tokens.stride;
-    load_padded(team, real ? source : nullptr, tokens.width, tile + row * stride);
-    prefetch(source + tokens.width, tokens.width);  // of the next head, which comes next
-  }
+    const Real* of_token = tokens.data + token * tokens.stride;
+    prefetch(of_token + tokens.width, tokens.width);  // of the next head, which comes next
+    return mask == nullptr || mask[token] != 0 ? of_token : nullptr;
+  };
+  load_padded_rows(team, count, source, tokens.width, tile, padded<Real>(tokens.width));
 }
 
 /// tile.state = Σ key_tᵀ value_t over the real ones of the tokens [begin, end), of one chunk: tiles are counted from its beginning.
@@ -90,13 +89,13 @@ KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>&
     const int count = end - first < tuning::state_tile ? static_cast<int>(end - first) : tuning::state_tile;
     form_product(team, count, value_width, queries.width, LeftFactor<Real>{queries.data + first * queries.stride, queries.stride, 1},
                  tile.state, value_stride, product, value_stride);
-    for (int row = 0; row < count; ++row) {
+    for_each_in_rows(team, count, value_width, [&](const int row) {
       Real* target = output + (first + row) * output_stride;
       const Real* source = product + row * value_stride;
-      for_each(team, value_width, [&](const int i) { target[i] += source[i]; });
       prefetch(queries.data + (first + row) * queries.stride + queries.width, queries.width);  // of the next head
       prefetch(target + value_width, value_width);
-    }
+      return [=](const int i) { target[i] += source[i]; };
+    });
   }
 }
 

@@ -5,12 +5,9 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "bsbr/types.hpp"
+#include "kernels/backend.hpp"
 
 namespace bsbr::kernels {
-
-/// Kernels run on the host's cores: a team is one thread whose inner loops vectorise. Otherwise on a GPU, where teams have many threads.
-inline constexpr bool on_host = Kokkos::SpaceAccessibility<Execution, Kokkos::HostSpace>::accessible;
 
 /// While one of these lives, this thread takes denormal numbers for zeros, as operands and as results; then its mode is what it was. A
 /// denormal number takes a core a hundred times as long as another, so the time of a kernel would depend on the numbers that it is given.
@@ -58,6 +55,9 @@ struct SerialTeam {
   FlushDenormals denormals;
 };
 
+/// One thread of a GPU's team, which works on something by itself.
+struct LoneThread {};
+
 /// Teams are dealt out one by one as threads get free: their work differs (a causal triangle).
 using TeamPolicy = Kokkos::TeamPolicy<Execution, Kokkos::Schedule<Kokkos::Dynamic>>;
 using TeamMember = TeamPolicy::member_type;
@@ -84,17 +84,37 @@ KOKKOS_INLINE_FUNCTION void prefetch([[maybe_unused]] const Real* data, [[maybe_
   }
 }
 
-/// f(i) for every i in [0, count), by all threads of the team; all of it is done when this returns.
+/// f(i) for every i in [0, count), by all threads of the team; all of it is done when this returns. Code between two of these runs on every
+/// thread: it may read what the first has written, and must write nothing that another thread reads.
 template <class Function>
 inline void for_each([[maybe_unused]] const SerialTeam& team, int count, Function&& function) {
   for (int i = 0; i < count; ++i) function(i);
 }
 
 template <class Function>
+KOKKOS_INLINE_FUNCTION void for_each(const LoneThread&, int count, Function&& function) {
+  for (int i = 0; i < count; ++i) function(i);
+}
+
+template <class Function>
 KOKKOS_INLINE_FUNCTION void for_each(const TeamMember& team, int count, Function&& function) {
-  team.team_barrier();
   Kokkos::parallel_for(Kokkos::TeamVectorRange(team, count), function);
   team.team_barrier();
+}
+
+/// of_row(row)(i) for every row in [0, rows) and i in [0, width), by all threads of the team; all of it is done when this returns. of_row
+/// prepares what the elements of a row have in common; a GPU's threads share out the elements of all rows at once.
+template <class OfRow>
+inline void for_each_in_rows([[maybe_unused]] const SerialTeam& team, int rows, int width, OfRow&& of_row) {
+  for (int row = 0; row < rows; ++row) {
+    const auto function = of_row(row);
+    for (int i = 0; i < width; ++i) function(i);
+  }
+}
+
+template <class OfRow>
+KOKKOS_INLINE_FUNCTION void for_each_in_rows(const TeamMember& team, int rows, int width, OfRow&& of_row) {
+  for_each(team, rows * width, [&](const int element) { of_row(element / width)(element % width); });
 }
 
 /// Σ f(i) over [0, count), in an order that depends on nothing but count: sixteen partial sums that a host compiler vectorises (bits).
@@ -114,9 +134,15 @@ inline Real sum([[maybe_unused]] const SerialTeam& team, int count, Function&& f
 }
 
 template <class Real, class Function>
+KOKKOS_INLINE_FUNCTION Real sum(const LoneThread&, int count, Function&& function) {
+  Real total = 0;
+  for (int i = 0; i < count; ++i) total += function(i);
+  return total;
+}
+
+template <class Real, class Function>
 KOKKOS_INLINE_FUNCTION Real sum(const TeamMember& team, int count, Function&& function) {
   Real total = 0;
-  team.team_barrier();
   Kokkos::parallel_reduce(
       Kokkos::TeamVectorRange(team, count), [&](const int i, Real& part) { part += function(i); }, total);
   return total;

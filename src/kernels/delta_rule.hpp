@@ -9,28 +9,48 @@
 
 namespace bsbr::kernels {
 
+namespace detail {
+
+/// Rows [first, first + rows) of u, one after the other: u_t += Σ_{first ≤ s < t} factors[s, t] u_s. On a GPU each thread has columns of
+/// its own.
+template <class Real>
+inline void substitute(const SerialTeam& team, int first, int rows, int columns, const Real* factors, int stride, Real* u) {
+  for (int t = first + 1; t < first + rows; ++t) {
+    for (int s = first; s < t; ++s) {
+      const Real factor = factors[s * stride + t];
+      for_each(team, columns, [&](const int i) { u[t * columns + i] += factor * u[s * columns + i]; });
+    }
+  }
+}
+
+template <class Real>
+KOKKOS_INLINE_FUNCTION void substitute(const TeamMember& team, int first, int rows, int columns, const Real* factors, int stride, Real* u) {
+  for_each(team, columns, [&](const int i) {
+    for (int t = first + 1; t < first + rows; ++t) {
+      for (int s = first; s < t; ++s) u[t * columns + i] += factors[s * stride + t] * u[s * columns + i];
+    }
+  });
+}
+
+}  // namespace detail
+
 /// tile.values: v → u, by forward substitution, some rows at a time. tile.scores holds k_s·k_t in its second half, which is used up.
 template <class Real>
 KOKKOS_INLINE_FUNCTION void solve_delta_rule(const Team& team, Real beta, int count, const ScanTile<Real>& tile) {
-  constexpr int stride = ScanTile<Real>::score_stride;
+  constexpr int stride = ScanTile<Real>::score_stride, step = tuning::micro_rows;
   const int columns = tile.stride;
   Real *u = tile.values, *predicted = tile.output;
   Real* scores = tile.scores + ScanTile<Real>::tokens;  // [s, t]
   detail::apply_running_state(team, count, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1}, tile);
   for_each(team, count * columns, [&](const int i) { u[i] = beta * (u[i] - predicted[i]); });
-  for (int s = 0; s < count; ++s) {
+  for_each_in_rows(team, count, ScanTile<Real>::tokens, [&](const int s) {
     Real* row = scores + s * stride;
-    for_each(team, ScanTile<Real>::tokens, [&](const int t) { row[t] *= -beta; });
-  }
-  for (int first = 0; first < count; first += tuning::micro_rows) {
-    const int rows = count - first < tuning::micro_rows ? count - first : tuning::micro_rows;
+    return [=](const int t) { row[t] *= -beta; };
+  });
+  for (int first = 0; first < count; first += step) {
+    const int rows = count - first < step ? count - first : step;
     add_product(team, rows, columns, first, LeftFactor<Real>{scores + first, 1, stride}, u, columns, u + first * columns, columns);
-    for (int t = first + 1; t < first + rows; ++t) {
-      for (int s = first; s < t; ++s) {
-        const Real factor = scores[s * stride + t];
-        for_each(team, columns, [&](const int i) { u[t * columns + i] += factor * u[s * columns + i]; });
-      }
-    }
+    detail::substitute(team, first, rows, columns, scores, stride, u);
   }
 }
 

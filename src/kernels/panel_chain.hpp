@@ -15,6 +15,7 @@
 #include "bsbr/error.hpp"
 #include "kernels/compat.hpp"
 #include "kernels/product.hpp"
+#include "kernels/scratch.hpp"
 #include "kernels/tuning.hpp"
 
 namespace bsbr::kernels {
@@ -107,38 +108,39 @@ void run_on_host(const Execution& execution, const std::string& label, const Row
   });
 }
 
-/// function(team, batch, row, data + (row − first) · width) for `count` rows from `first`, one team a row.
+/// function(team, batch, row, data + (index − first) · width) for the rows of all sequences with numbers [first, first + count), one team a
+/// row.
 template <class Real, class Function>
-void for_rows(const Execution& execution, const std::string& label, std::int64_t batch, std::int64_t first, std::int64_t count,
+void for_rows(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first, std::int64_t count,
               std::int64_t width, Real* data, const Function& function) {
+  const std::int64_t rows_of_one = rows.count;
   Kokkos::parallel_for(
-      label, TeamPolicy(execution, static_cast<int>(count), tuning::team_size, tuning::vector_length),
-      KOKKOS_LAMBDA(const TeamMember& member) {
-        function(as_team(member), batch, first + member.league_rank(), data + member.league_rank() * width);
+      label, team_policy(execution, count, 0), KOKKOS_LAMBDA(const TeamMember& member) {
+        const std::int64_t index = first + member.league_rank();
+        function(as_team(member), index / rows_of_one, index % rows_of_one, data + member.league_rank() * width);
       });
 }
 
 template <class Real>
-void run_slab_stages(const Execution&, const std::string&, std::int64_t, std::int64_t, std::int64_t, Real*, Real*) {}
+void run_slab_stages(const Execution&, const std::string&, const Rows&, std::int64_t, std::int64_t, Real*, Real*) {}
 
 template <class Real, class First, class... Rest>
-void run_slab_stages(const Execution& execution, const std::string& label, std::int64_t batch, std::int64_t first, std::int64_t count,
+void run_slab_stages(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first, std::int64_t count,
                      Real* input, Real* other, const Stage<Real, First>& stage, const Rest&... rest) {
   stage.weight.multiply(execution, count, input, other);
-  for_rows(execution, label, batch, first, count, stage.weight.out(), other, stage.after);
-  run_slab_stages(execution, label, batch, first, count, other, input, rest...);
+  for_rows(execution, label, rows, first, count, stage.weight.out(), other, stage.after);
+  run_slab_stages(execution, label, rows, first, count, other, input, rest...);
 }
 
 template <class Real, class Prologue, class First, class... Rest>
 void run_on_device(const Execution& execution, const std::string& label, const Rows& rows, const PanelBuffers<Real>& buffers,
                    const Prologue& prologue, const Stage<Real, First>& stage, const Rest&... rest) {
   constexpr std::int64_t height = tuning::panel_rows;
-  for (std::int64_t batch = 0; batch < rows.batch; ++batch) {
-    for (std::int64_t first = 0; first < rows.count; first += height) {
-      const std::int64_t count = std::min(height, rows.count - first);
-      for_rows(execution, label, batch, first, count, stage.weight.in(), buffers.get(0, 0), prologue);
-      run_slab_stages(execution, label, batch, first, count, buffers.get(0, 0), buffers.get(0, 1), stage, rest...);
-    }
+  const std::int64_t all = rows.batch * rows.count;
+  for (std::int64_t first = 0; first < all; first += height) {
+    const std::int64_t count = std::min(height, all - first);
+    for_rows(execution, label, rows, first, count, stage.weight.in(), buffers.get(0, 0), prologue);
+    run_slab_stages(execution, label, rows, first, count, buffers.get(0, 0), buffers.get(0, 1), stage, rest...);
   }
 }
 

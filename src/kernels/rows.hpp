@@ -9,6 +9,7 @@
 #include "kernels/compat.hpp"
 #include "kernels/math.hpp"
 #include "kernels/scratch.hpp"
+#include "kernels/tile_product.hpp"
 
 namespace bsbr::kernels {
 
@@ -71,9 +72,9 @@ KOKKOS_INLINE_FUNCTION void gelu_with_bias(const Member& team, int width, const 
 /// x = x / max(‖x‖, 1e-12). In double precision until the end, so that each element is rounded by itself: a factor that was rounded
 /// before would make all of a vector too long or too short, and similar vectors all alike; delta_net's state multiplies such errors from
 /// token to token. Squares of floats do not overflow in double; where those of doubles do, the vector is scaled first. An element that is
-/// not finite gives NaN.
-template <class Member, class Real>
-KOKKOS_INLINE_FUNCTION void normalise(const Member& team, int width, Real* x) {
+/// not finite gives NaN. Row: a pointer, or what has elements of type Real as a pointer does.
+template <class Real, class Member, class Row>
+KOKKOS_INLINE_FUNCTION void normalise(const Member& team, int width, const Row& x) {
   const auto square = [&] {
     return sum<double>(team, width, [&](const int i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); });
   };
@@ -85,6 +86,43 @@ KOKKOS_INLINE_FUNCTION void normalise(const Member& team, int width, Real* x) {
   const double norm = std::sqrt(squares);
   const double factor = 1 / (norm < 1e-12 ? 1e-12 : norm);
   for_each(team, width, [&](const int i) { x[i] = static_cast<Real>(static_cast<double>(x[i]) * factor); });
+}
+
+/// normalise() of the rows of a tile for which wanted(row) holds: on a GPU by one thread each.
+template <class Real, class Wanted>
+inline void normalise_rows(const SerialTeam& team, const TileRows<Real>& rows, const Wanted& wanted) {
+  for (int row = 0; row < rows.count; ++row) {
+    if (wanted(row)) normalise<Real>(team, rows.width, &rows(row, 0));
+  }
+}
+
+template <class Real, class Wanted>
+KOKKOS_INLINE_FUNCTION void normalise_rows(const TeamMember& team, const TileRows<Real>& rows, const Wanted& wanted) {
+  struct Row {
+    Real* data;
+    std::int64_t stride;
+    KOKKOS_INLINE_FUNCTION Real& operator[](int i) const { return data[i * stride]; }
+  };
+  for_each(team, rows.count, [&](const int row) {
+    if (wanted(row)) normalise<Real>(LoneThread{}, rows.width, Row{&rows(row, 0), rows.element_stride});
+  });
+}
+
+/// of_row(row)(i) for every row in [0, rows) and i in [0, width), for copies of rows: a host's thread takes whole rows, a GPU's threads
+/// side by side take elements side by side.
+template <class OfRow>
+void for_each_element(const Execution& execution, const std::string& label, std::int64_t rows, std::int64_t width, const OfRow& of_row) {
+  using Policy = Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>>;
+  if (width == 0) return;  // rows without elements may lie beyond an array's end
+  if constexpr (on_host) {
+    Kokkos::parallel_for(label, Policy(execution, 0, rows), [=](const std::int64_t row) {
+      const auto function = of_row(row);
+      for (std::int64_t i = 0; i < width; ++i) function(i);
+    });
+  } else {
+    Kokkos::parallel_for(
+        label, Policy(execution, 0, rows * width), KOKKOS_LAMBDA(const std::int64_t i) { of_row(i / width)(i % width); });
+  }
 }
 
 /// function(team, row) for every row [width] of an array [batch, rows, width].

@@ -1,6 +1,7 @@
 // Scratch memory of a team, handed out piece by piece.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -49,10 +50,20 @@ class Scratch {
   char* m_next;
 };
 
+/// Threads of each team.
+inline int team_size(const Execution& execution) {
+  return std::min(tuning::team_size, device_bodies_on_host ? static_cast<int>(execution.concurrency()) : tuning::team_size);
+}
+
+/// Teams that run at the same time.
+inline std::int64_t concurrent_teams(const Execution& execution) {
+  return std::max<std::int64_t>(1, execution.concurrency() / team_size(execution));
+}
+
 /// Chunk size of the schedule. The `neighbours` heads of a token share pages and cache lines, so a thread takes all of them at once if that
 /// still leaves `groups` such groups for each thread; else one team.
 inline std::int64_t taken_together(const Execution& execution, std::int64_t teams, std::int64_t neighbours, int groups) {
-  return teams >= groups * neighbours * static_cast<std::int64_t>(execution.concurrency()) ? neighbours : 1;
+  return teams >= groups * neighbours * concurrent_teams(execution) ? neighbours : 1;
 }
 
 /// A policy of `teams` teams with that much scratch memory each; a thread takes `together` neighbours at a time.
@@ -63,7 +74,8 @@ inline TeamPolicy team_policy(const Execution& execution, std::int64_t teams, st
     throw ShapeError("a kernel needs " + std::to_string(teams) + " teams with " + std::to_string(bytes) +
                      " bytes of scratch each, more than " + std::to_string(most));
   }
-  TeamPolicy policy(execution, static_cast<int>(teams), tuning::team_size, tuning::vector_length);
+  constexpr int vector_length = 1;
+  TeamPolicy policy(execution, static_cast<int>(teams), team_size(execution), vector_length);
   policy.set_chunk_size(static_cast<int>(together));
   policy.set_scratch_size(scratch_level(bytes), Kokkos::PerTeam(static_cast<int>(scratch_request(bytes))));
   return policy;

@@ -61,11 +61,13 @@ struct QueryTile {
 template <class Real>
 struct SoftmaxTile {
   static constexpr int query_count = tuning::query_tile, key_count = tuning::key_tile;
+  static constexpr int sharers = on_host ? 0 : 4;  // threads of a GPU that form the weights of one query
 
   Real* keys;     // [key_tile, padded key_width]
   Real* values;   // [key_tile, padded value_width]
   Real* scores;   // [key_tile, query_tile], then weights
   Real* rescale;  // [query_tile], what new maxima make of the older sums
+  Real* shared;   // [2, sharers, query_tile]: maxima and sums of each
   char* query_tiles;
   int key_width, value_width;
 
@@ -90,7 +92,8 @@ struct SoftmaxTile {
   KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int value_width) {
     return scratch_bytes<Real>(std::int64_t{key_count} * padded<Real>(key_width)) +
            scratch_bytes<Real>(std::int64_t{key_count} * padded<Real>(value_width)) + scratch_bytes<Real>(query_count * key_count) +
-           scratch_bytes<Real>(query_count) + query_tiles_for(key_width, value_width) * query_bytes(key_width, value_width);
+           scratch_bytes<Real>(query_count) + scratch_bytes<Real>(2 * sharers * query_count) +
+           query_tiles_for(key_width, value_width) * query_bytes(key_width, value_width);
   }
 
   KOKKOS_INLINE_FUNCTION SoftmaxTile(const TeamMember& member, int width_of_keys, int width_of_values)
@@ -100,6 +103,7 @@ struct SoftmaxTile {
     values = scratch.take<Real>(std::int64_t{key_count} * padded<Real>(value_width));
     scores = scratch.take<Real>(query_count * key_count);
     rescale = scratch.take<Real>(query_count);
+    shared = scratch.take<Real>(2 * sharers * query_count);
     query_tiles = scratch.take<char>(query_tiles_for(key_width, value_width) * query_bytes(key_width, value_width));
   }
 
@@ -168,17 +172,17 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
 }
 
 /// keys[s, :] and values[s, :] of keys [begin, end) of the tile at `first`; zeros where there is no key, since 0 · infinity is not 0. Rows
-/// of a head lie far apart, often each on a page of its own, and hardware does not foresee them: those of the next tile, before last_key,
-/// and of the neighbour are asked for.
+/// of a head lie far apart, often each on a page of its own, and hardware does not foresee them: on a host those of the next tile, before
+/// last_key, and of the neighbour are asked for.
 template <class Real, class Problem>
-KOKKOS_INLINE_FUNCTION void load_keys(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin, int end,
-                                      std::int64_t last_key, const SoftmaxTile<Real>& tile) {
+inline void load_keys(const SerialTeam&, const Problem& problem, std::int64_t group, std::int64_t first, int begin, int end,
+                      std::int64_t last_key, const SoftmaxTile<Real>& tile) {
   const int key_width = problem.key_width, value_width = problem.value_width;
+  const int key_stride = padded<Real>(key_width), value_stride = padded<Real>(value_width);
   for (int s = begin; s < end; ++s) {
     const bool exists = problem.has_key(group, first + s);
-    const Real *key = exists ? problem.key(group, first + s) : nullptr, *value = exists ? problem.value(group, first + s) : nullptr;
-    load_padded(team, key, key_width, tile.keys + s * padded<Real>(key_width));
-    load_padded(team, value, value_width, tile.values + s * padded<Real>(value_width));
+    load_padded(exists ? problem.key(group, first + s) : nullptr, key_width, tile.keys + s * key_stride, key_stride);
+    load_padded(exists ? problem.value(group, first + s) : nullptr, value_width, tile.values + s * value_stride, value_stride);
     if (problem.neighbours > 1) {
       prefetch(problem.key(group, first + s) + key_width, key_width);
       prefetch(problem.value(group, first + s) + value_width, value_width);
@@ -188,6 +192,22 @@ KOKKOS_INLINE_FUNCTION void load_keys(const Team& team, const Problem& problem, 
     prefetch(problem.key(group, next), key_width);
     prefetch(problem.value(group, next), value_width);
   }
+}
+
+template <class Real, class Problem>
+KOKKOS_INLINE_FUNCTION void load_keys(const TeamMember& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin,
+                                      int end, std::int64_t, const SoftmaxTile<Real>& tile) {
+  const int key_stride = padded<Real>(problem.key_width), value_stride = padded<Real>(problem.value_width);
+  const auto key = [&](int row) -> const Real* {
+    const std::int64_t s = first + begin + row;
+    return problem.has_key(group, s) ? problem.key(group, s) : nullptr;
+  };
+  const auto value = [&](int row) -> const Real* {
+    const std::int64_t s = first + begin + row;
+    return problem.has_key(group, s) ? problem.value(group, s) : nullptr;
+  };
+  load_padded_rows(team, end - begin, key, problem.key_width, tile.keys + begin * key_stride, key_stride);
+  load_padded_rows(team, end - begin, value, problem.value_width, tile.values + begin * value_stride, value_stride);
 }
 
 /// Columns (queries) of the scores that keys [key, last_key] may be seen by, in whole vectors. Ranges do not decrease, so they are
@@ -208,8 +228,9 @@ KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem
                                         const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
   const auto offset = static_cast<std::int32_t>(first - queries.origin);
   const int key_stride = padded<Real>(problem.key_width);
-  for (int s = begin; s < end; s += tuning::micro_rows) {
-    const int rows = end - s < tuning::micro_rows ? end - s : tuning::micro_rows;
+  constexpr int step = on_host ? tuning::micro_rows : key_tile;  // a host leaves out more of a triangle
+  for (int s = begin; s < end; s += step) {
+    const int rows = end - s < step ? end - s : step;
     int from = 0, to = query_tile;
     if (!all_seen) seen_by(queries, offset + s, offset + s + rows - 1, from, to);
     form_product(team, rows, to - from, problem.key_width, LeftFactor<Real>{tile.keys + s * key_stride, key_stride, 1},
@@ -274,43 +295,66 @@ inline void form_weights(const SerialTeam&, std::int64_t first, int begin, int e
   }
 }
 
+/// On a GPU `sharers` threads for each query: each takes every so-many-th key of the tile (bits), and what they have found meets in
+/// scratch.
 template <class Real, class Exists>
 KOKKOS_INLINE_FUNCTION void form_weights(const TeamMember& team, std::int64_t first, int begin, int end, const Exists& exists,
                                          const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
+  constexpr int sharers = SoftmaxTile<Real>::sharers;
   const auto offset = static_cast<std::int32_t>(first - queries.origin);
-  for_each(team, query_tile, [&](const int q) {
-    const std::int32_t query_begin = queries.begin[q], query_end = queries.end[q];
-    Real* column = tile.scores + q;
-    Real top = queries.largest[q];
-    for (int s = begin; s < end; ++s) {
+  const auto first_of = [&](int sharer) { return begin + (sharer + sharers - begin % sharers) % sharers; };  // key, from `begin` on
+  Real *tops = tile.shared, *sums = tile.shared + sharers * query_tile;                                      // [sharer, query]
+  for_each(team, sharers * query_tile, [&](const int i) {
+    const int q = i % query_tile;
+    Real top = minus_infinity<Real>;
+    for (int s = first_of(i / query_tile); s < end; s += sharers) {
       const std::int32_t key = offset + s;
-      Real& score = column[s * query_tile];
-      if (key < query_begin || key >= query_end || !exists(s)) score = minus_infinity<Real>;
+      Real& score = tile.scores[s * query_tile + q];
+      if (key < queries.begin[q] || key >= queries.end[q] || !exists(s)) score = minus_infinity<Real>;
       top = score > top ? score : top;
     }
-    const bool none = top == minus_infinity<Real>;
-    const Real shift = none ? Real(0) : top, factor = none ? Real(1) : exp2_nonpositive(queries.largest[q] - top);
-    Real sum = queries.total[q] * factor;
-    for (int s = begin; s < end; ++s) {
-      Real& weight = column[s * query_tile];
+    tops[i] = top;
+  });
+  const auto top_of = [&](int q) {
+    Real top = queries.largest[q];
+    for (int i = q; i < sharers * query_tile; i += query_tile) top = tops[i] > top ? tops[i] : top;
+    return top;
+  };
+  for_each(team, sharers * query_tile, [&](const int i) {
+    const int q = i % query_tile;
+    const Real top = top_of(q), shift = top == minus_infinity<Real> ? Real(0) : top;
+    Real sum = 0;
+    for (int s = first_of(i / query_tile); s < end; s += sharers) {
+      Real& weight = tile.scores[s * query_tile + q];
       weight = exp2_nonpositive(weight - shift);
       sum += weight;
     }
+    sums[i] = sum;
+  });
+  for_each(team, query_tile, [&](const int q) {
+    const Real top = top_of(q), factor = top == minus_infinity<Real> ? Real(1) : exp2_nonpositive(queries.largest[q] - top);
+    Real sum = queries.total[q] * factor;
+    for (int i = q; i < sharers * query_tile; i += query_tile) sum += sums[i];
     tile.rescale[q] = factor;
     queries.largest[q] = top;
     queries.total[q] = sum;
   });
 }
 
-/// output[q, :] *= rescale[q]
+/// output[q, :] *= rescale[q]; a host passes over the rows whose maximum has stayed.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void rescale_output(const Team& team, int value_stride, const QueryTile<Real>& queries,
-                                           const SoftmaxTile<Real>& tile) {
+inline void rescale_output(const SerialTeam& team, int value_stride, const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
   for (int q = 0; q < queries.count; ++q) {
     const Real factor = tile.rescale[q];
     Real* row = queries.output + q * value_stride;
     if (factor != Real(1)) for_each(team, value_stride, [&](const int i) { row[i] *= factor; });
   }
+}
+
+template <class Real>
+KOKKOS_INLINE_FUNCTION void rescale_output(const TeamMember& team, int value_stride, const QueryTile<Real>& queries,
+                                           const SoftmaxTile<Real>& tile) {
+  for_each(team, queries.count * value_stride, [&](const int i) { queries.output[i] *= tile.rescale[i / value_stride]; });
 }
 
 /// output[q, :] += Σ_s weights[s, q] values[s, :] over the keys that the query sees.
@@ -340,14 +384,14 @@ KOKKOS_INLINE_FUNCTION void write_output(const Team& team, const Problem& proble
     while (next < range.end && !problem.has_key(group, next)) ++next;
     return next < range.end;
   };
-  for (int q = 0; q < tile.count; ++q) {
+  for_each_in_rows(team, tile.count, width, [&](const int q) {
     const std::int64_t t = tile.first + q;
     const bool some = problem.has_query(group, t) && (tile.total[q] != 0 || sees_a_key(t));
     const Real factor = Real(1) / tile.total[q];
     const Real* row = tile.output + q * stride;
     Real* target = problem.output(group, t);
-    for_each(team, width, [&](const int i) { target[i] = some ? row[i] * factor : Real(0); });
-  }
+    return [=](const int i) { target[i] = some ? row[i] * factor : Real(0); };
+  });
 }
 
 /// What one tile of queries sees of one tile of keys.
@@ -393,7 +437,7 @@ void softmax_tiles(const Execution& execution, const std::string& label, const P
   // Large teams fetch keys less often; but every thread should have some teams. How queries are cut changes no bit.
   const std::int64_t most = SoftmaxTile<Real>::most_queries(problem.key_width, problem.value_width) / tuning::query_tile;
   const std::int64_t all = problem.groups * ((problem.last - problem.first) / tuning::query_tile + 1);
-  const std::int64_t wanted = all / (tuning::teams_per_thread * static_cast<std::int64_t>(execution.concurrency()));
+  const std::int64_t wanted = all / (tuning::teams_per_thread * concurrent_teams(execution));
   const std::int64_t queries = tuning::query_tile * std::clamp<std::int64_t>(wanted, 1, most);
   const std::int64_t size = std::max<std::int64_t>(1, queries / problem.unit) * problem.unit;
   const std::int64_t first_team = problem.first / size, teams = (problem.last + size - 1) / size - first_team;

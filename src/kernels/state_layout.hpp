@@ -58,6 +58,27 @@ struct StateRef {
     }
   }
 
+  /// Number i of the flattened state.
+  KOKKOS_INLINE_FUNCTION Real& at(std::int64_t i) const { return data[i / width * block_stride + i % width]; }
+
+  /// All of the state [rows, columns] from a tile whose rows are `stride` apart, and the other way round.
+  template <class Member>
+  KOKKOS_INLINE_FUNCTION void store_rows(const Member& team, int rows, int columns, const Real* tile, int stride) const {
+    if constexpr (on_host) {
+      for (int row = 0; row < rows; ++row) store(team, std::int64_t{row} * columns, columns, tile + row * stride);
+    } else {
+      for_each(team, rows * columns, [&](const int i) { at(i) = tile[i / columns * stride + i % columns]; });
+    }
+  }
+  template <class Member>
+  KOKKOS_INLINE_FUNCTION void load_rows(const Member& team, int rows, int columns, std::remove_const_t<Real>* tile, int stride) const {
+    if constexpr (on_host) {
+      for (int row = 0; row < rows; ++row) load(team, std::int64_t{row} * columns, columns, tile + row * stride);
+    } else {
+      for_each(team, rows * columns, [&](const int i) { tile[i / columns * stride + i % columns] = at(i); });
+    }
+  }
+
   /// Numbers [first, first + count) = row[0, count), and the other way round.
   template <class Member>
   KOKKOS_INLINE_FUNCTION void store(const Member& team, std::int64_t first, int count, const Real* row) const {

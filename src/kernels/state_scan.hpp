@@ -16,6 +16,7 @@
 
 #include "kernels/chunk_state.hpp"
 #include "kernels/tokens.hpp"
+#include "kernels/transpose.hpp"
 
 namespace bsbr::kernels {
 
@@ -24,11 +25,12 @@ namespace bsbr::kernels {
 //   static constexpr bool needs_key_scores         whether prepare() wants k_s·k_t
 //   KOKKOS_FUNCTIONs, const
 //     int extra_columns()                          columns of ones that values have besides their own: 0 or 1
-//     void map(team, width, Real* row)             what is done to a query and to the key of a real token, in place
+//     void map(team, rows, wanted)                 what is done in place to queries and to keys: those of the TileRows that wanted(row)
 //     void prepare(team, tile, count)              tile.values: v → u, of the `count` tokens of a tile
-//     void store(team, batch, token, column, columns, const Real* row, Real* output)
-//                                                  row: of one token `columns` results from `column` on, and those of the extra columns;
-//                                                  token: counted from ScanTokens::first
+//     auto store(batch, token, column, columns, const Real* row, Real* output)
+//                                                  a function of i that writes output[i], for i < columns. row: of one token `columns`
+//                                                  results from `column` on, and those of the extra columns; token: counted from
+//                                                  ScanTokens::first
 
 /// The tokens of a scan, and where their results go. Tokens are numbered in the whole sequence.
 template <class Real>
@@ -126,16 +128,11 @@ KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>
   const std::uint8_t* mask = tokens.keys.mask(part.batch);
   load_rows(team, tokens.keys.keys_of(part.batch, part.head, tokens.width), mask, local, count, tile.keys);
   const auto values = token_rows(tokens.keys.value, part.batch, column, part.columns);
-  for (int t = 0; t < count; ++t) {
-    const bool real = mask == nullptr || mask[local + t] != 0;
-    Real* row = tile.values + t * tile.stride;
-    const Real* source = values.data + (local + t) * values.stride;
-    const int width = real ? part.columns : 0, ones = real ? rule.extra_columns() : 0;
-    for_each(team, width, [&](const int i) { row[i] = source[i]; });
-    for_each(team, ones, [&](const int i) { row[width + i] = 1; });
-    for_each(team, tile.stride - width - ones, [&](const int i) { row[width + ones + i] = 0; });
-    if (real) rule.map(team, tokens.width, tile.keys + t * padded<Real>(tokens.width));
-  }
+  const auto is_real = [&](int t) { return mask == nullptr || mask[local + t] != 0; };
+  const auto value = [&](int t) { return is_real(t) ? values.data + (local + t) * values.stride : nullptr; };
+  load_padded_rows(team, count, value, part.columns, tile.values, tile.stride);
+  for_each(team, count * rule.extra_columns(), [&](const int t) { tile.values[t * tile.stride + part.columns] = is_real(t) ? 1 : 0; });
+  rule.map(team, TileRows<Real>{tile.keys, count, tokens.width, padded<Real>(tokens.width), 1}, is_real);
 }
 
 /// tile.output [count, columns] = q S of the tokens from `first` on; the queries are the rows of `left`.
@@ -155,30 +152,47 @@ KOKKOS_INLINE_FUNCTION void add_to_state(const Team& team, int count, const Scan
 template <class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void store_results(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
                                           std::int64_t first, int count, const ScanTile<Real>& tile) {
-  for (int t = 0; t < count; ++t) {
-    if (first + t < tokens.first) continue;  // a token of the rank before
+  const int earlier = first < tokens.first ? static_cast<int>(tokens.first - first) : 0;  // tokens of the rank before
+  for_each_in_rows(team, count - earlier, part.columns, [&](const int row) {
+    const int t = earlier + row;
     const std::int64_t local = first + t - tokens.first, column = part.head * tokens.width + part.column;
-    rule.store(team, part.batch, local, column, part.columns, tile.output + t * tile.stride, &tokens.output(part.batch, local, column));
-  }
+    return rule.store(part.batch, local, column, part.columns, tile.output + t * tile.stride, &tokens.output(part.batch, local, column));
+  });
 }
 
 /// tile.transposed: queries of the tokens [first, first + count) mapped, zeros where there is none or where its result is not wanted; and
-/// the keys of the tile, where they are needed.
+/// the keys of the tile, where they are needed. A host maps a query as a row, a GPU all of them as columns.
 template <class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void transpose(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                      std::int64_t first, int count, const ScanTile<Real>& tile) {
+inline void transpose(const SerialTeam& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part, std::int64_t first,
+                      int count, const ScanTile<Real>& tile) {
   constexpr int size = ScanTile<Real>::tokens, stride = ScanTile<Real>::score_stride;
   const int width = tokens.width, key_stride = padded<Real>(width);
   for (int t = 0; t < size; ++t) {
     const bool has_query = t < count && first + t >= tokens.first;
     const Real* source = has_query ? &tokens.query(part.batch, first + t - tokens.first, part.head * width) : nullptr;
     for_each(team, width, [&](const int k) { tile.row[k] = source != nullptr ? source[k] : Real(0); });
-    if (has_query) rule.map(team, width, tile.row);
+    if (has_query) rule.map(team, TileRows<Real>{tile.row, 1, width, width, 1}, [](int) { return true; });
     for_each(team, width, [&](const int k) { tile.transposed[k * stride + t] = tile.row[k]; });
     if constexpr (!Rule::needs_key_scores) continue;
     const Real* key = t < count ? tile.keys + t * key_stride : nullptr;
     for_each(team, width, [&](const int k) { tile.transposed[k * stride + size + t] = key != nullptr ? key[k] : Real(0); });
   }
+}
+
+template <class Real, class Rule>
+KOKKOS_INLINE_FUNCTION void transpose(const TeamMember& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
+                                      std::int64_t first, int count, const ScanTile<Real>& tile) {
+  constexpr int size = ScanTile<Real>::tokens, stride = ScanTile<Real>::score_stride;
+  const int width = tokens.width, key_stride = padded<Real>(width);
+  const auto has_query = [&](int t) { return t < count && first + t >= tokens.first; };
+  const auto query = [&](int t) -> const Real* {
+    return has_query(t) ? &tokens.query(part.batch, first + t - tokens.first, part.head * width) : nullptr;
+  };
+  transpose_rows(team, size, width, Real(1), query, tile.transposed, stride);
+  rule.map(team, TileRows<Real>{tile.transposed, size, width, 1, stride}, has_query);
+  if constexpr (!Rule::needs_key_scores) return;
+  const auto key = [&](int t) -> const Real* { return t < count ? tile.keys + t * key_stride : nullptr; };
+  transpose_rows(team, size, width, Real(1), key, tile.transposed + size, stride);
 }
 
 /// scores[s, t] = k_s·q_t, and with `key_scores` in the second half k_s·k_t. Those of s > t are not used.

@@ -181,28 +181,55 @@ inline void product_of_ranges([[maybe_unused]] const SerialTeam& team, int rows,
   }
 }
 
+/// A GPU's thread holds tile_rows × tile_columns elements of c in registers, so that what it loads serves as many multiply-adds. Its
+/// columns lie `groups` apart: threads side by side read neighbouring elements of b.
+template <bool add, class Real, class Range>
+KOKKOS_INLINE_FUNCTION void register_tile(int row, int rows, int column, int columns, int groups, const Range& range,
+                                          const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+  constexpr int tile_rows = tuning::device_tile_rows, tile_columns = tuning::device_tile_columns;
+  DepthRange taken[tile_rows];
+  for (int i = 0; i < tile_rows; ++i) taken[i] = row + i < rows ? range(row + i) : DepthRange{0, 0};
+  int begin = taken[0].begin, end = taken[0].end;
+  for (int i = 1; i < tile_rows; ++i) end = taken[i].end > end ? taken[i].end : end;  // they do not decrease
+  Real sums[tile_rows][tile_columns] = {};
+  for (int k = begin; k < end; ++k) {
+    Real b_row[tile_columns];
+    for (int j = 0; j < tile_columns; ++j) b_row[j] = column + j * groups < columns ? b[k * b_stride + column + j * groups] : Real(0);
+    for (int i = 0; i < tile_rows; ++i) {
+      if (k < taken[i].begin || k >= taken[i].end) continue;
+      const Real factor = a.data[(row + i) * a.row_stride + k * a.depth_stride];
+      for (int j = 0; j < tile_columns; ++j) sums[i][j] += factor * b_row[j];
+    }
+  }
+  for (int i = 0; i < tile_rows && row + i < rows; ++i) {
+    for (int j = 0; j < tile_columns && column + j * groups < columns; ++j) {
+      Real& target = c[(row + i) * c_stride + column + j * groups];
+      target = add ? target + sums[i][j] : sums[i][j];
+    }
+  }
+}
+
+template <bool add, class Real, class Range>
+KOKKOS_INLINE_FUNCTION void product_on_device(const TeamMember& team, int rows, int columns, const Range& range, const LeftFactor<Real>& a,
+                                              const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+  constexpr int tile_rows = tuning::device_tile_rows, tile_columns = tuning::device_tile_columns;
+  const int groups = (columns + tile_columns - 1) / tile_columns;
+  for_each(team, (rows + tile_rows - 1) / tile_rows * groups, [&](const int tile) {
+    register_tile<add>(tile / groups * tile_rows, rows, tile % groups, columns, groups, range, a, b, b_stride, c, c_stride);
+  });
+}
+
 template <bool add, class Real>
 KOKKOS_INLINE_FUNCTION void product(const TeamMember& team, int rows, int columns, int depth, const LeftFactor<Real>& a, const Real* b,
                                     std::int64_t b_stride, Real* c, std::int64_t c_stride) {
-  for_each(team, rows * columns, [&](const int element) {
-    const int row = element / columns, column = element % columns;
-    Real chain = 0;
-    for (int k = 0; k < depth; ++k) chain += a.data[row * a.row_stride + k * a.depth_stride] * b[k * b_stride + column];
-    Real& target = c[row * c_stride + column];
-    target = add ? target + chain : chain;
-  });
+  const auto whole = [=](int) { return DepthRange{0, depth}; };
+  product_on_device<add>(team, rows, columns, whole, a, b, b_stride, c, c_stride);
 }
 
 template <class Real, class Range>
 KOKKOS_INLINE_FUNCTION void product_of_ranges(const TeamMember& team, int rows, int columns, const Range& range, const LeftFactor<Real>& a,
                                               const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
-  for_each(team, rows * columns, [&](const int element) {
-    const int row = element / columns, column = element % columns;
-    const DepthRange depth = range(row);
-    Real chain = 0;
-    for (int k = depth.begin; k < depth.end; ++k) chain += a.data[row * a.row_stride + k * a.depth_stride] * b[k * b_stride + column];
-    c[row * c_stride + column] += chain;
-  });
+  product_on_device<true>(team, rows, columns, range, a, b, b_stride, c, c_stride);
 }
 
 }  // namespace detail
@@ -231,10 +258,26 @@ KOKKOS_INLINE_FUNCTION void add_product_of_ranges(const Team& team, int rows, in
   detail::product_of_ranges(team, rows, columns, range, a, b, b_stride, c, c_stride);
 }
 
-/// tile[0, padded(width)) = row, padded with zeros; zeros if row is null.
+/// Rows of a tile: element i of row r. On a host the elements of a row are neighbours; a GPU may have them as columns.
 template <class Real>
-inline void load_padded([[maybe_unused]] const SerialTeam& team, const Real* row, int width, Real* tile) {
-  for (int i = 0; i < width; i += lanes<Real>) {
+struct TileRows {
+  Real* data;
+  int count, width;
+  std::int64_t row_stride, element_stride;
+
+  KOKKOS_INLINE_FUNCTION Real& operator()(int row, int i) const {
+    if constexpr (on_host) {
+      return data[row * row_stride + i];
+    } else {
+      return data[row * row_stride + i * element_stride];
+    }
+  }
+};
+
+/// tile[0 … stride) = row[0 … width), then zeros; zeros if row is null. stride: a multiple of the vector length.
+template <class Real>
+inline void load_padded(const Real* row, int width, Real* tile, int stride) {
+  for (int i = 0; i < stride; i += lanes<Real>) {
     const bool whole = row != nullptr && i + lanes<Real> <= width;
     detail::store(tile + i, whole ? detail::load(row + i) : detail::Vector<Real>{});
     if (whole || row == nullptr) continue;
@@ -242,9 +285,18 @@ inline void load_padded([[maybe_unused]] const SerialTeam& team, const Real* row
   }
 }
 
-template <class Real>
-KOKKOS_INLINE_FUNCTION void load_padded(const TeamMember& team, const Real* row, int width, Real* tile) {
-  for_each(team, padded<Real>(width), [&](const int i) { tile[i] = row != nullptr && i < width ? row[i] : Real(0); });
+/// tile[row, 0 … stride) = source(row)[0 … width), then zeros, for row < rows; zeros where source(row), a pointer, is null.
+template <class Real, class Source>
+inline void load_padded_rows([[maybe_unused]] const SerialTeam& team, int rows, const Source& source, int width, Real* tile, int stride) {
+  for (int row = 0; row < rows; ++row) load_padded(source(row), width, tile + row * stride, stride);
+}
+
+template <class Real, class Source>
+KOKKOS_INLINE_FUNCTION void load_padded_rows(const TeamMember& team, int rows, const Source& source, int width, Real* tile, int stride) {
+  for_each_in_rows(team, rows, stride, [&](const int row) {
+    const Real* from = source(row);
+    return [=](const int i) { tile[row * stride + i] = from != nullptr && i < width ? from[i] : Real(0); };
+  });
 }
 
 }  // namespace bsbr::kernels

@@ -51,20 +51,23 @@ inline constexpr int position_tile = 256;
 /// what Kokkos and alignment take.
 inline constexpr std::int64_t shared_bytes = 46 << 10;
 
-/// Threads of a team and their vector lanes on a GPU; one thread on a host.
-inline constexpr int team_size = on_host ? 1 : 128;
-inline constexpr int vector_length = 1;
+/// Threads of a team: one on a host, 128 on a GPU; where a host stands in for a GPU, as many as the host has, but no more than this.
+inline constexpr int team_size = on_host ? 1 : device_bodies_on_host ? 8 : 128;
 
-/// Widest vectors that the compiler may use, in bytes, and how many of them a micro-tile of a product holds.
+/// Elements of a product that a GPU's thread forms at a time: 4 + 2 loads serve 8 multiply-adds, and 32 × 32 elements 128 threads.
+inline constexpr int device_tile_rows = 4, device_tile_columns = 2;
+
+/// Widest vectors that a host's compiler may use, in bytes, and how many of them a micro-tile of a product holds.
 #if defined(__AVX512F__)
-inline constexpr int vector_bytes = 64;
-inline constexpr int micro_rows = 6, micro_vectors = 4;  // 24 sums, 4 columns, 1 broadcast: 29 of 32 registers
+inline constexpr int host_vector_bytes = 64, host_micro_vectors = 4;  // 24 sums, 4 columns, 1 broadcast: 29 of 32 registers
 #elif defined(__AVX__)
-inline constexpr int vector_bytes = 32;
-inline constexpr int micro_rows = 6, micro_vectors = 2;  // 12 + 2 + 1 of 16 registers
+inline constexpr int host_vector_bytes = 32, host_micro_vectors = 2;  // 12 + 2 + 1 of 16 registers
 #else
-inline constexpr int vector_bytes = 16;
-inline constexpr int micro_rows = 6, micro_vectors = 2;
+inline constexpr int host_vector_bytes = 16, host_micro_vectors = 2;
 #endif
+
+/// A GPU's are fixed, whatever the host's instructions are: host and device both compute from them how much scratch a team has.
+inline constexpr int vector_bytes = on_host ? host_vector_bytes : 16;
+inline constexpr int micro_rows = 6, micro_vectors = on_host ? host_micro_vectors : 1;
 
 }  // namespace bsbr::kernels::tuning

@@ -8,6 +8,7 @@
 
 #include "bsbr/error.hpp"
 #include "bsbr/types.hpp"
+#include "kernels/backend.hpp"
 #include "parallel/mpi.hpp"
 
 namespace bsbr::parallel {
@@ -57,8 +58,7 @@ bool decide() {
     if (value == "on" || value == "off") return value == "on";
     throw ConfigError(std::string(variable) + " = '" + value + "' is neither on nor off");
   }
-  constexpr bool on_host = Kokkos::SpaceAccessibility<Kokkos::DefaultHostExecutionSpace, Memory>::accessible;
-  return on_host || (mpi_says_so() && buffers_arrive());
+  return kernels::on_host || (mpi_says_so() && buffers_arrive());
 }
 
 }  // namespace

@@ -34,7 +34,8 @@ std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
 
 template <class Number>
 MessageBuffer<Number>::MessageBuffer(const Array<Number*>& data) : m_data(data), m_staged(!mpi_takes_device_buffers()) {
-  if (m_staged) m_host = Kokkos::create_mirror(Kokkos::HostSpace(), data);
+  if (!m_staged) return;
+  m_host = HostArray<Number*>(Kokkos::view_alloc(std::string("bsbr::parallel::staged"), Kokkos::WithoutInitializing), data.extent(0));
 }
 
 template <class Number>

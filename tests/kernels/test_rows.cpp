@@ -14,7 +14,9 @@ template <class Real>
 std::vector<Real> normalised(const std::vector<double>& numbers, std::int64_t width) {
   const std::int64_t rows = static_cast<std::int64_t>(numbers.size()) / width;
   const auto array = to_device<Real***>(numbers, 1, rows, width);
-  const auto normalise = KOKKOS_LAMBDA(const kernels::Team& team, Real* row) { kernels::normalise(team, static_cast<int>(width), row); };
+  const auto normalise = KOKKOS_LAMBDA(const kernels::Team& team, Real* row) {
+    kernels::normalise<Real>(team, static_cast<int>(width), row);
+  };
   kernels::for_each_row(Execution(), "test::normalise", array, normalise);
   Execution().fence();
   return to_host(array);
