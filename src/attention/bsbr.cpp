@@ -272,14 +272,10 @@ void Bsbr<Real>::pack_retrieval(const Execution& execution, const AttentionInput
   const std::int64_t batch = m_blocks.batch, hidden = m_config.hidden_dim, first = m_sequence.first_chunk();
   const Array<Real*> retrieval = m_retrieval;
   const auto r = input.retrieval_query, h = input.retrieval_key;
-  kernels::for_each_element(
+  kernels::copy_rows(
       execution, "bsbr::attention::pack_retrieval", m_sequence.local_chunks() * batch, hidden, KOKKOS_LAMBDA(const std::int64_t i) {
         Real* target = &retrieval((first * batch + i) * 2 * hidden);
-        const Real *of_r = &r(i % batch, i / batch, 0), *of_h = &h(i % batch, i / batch, 0);
-        return [=](const std::int64_t k) {
-          target[k] = of_r[k];
-          target[hidden + k] = of_h[k];
-        };
+        return kernels::RowCopies<Real, 2>{{&r(i % batch, i / batch, 0), &h(i % batch, i / batch, 0)}, {target, target + hidden}};
       });
 }
 
@@ -373,12 +369,10 @@ void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask,
   const kernels::GatheredStates gathered = m_gathered;
   const Array<const Real*> mixed = m_mixed;
   const Array<Real*> states = m_states;
-  kernels::for_each_element(
+  kernels::copy_rows(
       execution, "bsbr::attention::store_mixed", count * chunks * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t row = i % batch, chunk = i / batch % chunks, block = first_block + i / batch / chunks;
-        const Real* source = &mixed(i * width);
-        Real* target = &states(gathered.offset(block, chunk, row));
-        return [=](const std::int64_t k) { target[k] = source[k]; };
+        return kernels::RowCopies<Real, 1>{{&mixed(i * width)}, {&states(gathered.offset(block, chunk, row))}};
       });
 }
 

@@ -168,18 +168,13 @@ void HeadTranspose<Real>::pack(const Execution& execution, const AttentionInput<
   const std::int64_t dealt_before = dealt.before(first);
   const Array<Real*> keys = m_own_keys, queries = m_own_queries;
   const auto query = input.query, key = input.key, value = input.value;
-  kernels::for_each_element(
+  kernels::copy_rows(
       execution, "bsbr::attention::pack_heads", m_sequence.local_tokens() * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t t = i / batch, row = i % batch;
-        const bool has_query = dealt.has(first + t);
-        Real* key_target = keys.data() + key_offset + i * 2 * width;
-        Real* query_target = queries.data() + query_offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
-        const Real *key_source = &key(row, t, column), *value_source = &value(row, t, column), *query_source = &query(row, t, column);
-        return [=](const std::int64_t k) {
-          key_target[k] = key_source[k];
-          key_target[width + k] = value_source[k];
-          if (has_query) query_target[k] = query_source[k];
-        };
+        Real* of_keys = keys.data() + key_offset + i * 2 * width;
+        Real* of_queries = queries.data() + query_offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
+        return kernels::RowCopies<Real, 3>{{&key(row, t, column), &value(row, t, column), &query(row, t, column)},
+                                           {of_keys, of_keys + width, dealt.has(first + t) ? of_queries : nullptr}};
       });
 }
 
@@ -192,15 +187,11 @@ void HeadTranspose<Real>::unpack(const Execution& execution, const Array<Real***
   const parallel::DealtTokens dealt = m_dealing.queries(rank);
   const std::int64_t dealt_before = dealt.before(first);
   const Array<const Real*> results = m_results;
-  kernels::for_each_element(
+  kernels::copy_rows(
       execution, "bsbr::attention::unpack_heads", m_sequence.local_tokens() * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t t = i / batch, row = i % batch;
-        const bool is_here = dealt.has(first + t);
         const Real* source = results.data() + offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
-        Real* target = &output(row, t, column);
-        return [=](const std::int64_t k) {
-          if (is_here) target[k] = source[k];
-        };
+        return kernels::RowCopies<Real, 1>{{source}, {dealt.has(first + t) ? &output(row, t, column) : nullptr}};
       });
 }
 

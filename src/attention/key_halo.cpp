@@ -75,14 +75,10 @@ void KeyHalo<Real>::pack_rows(const Execution& execution, const AttentionInput<R
   const std::int64_t batch = m_sequence.batch(), width = m_width, offset = m_rows->own_offset();
   const Array<Real*> rows = m_rows->data();
   const auto key = input.key, value = input.value;
-  kernels::for_each_element(
+  kernels::copy_rows(
       execution, "bsbr::attention::pack_keys", m_sequence.local_tokens() * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
         Real* target = &rows(offset + i * 2 * width);
-        const Real *of_key = &key(i % batch, i / batch, 0), *of_value = &value(i % batch, i / batch, 0);
-        return [=](const std::int64_t k) {
-          target[k] = of_key[k];
-          target[width + k] = of_value[k];
-        };
+        return kernels::RowCopies<Real, 2>{{&key(i % batch, i / batch, 0), &value(i % batch, i / batch, 0)}, {target, target + width}};
       });
 }
 

@@ -1,10 +1,9 @@
 // Linear attention: no softmax, one sum of kᵀv (Katharopoulos et al. 2020).
 #pragma once
 
-#include <limits>
-
 #include "attention/state_attention.hpp"
 #include "kernels/math.hpp"
+#include "kernels/rows.hpp"
 
 namespace bsbr::attention {
 
@@ -32,7 +31,7 @@ struct LinearRule {
 
   /// The normaliser is 0 before the first real token. One that overflowed makes NaN, rather than 0 of what is finite.
   KOKKOS_FUNCTION auto store(std::int64_t, std::int64_t, std::int64_t, int columns, const Real* row, Real* output) const {
-    constexpr Real largest = std::numeric_limits<Real>::max(), nan = std::numeric_limits<Real>::quiet_NaN();
+    constexpr Real largest = kernels::detail::largest_number<Real>, nan = kernels::detail::not_a_number<Real>;
     const Real normaliser = elu ? row[columns] : Real(1);
     const Real factor = normaliser == 0 ? Real(0) : normaliser <= largest ? 1 / normaliser : nan;
     return [=](const int i) { output[i] = row[i] * factor; };

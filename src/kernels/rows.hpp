@@ -2,7 +2,9 @@
 #pragma once
 
 #include <Kokkos_Core.hpp>
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <string>
 
@@ -15,6 +17,11 @@ namespace bsbr::kernels {
 
 namespace detail {
 
+// Constants rather than calls: a GPU's code may not call functions of the standard library.
+template <class Real>
+inline constexpr Real largest_number = std::numeric_limits<Real>::max(),
+                      not_a_number = std::numeric_limits<Real>::quiet_NaN();
+
 /// A factor of elements whose squares overflow, or would without it be lost beside those: squares of the products are small, and a sum of
 /// them is within range. A power of 2, so that it rounds nothing.
 template <class Real>
@@ -25,10 +32,10 @@ inline constexpr Real square_scale = sizeof(Real) == 4 ? Real(0x1p-80) : Real(0x
 template <class Member, class Real>
 KOKKOS_INLINE_FUNCTION void layer_norm_of_large(const Member& team, int width, const Real* x, Real mean, const Real* weight,
                                                 const Real* bias, Real* y) {
-  constexpr Real scale = square_scale<Real>, nan = std::numeric_limits<Real>::quiet_NaN();
+  constexpr Real scale = square_scale<Real>, nan = not_a_number<Real>;
   const auto scaled = [&](const int i) { return x[i] * scale - mean * scale; };
   const Real variance = sum<Real>(team, width, [&](const int i) { return scaled(i) * scaled(i); }) / static_cast<Real>(width);
-  const bool finite = variance <= std::numeric_limits<Real>::max();
+  const bool finite = variance <= largest_number<Real>;
   const Real factor = Real(1) / std::sqrt(variance);
   for_each(team, width, [&](const int i) { y[i] = finite ? scaled(i) * factor * weight[i] + bias[i] : nan; });
 }
@@ -40,7 +47,7 @@ template <class Member, class Real>
 KOKKOS_INLINE_FUNCTION void layer_norm(const Member& team, int width, const Real* x, const Real* weight, const Real* bias, Real* y) {
   const Real mean = sum<Real>(team, width, [&](const int i) { return x[i]; }) / static_cast<Real>(width);
   const Real variance = sum<Real>(team, width, [&](const int i) { return (x[i] - mean) * (x[i] - mean); }) / static_cast<Real>(width);
-  if (!(variance <= std::numeric_limits<Real>::max())) return detail::layer_norm_of_large(team, width, x, mean, weight, bias, y);
+  if (!(variance <= detail::largest_number<Real>)) return detail::layer_norm_of_large(team, width, x, mean, weight, bias, y);
   const Real factor = Real(1) / std::sqrt(variance + Real(1e-5));
   for_each(team, width, [&](const int i) { y[i] = (x[i] - mean) * factor * weight[i] + bias[i]; });
 }
@@ -79,7 +86,7 @@ KOKKOS_INLINE_FUNCTION void normalise(const Member& team, int width, const Row& 
     return sum<double>(team, width, [&](const int i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); });
   };
   double squares = square();
-  if (!(squares <= std::numeric_limits<double>::max())) {
+  if (!(squares <= detail::largest_number<double>)) {
     for_each(team, width, [&](const int i) { x[i] = static_cast<Real>(static_cast<double>(x[i]) * detail::square_scale<double>); });
     squares = square();
   }
@@ -108,20 +115,34 @@ KOKKOS_INLINE_FUNCTION void normalise_rows(const TeamMember& team, const TileRow
   });
 }
 
-/// of_row(row)(i) for every row in [0, rows) and i in [0, width), for copies of rows: a host's thread takes whole rows, a GPU's threads
-/// side by side take elements side by side.
-template <class OfRow>
-void for_each_element(const Execution& execution, const std::string& label, std::int64_t rows, std::int64_t width, const OfRow& of_row) {
+/// Rows to copy, each where `to` is not null.
+template <class Real, int count>
+struct RowCopies {
+  const Real* from[count];
+  Real* to[count];
+};
+
+/// Copies `width` elements of the rows that copies(row), a RowCopies, names, for every row in [0, rows): a host's thread takes whole rows,
+/// a GPU's threads side by side take elements side by side.
+template <class Copies>
+void copy_rows(const Execution& execution, const std::string& label, std::int64_t rows, std::int64_t width, const Copies& copies) {
   using Policy = Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>>;
   if (width == 0) return;  // rows without elements may lie beyond an array's end
   if constexpr (on_host) {
     Kokkos::parallel_for(label, Policy(execution, 0, rows), [=](const std::int64_t row) {
-      const auto function = of_row(row);
-      for (std::int64_t i = 0; i < width; ++i) function(i);
+      const auto copied = copies(row);
+      for (std::size_t n = 0; n < std::size(copied.to); ++n) {
+        if (copied.to[n] != nullptr) std::copy_n(copied.from[n], width, copied.to[n]);
+      }
     });
   } else {
     Kokkos::parallel_for(
-        label, Policy(execution, 0, rows * width), KOKKOS_LAMBDA(const std::int64_t i) { of_row(i / width)(i % width); });
+        label, Policy(execution, 0, rows * width), KOKKOS_LAMBDA(const std::int64_t i) {
+          const auto copied = copies(i / width);
+          for (std::size_t n = 0; n < sizeof(copied.to) / sizeof(copied.to[0]); ++n) {
+            if (copied.to[n] != nullptr) copied.to[n][i % width] = copied.from[n][i % width];
+          }
+        });
   }
 }
 
