@@ -388,7 +388,15 @@ class Faults(Case):
         return row.launch(command, row.ranks)
 
     def run_job(self, row):
-        folder = self.path(re.sub(r"\W+", "_", row.name))
+        """Once; again, twice at most, where only Open MPI's launcher is left: a rank that does not reach PMIx_Fence when the others are
+        aborted in it makes PMIx_server_finalize wait for its own lock in some runs out of a hundred (seen in PMIx 4.2.2)."""
+        for number in range(3):
+            done = self.run_job_once(row, self.path(re.sub(r"\W+", "_", row.name) + f"_{number}"))
+            if row.ranks == 1 or done.stayed != [done.launcher] or not launcher_is_open_mpi():
+                break
+        return done
+
+    def run_job_once(self, row, folder):
         os.makedirs(os.path.join(folder, "results"))
         job = Job(self.command(row, folder), folder)
         ended = False
@@ -400,8 +408,8 @@ class Faults(Case):
         finally:
             stayed = job.clear()
         left = job.read("left").split() + os.listdir(job.path("results"))
-        return types.SimpleNamespace(met=since is not None, ended=ended, stayed=stayed, left=left, code=job.launcher.returncode,
-                                     out=job.read("out"), err=job.read("err"), result=job.path("results/out.h5"))
+        return types.SimpleNamespace(met=since is not None, ended=ended, stayed=stayed, left=left, launcher=job.launcher.pid,
+                                     code=job.launcher.returncode, out=job.read("out"), err=job.read("err"), result=job.path("results/out.h5"))
 
     def check(self, row):
         """One row, and what holds of all. -> whether the fault was met."""
