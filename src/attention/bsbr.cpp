@@ -161,14 +161,15 @@ template <class Real>
 std::int64_t Bsbr<Real>::scratch_bytes(const ModelConfig& config) {
   const auto head = static_cast<int>(config.head_dim());
   const auto block = static_cast<int>(kernels::StateBlocks(config.state_size(), config.num_heads, 1).width);
-  const std::int64_t state = config.compression_factor == 0 ? kernels::StateTile<Real>::bytes(head, head) : 0;
-  return std::max({state, kernels::SoftmaxTile<Real>::bytes(head, head), kernels::SoftmaxTile<Real>::bytes(head, block)});
+  const int columns = kernels::state_columns<kernels::StateTile<Real>>(head, head);
+  const std::int64_t state = config.compression_factor == 0 ? kernels::StateTile<Real>::bytes(head, columns) : 0;
+  return std::max({state, kernels::softmax_scratch_bytes<Real>(head, head), kernels::softmax_scratch_bytes<Real>(head, block)});
 }
 
 template <class Real>
 bool Bsbr<Real>::output_may_be_key(const ModelConfig& config) {
   const auto head = static_cast<int>(config.head_dim());
-  return config.chunk_size <= kernels::SoftmaxTile<Real>::most_queries(head, head);
+  return config.chunk_size <= kernels::most_queries_of_team<Real>(head, head);
 }
 
 template <class Real>
@@ -219,7 +220,7 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
 }
 
 /// The within-chunk part hides the messages: half of it those that go out, half of it those that come back. MPI moves large messages only
-/// while it is called, so the work is done in parts, between which it is.
+/// while it is called: on a host the work is done in parts, between which it is.
 template <class Real>
 void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                                   const Array<Real***>& output, Profile* profile) const {
@@ -228,8 +229,8 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
     const Phase phase(execution, profile, "within_chunk");
     for (int part = begin; part < end; ++part) {
       attend_within(execution, mask, input, output, part, parts);
-      execution.fence();
-      progress();
+      do progress();
+      while (!kernels::is_idle(execution));
     }
   };
   const auto finish = [&](const char* movement, auto& messages) {
@@ -284,19 +285,23 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
   const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
   const std::int64_t tokens = m_sequence.local_tokens();
   const int width = static_cast<int>(m_config.head_dim());
-  const std::int64_t bytes = kernels::StateTile<Real>::bytes(width, width);
+  const int columns = kernels::state_columns<kernels::StateTile<Real>>(width, width);
+  const std::int64_t bytes = kernels::StateTile<Real>::bytes(width, columns);
   const kernels::StateBlocks blocks = m_blocks;
   const Array<Real*> states = m_local;
   const kernels::KeysAndValues<Real> keys = local_keys(mask, input);
   for_each_state(
       execution, "bsbr::attention::form_states", blocks, chunks, heads, bytes,
       KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch& scratch, std::int64_t row, std::int64_t chunk, std::int64_t head) {
-        const kernels::StateTile<Real> tile(scratch, width, width);
+        const kernels::StateTile<Real> tile(scratch, width, columns);
         const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
-        kernels::form_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row), begin, end, tile);
         const auto target = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
-        const int stride = kernels::padded<Real>(width);
-        target.store_rows(team, width, width, tile.state, stride);
+        for (int first = 0; first < width; first += columns) {
+          const int count = width - first < columns ? width - first : columns;
+          const auto values = keys.values_of(row, head, width).columns(first, count);
+          kernels::form_state(team, keys.keys_of(row, head, width), values, keys.mask(row), begin, end, tile);
+          target.store_columns(team, width, width, first, count, tile.state, kernels::padded<Real>(count));
+        }
       });
 }
 
@@ -382,24 +387,27 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
   const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
   const std::int64_t tokens = m_sequence.local_tokens();
   const int width = static_cast<int>(m_config.head_dim());
-  const std::int64_t bytes = kernels::AppliedState<Real>::bytes(width, width);
+  const int columns = kernels::state_columns<kernels::AppliedState<Real>>(width, width);
+  const std::int64_t bytes = kernels::AppliedState<Real>::bytes(width, columns);
   const kernels::StateBlocks blocks = m_blocks;
   const Array<const Real*> states = m_local;
   const auto query = input.query;
   for_each_state(
       execution, "bsbr::attention::retrieve", blocks, chunks, heads, bytes,
       KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch& scratch, std::int64_t row, std::int64_t chunk, std::int64_t head) {
-        const kernels::AppliedState<Real> tile(scratch, width, width);
+        const kernels::AppliedState<Real> tile(scratch, width, columns);
         const auto source = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
-        const int stride = kernels::padded<Real>(width);
-        source.load_rows(team, width, width, tile.state, stride);
-        kernels::for_each_in_rows(team, width, stride - width, [&](const int key) {
-          Real* surplus = tile.state + key * stride + width;
-          return [=](const int i) { surplus[i] = 0; };
-        });
         const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
-        kernels::apply_state(team, kernels::token_rows(query, row, head * width, width), begin, end, width, &output(row, 0, head * width),
-                             static_cast<std::int64_t>(output.stride(1)), tile);
+        for (int first = 0; first < width; first += columns) {
+          const int count = width - first < columns ? width - first : columns, stride = kernels::padded<Real>(count);
+          source.load_columns(team, width, width, first, count, tile.state, stride);
+          kernels::for_each_in_rows(team, width, stride - count, [&](const int key) {
+            Real* surplus = tile.state + key * stride + count;
+            return [=](const int i) { surplus[i] = 0; };
+          });
+          kernels::apply_state(team, kernels::token_rows(query, row, head * width, width), begin, end, count,
+                               &output(row, 0, head * width + first), static_cast<std::int64_t>(output.stride(1)), tile);
+        }
       });
 }
 

@@ -22,7 +22,8 @@ struct DeltaNetRule {
     kernels::normalise_rows(team, rows, wanted);
   }
 
-  KOKKOS_FUNCTION void prepare(const kernels::Team& team, const kernels::ScanTile<Real>& tile, int count) const {
+  template <class Tile>
+  KOKKOS_FUNCTION void prepare(const kernels::Team& team, const Tile& tile, int count) const {
     kernels::solve_delta_rule(team, beta, count, tile);
   }
 

@@ -41,7 +41,7 @@ std::int64_t Gau<Real>::workspace_bytes(const ModelConfig& config, const Sequenc
 template <class Real>
 std::int64_t Gau<Real>::scratch_bytes(const ModelConfig& config) {
   const auto width = static_cast<int>(config.head_dim());
-  return std::max(kernels::SoftmaxTile<Real>::bytes(width, width), kernels::scan_scratch_bytes<Real>(GauRule<Real>{}, width));
+  return std::max(kernels::softmax_scratch_bytes<Real>(width, width), kernels::scan_scratch_bytes<Real>(GauRule<Real>{}, width));
 }
 
 template <class Real>

@@ -27,7 +27,8 @@ struct LinearRule {
     });
   }
 
-  KOKKOS_FUNCTION void prepare(const kernels::Team&, const kernels::ScanTile<Real>&, int) const {}  // u = v
+  template <class Tile>
+  KOKKOS_FUNCTION void prepare(const kernels::Team&, const Tile&, int) const {}  // u = v
 
   /// The normaliser is 0 before the first real token. One that overflowed makes NaN, rather than 0 of what is finite.
   KOKKOS_FUNCTION auto store(std::int64_t, std::int64_t, std::int64_t, int columns, const Real* row, Real* output) const {

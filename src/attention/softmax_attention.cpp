@@ -50,7 +50,7 @@ std::int64_t SoftmaxAttention<Real>::workspace_bytes(const ModelConfig& config, 
 template <class Real>
 std::int64_t SoftmaxAttention<Real>::scratch_bytes(const ModelConfig& config) {
   const auto width = static_cast<int>(config.head_dim());
-  return kernels::SoftmaxTile<Real>::bytes(width, width);
+  return kernels::softmax_scratch_bytes<Real>(width, width);
 }
 
 template <class Real>
@@ -82,22 +82,25 @@ void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const Pa
   const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
   const std::int64_t first = m_sequence.first_token(), last = first + m_sequence.local_tokens();
   const auto keys = m_keys->start(execution, mask, input, profile);
-  const auto attend = [&](std::int64_t begin, std::int64_t end) {
+  const auto attend = [&](std::int64_t begin, std::int64_t end, const auto& meanwhile) {
     const Phase phase(execution, profile, "attention");
     kernels::token_softmax(execution, label, m_config.num_heads, kernels::Window{m_parameters.window}, scale, input.query, keys, output,
                            first, begin, end);
+    meanwhile();
   };
-  if (!m_keys->moves_anything()) return attend(first, last);
+  const auto nothing = [] {};
+  if (!m_keys->moves_anything()) return attend(first, last, nothing);
   constexpr std::int64_t tile = kernels::tuning::query_tile;
   const std::int64_t alone = keys.origin == first ? first : std::min(last, (first + m_parameters.window + tile - 1) / tile * tile);
   const Partition parts{last - alone, kernels::tuning::overlapped_parts};
   for (int part = 0; part < parts.ranks; ++part) {
-    attend(alone + parts.begin(part), alone + parts.end(part));
-    execution.fence();
-    m_keys->progress();
+    attend(alone + parts.begin(part), alone + parts.end(part), [&] {
+      do m_keys->progress();
+      while (!kernels::is_idle(execution));
+    });
   }
   m_keys->finish(execution, profile);
-  attend(first, alone);
+  attend(first, alone, nothing);
 }
 
 template class SoftmaxAttention<float>;

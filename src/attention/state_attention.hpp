@@ -13,7 +13,7 @@ template <class Real, class Rule>
 class StateAttention : public Attention<Real> {
  public:
   StateAttention(const ModelConfig& config, const Sequence& sequence)
-      : m_config(config), m_sequence(sequence), m_state(config, sequence, step, Rule(config).extra_columns()) {}
+      : m_config(config), m_sequence(sequence), m_state(config, sequence, step(config), Rule(config).extra_columns()) {}
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
                Profile* profile) override {
@@ -23,14 +23,16 @@ class StateAttention : public Attention<Real> {
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-    return RunningState<Real>::bytes(config, sequence, step, Rule(config).extra_columns());
+    return RunningState<Real>::bytes(config, sequence, step(config), Rule(config).extra_columns());
   }
   static std::int64_t scratch_bytes(const ModelConfig& config) {
     return kernels::scan_scratch_bytes<Real>(Rule(config), static_cast<int>(config.head_dim()));
   }
 
  private:
-  static constexpr std::int64_t step = kernels::tuning::state_tile;
+  static std::int64_t step(const ModelConfig& config) {
+    return kernels::tokens_of_scan_tile<Real>(Rule(config), static_cast<int>(config.head_dim()));
+  }
 
   ModelConfig m_config;
   Sequence m_sequence;

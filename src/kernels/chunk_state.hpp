@@ -49,6 +49,18 @@ struct AppliedState {
         state(scratch.template take<Real>(std::int64_t{key_width} * padded<Real>(value_width))) {}
 };
 
+/// Columns of a state that a team of Tile, StateTile or AppliedState, has at a time: all of them on a host. A GPU halves them until the
+/// team's scratch fits into shared memory; if no block of some columns does, it takes them all.
+template <class Tile>
+int state_columns(int key_width, int value_width) {
+  if constexpr (!on_host) {
+    for (int columns = value_width; columns >= tuning::least_state_columns; columns = (columns + 1) / 2) {
+      if (scratch_level(Tile::bytes(key_width, columns)) == 0) return columns;
+    }
+  }
+  return value_width;
+}
+
 /// tile[row, :] = rows of tokens [first, first + count), padded with zeros; rows of tokens that are not real are zeros. mask: null = all
 /// real.
 template <class Real>

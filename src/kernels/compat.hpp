@@ -75,6 +75,16 @@ KOKKOS_INLINE_FUNCTION std::conditional_t<on_host, SerialTeam, Member> as_team([
   }
 }
 
+/// Whether the kernels of `execution` are done, without waiting for them; a host's are when they return.
+inline bool is_idle([[maybe_unused]] const Execution& execution) {
+#if defined(KOKKOS_ENABLE_CUDA)
+  if constexpr (std::is_same_v<Execution, Kokkos::Cuda>) return cudaStreamQuery(execution.cuda_stream()) != cudaErrorNotReady;
+#elif defined(KOKKOS_ENABLE_HIP)
+  if constexpr (!on_host) return hipStreamQuery(execution.hip_stream()) != hipErrorNotReady;
+#endif
+  return true;
+}
+
 /// Asks a host's caches for `count` numbers that will be read soon. A GPU hides its waiting in other ways.
 template <class Real>
 KOKKOS_INLINE_FUNCTION void prefetch([[maybe_unused]] const Real* data, [[maybe_unused]] int count) {

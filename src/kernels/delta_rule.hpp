@@ -35,15 +35,15 @@ KOKKOS_INLINE_FUNCTION void substitute(const TeamMember& team, int first, int ro
 }  // namespace detail
 
 /// tile.values: v → u, by forward substitution, some rows at a time. tile.scores holds k_s·k_t in its second half, which is used up.
-template <class Real>
-KOKKOS_INLINE_FUNCTION void solve_delta_rule(const Team& team, Real beta, int count, const ScanTile<Real>& tile) {
-  constexpr int stride = ScanTile<Real>::score_stride, step = tuning::micro_rows;
+template <class Real, class Tile>
+KOKKOS_INLINE_FUNCTION void solve_delta_rule(const Team& team, Real beta, int count, const Tile& tile) {
+  constexpr int stride = Tile::score_stride, step = tuning::micro_rows;
   const int columns = tile.stride;
   Real *u = tile.values, *predicted = tile.output;
-  Real* scores = tile.scores + ScanTile<Real>::tokens;  // [s, t]
+  Real* scores = tile.scores + Tile::tokens;  // [s, t]
   detail::apply_running_state(team, count, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1}, tile);
   for_each(team, count * columns, [&](const int i) { u[i] = beta * (u[i] - predicted[i]); });
-  for_each_in_rows(team, count, ScanTile<Real>::tokens, [&](const int s) {
+  for_each_in_rows(team, count, Tile::tokens, [&](const int s) {
     Real* row = scores + s * stride;
     return [=](const int t) { row[t] *= -beta; };
   });

@@ -66,6 +66,13 @@ inline std::int64_t taken_together(const Execution& execution, std::int64_t team
   return teams >= groups * neighbours * concurrent_teams(execution) ? neighbours : 1;
 }
 
+/// Bytes that Kokkos takes from a GPU's memory for teams whose scratch does not fit into shared memory. On a host each thread has the
+/// scratch of its team, which the programs count with what threads take.
+inline std::int64_t scratch_in_device_memory(std::int64_t bytes) {
+  if (host_memory || scratch_level(bytes) == 0) return 0;
+  return concurrent_teams(Execution()) * scratch_request(bytes);
+}
+
 /// A policy of `teams` teams with that much scratch memory each; a thread takes `together` neighbours at a time.
 /// Throws ShapeError for more than Kokkos counts.
 inline TeamPolicy team_policy(const Execution& execution, std::int64_t teams, std::int64_t bytes, std::int64_t together = 1) {

@@ -30,7 +30,7 @@ struct KeyRange {
 //     Real scale; int key_width, value_width;
 //     std::int64_t groups             independent problems, such as batch × heads
 //     std::int64_t neighbours         so many of them have their rows side by side, such as heads: they are computed one after the other
-//     std::int64_t unit               teams take whole units of so many queries, at most SoftmaxTile::most_queries, counted from query 0:
+//     std::int64_t unit               teams take whole units of so many queries, at most most_queries_of_team(), counted from query 0:
 //     where
 //                                     the queries of a unit are the only ones that see its keys, outputs may be written over keys or values
 //     std::int64_t first, last        queries [first, last) of each group. Queries and keys are numbered globally, since tiles of keys are
@@ -43,8 +43,18 @@ struct KeyRange {
 //     int null_keys(t)                further keys of score 0 with value 0
 //     Real* output(group, t)          row to write
 
+namespace detail {
+
+/// Queries and keys of a tile. division: 1, or 2 or 4 on a GPU where a team's scratch would otherwise not fit into shared memory.
+template <int division>
+inline constexpr int queries_of = tuning::query_tile / division;
+template <int division>
+inline constexpr int keys_of = tuning::key_tile / division;
+
+}  // namespace detail
+
 /// One tile of queries: pieces of scratch, shapes in [ ].
-template <class Real>
+template <class Real, int division>
 struct QueryTile {
   std::int64_t first;   // query
   int count;            // queries
@@ -58,9 +68,10 @@ struct QueryTile {
 };
 
 /// Scratch of one team: some tiles of queries, which meet each tile of keys in turn, so that keys and values are fetched once for all.
-template <class Real>
+template <class Real, int division>
 struct SoftmaxTile {
-  static constexpr int query_count = tuning::query_tile, key_count = tuning::key_tile;
+  using Queries = QueryTile<Real, division>;
+  static constexpr int query_count = detail::queries_of<division>, key_count = detail::keys_of<division>;
   static constexpr int sharers = on_host ? 0 : 4;  // threads of a GPU that form the weights of one query
 
   Real* keys;     // [key_tile, padded key_width]
@@ -109,8 +120,8 @@ struct SoftmaxTile {
 
   /// The tile `index` of queries, which are [first, last) together.
   template <class Problem>
-  KOKKOS_INLINE_FUNCTION QueryTile<Real> query_tile(const Problem& problem, std::int64_t first, std::int64_t last, int index) const {
-    QueryTile<Real> tile;
+  KOKKOS_INLINE_FUNCTION Queries query_tile(const Problem& problem, std::int64_t first, std::int64_t last, int index) const {
+    Queries tile;
     tile.first = first + std::int64_t{index} * query_count;
     tile.count = last - tile.first < query_count ? static_cast<int>(last - tile.first) : query_count;
     tile.origin = problem.range(tile.first).begin;
@@ -125,9 +136,35 @@ struct SoftmaxTile {
   }
 };
 
-namespace detail {
+/// f(std::integral_constant<int, division>) with the largest tiles whose scratch fits into a GPU's shared memory; if none do, as on a host,
+/// the largest of all.
+template <class Real, class Function>
+auto with_softmax_tile(int key_width, int value_width, Function&& f) {
+  using std::integral_constant;
+  if constexpr (!on_host) {
+    const auto is_shared = [](std::int64_t bytes) { return scratch_level(bytes) == 0; };
+    if (is_shared(SoftmaxTile<Real, 1>::bytes(key_width, value_width))) return f(integral_constant<int, 1>());
+    if (is_shared(SoftmaxTile<Real, 2>::bytes(key_width, value_width))) return f(integral_constant<int, 2>());
+    if (is_shared(SoftmaxTile<Real, 4>::bytes(key_width, value_width))) return f(integral_constant<int, 4>());
+  }
+  return f(integral_constant<int, 1>());
+}
 
-inline constexpr int query_tile = tuning::query_tile, key_tile = tuning::key_tile;
+/// Scratch of a team, in bytes.
+template <class Real>
+std::int64_t softmax_scratch_bytes(int key_width, int value_width) {
+  return with_softmax_tile<Real>(key_width, value_width,
+                                 [&](auto division) { return SoftmaxTile<Real, division>::bytes(key_width, value_width); });
+}
+
+/// Queries that one team can take.
+template <class Real>
+std::int64_t most_queries_of_team(int key_width, int value_width) {
+  return with_softmax_tile<Real>(key_width, value_width,
+                                 [&](auto division) { return SoftmaxTile<Real, division>::most_queries(key_width, value_width); });
+}
+
+namespace detail {
 
 /// Scores are in units of log₂ e, so that their weights are powers of 2: exp(score) = 2^(score · log₂ e).
 inline constexpr double log2_e = 1.44269504088896340736;
@@ -140,15 +177,17 @@ struct TileRange {
   std::int64_t begin, end, all_begin, all_end;
 };
 
-template <class Real, class Problem>
-KOKKOS_INLINE_FUNCTION TileRange tile_range(const Problem& problem, const QueryTile<Real>& tile) {
+template <class Real, int division, class Problem>
+KOKKOS_INLINE_FUNCTION TileRange tile_range(const Problem& problem, const QueryTile<Real, division>& tile) {
   const KeyRange low = problem.range(tile.first), high = problem.range(tile.first + tile.count - 1);
   return {low.begin, high.end, high.begin, low.end};
 }
 
 /// Loads the queries of a tile and starts their sums.
-template <class Real, class Problem>
-KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& problem, std::int64_t group, const QueryTile<Real>& tile) {
+template <class Real, int division, class Problem>
+KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& problem, std::int64_t group,
+                                          const QueryTile<Real, division>& tile) {
+  constexpr int query_tile = queries_of<division>;
   const int value_stride = padded<Real>(problem.value_width);
   const auto row = [&](int q) -> const Real* {
     const std::int64_t t = tile.first + q;
@@ -174,9 +213,10 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
 /// keys[s, :] and values[s, :] of keys [begin, end) of the tile at `first`; zeros where there is no key, since 0 · infinity is not 0. Rows
 /// of a head lie far apart, often each on a page of its own, and hardware does not foresee them: on a host those of the next tile, before
 /// last_key, and of the neighbour are asked for.
-template <class Real, class Problem>
+template <class Real, int division, class Problem>
 inline void load_keys(const SerialTeam&, const Problem& problem, std::int64_t group, std::int64_t first, int begin, int end,
-                      std::int64_t last_key, const SoftmaxTile<Real>& tile) {
+                      std::int64_t last_key, const SoftmaxTile<Real, division>& tile) {
+  constexpr int key_tile = keys_of<division>;
   const int key_width = problem.key_width, value_width = problem.value_width;
   const int key_stride = padded<Real>(key_width), value_stride = padded<Real>(value_width);
   for (int s = begin; s < end; ++s) {
@@ -194,9 +234,9 @@ inline void load_keys(const SerialTeam&, const Problem& problem, std::int64_t gr
   }
 }
 
-template <class Real, class Problem>
+template <class Real, int division, class Problem>
 KOKKOS_INLINE_FUNCTION void load_keys(const TeamMember& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin,
-                                      int end, std::int64_t, const SoftmaxTile<Real>& tile) {
+                                      int end, std::int64_t, const SoftmaxTile<Real, division>& tile) {
   const int key_stride = padded<Real>(problem.key_width), value_stride = padded<Real>(problem.value_width);
   const auto key = [&](int row) -> const Real* {
     const std::int64_t s = first + begin + row;
@@ -212,8 +252,8 @@ KOKKOS_INLINE_FUNCTION void load_keys(const TeamMember& team, const Problem& pro
 
 /// Columns (queries) of the scores that keys [key, last_key] may be seen by, in whole vectors. Ranges do not decrease, so they are
 /// neighbours.
-template <class Real>
-KOKKOS_INLINE_FUNCTION void seen_by(const QueryTile<Real>& tile, std::int32_t key, std::int32_t last_key, int& begin, int& end) {
+template <class Real, int division>
+KOKKOS_INLINE_FUNCTION void seen_by(const QueryTile<Real, division>& tile, std::int32_t key, std::int32_t last_key, int& begin, int& end) {
   begin = 0;
   while (begin < tile.count && tile.end[begin] <= key) ++begin;
   end = tile.count;
@@ -223,9 +263,10 @@ KOKKOS_INLINE_FUNCTION void seen_by(const QueryTile<Real>& tile, std::int32_t ke
 }
 
 /// scores[s, q] = key_s · query_q of keys [begin, end) of the tile at `first`, where a query may see the key.
-template <class Real, class Problem>
+template <class Real, int division, class Problem>
 KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem, std::int64_t first, int begin, int end, bool all_seen,
-                                        const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
+                                        const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
+  constexpr int query_tile = queries_of<division>, key_tile = keys_of<division>;
   const auto offset = static_cast<std::int32_t>(first - queries.origin);
   const int key_stride = padded<Real>(problem.key_width);
   constexpr int step = on_host ? tuning::micro_rows : key_tile;  // a host leaves out more of a triangle
@@ -255,9 +296,10 @@ inline Vector<Real> exp2_of_vector(Vector<Real> x) {
 ///
 /// On a host, vectors of queries one after the other: their maxima and sums stay in registers, and of a triangle only the half that is seen
 /// is computed.
-template <class Real, class Exists>
-inline void form_weights(const SerialTeam&, std::int64_t first, int begin, int end, const Exists& exists, const QueryTile<Real>& queries,
-                         const SoftmaxTile<Real>& tile) {
+template <class Real, int division, class Exists>
+inline void form_weights(const SerialTeam&, std::int64_t first, int begin, int end, const Exists& exists,
+                         const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
+  constexpr int query_tile = queries_of<division>;
   constexpr int width = lanes<Real>;
   using Numbers = Vector<Real>;
   const auto offset = static_cast<std::int32_t>(first - queries.origin);
@@ -297,10 +339,11 @@ inline void form_weights(const SerialTeam&, std::int64_t first, int begin, int e
 
 /// On a GPU `sharers` threads for each query: each takes every so-many-th key of the tile (bits), and what they have found meets in
 /// scratch.
-template <class Real, class Exists>
+template <class Real, int division, class Exists>
 KOKKOS_INLINE_FUNCTION void form_weights(const TeamMember& team, std::int64_t first, int begin, int end, const Exists& exists,
-                                         const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
-  constexpr int sharers = SoftmaxTile<Real>::sharers;
+                                         const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
+  constexpr int query_tile = queries_of<division>;
+  constexpr int sharers = SoftmaxTile<Real, division>::sharers;
   const auto offset = static_cast<std::int32_t>(first - queries.origin);
   const auto first_of = [&](int sharer) { return begin + (sharer + sharers - begin % sharers) % sharers; };  // key, from `begin` on
   Real *tops = tile.shared, *sums = tile.shared + sharers * query_tile;                                      // [sharer, query]
@@ -342,8 +385,9 @@ KOKKOS_INLINE_FUNCTION void form_weights(const TeamMember& team, std::int64_t fi
 }
 
 /// output[q, :] *= rescale[q]; a host passes over the rows whose maximum has stayed.
-template <class Real>
-inline void rescale_output(const SerialTeam& team, int value_stride, const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
+template <class Real, int division>
+inline void rescale_output(const SerialTeam& team, int value_stride, const QueryTile<Real, division>& queries,
+                           const SoftmaxTile<Real, division>& tile) {
   for (int q = 0; q < queries.count; ++q) {
     const Real factor = tile.rescale[q];
     Real* row = queries.output + q * value_stride;
@@ -351,16 +395,17 @@ inline void rescale_output(const SerialTeam& team, int value_stride, const Query
   }
 }
 
-template <class Real>
-KOKKOS_INLINE_FUNCTION void rescale_output(const TeamMember& team, int value_stride, const QueryTile<Real>& queries,
-                                           const SoftmaxTile<Real>& tile) {
+template <class Real, int division>
+KOKKOS_INLINE_FUNCTION void rescale_output(const TeamMember& team, int value_stride, const QueryTile<Real, division>& queries,
+                                           const SoftmaxTile<Real, division>& tile) {
   for_each(team, queries.count * value_stride, [&](const int i) { queries.output[i] *= tile.rescale[i / value_stride]; });
 }
 
 /// output[q, :] += Σ_s weights[s, q] values[s, :] over the keys that the query sees.
-template <class Real>
-KOKKOS_INLINE_FUNCTION void add_values(const Team& team, std::int64_t first, int begin, int end, const QueryTile<Real>& queries,
-                                       const SoftmaxTile<Real>& tile) {
+template <class Real, int division>
+KOKKOS_INLINE_FUNCTION void add_values(const Team& team, std::int64_t first, int begin, int end, const QueryTile<Real, division>& queries,
+                                       const SoftmaxTile<Real, division>& tile) {
+  constexpr int query_tile = queries_of<division>;
   const int stride = padded<Real>(tile.value_width);
   const auto offset = static_cast<std::int32_t>(first - queries.origin);
   const auto clamp = [&](std::int32_t key) { return key - offset < begin ? begin : key - offset > end ? end : key - offset; };
@@ -374,8 +419,9 @@ KOKKOS_INLINE_FUNCTION void add_values(const Team& team, std::int64_t first, int
 
 /// Writes output / total; 0 where there was nothing to see. NaN, of scores that overflowed, is shown: also where all that a query sees has
 /// the score −∞, so that its weights have no sum.
-template <class Real, class Problem>
-KOKKOS_INLINE_FUNCTION void write_output(const Team& team, const Problem& problem, std::int64_t group, const QueryTile<Real>& tile) {
+template <class Real, int division, class Problem>
+KOKKOS_INLINE_FUNCTION void write_output(const Team& team, const Problem& problem, std::int64_t group,
+                                         const QueryTile<Real, division>& tile) {
   const int width = problem.value_width, stride = padded<Real>(width);
   std::int64_t next = tile.origin;  // no key before this one exists that this or a later query sees
   const auto sees_a_key = [&](std::int64_t t) {
@@ -395,9 +441,10 @@ KOKKOS_INLINE_FUNCTION void write_output(const Team& team, const Problem& proble
 }
 
 /// What one tile of queries sees of one tile of keys.
-template <class Real, class Problem>
+template <class Real, int division, class Problem>
 KOKKOS_INLINE_FUNCTION void attend_tile(const Team& team, const Problem& problem, std::int64_t group, std::int64_t keys,
-                                        const QueryTile<Real>& queries, const SoftmaxTile<Real>& tile) {
+                                        const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
+  constexpr int query_tile = queries_of<division>, key_tile = keys_of<division>;
   const TileRange range = tile_range(problem, queries);
   if (range.begin >= keys + key_tile || range.end <= keys) return;
   const int begin = range.begin > keys ? static_cast<int>(range.begin - keys) : 0;
@@ -411,9 +458,10 @@ KOKKOS_INLINE_FUNCTION void attend_tile(const Team& team, const Problem& problem
 }
 
 /// All of the queries [first, last) of one group, no more than the tiles hold.
-template <class Real, class Problem>
+template <class Real, int division, class Problem>
 KOKKOS_INLINE_FUNCTION void softmax_tile(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first,
-                                         std::int64_t last, const SoftmaxTile<Real>& tile) {
+                                         std::int64_t last, const SoftmaxTile<Real, division>& tile) {
+  constexpr int query_tile = queries_of<division>, key_tile = keys_of<division>;
   const int tiles = static_cast<int>((last - first + query_tile - 1) / query_tile);
   const auto queries = [&](int index) { return tile.query_tile(problem, first, last, index); };
   for (int i = 0; i < tiles; ++i) start_queries(team, problem, group, queries(i));
@@ -429,16 +477,16 @@ KOKKOS_INLINE_FUNCTION void softmax_tile(const Team& team, const Problem& proble
 
 }  // namespace detail
 
-/// Computes every output row of the problem.
-template <class Real, class Problem>
-void softmax_tiles(const Execution& execution, const std::string& label, const Problem& problem) {
-  if (problem.groups == 0 || problem.first >= problem.last) return;
-  const std::int64_t bytes = SoftmaxTile<Real>::bytes(problem.key_width, problem.value_width);
+/// softmax_tiles() with tiles of a division.
+template <class Real, int division, class Problem>
+void softmax_tiles_of(const Execution& execution, const std::string& label, const Problem& problem) {
+  constexpr int query_tile = detail::queries_of<division>;
+  const std::int64_t bytes = SoftmaxTile<Real, division>::bytes(problem.key_width, problem.value_width);
   // Large teams fetch keys less often; but every thread should have some teams. How queries are cut changes no bit.
-  const std::int64_t most = SoftmaxTile<Real>::most_queries(problem.key_width, problem.value_width) / tuning::query_tile;
-  const std::int64_t all = problem.groups * ((problem.last - problem.first) / tuning::query_tile + 1);
+  const std::int64_t most = SoftmaxTile<Real, division>::most_queries(problem.key_width, problem.value_width) / query_tile;
+  const std::int64_t all = problem.groups * ((problem.last - problem.first) / query_tile + 1);
   const std::int64_t wanted = all / (tuning::teams_per_thread * concurrent_teams(execution));
-  const std::int64_t queries = tuning::query_tile * std::clamp<std::int64_t>(wanted, 1, most);
+  const std::int64_t queries = query_tile * std::clamp<std::int64_t>(wanted, 1, most);
   const std::int64_t size = std::max<std::int64_t>(1, queries / problem.unit) * problem.unit;
   const std::int64_t first_team = problem.first / size, teams = (problem.last + size - 1) / size - first_team;
   constexpr int groups = 8 * tuning::teams_per_thread;  // their work differs: the last of a causal triangle have most of it
@@ -450,8 +498,16 @@ void softmax_tiles(const Execution& execution, const std::string& label, const P
         const std::int64_t begin = index * size > problem.first ? index * size : problem.first;
         const std::int64_t end = (index + 1) * size < problem.last ? (index + 1) * size : problem.last;
         detail::softmax_tile(as_team(member), problem, group, begin, end,
-                             SoftmaxTile<Real>(member, problem.key_width, problem.value_width));
+                             SoftmaxTile<Real, division>(member, problem.key_width, problem.value_width));
       });
+}
+
+/// Computes every output row of the problem.
+template <class Real, class Problem>
+void softmax_tiles(const Execution& execution, const std::string& label, const Problem& problem) {
+  if (problem.groups == 0 || problem.first >= problem.last) return;
+  with_softmax_tile<Real>(problem.key_width, problem.value_width,
+                          [&](auto division) { softmax_tiles_of<Real, division>(execution, label, problem); });
 }
 
 }  // namespace bsbr::kernels

@@ -61,21 +61,25 @@ struct StateRef {
   /// Number i of the flattened state.
   KOKKOS_INLINE_FUNCTION Real& at(std::int64_t i) const { return data[i / width * block_stride + i % width]; }
 
-  /// All of the state [rows, columns] from a tile whose rows are `stride` apart, and the other way round.
+  /// Columns [first, first + count) of the state [rows, columns] from a tile whose rows are `stride` apart, and the other way round.
   template <class Member>
-  KOKKOS_INLINE_FUNCTION void store_rows(const Member& team, int rows, int columns, const Real* tile, int stride) const {
+  KOKKOS_INLINE_FUNCTION void store_columns(const Member& team, int rows, int columns, int first, int count, const Real* tile,
+                                            int stride) const {
     if constexpr (on_host) {
-      for (int row = 0; row < rows; ++row) store(team, std::int64_t{row} * columns, columns, tile + row * stride);
+      for (int row = 0; row < rows; ++row) store(team, std::int64_t{row} * columns + first, count, tile + row * stride);
     } else {
-      for_each(team, rows * columns, [&](const int i) { at(i) = tile[i / columns * stride + i % columns]; });
+      for_each(team, rows * count,
+               [&](const int i) { at(std::int64_t{i / count} * columns + first + i % count) = tile[i / count * stride + i % count]; });
     }
   }
   template <class Member>
-  KOKKOS_INLINE_FUNCTION void load_rows(const Member& team, int rows, int columns, std::remove_const_t<Real>* tile, int stride) const {
+  KOKKOS_INLINE_FUNCTION void load_columns(const Member& team, int rows, int columns, int first, int count, std::remove_const_t<Real>* tile,
+                                           int stride) const {
     if constexpr (on_host) {
-      for (int row = 0; row < rows; ++row) load(team, std::int64_t{row} * columns, columns, tile + row * stride);
+      for (int row = 0; row < rows; ++row) load(team, std::int64_t{row} * columns + first, count, tile + row * stride);
     } else {
-      for_each(team, rows * columns, [&](const int i) { tile[i / columns * stride + i % columns] = at(i); });
+      for_each(team, rows * count,
+               [&](const int i) { tile[i / count * stride + i % count] = at(std::int64_t{i / count} * columns + first + i % count); });
     }
   }
 

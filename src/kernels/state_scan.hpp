@@ -41,7 +41,7 @@ struct ScanTokens {
   std::int64_t batch, heads;
   int width;                 // of a head's queries, keys and values
   std::int64_t first, last;  // the tokens with results
-  std::int64_t step;         // tokens of one step
+  std::int64_t step;         // tokens of one step; where it sees itself, tokens_of_scan_tile()
 
   /// The scan begins with the step that the first token is in, and leaves the state before the step that the next rank's first token is in.
   KOKKOS_INLINE_FUNCTION std::int64_t begin() const { return first / step * step; }
@@ -62,54 +62,86 @@ struct ScanParts {
   KOKKOS_INLINE_FUNCTION std::int64_t numbers() const { return std::int64_t{width} * (columns() + extra_columns); }
 };
 
-/// Scratch of one team; shapes in [ ]. T = tuning::state_tile tokens.
-template <class Real>
+/// Scratch of one team; shapes in [ ]. T tokens: tuning::state_tile, or a half or a quarter of it on a GPU where the scratch would
+/// otherwise not fit into shared memory.
+template <class Real, class Rule, int division>
 struct ScanTile {
-  static constexpr int tokens = tuning::state_tile;
-  static constexpr int score_stride = 2 * tokens + lanes<Real>;  // no power of two
+  using Number = Real;
+  static constexpr int tokens = tuning::state_tile / division;
+  static constexpr int score_columns = Rule::needs_key_scores ? 2 * tokens : tokens;
+  static constexpr int score_stride = score_columns + lanes<Real>;  // no power of two
 
   Real* keys;             // [T, padded key width]
   Real* values;           // [T, padded columns]
   Real* state;            // [key width, padded columns]
   Real* output;           // [T, padded columns]
   Real* row;              // [padded key width], of one query
-  Real* transposed;       // [key width, T queries then T keys]: what scores are formed from
-  Real* scores;           // [T keys, T queries then T keys]
+  Real* transposed;       // [key width, T queries, then T keys where their scores are needed]: what scores are formed from
+  Real* scores;           // [T keys, T queries, then T keys]
   int key_width, stride;  // stride: padded columns
 
-  KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int columns, bool own_step) {
+  KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int columns) {
     const std::int64_t rows = scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(columns));
     const std::int64_t scores = scratch_bytes<Real>(std::int64_t{key_width} * score_stride) + scratch_bytes<Real>(tokens * score_stride);
     return scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(key_width)) + 2 * rows +
            scratch_bytes<Real>(std::int64_t{key_width} * padded<Real>(columns)) + scratch_bytes<Real>(padded<Real>(key_width)) +
-           (own_step ? scores : 0);
+           (Rule::sees_own_step ? scores : 0);
   }
 
-  KOKKOS_INLINE_FUNCTION ScanTile(Scratch& scratch, int width, int columns, bool own_step)
+  KOKKOS_INLINE_FUNCTION ScanTile(Scratch& scratch, int width, int columns)
       : keys(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(width))),
         values(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(columns))),
         state(scratch.template take<Real>(std::int64_t{width} * padded<Real>(columns))),
         output(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(columns))),
         row(scratch.template take<Real>(padded<Real>(width))),
-        transposed(own_step ? scratch.template take<Real>(std::int64_t{width} * score_stride) : nullptr),
-        scores(own_step ? scratch.template take<Real>(tokens * score_stride) : nullptr),
+        transposed(Rule::sees_own_step ? scratch.template take<Real>(std::int64_t{width} * score_stride) : nullptr),
+        scores(Rule::sees_own_step ? scratch.template take<Real>(tokens * score_stride) : nullptr),
         key_width(width),
         stride(padded<Real>(columns)) {}
 };
 
+/// f(std::integral_constant<int, division>) with the largest tiles whose scratch fits into a GPU's shared memory; if none do, as on a host,
+/// the largest of all. width: of a head's keys.
+template <class Real, class Rule, class Function>
+auto with_scan_tile(const Rule& rule, int width, Function&& f) {
+  using std::integral_constant;
+  if constexpr (!on_host) {
+    const ScanParts parts{1, 1, width, rule.extra_columns()};
+    const int columns = parts.columns() + parts.extra_columns;
+    if (scratch_level(ScanTile<Real, Rule, 1>::bytes(width, columns)) == 0) return f(integral_constant<int, 1>());
+    if (scratch_level(ScanTile<Real, Rule, 2>::bytes(width, columns)) == 0) return f(integral_constant<int, 2>());
+    if (scratch_level(ScanTile<Real, Rule, 4>::bytes(width, columns)) == 0) return f(integral_constant<int, 4>());
+  }
+  return f(integral_constant<int, 1>());
+}
+
+/// Tokens of a step that sees itself: one tile.
+template <class Real, class Rule>
+std::int64_t tokens_of_scan_tile(const Rule& rule, int width) {
+  return with_scan_tile<Real>(rule, width, [](auto division) -> std::int64_t { return ScanTile<Real, Rule, division>::tokens; });
+}
+
+/// Scratch of a team, in bytes.
+template <class Real, class Rule>
+std::int64_t scan_scratch_bytes(const Rule& rule, int width) {
+  const ScanParts parts{1, 1, width, rule.extra_columns()};
+  return with_scan_tile<Real>(
+      rule, width, [&](auto division) { return ScanTile<Real, Rule, division>::bytes(width, parts.columns() + parts.extra_columns); });
+}
+
 namespace detail {
 
 /// state: of one part, in memory; null: zeros, or not wanted.
-template <class Real>
-KOKKOS_INLINE_FUNCTION void load_state(const Team& team, const Real* state, int columns, const ScanTile<Real>& tile) {
+template <class Tile, class Real>
+KOKKOS_INLINE_FUNCTION void load_state(const Team& team, const Real* state, int columns, const Tile& tile) {
   for_each(team, tile.key_width * tile.stride, [&](const int i) {
     const int row = i / tile.stride, column = i % tile.stride;
     tile.state[i] = state != nullptr && column < columns ? state[row * columns + column] : Real(0);
   });
 }
 
-template <class Real>
-KOKKOS_INLINE_FUNCTION void save_state(const Team& team, Real* state, int columns, const ScanTile<Real>& tile) {
+template <class Tile, class Real>
+KOKKOS_INLINE_FUNCTION void save_state(const Team& team, Real* state, int columns, const Tile& tile) {
   if (state == nullptr) return;
   for_each(team, tile.key_width * columns, [&](const int i) { state[i] = tile.state[i / columns * tile.stride + i % columns]; });
 }
@@ -121,9 +153,9 @@ struct ScanPart {
 };
 
 /// tile.keys, tile.values of the tokens [first, first + count), mapped by the rule; zeros where a token is padding.
-template <class Real, class Rule>
+template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                        std::int64_t first, int count, const ScanTile<Real>& tile) {
+                                        std::int64_t first, int count, const Tile& tile) {
   const std::int64_t column = part.head * tokens.width + part.column, local = first - tokens.keys.origin;
   const std::uint8_t* mask = tokens.keys.mask(part.batch);
   load_rows(team, tokens.keys.keys_of(part.batch, part.head, tokens.width), mask, local, count, tile.keys);
@@ -136,22 +168,23 @@ KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>
 }
 
 /// tile.output [count, columns] = q S of the tokens from `first` on; the queries are the rows of `left`.
-template <class Real>
-KOKKOS_INLINE_FUNCTION void apply_running_state(const Team& team, int count, const LeftFactor<Real>& left, const ScanTile<Real>& tile) {
+template <class Tile, class Real>
+KOKKOS_INLINE_FUNCTION void apply_running_state(const Team& team, int count, const LeftFactor<Real>& left, const Tile& tile) {
   for_each(team, count * tile.stride, [&](const int i) { tile.output[i] = 0; });
   add_product(team, count, tile.stride, tile.key_width, left, tile.state, tile.stride, tile.output, tile.stride);
 }
 
 /// S += Σ k_sᵀ u_s of the tile.
-template <class Real>
-KOKKOS_INLINE_FUNCTION void add_to_state(const Team& team, int count, const ScanTile<Real>& tile) {
+template <class Tile>
+KOKKOS_INLINE_FUNCTION void add_to_state(const Team& team, int count, const Tile& tile) {
+  using Real = typename Tile::Number;
   add_product(team, tile.key_width, tile.stride, count, LeftFactor<Real>{tile.keys, 1, padded<Real>(tile.key_width)}, tile.values,
               tile.stride, tile.state, tile.stride);
 }
 
-template <class Real, class Rule>
+template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void store_results(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                          std::int64_t first, int count, const ScanTile<Real>& tile) {
+                                          std::int64_t first, int count, const Tile& tile) {
   const int earlier = first < tokens.first ? static_cast<int>(tokens.first - first) : 0;  // tokens of the rank before
   for_each_in_rows(team, count - earlier, part.columns, [&](const int row) {
     const int t = earlier + row;
@@ -162,10 +195,10 @@ KOKKOS_INLINE_FUNCTION void store_results(const Team& team, const ScanTokens<Rea
 
 /// tile.transposed: queries of the tokens [first, first + count) mapped, zeros where there is none or where its result is not wanted; and
 /// the keys of the tile, where they are needed. A host maps a query as a row, a GPU all of them as columns.
-template <class Real, class Rule>
+template <class Tile, class Real, class Rule>
 inline void transpose(const SerialTeam& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part, std::int64_t first,
-                      int count, const ScanTile<Real>& tile) {
-  constexpr int size = ScanTile<Real>::tokens, stride = ScanTile<Real>::score_stride;
+                      int count, const Tile& tile) {
+  constexpr int size = Tile::tokens, stride = Tile::score_stride;
   const int width = tokens.width, key_stride = padded<Real>(width);
   for (int t = 0; t < size; ++t) {
     const bool has_query = t < count && first + t >= tokens.first;
@@ -179,10 +212,10 @@ inline void transpose(const SerialTeam& team, const ScanTokens<Real>& tokens, co
   }
 }
 
-template <class Real, class Rule>
+template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void transpose(const TeamMember& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                      std::int64_t first, int count, const ScanTile<Real>& tile) {
-  constexpr int size = ScanTile<Real>::tokens, stride = ScanTile<Real>::score_stride;
+                                      std::int64_t first, int count, const Tile& tile) {
+  constexpr int size = Tile::tokens, stride = Tile::score_stride;
   const int width = tokens.width, key_stride = padded<Real>(width);
   const auto has_query = [&](int t) { return t < count && first + t >= tokens.first; };
   const auto query = [&](int t) -> const Real* {
@@ -195,46 +228,48 @@ KOKKOS_INLINE_FUNCTION void transpose(const TeamMember& team, const ScanTokens<R
   transpose_rows(team, size, width, Real(1), key, tile.transposed + size, stride);
 }
 
-/// scores[s, t] = k_s·q_t, and with `key_scores` in the second half k_s·k_t. Those of s > t are not used.
-template <class Real>
-KOKKOS_INLINE_FUNCTION void form_step_scores(const Team& team, int count, bool key_scores, const ScanTile<Real>& tile) {
-  constexpr int size = ScanTile<Real>::tokens, stride = ScanTile<Real>::score_stride;
+/// scores[s, t] = k_s·q_t, and where they are needed in the second half k_s·k_t. Those of s > t are not used.
+template <class Tile>
+KOKKOS_INLINE_FUNCTION void form_step_scores(const Team& team, int count, const Tile& tile) {
+  using Real = typename Tile::Number;
+  constexpr int columns = Tile::score_columns, stride = Tile::score_stride;
   for_each(team, count * stride, [&](const int i) { tile.scores[i] = 0; });
-  add_product(team, count, key_scores ? 2 * size : size, tile.key_width, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1},
-              tile.transposed, stride, tile.scores, stride);
+  add_product(team, count, columns, tile.key_width, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1}, tile.transposed, stride,
+              tile.scores, stride);
 }
 
 /// output[t, :] += Σ_{s ≤ t} scores[s, t] u_s
-template <class Real>
-KOKKOS_INLINE_FUNCTION void add_own_step(const Team& team, int count, const ScanTile<Real>& tile) {
+template <class Tile>
+KOKKOS_INLINE_FUNCTION void add_own_step(const Team& team, int count, const Tile& tile) {
+  using Real = typename Tile::Number;
   add_product_of_ranges(
       team, count, tile.stride,
       [](int t) {
         return DepthRange{0, t + 1};
       },
-      LeftFactor<Real>{tile.scores, 1, ScanTile<Real>::score_stride}, tile.values, tile.stride, tile.output, tile.stride);
+      LeftFactor<Real>{tile.scores, 1, Tile::score_stride}, tile.values, tile.stride, tile.output, tile.stride);
 }
 
 /// A step whose tokens see each other: one tile.
-template <class Real, class Rule>
+template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                      std::int64_t begin, std::int64_t end, const ScanTile<Real>& tile) {
+                                      std::int64_t begin, std::int64_t end, const Tile& tile) {
   const auto count = static_cast<int>(end - begin);
   load_tokens(team, tokens, rule, part, begin, count, tile);
   transpose(team, tokens, rule, part, begin, count, tile);
-  form_step_scores(team, count, Rule::needs_key_scores, tile);
+  form_step_scores(team, count, tile);
   rule.prepare(team, tile, count);
-  apply_running_state(team, count, LeftFactor<Real>{tile.transposed, 1, ScanTile<Real>::score_stride}, tile);
+  apply_running_state(team, count, LeftFactor<Real>{tile.transposed, 1, Tile::score_stride}, tile);
   add_own_step(team, count, tile);
   store_results(team, tokens, rule, part, begin, count, tile);
   add_to_state(team, count, tile);
 }
 
 /// A step whose tokens do not: a chunk, tile by tile, first what its tokens see and then what they add.
-template <class Real, class Rule>
+template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                       std::int64_t begin, std::int64_t end, const ScanTile<Real>& tile) {
-  constexpr int size = ScanTile<Real>::tokens;
+                                       std::int64_t begin, std::int64_t end, const Tile& tile) {
+  constexpr int size = Tile::tokens;
   const auto count_at = [&](std::int64_t first) { return end - first < size ? static_cast<int>(end - first) : size; };
   const auto queries = token_rows(tokens.query, part.batch, part.head * tokens.width, tokens.width);
   for (std::int64_t first = begin < tokens.first ? tokens.first : begin; first < end; first += size) {  // no query of another rank
@@ -249,9 +284,9 @@ KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const ScanTokens<Real>&
 }
 
 /// before, after: the part's state in memory, `stored` columns wide.
-template <class Real, class Rule>
+template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                      const Real* before, Real* after, int stored, const ScanTile<Real>& tile) {
+                                      const Real* before, Real* after, int stored, const Tile& tile) {
   load_state(team, before, stored, tile);
   for (std::int64_t begin = tokens.begin(); begin < tokens.last; begin += tokens.step) {
     if (begin == tokens.end()) save_state(team, after, stored, tile);
@@ -267,21 +302,13 @@ KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& 
 
 }  // namespace detail
 
-/// Scratch of a team of state_scan, in bytes.
-template <class Real, class Rule>
-std::int64_t scan_scratch_bytes(const Rule& rule, int width) {
-  const ScanParts parts{1, 1, width, rule.extra_columns()};
-  return ScanTile<Real>::bytes(width, parts.columns() + parts.extra_columns, Rule::sees_own_step);
-}
-
-/// Results of all tokens, of the `count` parts from first_part on. before, after: the states of all parts at tokens.begin() and
-/// tokens.end(); without memory: zeros, and not wanted.
-template <class Real, class Rule>
-void state_scan(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens, const Rule& rule,
-                std::int64_t first_part, std::int64_t count, const Array<const Real*>& before, const Array<Real*>& after) {
-  if (count == 0 || tokens.first == tokens.last) return;
+/// state_scan() with tiles of a division.
+template <int division, class Real, class Rule>
+void state_scan_of(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens, const Rule& rule,
+                   std::int64_t first_part, std::int64_t count, const Array<const Real*>& before, const Array<Real*>& after) {
+  using Tile = ScanTile<Real, Rule, division>;
   const ScanParts parts{tokens.batch, tokens.heads, tokens.width, rule.extra_columns()};
-  const std::int64_t bytes = scan_scratch_bytes<Real>(rule, tokens.width);
+  const std::int64_t bytes = Tile::bytes(tokens.width, parts.columns() + parts.extra_columns);
   Kokkos::parallel_for(
       label, team_policy(execution, count, bytes), KOKKOS_LAMBDA(const TeamMember& member) {
         const std::int64_t index = first_part + member.league_rank(), head = index / parts.blocks();
@@ -290,10 +317,20 @@ void state_scan(const Execution& execution, const std::string& label, const Scan
         const int stored = parts.columns() + parts.extra_columns;
         const detail::ScanPart part{head / parts.heads, head % parts.heads, column, columns};
         Scratch scratch(member, bytes);
-        const ScanTile<Real> tile(scratch, parts.width, stored, Rule::sees_own_step);
+        const Tile tile(scratch, parts.width, stored);
         detail::scan_part(as_team(member), tokens, rule, part, before.data() == nullptr ? nullptr : before.data() + index * parts.numbers(),
                           after.data() == nullptr ? nullptr : after.data() + index * parts.numbers(), stored, tile);
       });
+}
+
+/// Results of all tokens, of the `count` parts from first_part on. before, after: the states of all parts at tokens.begin() and
+/// tokens.end(); without memory: zeros, and not wanted.
+template <class Real, class Rule>
+void state_scan(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens, const Rule& rule,
+                std::int64_t first_part, std::int64_t count, const Array<const Real*>& before, const Array<Real*>& after) {
+  if (count == 0 || tokens.first == tokens.last) return;
+  with_scan_tile<Real>(rule, tokens.width,
+                       [&](auto division) { state_scan_of<division>(execution, label, tokens, rule, first_part, count, before, after); });
 }
 
 }  // namespace bsbr::kernels

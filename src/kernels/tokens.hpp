@@ -14,6 +14,9 @@ struct TokenRows {
   const Real* data;
   std::int64_t stride;
   int width;
+
+  /// Columns [first, first + count) of the rows.
+  KOKKOS_INLINE_FUNCTION TokenRows columns(int first, int count) const { return {data + first, stride, count}; }
 };
 
 /// Columns [first, first + width) of one sequence of the batch.

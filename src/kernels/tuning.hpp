@@ -29,20 +29,24 @@ inline constexpr int teams_per_thread = 4;
 /// bits).
 inline constexpr int state_tile = on_host ? 64 : 32;
 
+/// A state that does not fit into a GPU's shared memory is formed and applied in blocks of some columns, but not of fewer than these.
+inline constexpr int least_state_columns = 16;
+
 /// Columns of a running state that one team carries along the sequence.
 inline constexpr int scan_columns = on_host ? 64 : 32;
 
 /// Messages in which a running state goes to the next rank, at most: small parts fill the pipeline, each has its latency.
 inline constexpr int carry_messages = 64;
 
-/// Numbers of a state that are mixed as one value row, and that ranks deal out among themselves.
-inline constexpr int state_block = 512;
+/// Numbers of a state that are mixed as one value row, and that ranks deal out among themselves. On a GPU a tile of them has to fit into
+/// shared memory.
+inline constexpr int state_block = on_host ? 512 : 128;
 
 /// Room for mixed states, in double precision: all blocks are mixed in as many rounds as that takes.
 inline constexpr std::int64_t mixed_bytes = std::int64_t{1} << 27;
 
-/// Parts of the work that hides messages; between them MPI gets to go on.
-inline constexpr int overlapped_parts = 8;
+/// Parts of the work that hides messages. Between a host's parts MPI gets to go on; while a GPU works, all the time.
+inline constexpr int overlapped_parts = on_host ? 8 : 2;
 
 /// Tokens whose positions are formed from one angle (bits).
 inline constexpr int position_tile = 256;

@@ -5,6 +5,7 @@
 #include "bsbr/error.hpp"
 #include "bsbr/model.hpp"
 #include "kernels/panel_chain.hpp"
+#include "kernels/scratch.hpp"
 
 namespace bsbr {
 namespace {
@@ -66,7 +67,7 @@ std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence
   const std::int64_t numbers = sizes.batch * (sizes.tokens * (sizes.hidden + (sizes.projections + sizes.heads) * sizes.width) +
                                               sizes.chunks * sizes.retrieval * sizes.hidden);
   return numbers * static_cast<std::int64_t>(sizeof(Real)) + kernels::PanelBuffers<Real>::bytes(sizes.panel_width) +
-         attention::workspace_bytes<Real>(config, sequence);
+         attention::workspace_bytes<Real>(config, sequence) + kernels::scratch_in_device_memory(attention::scratch_bytes<Real>(config));
 }
 
 template class Workspace<float>;

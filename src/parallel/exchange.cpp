@@ -40,15 +40,12 @@ MessageBuffer<Number>::MessageBuffer(const Array<Number*>& data) : m_data(data),
 
 template <class Number>
 void MessageBuffer<Number>::prepare(const Execution& execution, const Segment& part) const {
-  if (m_staged) Kokkos::deep_copy(execution, part_of(m_host, part), part_of(m_data, part));
-  execution.fence();
+  if (m_staged && part.count > 0) Kokkos::deep_copy(execution, part_of(m_host, part), part_of(m_data, part));
 }
 
 template <class Number>
 void MessageBuffer<Number>::deliver(const Execution& execution, const Segment& part) const {
-  if (!m_staged) return;
-  Kokkos::deep_copy(execution, part_of(m_data, part), part_of(m_host, part));
-  execution.fence();  // the copy's source may be gone soon
+  if (m_staged && part.count > 0) Kokkos::deep_copy(execution, part_of(m_data, part), part_of(m_host, part));
 }
 
 template <class Number>
@@ -100,11 +97,9 @@ void Exchange<Number>::copy_own() const {
   m_execution.fence();
 }
 
+/// The messages of a segment that is prepared.
 template <class Number>
-void Exchange<Number>::send(int rank) {
-  if (rank == m_rank) return copy_own();
-  if (m_to[index(rank)].count == 0) return;
-  m_outgoing.prepare(m_execution, m_to[index(rank)]);
+void Exchange<Number>::post(int rank) {
   for_each_piece(m_to[index(rank)], [&](std::int64_t offset, int count) {
     MPI_Request& request = m_sends.emplace_back(MPI_REQUEST_NULL);
     check(MPI_Isend(m_outgoing.at(offset), count, mpi_type<Number>(), rank, tag, m_comm, &request), "MPI_Isend");
@@ -114,9 +109,23 @@ void Exchange<Number>::send(int rank) {
 }
 
 template <class Number>
+void Exchange<Number>::send(int rank) {
+  if (rank == m_rank) return copy_own();
+  if (m_to[index(rank)].count == 0) return;
+  m_outgoing.prepare(m_execution, m_to[index(rank)]);
+  m_execution.fence();
+  post(rank);
+}
+
+template <class Number>
 void Exchange<Number>::send() {
   const auto ranks = static_cast<int>(m_to.size());
-  for (int step = 1; step <= ranks; ++step) send((m_rank + step) % ranks);  // itself last
+  for (int rank = 0; rank < ranks; ++rank) {
+    if (rank != m_rank) m_outgoing.prepare(m_execution, m_to[index(rank)]);
+  }
+  m_execution.fence();
+  for (int step = 1; step < ranks; ++step) post((m_rank + step) % ranks);
+  copy_own();
 }
 
 template <class Number>
@@ -131,6 +140,13 @@ void Exchange<Number>::wait_for(int rank) {
   if (rank == m_rank || m_delivered[index(rank)]) return;
   const auto [offset, count] = m_receives_from[index(rank)];
   parallel::wait(m_comm, std::span(m_receives).subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(count)), "MPI_Irecv");
+  deliver(rank);
+  m_execution.fence();  // the buffer on the host may be gone soon
+}
+
+template <class Number>
+void Exchange<Number>::deliver(int rank) {
+  if (rank == m_rank || m_delivered[index(rank)]) return;
   m_incoming.deliver(m_execution, m_from[index(rank)]);
   m_delivered[index(rank)] = true;
 }
@@ -138,7 +154,8 @@ void Exchange<Number>::wait_for(int rank) {
 template <class Number>
 void Exchange<Number>::wait() {
   parallel::wait(m_comm, m_receives, "MPI_Irecv");
-  for (int rank = 0; rank < static_cast<int>(m_from.size()); ++rank) wait_for(rank);
+  for (int rank = 0; rank < static_cast<int>(m_from.size()); ++rank) deliver(rank);
+  m_execution.fence();
   parallel::wait(m_comm, m_sends, "MPI_Isend");
 }
 
@@ -159,6 +176,7 @@ Gather<Number>::Gather(const Execution& execution, MPI_Comm comm, const Array<Nu
                        const std::vector<Segment>& segments)
     : m_execution(execution), m_comm(comm), m_all{0, static_cast<std::int64_t>(data.extent(0))}, m_buffer(data) {
   m_buffer.prepare(execution, m_all);
+  execution.fence();
   for (const Segment& segment : segments) {
     m_counts.push_back(static_cast<int>(segment.count));
     m_offsets.push_back(static_cast<int>(segment.offset));
@@ -185,6 +203,7 @@ template <class Number>
 void Gather<Number>::wait() {
   parallel::wait(m_comm, m_request, "MPI_Iallgatherv");
   m_buffer.deliver(m_execution, m_all);
+  m_execution.fence();
 }
 
 template <class Number>

@@ -23,7 +23,7 @@ class MessageBuffer {
 
   Number* at(std::int64_t offset) const { return m_staged ? m_host.data() + offset : m_data.data() + offset; }
 
-  /// Before a part is sent, after the kernels that wrote it are done; and after a part has come.
+  /// Before a part is sent, and after a part has come: in the order of `execution`, which the caller fences, once for several parts.
   void prepare(const Execution& execution, const Segment& part) const;
   void deliver(const Execution& execution, const Segment& part) const;
 
@@ -68,6 +68,8 @@ class Exchange {
 
  private:
   void receive();
+  void post(int rank);
+  void deliver(int rank);
   void abandon() noexcept;
   void copy_own() const;
 

@@ -230,12 +230,12 @@ TEST_P(RunningStateOnViews, is_that_of_the_reference_around_the_borders_of_tiles
 
 /// States that are mixed in several rounds, on one rank and on three: many sequences of many chunks, three different ones.
 TEST(AttentionOnViewsInRounds, is_that_of_the_reference) {
-  constexpr std::int64_t length = 34, blocks = 16, blocks_a_round = 4;
+  constexpr std::int64_t length = 34, heads = 8, head_dim = 32;
+  constexpr std::int64_t blocks = heads * head_dim * head_dim / kernels::tuning::state_block, blocks_a_round = blocks / 4;
   ModelConfig config;
-  config.num_heads = 8;
-  config.hidden_dim = 8 * 32;
+  config.num_heads = heads;
+  config.hidden_dim = heads * head_dim;
   config.chunk_size = 1;
-  ASSERT_EQ(config.num_heads * config.state_size(), blocks * kernels::tuning::state_block) << "choose another width";
   constexpr std::int64_t room = kernels::tuning::mixed_bytes / std::int64_t{sizeof(double)};
   constexpr std::int64_t batch = room / (kernels::tuning::state_block * length * blocks_a_round);
   static_assert(batch < 300, "too many sequences for a test: choose other sizes");

@@ -61,6 +61,12 @@ Scanned<Real> scan(const AttentionNumbers& numbers, const reference::Mask& mask,
   return {to_host(tokens.output), to_host(to)};
 }
 
+/// Tokens of a step that sees itself.
+template <class Real, class Rule>
+std::int64_t tile_of(const Rule& rule, std::int64_t width) {
+  return kernels::tokens_of_scan_tile<Real>(rule, static_cast<int>(width));
+}
+
 ModelConfig config_of(Architecture architecture, std::int64_t width) {
   ModelConfig config = small_config(architecture);
   config.num_heads = heads;
@@ -139,7 +145,7 @@ TYPED_TEST(StateScan, of_tiles_is_the_recurrence_token_by_token) {
       for (const std::int64_t length : lengths) {
         const auto numbers = random_attention(config, length, 11);
         this->expect_right(numbers, naive_states<double>(config, numbers, {}), naive_states<TypeParam>(config, numbers, {}),
-                           scan<TypeParam>(numbers, {}, rule, tile, 0, length).output);
+                           scan<TypeParam>(numbers, {}, rule, tile_of<TypeParam>(rule, width), 0, length).output);
       }
     });
   }
@@ -153,7 +159,7 @@ TYPED_TEST(StateScan, of_tiles_leaves_out_padding_whatever_it_holds) {
         const auto mask = random_mask(length, 0.4, 12);
         const auto numbers = with_spoilt_padding(random_attention(config, length, 13), mask);
         this->expect_right(numbers, naive_states<double>(config, numbers, mask), naive_states<TypeParam>(config, numbers, mask),
-                           scan<TypeParam>(numbers, mask, rule, tile, 0, length).output);
+                           scan<TypeParam>(numbers, mask, rule, tile_of<TypeParam>(rule, width), 0, length).output);
       }
     });
   }
@@ -201,8 +207,9 @@ void expect_the_same_in_parts(const ModelConfig& config, const Rule& rule, std::
 
 TYPED_TEST(StateScan, has_the_same_bits_wherever_it_is_cut_and_goes_on_with_the_state) {
   for (const std::int64_t width : {5, 80}) {
-    for_each_tile_rule<TypeParam>(
-        width, [](const ModelConfig& config, const auto& rule) { expect_the_same_in_parts<TypeParam>(config, rule, tile); });
+    for_each_tile_rule<TypeParam>(width, [&](const ModelConfig& config, const auto& rule) {
+      expect_the_same_in_parts<TypeParam>(config, rule, tile_of<TypeParam>(rule, width));
+    });
     for (const std::int64_t step : {std::int64_t{1}, std::int64_t{7}, tile + 6}) {
       expect_the_same_in_parts<TypeParam>(config_of(Architecture::linear, width), StepRule<TypeParam>(), step);
     }
@@ -215,9 +222,10 @@ TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
   for (const std::int64_t width : {3, 96}) {
     ModelConfig config = config_of(Architecture::linear, width);
     config.feature_map = FeatureMap::elu;
-    const std::int64_t length = tile + 9;
+    const attention::LinearRule<TypeParam> rule(config);
+    const std::int64_t step = tile_of<TypeParam>(rule, width), length = step + 5;
     const auto numbers = random_attention(config, length, 18);
-    const auto after = scan<TypeParam>(numbers, {}, attention::LinearRule<TypeParam>(config), tile, 0, length).after;
+    const auto after = scan<TypeParam>(numbers, {}, rule, step, 0, length).after;
     const kernels::ScanParts parts{1, heads, static_cast<int>(width), 1};
     ASSERT_EQ(static_cast<std::int64_t>(after.size()), parts.count() * parts.numbers());
     ASSERT_EQ(width % parts.blocks(), 0) << "choose a width whose blocks are equally wide";
@@ -226,7 +234,7 @@ TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
       const std::int64_t stored = parts.columns() + 1, column = i % stored, row = i / stored % width;
       const std::int64_t head = i / parts.numbers() / parts.blocks(), first = i / parts.numbers() % parts.blocks() * parts.columns();
       double sum = 0;
-      for (std::int64_t t = 0; t < tile; ++t) {
+      for (std::int64_t t = 0; t < step; ++t) {
         const double z = numbers.key(t, head * width + row), key = z > 0 ? z + 1 : std::exp(z);
         sum += key * (column < parts.columns() ? numbers.value(t, head * width + first + column) : 1);
       }
