@@ -9,7 +9,7 @@ must be there.
 import json
 import sys
 
-FIELDS = {"format", "format_version", "kit", "machine", "cublas", "missing_libraries", "started", "seconds_allowed", "seconds", "passed",
+FIELDS = {"format", "format_version", "kit", "machine", "cublas", "cublaslt", "missing_libraries", "started", "seconds_allowed", "seconds", "passed",
           "failed", "skipped", "parts"}
 FIELDS_OF_PART = {"name", "kind", "outcome", "reason", "seconds", "exit_code", "tests", "failed_tests", "figures", "output"}
 KINDS, OUTCOMES = {"test", "sanitizer", "benchmark", "peer", "profile"}, ("passed", "failed", "skipped")

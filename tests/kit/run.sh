@@ -12,7 +12,8 @@
 # 1 if one failed; the others are run all the same.
 #
 # results.json is one object. `format` is "bsbr-gpu-kit", `format_version` 1; `kit` says what was built, `machine` what this ran on,
-# `cublas` is the folder where a cuBLAS was found, or null; `missing_libraries` names what programs of the kit need and this machine lacks;
+# `cublas` is the folder where a cuBLAS was found, or null, and `cublaslt` the library that the products of a forward come from, which may be the
+# kit's own, or null where they are Kokkos Kernels'; `missing_libraries` names what programs of the kit need and this machine lacks;
 # `started` is the time in UTC; `seconds_allowed` and `seconds`; `passed`, `failed` and `skipped` count parts. `parts` has one object for each,
 # in the order in which they ran:
 #
@@ -106,15 +107,22 @@ for path in sys.path:
   (ldconfig -p || /sbin/ldconfig -p) 2>/dev/null | sed -n 's|.*libcublas.so.* => \(.*\)/[^/]*$|\1|p'
 }
 
+# find_cublas: the folder of the newest one that can be used.
 find_cublas() {
-  library_folders | while read -r folder; do
-    for file in "$folder"/libcublas.so.1[23]; do
-      if [ -e "$file" ]; then
-        echo "$folder"
-        return
-      fi
+  for name in libcublas.so.13 libcublas.so.12; do
+    library_folders | while read -r folder; do
+      [ ! -e "$folder/$name" ] || echo "$folder"
     done
   done | head -n 1
+}
+
+# find_cublaslt: the cublasLt that the programs take their products from, if they know it at all: the machine's, or the kit's.
+find_cublaslt() {
+  for file in "$here"/lib/libcublasLt.so.*; do
+    [ -e "$file" ] || continue
+    [ -z "$cublas" ] || [ ! -e "$cublas/${file##*/}" ] || file=$cublas/${file##*/}
+    echo "$file"
+  done
 }
 
 # missing_libraries: of those that the kit needs and does not hold.
@@ -397,7 +405,8 @@ write_results() {
     printf '{\n"format": "bsbr-gpu-kit", "format_version": 1,\n'
     printf '"kit": {"backend": %s, "arch": %s, "commit": %s, "built": %s},\n' "$(kit backend | quoted)" "$(kit arch | quoted)" \
       "$(kit commit | quoted)" "$(kit built | quoted)"
-    printf '"machine": %s,\n"cublas": %s, "missing_libraries": %s,\n' "$(machine)" "$(or_null "$cublas")" "$(missing_libraries | strings)"
+    printf '"machine": %s,\n"cublas": %s, "cublaslt": %s, "missing_libraries": %s,\n' "$(machine)" "$(or_null "$cublas")" \
+      "$(or_null "$(find_cublaslt)")" "$(missing_libraries | strings)"
     printf '"started": "%s", "seconds_allowed": %d, "seconds": %d,\n' "$started" "$seconds" $(($(now) - began))
     printf '"passed": %d, "failed": %d, "skipped": %d,\n"parts": [\n' $passed $failed $skipped
     cat "$output/parts"
