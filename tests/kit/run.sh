@@ -356,11 +356,11 @@ run_benchmarks() {
     return
   fi
   kernels_part kernels.forward_512 45 '^forward/D512/L(16384|65536)/'
-  kernels_part kernels.forward_1024 60 '^forward/D1024/'
+  kernels_part kernels.forward_1024 90 '^forward/D1024/'
   kernels_part kernels.products 45 '^(product|blas)/'
   kernels_part kernels.attention 45 '^(within_chunk|states|retrieval|mixing)/'
   benchmark_part report.512 20 report --tokens 16384
-  benchmark_part report.1024 30 report --tokens 65536 --hidden-dim 1024 --num-heads 16 --ff-dim 4096 --repeat 3
+  benchmark_part report.1024 60 report --tokens 65536 --hidden-dim 1024 --num-heads 16 --ff-dim 4096 --repeat 3
   benchmark_part architectures 45 bench_architectures --tokens 16384 --repeat 3
 }
 
