@@ -8,7 +8,7 @@
 #   --only PATTERN    only parts whose names match this regular expression (grep's)
 #   --list            prints the names of all parts, and runs none
 #
-# Needs a shell, timeout, awk, sed and grep, of any kind: those of BusyBox will do. The exit code is 0 if all parts passed or were skipped, and
+# Needs a shell, timeout, awk, sed, grep, tar and gzip, of any kind: those of BusyBox will do. The exit code is 0 if all parts passed or were skipped, and
 # 1 if one failed; the others are run all the same.
 #
 # results.json is one object. `format` is "bsbr-gpu-kit", `format_version` 1; `kit` says what was built, `machine` what this ran on,
@@ -60,6 +60,11 @@ done
 case $seconds in
   '' | *[!0-9]*) refuse "--seconds $seconds is not a number" ;;
 esac
+
+# A kit that would be too large has its programs packed.
+if [ ! -d "$here/bin" ] && [ "${1:-}" != --inside ]; then
+  (cd "$here" && tar -xzf programs.tar.gz) || refuse "the programs cannot be unpacked in $here"
+fi
 
 # kit.txt has what was built: backend, arch, commit, built, needs.
 kit() { sed -n "s/^$1=//p" "$here/kit.txt"; }
