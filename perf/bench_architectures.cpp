@@ -11,6 +11,7 @@
 #include "command_line.hpp"
 #include "config_options.hpp"
 #include "forward.hpp"
+#include "gemm.hpp"
 #include "runtime.hpp"
 
 namespace bsbr::perf {
@@ -49,7 +50,7 @@ void print_row(std::string_view name, const Options& options, const Rounds& roun
 
 void run(const apps::Runtime& runtime, const Options& options) {
   if (runtime.ranks() > 1) throw apps::UsageError("bench_architectures runs on one rank, not on " + std::to_string(runtime.ranks()));
-  std::printf("runs on        %d threads of %s; sgemm by %s\n", Execution().concurrency(), Execution::name(), blas_name().c_str());
+  std::printf("runs on        %d threads of %s; sgemm by %s\n", Execution().concurrency(), Execution::name(), gemm_name().c_str());
   std::map<Architecture, Rounds> all;
   for (const auto& entry : architectures) {
     const auto weights = random_weights<float>(apps::config_for(entry.value, options.config), 1);

@@ -11,6 +11,7 @@
 #include "command_line.hpp"
 #include "config_options.hpp"
 #include "forward.hpp"
+#include "gemm.hpp"
 #include "memory.hpp"
 #include "runtime.hpp"
 
@@ -80,7 +81,7 @@ void run(const apps::Runtime& runtime, const Options& options) {
               static_cast<long long>(options.config.hidden_dim), static_cast<long long>(options.config.num_heads),
               static_cast<long long>(options.config.num_layers), static_cast<long long>(options.config.ff_dim),
               static_cast<long long>(options.config.chunk_size), static_cast<long long>(options.tokens));
-  std::printf("runs on        %d threads of %s; sgemm by %s\n", Execution().concurrency(), Execution::name(), blas_name().c_str());
+  std::printf("runs on        %d threads of %s; sgemm by %s\n", Execution().concurrency(), Execution::name(), gemm_name().c_str());
   Forward(weights, comm, 2 * options.config.chunk_size + 3).validate();
   measure_speed(weights, comm, options);
   measure_memory(weights, comm, options);

@@ -1,4 +1,6 @@
-// bench_kernels: each kernel by itself and whole forwards, with Google Benchmark, against sgemm of the best BLAS kernel of this CPU.
+// bench_kernels: each kernel by itself and whole forwards, with Google Benchmark, against sgemm of the best BLAS kernel of this CPU, or of
+// the GPU's vendor. With --large, which must come first, also products and forwards of the sizes that GPUs are for, and `blas/…`: the
+// product of that BLAS of the same shape as `product/…`, which has biases to add besides.
 //
 // Counters: `executed` and `useful` are FLOPs over those of sgemm 2048³ with the same threads, measured before and after each benchmark.
 // Useful is what forward_flops counts: the causal half of a triangle. Executed also counts what whole tiles add to it. A model with the
@@ -7,11 +9,16 @@
 
 #include <Kokkos_Core.hpp>
 #include <Kokkos_Random.hpp>
+#include <algorithm>
+#include <set>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "blas_kernel.hpp"
 #include "bsbr/attention.hpp"
 #include "forward.hpp"
+#include "gemm.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/rows.hpp"
 
@@ -107,9 +114,11 @@ void attention_phase(benchmark::State& state, const std::string& phase, std::int
   limit.report(all, flops.useful, flops.executed);
 }
 
-/// One product of 16,384 rows, biases added.
+constexpr std::int64_t product_rows = 16384;
+
+/// One product, biases added.
 void product(benchmark::State& state, std::int64_t in, std::int64_t out) {
-  constexpr std::int64_t length = 16384;
+  constexpr std::int64_t length = product_rows;
   const auto rows = random_rows("bench::rows", length, in), result = random_rows("bench::result", length, out);
   const auto matrix = random_rows("bench::weight", out, in);
   const kernels::ProductWeight<float> weight(Array<const float**>(matrix.data(), out, in));
@@ -133,6 +142,20 @@ void product(benchmark::State& state, std::int64_t in, std::int64_t out) {
   limit.report(all, flops, flops);
 }
 
+/// The same product by the BLAS.
+void blas_product(benchmark::State& state, std::int64_t in, std::int64_t out) {
+  AgainstSgemm limit(state);
+  const double flops = 2.0 * static_cast<double>(product_rows * in * out);
+  double all = 0;
+  for ([[maybe_unused]] auto run : state) {
+    const double seconds = flops / gemm_rate(product_rows, out, in);
+    state.SetIterationTime(seconds);
+    all += seconds;
+  }
+  limit.report(all, flops, flops);
+  state.SetLabel(gemm_name());
+}
+
 /// A whole forward of bsbr, four layers.
 void forward(benchmark::State& state, std::int64_t hidden_dim, std::int64_t length) {
   ModelConfig config;
@@ -143,7 +166,8 @@ void forward(benchmark::State& state, std::int64_t hidden_dim, std::int64_t leng
   config.ff_dim = 4 * hidden_dim;
   config.chunk_size = 128;
   const auto weights = random_weights<float>(config, 1);
-  Forward(weights, MPI_COMM_WORLD, 2 * config.chunk_size + 3).validate();
+  static std::set<std::int64_t> validated;  // once for each width: the reference takes longer than what is timed
+  if (validated.insert(hidden_dim).second) Forward(weights, MPI_COMM_WORLD, 2 * config.chunk_size + 3).validate();
   Forward model(weights, MPI_COMM_WORLD, length);
   model.seconds();
   AgainstSgemm limit(state);
@@ -157,11 +181,17 @@ void forward(benchmark::State& state, std::int64_t hidden_dim, std::int64_t leng
   limit.report(all, flops, flops);
 }
 
-void add_benchmarks() {
-  const auto time = [](benchmark::internal::Benchmark* benchmark) { benchmark->UseManualTime()->Unit(benchmark::kMillisecond); };
-  for (const auto& [in, out] : {std::pair{512, 1536}, {512, 512}, {512, 2048}, {2048, 512}, {1024, 4096}, {256, 1024}}) {
-    const std::string name = "product/" + std::to_string(in) + "x" + std::to_string(out);
+void add_benchmarks(bool large) {
+  const auto time = [](benchmark::internal::Benchmark* benchmark) { return benchmark->UseManualTime()->Unit(benchmark::kMillisecond); };
+  std::vector<std::pair<int, int>> products{{512, 1536}, {512, 512}, {512, 2048}, {2048, 512}, {1024, 4096}, {256, 1024}};
+  if (large) products.insert(products.end(), {{1024, 3072}, {1024, 1024}, {4096, 1024}});
+  for (const auto& [in, out] : products) {
+    const std::string shape = std::to_string(in) + "x" + std::to_string(out), name = "product/" + shape, of_blas = "blas/" + shape;
     time(benchmark::RegisterBenchmark(name.c_str(), [in = in, out = out](benchmark::State& state) { product(state, in, out); }));
+    if (!large) continue;
+    time(benchmark::RegisterBenchmark(of_blas.c_str(), [in = in, out = out](benchmark::State& state) {
+      blas_product(state, in, out);
+    }))->Iterations(3);
   }
   struct Case {
     const char* phase;
@@ -178,7 +208,9 @@ void add_benchmarks() {
     time(benchmark::RegisterBenchmark(name.c_str(),
                                       [c](benchmark::State& state) { attention_phase(state, c.phase, 64, c.chunk_size, c.length); }));
   }
-  for (const auto& [width, length] : {std::pair{256, 16384}, {512, 4096}, {512, 16384}}) {
+  std::vector<std::pair<int, int>> forwards{{256, 16384}, {512, 4096}, {512, 16384}};
+  if (large) forwards.insert(forwards.end(), {{512, 65536}, {1024, 16384}, {1024, 65536}});
+  for (const auto& [width, length] : forwards) {
     const std::string name = "forward/D" + std::to_string(width) + "/L" + std::to_string(length);
     time(benchmark::RegisterBenchmark(name.c_str(),
                                       [width = width, length = length](benchmark::State& state) { forward(state, width, length); }));
@@ -193,9 +225,12 @@ int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
   {
     const Kokkos::ScopeGuard kokkos(argc, argv);
+    const bool large = argc > 1 && std::string_view(argv[1]) == "--large";
+    if (large) std::rotate(argv + 1, argv + 2, argv + argc);  // to the end, and away
+    if (large) --argc;
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-    bsbr::perf::add_benchmarks();
+    bsbr::perf::add_benchmarks(large);
     benchmark::RunSpecifiedBenchmarks();
   }
   MPI_Finalize();

@@ -274,10 +274,10 @@ def prepare(name, programs):
         return model, forward, dict(same_numbers(programs, model, forward, "--causality", "reference"), **verified(programs, model))
     if name == "transformer":
         model, same = programs.make_model("bsbr"), programs.make_model("standard")
-        forward = Transformer(same).forward
+        forward = Transformer(*read_model(same)).forward
         return model, forward, dict(same_numbers(programs, same, forward), **verified(programs, model))
     model = programs.make_model(name)
-    forward = Transformer(model).forward
+    forward = Transformer(*read_model(model)).forward
     return model, forward, same_numbers(programs, model, forward)
 
 
@@ -395,10 +395,11 @@ def package_forward(model):
 
 
 class Transformer:
-    """A model file of standard or hopfield attention in PyTorch, with one product for q, k and v, and the fused causal attention."""
+    """A model of standard or hopfield attention in PyTorch, where its weights are, with one product for q, k and v, and the fused causal
+    attention."""
 
-    def __init__(self, model):
-        config, self.weights = read_model(model)
+    def __init__(self, config, weights):
+        self.weights = weights
         self.heads, self.layers, self.hidden = config["num_heads"], config["num_layers"], config["hidden_dim"]
         self.scale = 1 / (config.get("temperature", 1) * math.sqrt(self.hidden / self.heads))
         self.qkv = [tuple(torch.cat([self.weights[f"layers.{i}.attention.{name}_proj.{kind}"] for name in "qkv"])
@@ -416,8 +417,9 @@ class Transformer:
 
     def positions(self, tokens):
         """P [tokens, hidden], as docs/mathematics.md defines it."""
-        column = torch.arange(self.hidden, dtype=torch.float64)
-        angle = torch.arange(tokens, dtype=torch.float64)[:, None] * 10000.0 ** (-2 * (column // 2) / self.hidden)
+        where = dict(dtype=torch.float64, device=self.weights["embedding.weight"].device)
+        column = torch.arange(self.hidden, **where)
+        angle = torch.arange(tokens, **where)[:, None] * 10000.0 ** (-2 * (column // 2) / self.hidden)
         return torch.where(column % 2 == 0, torch.sin(angle), torch.cos(angle)).float()
 
     def attention(self, index, x):

@@ -1,6 +1,5 @@
 #include "forward.hpp"
 
-#include <KokkosBlas3_gemm.hpp>
 #include <Kokkos_Core.hpp>
 #include <Kokkos_Timer.hpp>
 #include <algorithm>
@@ -16,21 +15,6 @@ namespace bsbr::perf {
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
-}
-
-double sgemm_rate() {
-  constexpr int n = 2048, runs = 5;
-  const Array<float**> a("a", n, n), b("b", n, n), c("c", n, n);
-  Kokkos::deep_copy(a, 0.5F);
-  Kokkos::deep_copy(b, 0.25F);
-  std::vector<double> rates;
-  for (int run = 0; run <= runs; ++run) {
-    const Kokkos::Timer timer;
-    KokkosBlas::gemm("N", "T", 1.0F, a, b, 0.0F, c);
-    Kokkos::fence();
-    if (run > 0) rates.push_back(2.0 * n * n * n / timer.seconds());
-  }
-  return median(rates);
 }
 
 Forward::Forward(const Weights<float>& weights, MPI_Comm comm, std::int64_t tokens)

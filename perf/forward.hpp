@@ -13,9 +13,6 @@ namespace bsbr::perf {
 
 double median(std::vector<double> values);
 
-/// Useful FLOPs a second of sgemm 2048³ with all threads: median of 5 after one to warm up.
-double sgemm_rate();
-
 /// One model and one sequence of random tokens, ready to run.
 class Forward {
  public:

@@ -13,6 +13,7 @@
 #include "command_line.hpp"
 #include "config_options.hpp"
 #include "forward.hpp"
+#include "gemm.hpp"
 #include "runtime.hpp"
 
 namespace bsbr::perf {
@@ -110,7 +111,7 @@ void run(const apps::Runtime& runtime, const Options& options) {
     sgemm.push_back(sgemm_rate());
   }
   std::printf("limits         sgemm %.0f GFLOP/s (%s, median of %zu), copying an array %.1f GB/s; %d threads\n", median(sgemm) / 1e9,
-              blas_name().c_str(), sgemm.size(), memory / 1e9, Execution().concurrency());
+              gemm_name().c_str(), sgemm.size(), memory / 1e9, Execution().concurrency());
   print_table(options, profile, median(sgemm), memory);
 }
 

@@ -4,6 +4,7 @@
 #include <hdf5.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -151,8 +152,14 @@ std::vector<Number> row_of(const std::vector<Number>& values, std::int64_t row, 
   return {begin, begin + static_cast<std::ptrdiff_t>(length)};
 }
 
+/// Where the files lie: BSBR_GOLDEN_DIR of the environment, for programs that run on another machine, or the folder in the sources.
+std::string golden_folder() {
+  const char* folder = std::getenv("BSBR_GOLDEN_DIR");
+  return folder != nullptr ? folder : BSBR_GOLDEN_DIR;
+}
+
 nlohmann::json read_index() {
-  const std::string path = std::string(BSBR_GOLDEN_DIR) + "/index.json";
+  const std::string path = golden_folder() + "/index.json";
   std::ifstream file(path);
   if (!file) throw std::runtime_error("cannot open " + path);
   return nlohmann::json::parse(file);
@@ -170,11 +177,11 @@ std::vector<std::string> golden_names() {
     const auto file = entry.at("file").get<std::string>();
     names.push_back(file.substr(0, file.rfind(".h5")));
   }
-  if (names.empty()) throw std::runtime_error("no golden files are listed in " BSBR_GOLDEN_DIR "/index.json");
+  if (names.empty()) throw std::runtime_error("no golden files are listed in " + golden_folder() + "/index.json");
   return names;
 }
 
-std::string golden_path(const std::string& name) { return std::string(BSBR_GOLDEN_DIR) + "/" + name + ".h5"; }
+std::string golden_path(const std::string& name) { return golden_folder() + "/" + name + ".h5"; }
 
 GoldenCase read_golden(const std::string& name) {
   const std::string path = golden_path(name);
