@@ -17,6 +17,7 @@
 #include "format.hpp"
 #include "forward_options.hpp"
 #include "kernels/compat.hpp"
+#include "kernels/device_product.hpp"
 #include "kernels/product_kernel.hpp"
 #include "parallel/collectives.hpp"
 #include "processors.hpp"
@@ -76,6 +77,7 @@ std::string mpi_version() {
 
 std::string product_name() {
   if constexpr (kernels::on_host) return std::string("bsbr ") + kernels::product_kernel<float>().name;
+  if constexpr (kernels::on_cuda) return kernels::tf32_products() ? "cublasLt, floats as TF32" : "cublasLt";
   return std::string("the BLAS of ") + Execution::name();
 }
 

@@ -22,6 +22,7 @@
 #include "command_line.hpp"
 #include "ending_signals.hpp"
 #include "failure.hpp"
+#include "kernels/device_product.hpp"
 #include "launcher.hpp"
 #include "mpi_limit.hpp"
 #include "parallel/agree.hpp"
@@ -149,7 +150,10 @@ class Session {
     const int sharing = ranks_that_share(m_runtime.m_comm);
     m_runtime.m_threads_chosen = std::getenv("OMP_NUM_THREADS") != nullptr || std::getenv("KOKKOS_NUM_THREADS") != nullptr;
     agree_on_usage(m_runtime.m_comm, [&] { m_runtime.m_threads_note = initialize_kokkos(m_name, sharing); });
-    agree_on_usage(m_runtime.m_comm, [] { parallel::mpi_takes_device_buffers(); });
+    agree_on_usage(m_runtime.m_comm, [] {
+      parallel::mpi_takes_device_buffers();
+      kernels::tf32_products();
+    });
   }
 
   /// Prints a failure once. Returns when all ranks are here, or never.

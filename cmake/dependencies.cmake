@@ -8,6 +8,12 @@ foreach(package Kokkos KokkosKernels)
                         "the prefix of your own with -DCMAKE_PREFIX_PATH=… (CONTRIBUTING.md, Dependencies).")
   endif()
 endforeach()
+# The products of an NVIDIA GPU are cublasLt's.
+set(BSBR_CUBLASLT)
+if("CUDA" IN_LIST Kokkos_DEVICES)
+  find_package(CUDAToolkit 12 REQUIRED)
+  set(BSBR_CUBLASLT CUDA::cublasLt)
+endif()
 find_package(MPI REQUIRED COMPONENTS C CXX)
 include(cmake/find_hdf5.cmake)
 

@@ -34,7 +34,8 @@ struct Stage {
 template <class Real, class After>
 Stage(ProductWeight<Real>, After) -> Stage<Real, After>;
 
-/// Room for the rows that are under way: two buffers for each thread (host) or altogether (GPU), which the products read and write in turn.
+/// Room for the rows that are under way: two buffers for each thread (host) or altogether (GPU), which the products read and write in turn;
+/// and what a GPU's BLAS wants for itself.
 template <class Real>
 class PanelBuffers {
  public:
@@ -42,19 +43,25 @@ class PanelBuffers {
 
   /// `width`: the widest row of any chain that will use them.
   explicit PanelBuffers(std::int64_t width)
-      : m_data(Kokkos::view_alloc(std::string("bsbr::panels"), Kokkos::WithoutInitializing), count(), 2, numbers(width)), m_width(width) {}
+      : m_data(Kokkos::view_alloc(std::string("bsbr::panels"), Kokkos::WithoutInitializing), count(), 2, numbers(width)),
+        m_workspace(make_product_workspace()),
+        m_width(width) {}
 
-  static std::int64_t bytes(std::int64_t width) { return count() * 2 * numbers(width) * static_cast<std::int64_t>(sizeof(Real)); }
+  static std::int64_t bytes(std::int64_t width) {
+    return count() * 2 * numbers(width) * static_cast<std::int64_t>(sizeof(Real)) + tuning::product_workspace_bytes;
+  }
 
   /// Buffer 0 or 1 of a thread.
   KOKKOS_FUNCTION Real* get(int thread, int which) const { return m_data.data() + (thread * 2 + which) * m_data.extent(2); }
   std::int64_t width() const { return m_width; }
+  const ProductWorkspace& workspace() const { return m_workspace; }
 
  private:
   static std::int64_t count() { return on_host ? Kokkos::Experimental::UniqueToken<Execution>().size() : 1; }
   static std::int64_t numbers(std::int64_t width) { return tuning::panel_rows * ProductWeight<Real>::row_stride(width); }
 
   Array<Real***> m_data;
+  ProductWorkspace m_workspace;
   std::int64_t m_width = 0;
 };
 
@@ -122,14 +129,15 @@ void for_rows(const Execution& execution, const std::string& label, const Rows& 
 }
 
 template <class Real>
-void run_slab_stages(const Execution&, const std::string&, const Rows&, std::int64_t, std::int64_t, Real*, Real*) {}
+void run_slab_stages(const Execution&, const std::string&, const Rows&, std::int64_t, std::int64_t, Real*, Real*, const ProductWorkspace&) {
+}
 
 template <class Real, class First, class... Rest>
 void run_slab_stages(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first, std::int64_t count,
-                     Real* input, Real* other, const Stage<Real, First>& stage, const Rest&... rest) {
-  stage.weight.multiply(execution, count, input, other);
+                     Real* input, Real* other, const ProductWorkspace& workspace, const Stage<Real, First>& stage, const Rest&... rest) {
+  stage.weight.multiply(execution, count, input, other, workspace);
   for_rows(execution, label, rows, first, count, stage.weight.out(), other, stage.after);
-  run_slab_stages(execution, label, rows, first, count, other, input, rest...);
+  run_slab_stages(execution, label, rows, first, count, other, input, workspace, rest...);
 }
 
 template <class Real, class Prologue, class First, class... Rest>
@@ -140,7 +148,7 @@ void run_on_device(const Execution& execution, const std::string& label, const R
   for (std::int64_t first = 0; first < all; first += height) {
     const std::int64_t count = std::min(height, all - first);
     for_rows(execution, label, rows, first, count, stage.weight.in(), buffers.get(0, 0), prologue);
-    run_slab_stages(execution, label, rows, first, count, buffers.get(0, 0), buffers.get(0, 1), stage, rest...);
+    run_slab_stages(execution, label, rows, first, count, buffers.get(0, 0), buffers.get(0, 1), buffers.workspace(), stage, rest...);
   }
 }
 

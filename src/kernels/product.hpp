@@ -3,16 +3,16 @@
 // On a host a weight is packed once, in the order in which the products read it, and one thread multiplies some rows with it at a time. The
 // loops are those of Goto and van de Geijn (2008), with the weight in the place of their packed b: a block of it stays in the second-level
 // cache while all rows meet it, a few rows stay in the first-level cache while they meet the block, a tile of results in registers.
-// On a GPU the product is one call of the BLAS.
+// On a GPU the product is one call of the BLAS (device_product.hpp).
 #pragma once
 
-#include <KokkosBlas3_gemm.hpp>
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <string>
 
 #include "bsbr/error.hpp"
 #include "kernels/compat.hpp"
+#include "kernels/device_product.hpp"
 #include "kernels/product_kernel.hpp"
 #include "kernels/tuning.hpp"
 
@@ -76,18 +76,9 @@ class ProductWeight {
     }
   }
 
-  /// product [rows, out] = input [rows, in] · weightᵀ on a GPU, rows one after the other, in the order of `execution`: older Kokkos Kernels
-  /// cannot be told and have to be waited for.
-  void multiply(const Execution& execution, std::int64_t rows, const Real* input, Real* product) const {
-    const Unmanaged<const Real**> from(input, rows, m_in);
-    const Unmanaged<Real**> to(product, rows, m_out);
-    if constexpr (requires { KokkosBlas::gemm(execution, "N", "T", Real(1), from, m_plain, Real(0), to); }) {
-      KokkosBlas::gemm(execution, "N", "T", Real(1), from, m_plain, Real(0), to);
-    } else {
-      execution.fence();
-      KokkosBlas::gemm("N", "T", Real(1), from, m_plain, Real(0), to);
-      Kokkos::fence();
-    }
+  /// product [rows, out] = input [rows, in] · weightᵀ on a GPU, rows one after the other, in the order of `execution`.
+  void multiply(const Execution& execution, std::int64_t rows, const Real* input, Real* product, const ProductWorkspace& workspace) const {
+    device_product<Real>(execution, {rows, m_out, m_in, m_plain.data(), input, product}, workspace);
   }
 
   /// Numbers from one row to the next where rows of this width are products and factors. A host's are whole tiles, and not a power of two
@@ -98,9 +89,6 @@ class ProductWeight {
   }
 
  private:
-  template <class Data>
-  using Unmanaged = Kokkos::View<Data, Kokkos::LayoutRight, Device, Kokkos::MemoryTraits<Kokkos::Unmanaged>>;
-
   static std::int64_t column_tiles(std::int64_t out) {
     const std::int64_t columns = product_kernel<Real>().columns;
     return (out + columns - 1) / columns;

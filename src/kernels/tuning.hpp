@@ -11,6 +11,9 @@ namespace bsbr::kernels::tuning {
 /// one BLAS call serves all of them.
 inline constexpr int panel_rows = on_host ? 192 : 8192;
 
+/// Room for cublasLt, in bytes: what NVIDIA advises for its largest GPUs.
+inline constexpr std::int64_t product_workspace_bytes = on_cuda ? 32 << 20 : 0;
+
 /// A block of a weight that all rows of a panel meet before the next one: columns of the product, and numbers of the sum (bits). 512 KiB in
 /// float, about half of a second-level cache.
 inline constexpr int product_columns = 256, product_depth = 512;

@@ -4,17 +4,16 @@
 #include <mpi.h>
 
 #include <cstdlib>
+#include <optional>
 #include <string>
 
-#include "bsbr/error.hpp"
 #include "bsbr/types.hpp"
+#include "config/environment_switch.hpp"
 #include "kernels/backend.hpp"
 #include "parallel/mpi.hpp"
 
 namespace bsbr::parallel {
 namespace {
-
-constexpr const char* variable = "BSBR_GPU_AWARE_MPI";
 
 /// Asks by the names that MPIs have for it. They are looked up at run time, since few headers declare any of them.
 bool mpi_says_so() {
@@ -53,11 +52,7 @@ bool buffers_arrive() {
 }
 
 bool decide() {
-  if (const char* text = std::getenv(variable); text != nullptr) {
-    const std::string value = text;
-    if (value == "on" || value == "off") return value == "on";
-    throw ConfigError(std::string(variable) + " = '" + value + "' is neither on nor off");
-  }
+  if (const std::optional<bool> said = environment_switch("BSBR_GPU_AWARE_MPI"); said) return *said;
   return kernels::on_host || (mpi_says_so() && buffers_arrive());
 }
 

@@ -143,8 +143,9 @@ TEST(ModelFile, every_whole_number_may_have_any_width_byte_order_and_be_stored_a
   const Folder folder;
   const std::string path = good_model(folder);
   bool array = false;
-  for (const hid_t type : {H5T_STD_I8LE, H5T_STD_U8BE, H5T_STD_I16BE, H5T_STD_U16LE, H5T_STD_I32BE, H5T_STD_U32LE, H5T_STD_I64BE,
-                           H5T_STD_U64LE, H5T_IEEE_F32LE, H5T_IEEE_F32BE, H5T_IEEE_F64LE, H5T_IEEE_F64BE}) {
+  const auto types = {H5T_STD_I8LE,  H5T_STD_U8BE,  H5T_STD_I16BE,  H5T_STD_U16LE,  H5T_STD_I32BE,  H5T_STD_U32LE,
+                      H5T_STD_I64BE, H5T_STD_U64LE, H5T_IEEE_F32LE, H5T_IEEE_F32BE, H5T_IEEE_F64LE, H5T_IEEE_F64BE};
+  for (const hid_t type : types) {
     edit(path, [&](hid_t file) {
       const std::pair<const char*, int> fields[] = {{"format_version", 1}, {"vocab_size", 11}, {"hidden_dim", 8},
                                                     {"num_layers", 2},     {"num_heads", 2},   {"ff_dim", 6},

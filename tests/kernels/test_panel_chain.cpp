@@ -221,7 +221,8 @@ TYPED_TEST(PanelChain, buffers_that_are_too_narrow_are_refused) {
 TYPED_TEST(PanelChain, what_buffers_held_before_does_not_matter) {
   const Chain chain({7, 12, 5}, 1, panel + 3);
   const PanelBuffers<TypeParam> buffers(12);
-  const Array<TypeParam*> all(buffers.get(0, 0), PanelBuffers<TypeParam>::bytes(12) / sizeof(TypeParam));
+  const std::int64_t bytes = PanelBuffers<TypeParam>::bytes(12) - kernels::tuning::product_workspace_bytes;
+  const Array<TypeParam*> all(buffers.get(0, 0), static_cast<std::size_t>(bytes) / sizeof(TypeParam));
   Kokkos::deep_copy(all, std::numeric_limits<TypeParam>::quiet_NaN());
   const DeviceChain<TypeParam> device(chain), clean(chain);
   device.run(5, panel - 7, buffers);

@@ -85,6 +85,24 @@ TYPED_TEST(Product, the_fastest_kernel_is_one_for_the_widest_vectors) {
   for (const auto& kernel : all) EXPECT_GE(all.front().columns, kernel.columns) << kernel.name;
 }
 
+/// Holds `product`, rows of which lie `stride` numbers apart, against plain loops over input [rows, in] and weight [out, in].
+template <class Real>
+void expect_product(std::int64_t rows, std::int64_t out, std::int64_t in, const std::vector<Real>& input, const std::vector<Real>& weight,
+                    const std::vector<Real>& product, std::int64_t stride) {
+  for (std::int64_t i = 0; i < rows * out; ++i) {
+    double sum = 0, size = 0;
+    for (std::int64_t k = 0; k < in; ++k) {
+      const double term = static_cast<double>(input[static_cast<std::size_t>(i / out * in + k)]) *
+                          static_cast<double>(weight[static_cast<std::size_t>(i % out * in + k)]);
+      sum += term;
+      size += std::fabs(term);
+    }
+    ASSERT_NEAR(static_cast<double>(product[static_cast<std::size_t>(i / out * stride + i % out)]), sum,
+                static_cast<double>(in + 2) * size * static_cast<double>(std::numeric_limits<Real>::epsilon()))
+        << "[" << rows << ", " << in << "] by [" << out << ", " << in << "], at " << i / out << ", " << i % out;
+  }
+}
+
 TYPED_TEST(Product, packed_weights_multiply_as_they_are_for_all_sizes) {
   if (!kernels::on_host) GTEST_SKIP() << "a GPU's products are the BLAS'";
   using Real = TypeParam;
@@ -98,17 +116,75 @@ TYPED_TEST(Product, packed_weights_multiply_as_they_are_for_all_sizes) {
       const std::int64_t stride = weight.row_stride(out);
       std::vector<Real> product(static_cast<std::size_t>(rows * stride), std::numeric_limits<Real>::quiet_NaN());
       weight.multiply(rows, input.data(), in, product.data(), stride);
-      for (std::int64_t i = 0; i < rows * out; ++i) {
-        double sum = 0, size = 0;
-        for (std::int64_t k = 0; k < in; ++k) {
-          const double term = static_cast<double>(input[static_cast<std::size_t>(i / out * in + k)]) *
-                              static_cast<double>(matrix[static_cast<std::size_t>(i % out * in + k)]);
-          sum += term;
-          size += std::fabs(term);
-        }
-        ASSERT_NEAR(static_cast<double>(product[static_cast<std::size_t>(i / out * stride + i % out)]), sum,
-                    static_cast<double>(in + 2) * size * static_cast<double>(std::numeric_limits<Real>::epsilon()))
-            << out << " x " << in;
+      expect_product(rows, out, in, input, matrix, product, stride);
+    }
+  }
+}
+
+/// c = aᵀ · b as the definition of a BLAS' gemm has it: column after column, as many numbers apart as a column has rows.
+template <class Real>
+void plain_gemm(const kernels::BlasMatrices& matrices, const Real* a, const Real* b, Real* c) {
+  const auto [lda, m] = matrices.a;
+  const auto [ldb, n] = matrices.b;
+  const auto [ldc, columns] = matrices.c;
+  ASSERT_EQ(ldc, m);
+  ASSERT_EQ(columns, n);
+  ASSERT_EQ(lda, ldb) << "terms of a sum";
+  for (std::int64_t j = 0; j < n; ++j) {
+    for (std::int64_t i = 0; i < m; ++i) {
+      c[i + j * ldc] = 0;
+      for (std::int64_t k = 0; k < lda; ++k) c[i + j * ldc] += a[k + i * lda] * b[k + j * ldb];
+    }
+  }
+}
+
+const std::vector<std::int64_t> row_counts{1, 3, 13, 64, 257}, widths{1, 5, 12, 33, 64, 130};
+
+TYPED_TEST(Product, a_blas_that_is_asked_for_columns_forms_rows) {
+  using Real = TypeParam;
+  for (const std::int64_t rows : row_counts) {
+    for (const std::int64_t out : widths) {
+      for (const std::int64_t in : widths) {
+        const auto weight = random_numbers<Real>(out, in, 7), input = random_numbers<Real>(rows, in, 8);
+        std::vector<Real> product(static_cast<std::size_t>(rows * out), std::numeric_limits<Real>::quiet_NaN());
+        const kernels::RowProduct<Real> of{rows, out, in, weight.data(), input.data(), product.data()};
+        plain_gemm(of.for_blas(), of.weight, of.input, of.product);
+        expect_product(rows, out, in, input, weight, product, out);
+      }
+    }
+  }
+}
+
+/// Numbers that begin `before` numbers after the beginning of an array: as far from any alignment as a weight may be in its model.
+template <class Real>
+struct Shifted {
+  Array<Real*> all;
+  Real* data;
+
+  Shifted(const std::vector<Real>& numbers, std::int64_t before)
+      : all("test::shifted", numbers.size() + static_cast<std::size_t>(before)), data(all.data() + before) {
+    Kokkos::deep_copy(view(numbers.size()), to_device<Real*>(numbers, numbers.size()));
+  }
+  Array<Real*> view(std::size_t count) const { return Array<Real*>(data, count); }
+};
+
+TYPED_TEST(Product, of_a_gpu_s_blas_are_those_of_plain_loops_for_all_sizes_and_alignments) {
+  if (kernels::on_host) GTEST_SKIP() << "a host's products are its own";
+  if (kernels::on_cuda && kernels::tf32_products()) GTEST_SKIP() << "BSBR_TF32 asks for less than the precision of float";
+  using Real = TypeParam;
+  const Execution execution;
+  const kernels::ProductWorkspace workspace = kernels::make_product_workspace();
+  for (const std::int64_t rows : row_counts) {
+    for (const std::int64_t out : widths) {
+      for (const std::int64_t in : widths) {
+        const std::int64_t before = (rows + out + in) % 5;
+        const auto matrix = random_numbers<Real>(out, in, 9), input = random_numbers<Real>(rows, in, 10);
+        const Shifted<Real> weight(matrix, before), from(input, before);
+        const Shifted<Real> to(std::vector<Real>(static_cast<std::size_t>(rows * out), std::numeric_limits<Real>::quiet_NaN()), before);
+        const kernels::ProductWeight<Real> factor{Array<const Real**>(weight.data, out, in)};
+        for (int round = 0; round < 2; ++round) factor.multiply(execution, rows, from.data, to.data, workspace);  // chosen, then known
+        execution.fence();
+        expect_product(rows, out, in, input, matrix, to_host(to.view(static_cast<std::size_t>(rows * out))), out);
       }
     }
   }

@@ -348,9 +348,10 @@ class BadInput(Case):
         self.assertEqual(os.listdir(self.results), [])
 
     def test_a_setting_that_is_neither_on_nor_off_is_refused(self):
-        done = run("bsbr_forward", *(word.format(folder=self.folder) for word in GOOD), "--random-tokens", 8, ranks=RANKS,
-                   environment={"BSBR_GPU_AWARE_MPI": "maybe"})
-        self.check_failure(done, "bsbr_forward", USAGE, ["BSBR_GPU_AWARE_MPI", "maybe"], RANKS)
+        for name in ("BSBR_GPU_AWARE_MPI", "BSBR_TF32"):
+            done = run("bsbr_forward", *(word.format(folder=self.folder) for word in GOOD), "--random-tokens", 8, ranks=RANKS,
+                       environment={name: "maybe"})
+            self.check_failure(done, "bsbr_forward", USAGE, [name, "maybe"], RANKS)
 
     def test_a_folder_that_may_not_be_written_is_said_so(self):
         os.chmod(self.results, 0o555)

@@ -24,13 +24,14 @@ WRONG = [
     *(({name: value}, "must be") for name in ("KOKKOS_DISABLE_WARNINGS", "KOKKOS_TUNE_INTERNALS", "KOKKOS_PRINT_CONFIGURATION")
       for value in ("", "maybe", "2")),
     *(({name: "/nowhere/tool.so"}, "cannot be loaded") for name in ("KOKKOS_PROFILE_LIBRARY", "KOKKOS_TOOLS_LIBS")),
-    *(({"BSBR_GPU_AWARE_MPI": value}, "on nor off") for value in ("", "maybe", "1", "ON")),
+    *(({name: value}, "on nor off") for name in ("BSBR_GPU_AWARE_MPI", "BSBR_TF32") for value in ("", "maybe", "1", "ON")),
     ({"KOKKOS_NUM_THREADS": "4", "OMP_THREAD_LIMIT": "2"}, "OMP_THREAD_LIMIT allows 2"),
     ({"KOKKOS_NUM_DEVICES": "1", "KOKKOS_RAND_DEVICES": "1"}, "both"),
 ]
 RIGHT = [{"OMP_NUM_THREADS": "3"}, {"OMP_NUM_THREADS": "2,1"}, {"OMP_NUM_THREADS": " 2 , 1 "}, {"OMP_NUM_THREADS": "+2"},
          {"OMP_NUM_THREADS": None}, {"KOKKOS_NUM_THREADS": "3"}, {"KOKKOS_NUM_THREADS": " 2"}, {"KOKKOS_DISABLE_WARNINGS": "Yes"},
          {"KOKKOS_DEVICE_ID": "0"}, {"KOKKOS_NUMA": "1"}, {"KOKKOS_PROFILE_LIBRARY": ""}, {"BSBR_GPU_AWARE_MPI": "off"},
+         {"BSBR_TF32": "on"}, {"BSBR_TF32": "off"},
          {"OMP_NUM_THREADS": "4", "OMP_THREAD_LIMIT": "2"}, {"OMP_NUM_THREADS": None, "OMP_THREAD_LIMIT": "1"},
          {"KOKKOS_NUM_THREADS": "64", "OMP_DYNAMIC": "true"}]
 

@@ -94,7 +94,8 @@ class Recipe(unittest.TestCase):
         self.assertEqual(self.module.Bsbr.git, f"file://{ROOT}")
 
     def test_every_package_that_cmake_looks_for_is_a_dependency(self):
-        names = {"CLI11": "cli11", "nlohmann_json": "nlohmann-json", "GTest": "googletest", "KokkosKernels": "kokkos-kernels"}
+        names = {"CLI11": "cli11", "nlohmann_json": "nlohmann-json", "GTest": "googletest", "KokkosKernels": "kokkos-kernels",
+                 "CUDAToolkit": "cuda"}
         for package in found_packages():
             self.assertTrue(self.dependencies(names.get(package, package.lower())), package)
 

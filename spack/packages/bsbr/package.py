@@ -52,6 +52,7 @@ class Bsbr(CMakePackage, CudaPackage, ROCmPackage):
     with when("+cuda"):
         depends_on("cuda@12:")
         depends_on("kokkos@4.0.01:+cuda+wrapper cxxstd=20")
+        depends_on("kokkos@4.7.02:", when="^cuda@13:")  # before, it calls functions as CUDA 12 has them
         depends_on("kokkos+cuda_lambda", when="^kokkos@:4")
         depends_on("kokkos-kernels+cuda+cublas")
     with when("+rocm"):

@@ -1,0 +1,189 @@
+// The call of the BLAS.
+#include "kernels/device_product.hpp"
+
+#ifdef KOKKOS_ENABLE_CUDA
+#include <cublasLt.h>
+
+#include <array>
+#include <map>
+#include <mutex>
+#else
+#include <KokkosBlas3_gemm.hpp>
+#endif
+
+#include "bsbr/error.hpp"
+#include "config/environment_switch.hpp"
+
+namespace bsbr::kernels {
+
+bool tf32_products() {
+  static const bool on = environment_switch("BSBR_TF32").value_or(false);
+  return on;
+}
+
+namespace {
+
+#ifdef KOKKOS_ENABLE_CUDA
+
+void require_cublas(cublasStatus_t status, const char* step) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  throw Error(std::string("a matrix product failed on the GPU: ") + step + " says " + cublasLtGetStatusString(status));
+}
+
+template <class Real>
+inline constexpr cudaDataType_t cublas_type = std::is_same_v<Real, float> ? CUDA_R_32F : CUDA_R_64F;
+
+/// How numbers of this type are multiplied and added up.
+cublasComputeType_t compute_type(cudaDataType_t type) {
+  if (type == CUDA_R_64F) return CUBLAS_COMPUTE_64F;
+  return tf32_products() ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+}
+
+/// The largest power of two that divides an address, as far as cublasLt asks: weights lie one after the other, at any number.
+std::uint32_t alignment(const void* address) {
+  constexpr std::uintptr_t most = 256;
+  const auto number = reinterpret_cast<std::uintptr_t>(address) | most;
+  return static_cast<std::uint32_t>(number & (~number + 1));
+}
+
+/// All that the choice of an algorithm depends on.
+struct CublasProblem {
+  cudaDataType_t type;
+  BlasMatrices matrices;
+  std::array<std::uint32_t, 3> alignments;  // of a, b and c, in bytes
+
+  auto operator<=>(const CublasProblem&) const = default;
+};
+
+/// A product as cublasLt wants it described, and the algorithm that it suggests for it.
+class CublasPlan {
+ public:
+  CublasPlan(cublasLtHandle_t handle, const CublasProblem& problem) {
+    require_cublas(cublasLtMatmulDescInit(&m_product, compute_type(problem.type), problem.type), "cublasLtMatmulDescInit");
+    set_transpose(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+    set_transpose(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
+    describe(m_a, problem.type, problem.matrices.a);
+    describe(m_b, problem.type, problem.matrices.b);
+    describe(m_c, problem.type, problem.matrices.c);
+    choose(handle, problem.alignments);
+  }
+  CublasPlan(const CublasPlan&) = delete;  // cublasLt does not say that its descriptions may be copied
+  CublasPlan& operator=(const CublasPlan&) = delete;
+
+  template <class Real>
+  void run(cublasLtHandle_t handle, cudaStream_t stream, const RowProduct<Real>& of, const ProductWorkspace& workspace) {
+    const Real one = 1, zero = 0;
+    require_cublas(cublasLtMatmul(handle, &m_product, &one, of.weight, &m_a, of.input, &m_b, &zero, of.product, &m_c, of.product, &m_c,
+                                  &m_algorithm, workspace.data(), workspace.size(), stream),
+                   "cublasLtMatmul");
+  }
+
+ private:
+  static void describe(cublasLtMatrixLayoutOpaque_t& layout, cudaDataType_t type, const ColumnMajor& matrix) {
+    require_cublas(cublasLtMatrixLayoutInit(&layout, type, static_cast<std::uint64_t>(matrix.rows),
+                                            static_cast<std::uint64_t>(matrix.columns), matrix.rows),
+                   "cublasLtMatrixLayoutInit");
+  }
+
+  void set_transpose(cublasLtMatmulDescAttributes_t which, cublasOperation_t operation) {
+    require_cublas(cublasLtMatmulDescSetAttribute(&m_product, which, &operation, sizeof operation), "cublasLtMatmulDescSetAttribute");
+  }
+
+  void choose(cublasLtHandle_t handle, const std::array<std::uint32_t, 3>& alignments) {
+    cublasLtMatmulPreferenceOpaque_t preference{};
+    require_cublas(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
+    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t which, const auto& value) {
+      require_cublas(cublasLtMatmulPreferenceSetAttribute(&preference, which, &value, sizeof value),
+                     "cublasLtMatmulPreferenceSetAttribute");
+    };
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{tuning::product_workspace_bytes});
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignments[0]);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignments[1]);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignments[2]);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignments[2]);
+    cublasLtMatmulHeuristicResult_t best{};
+    int found = 0;
+    require_cublas(cublasLtMatmulAlgoGetHeuristic(handle, &m_product, &m_a, &m_b, &m_c, &m_c, &preference, 1, &best, &found),
+                   "cublasLtMatmulAlgoGetHeuristic");
+    require_cublas(found == 1 ? best.state : CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic");
+    m_algorithm = best.algo;
+  }
+
+  cublasLtMatmulDescOpaque_t m_product{};
+  cublasLtMatrixLayoutOpaque_t m_a{}, m_b{}, m_c{};
+  cublasLtMatmulAlgo_t m_algorithm{};
+};
+
+/// cublasLt on the device of this process, from the first product to Kokkos::finalize.
+class CublasLt {
+ public:
+  static CublasLt& of_this_process() {
+    static CublasLt* const instance = [] {
+      auto* created = new CublasLt;
+      Kokkos::push_finalize_hook([created] { delete created; });
+      return created;
+    }();
+    return *instance;
+  }
+  CublasLt(const CublasLt&) = delete;
+  CublasLt& operator=(const CublasLt&) = delete;
+  ~CublasLt() { cublasLtDestroy(m_handle); }
+
+  template <class Real>
+  void multiply(cudaStream_t stream, const RowProduct<Real>& of, const ProductWorkspace& workspace) {
+    const std::lock_guard lock(m_mutex);
+    plan({cublas_type<Real>, of.for_blas(), {alignment(of.weight), alignment(of.input), alignment(of.product)}})
+        .run(m_handle, stream, of, workspace);
+  }
+
+ private:
+  CublasLt() { require_cublas(cublasLtCreate(&m_handle), "cublasLtCreate"); }
+
+  /// Asking cublasLt takes longer than many a product. A program that meets ever new numbers of rows begins afresh now and then.
+  CublasPlan& plan(const CublasProblem& problem) {
+    constexpr std::size_t most = 4096;
+    if (const auto known = m_plans.find(problem); known != m_plans.end()) return known->second;
+    if (m_plans.size() >= most) m_plans.clear();
+    return m_plans.try_emplace(problem, m_handle, problem).first->second;
+  }
+
+  std::mutex m_mutex;
+  cublasLtHandle_t m_handle = nullptr;
+  std::map<CublasProblem, CublasPlan> m_plans;
+};
+
+template <class Real>
+void call_blas(const Kokkos::Cuda& execution, const RowProduct<Real>& of, const ProductWorkspace& workspace) {
+  CublasLt::of_this_process().multiply(execution.cuda_stream(), of, workspace);
+}
+
+#else
+
+template <class Real>
+void call_blas(const Execution& execution, const RowProduct<Real>& of, const ProductWorkspace&) {
+  const Array<const Real**> weight(of.weight, of.out, of.in), input(of.input, of.rows, of.in);
+  const Array<Real**> product(of.product, of.rows, of.out);
+  if constexpr (requires { KokkosBlas::gemm(execution, "N", "T", Real(1), input, weight, Real(0), product); }) {
+    KokkosBlas::gemm(execution, "N", "T", Real(1), input, weight, Real(0), product);
+  } else {
+    execution.fence();
+    KokkosBlas::gemm("N", "T", Real(1), input, weight, Real(0), product);
+    Kokkos::fence();
+  }
+}
+
+#endif
+
+}  // namespace
+
+template <class Real>
+void device_product([[maybe_unused]] const Execution& execution, const RowProduct<Real>& of,
+                    [[maybe_unused]] const ProductWorkspace& workspace) {
+  if (of.rows == 0) return;
+  if constexpr (!on_host) call_blas(execution, of, workspace);  // a host's products are its own: no BLAS is linked for them
+}
+
+template void device_product<float>(const Execution&, const RowProduct<float>&, const ProductWorkspace&);
+template void device_product<double>(const Execution&, const RowProduct<double>&, const ProductWorkspace&);
+
+}  // namespace bsbr::kernels

@@ -1,0 +1,57 @@
+// The big matrix products of a GPU: one call of a BLAS each. With CUDA it is cublasLt, elsewhere that of Kokkos Kernels.
+#pragma once
+
+#include <Kokkos_Core.hpp>
+#include <compare>
+#include <string>
+
+#include "kernels/backend.hpp"
+#include "kernels/tuning.hpp"
+
+namespace bsbr::kernels {
+
+/// Whether products of floats take the operands as TF32, with 10 bits of mantissa instead of 23, and are several times as fast for it: the
+/// environment variable BSBR_TF32=on or off; off if it is not set. Without effect but on on_cuda. Found out once for each process. Throws
+/// ConfigError for another value.
+bool tf32_products();
+
+/// Memory that a BLAS may use for itself while it multiplies. Products that share it run one after the other, on one stream.
+using ProductWorkspace = Array<char*>;
+
+inline ProductWorkspace make_product_workspace() {
+  if constexpr (tuning::product_workspace_bytes == 0) return {};
+  return ProductWorkspace(Kokkos::view_alloc(std::string("bsbr::product_workspace"), Kokkos::WithoutInitializing),
+                          tuning::product_workspace_bytes);
+}
+
+/// A dense matrix as a BLAS sees it: column after column, `rows` numbers apart.
+struct ColumnMajor {
+  std::int64_t rows, columns;
+
+  auto operator<=>(const ColumnMajor&) const = default;
+};
+
+/// The matrices of a product as they lie in memory, for a BLAS that forms c = aᵀ · b.
+struct BlasMatrices {
+  ColumnMajor a, b, c;
+
+  auto operator<=>(const BlasMatrices&) const = default;
+};
+
+/// product [rows, out] = input [rows, in] · weightᵀ, with weight [out, in]: all dense, row after row.
+template <class Real>
+struct RowProduct {
+  std::int64_t rows, out, in;
+  const Real *weight, *input;
+  Real* product;
+
+  /// What lies row after row is its transpose for a BLAS, which sees a = weightᵀ, b = inputᵀ and c = productᵀ = weight · inputᵀ = aᵀ · b.
+  BlasMatrices for_blas() const { return {{in, out}, {in, rows}, {out, rows}}; }
+};
+
+/// Multiplies on a GPU, in the order of `execution`: only older Kokkos Kernels, which cannot be told, are waited for. Throws Error where
+/// the BLAS refuses.
+template <class Real>
+void device_product(const Execution& execution, const RowProduct<Real>& of, const ProductWorkspace& workspace);
+
+}  // namespace bsbr::kernels
