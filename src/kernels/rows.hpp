@@ -4,7 +4,6 @@
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <limits>
 #include <string>
 
@@ -119,6 +118,7 @@ KOKKOS_INLINE_FUNCTION void normalise_rows(const TeamMember& team, const TileRow
 /// Rows to copy, each where `to` is not null.
 template <class Real, int count>
 struct RowCopies {
+  static constexpr int size = count;
   const Real* from[count];
   Real* to[count];
 };
@@ -132,7 +132,7 @@ void copy_rows(const Execution& execution, const std::string& label, std::int64_
   if constexpr (on_host) {
     Kokkos::parallel_for(label, Policy(execution, 0, rows), [=](const std::int64_t row) {
       const auto copied = copies(row);
-      for (std::size_t n = 0; n < std::size(copied.to); ++n) {
+      for (int n = 0; n < copied.size; ++n) {
         if (copied.to[n] != nullptr) std::copy_n(copied.from[n], width, copied.to[n]);
       }
     });
@@ -140,7 +140,7 @@ void copy_rows(const Execution& execution, const std::string& label, std::int64_
     Kokkos::parallel_for(
         label, Policy(execution, 0, rows * width), KOKKOS_LAMBDA(const std::int64_t i) {
           const auto copied = copies(i / width);
-          for (std::size_t n = 0; n < sizeof(copied.to) / sizeof(copied.to[0]); ++n) {
+          for (int n = 0; n < copied.size; ++n) {
             if (copied.to[n] != nullptr) copied.to[n][i % width] = copied.from[n][i % width];
           }
         });
