@@ -12,15 +12,10 @@
 
 #include "blas_kernel.hpp"
 #include "forward.hpp"
+#include "kernels/backend.hpp"
 
 namespace bsbr::perf {
 namespace {
-
-#ifdef KOKKOS_ENABLE_CUDA
-constexpr bool on_cuda = std::is_same_v<Execution, Kokkos::Cuda>;
-#else
-constexpr bool on_cuda = false;
-#endif
 
 using Matrix = Array<float**>;
 
@@ -72,7 +67,7 @@ class Cublas {
   int m_version = 0;
 };
 
-const Cublas* cublas() { return on_cuda ? Cublas::find() : nullptr; }
+const Cublas* cublas() { return kernels::on_cuda ? Cublas::find() : nullptr; }
 
 }  // namespace
 
@@ -101,7 +96,7 @@ double sgemm_rate() {
 }
 
 std::string gemm_name() {
-  if constexpr (!on_cuda) return blas_name();
+  if constexpr (!kernels::on_cuda) return blas_name();
   return cublas() != nullptr ? "cuBLAS " + std::to_string(cublas()->version()) : "Kokkos Kernels, as no cuBLAS was found";
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <type_traits>
 
 #include "bsbr/error.hpp"
 #include "kernels/compat.hpp"
@@ -14,6 +15,21 @@ namespace bsbr::kernels {
 
 /// Where `bytes` of scratch lie: level 0 is a GPU's shared memory, level 1 ordinary memory. On a host level 0 is too small for any kernel.
 KOKKOS_INLINE_FUNCTION constexpr int scratch_level(std::int64_t bytes) { return !on_host && bytes <= tuning::shared_bytes ? 0 : 1; }
+
+/// f(std::integral_constant<int, division>) with the smallest division of tiles, 1, 2 or 4, with which the scratch of a team fits into a
+/// GPU's shared memory: bytes_of(division), in bytes. If it fits with none, as on a host, with 1.
+template <class BytesOf, class Function>
+auto with_division(const BytesOf& bytes_of, Function&& f) {
+  constexpr std::integral_constant<int, 1> whole;
+  constexpr std::integral_constant<int, 2> halves;
+  constexpr std::integral_constant<int, 4> quarters;
+  if constexpr (!on_host) {
+    if (scratch_level(bytes_of(whole)) == 0) return f(whole);
+    if (scratch_level(bytes_of(halves)) == 0) return f(halves);
+    if (scratch_level(bytes_of(quarters)) == 0) return f(quarters);
+  }
+  return f(whole);
+}
 
 /// Pieces are aligned to cache lines; the first may have to be moved up to one.
 inline constexpr std::int64_t scratch_alignment = 64;

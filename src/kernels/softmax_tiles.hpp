@@ -136,18 +136,10 @@ struct SoftmaxTile {
   }
 };
 
-/// f(std::integral_constant<int, division>) with the largest tiles whose scratch fits into a GPU's shared memory; if none do, as on a host,
-/// the largest of all.
+/// f(std::integral_constant<int, division>) with the division that tiles of these widths have.
 template <class Real, class Function>
 auto with_softmax_tile(int key_width, int value_width, Function&& f) {
-  using std::integral_constant;
-  if constexpr (!on_host) {
-    const auto is_shared = [](std::int64_t bytes) { return scratch_level(bytes) == 0; };
-    if (is_shared(SoftmaxTile<Real, 1>::bytes(key_width, value_width))) return f(integral_constant<int, 1>());
-    if (is_shared(SoftmaxTile<Real, 2>::bytes(key_width, value_width))) return f(integral_constant<int, 2>());
-    if (is_shared(SoftmaxTile<Real, 4>::bytes(key_width, value_width))) return f(integral_constant<int, 4>());
-  }
-  return f(integral_constant<int, 1>());
+  return with_division([&](auto division) { return SoftmaxTile<Real, division>::bytes(key_width, value_width); }, f);
 }
 
 /// Scratch of a team, in bytes.

@@ -100,19 +100,12 @@ struct ScanTile {
         stride(padded<Real>(columns)) {}
 };
 
-/// f(std::integral_constant<int, division>) with the largest tiles whose scratch fits into a GPU's shared memory; if none do, as on a host,
-/// the largest of all. width: of a head's keys.
+/// f(std::integral_constant<int, division>) with the division that tiles have for heads of this width.
 template <class Real, class Rule, class Function>
 auto with_scan_tile(const Rule& rule, int width, Function&& f) {
-  using std::integral_constant;
-  if constexpr (!on_host) {
-    const ScanParts parts{1, 1, width, rule.extra_columns()};
-    const int columns = parts.columns() + parts.extra_columns;
-    if (scratch_level(ScanTile<Real, Rule, 1>::bytes(width, columns)) == 0) return f(integral_constant<int, 1>());
-    if (scratch_level(ScanTile<Real, Rule, 2>::bytes(width, columns)) == 0) return f(integral_constant<int, 2>());
-    if (scratch_level(ScanTile<Real, Rule, 4>::bytes(width, columns)) == 0) return f(integral_constant<int, 4>());
-  }
-  return f(integral_constant<int, 1>());
+  const ScanParts parts{1, 1, width, rule.extra_columns()};
+  return with_division([&](auto division) { return ScanTile<Real, Rule, division>::bytes(width, parts.columns() + parts.extra_columns); },
+                       f);
 }
 
 /// Tokens of a step that sees itself: one tile.
