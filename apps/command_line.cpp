@@ -147,7 +147,13 @@ CommandLine::CommandLine(const std::string& name, const std::string& usage, cons
   m_app.footer(after);
   m_app.set_help_flag("--help,-h", "print this and exit")->group("Help");
   m_app.set_version_flag("--version", "", "print the version and exit")->group("Help");
-  const std::function<void()> tell = [name] { throw Answer{build_info(name)}; };
+  const std::function<void()> tell = [name] {
+    try {
+      throw Answer{build_info(name)};
+    } catch (const ConfigError& error) {  // BSBR_TF32
+      throw UsageError(error.what());
+    }
+  };
   m_app.add_flag_callback("--build-info", tell, "print compiler, flags and libraries, and exit")->disable_flag_override()->group("Help");
   m_app
       .add_option_function<std::string>(

@@ -93,7 +93,8 @@ class Model {
   const Weights<Real>& weights() const { return m_weights; }
 
   /// One forward pass. Collective over the sequence's communicator; either all ranks pass a mask or none. The workspace is kept for the
-  /// next call with the same Sequence or a copy of it. Exceptions are thrown on all ranks.
+  /// next call with the same Sequence or a copy of it, and so are the hidden states if the caller has no copy of that View by then.
+  /// Exceptions are thrown on all ranks.
   /// \param execution where the kernels run; it has been fenced when this returns
   /// \param sequence the shape of the batch, and this rank's part; its chunk_size must be the model's
   /// \param ids [batch, local tokens], each from 0 to vocab_size − 1
@@ -108,12 +109,14 @@ class Model {
 
  private:
   /// Checks the arguments of forward and allocates its memory, on all ranks.
-  void prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, bool has_mask,
-               Array<Real***>& states);
+  void prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, bool has_mask);
 
   Weights<Real> m_weights;
   std::vector<Layer<Real>> m_layers;
+  // Of the last sequence, for the next forward.
   std::unique_ptr<Workspace<Real>> m_workspace;
+  std::optional<PaddingMask> m_no_padding;
+  Array<Real***> m_states;
 };
 
 }  // namespace bsbr

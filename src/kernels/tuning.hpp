@@ -8,8 +8,8 @@
 namespace bsbr::kernels::tuning {
 
 /// Rows that go through a chain of big products together. On a host they and their results should fit a core's second-level cache; on a GPU
-/// one BLAS call serves all of them.
-inline constexpr int panel_rows = on_host ? 192 : 8192;
+/// one BLAS call serves all of them. Where a host stands in for a GPU they are few, so that short sequences have several.
+inline constexpr int panel_rows = on_host ? 192 : device_bodies_on_host ? 256 : 8192;
 
 /// Room for cublasLt, in bytes: what NVIDIA advises for its largest GPUs.
 inline constexpr std::int64_t product_workspace_bytes = on_cuda ? 32 << 20 : 0;

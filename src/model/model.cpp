@@ -68,8 +68,7 @@ Model<Real>::Model(Weights<Real> weights) : m_weights(std::move(weights)) {
 }
 
 template <class Real>
-void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, bool has_mask,
-                          Array<Real***>& states) {
+void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, bool has_mask) {
   const int with_mask = parallel::all_reduce(has_mask ? 1 : 0, MPI_SUM, sequence.comm());
   const bool kept = m_workspace != nullptr && same_part(m_workspace->sequence(), sequence);
   parallel::agree(sequence.comm(), [&] {
@@ -82,20 +81,26 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
     }
     validate_ids(execution, sequence, ids, config().vocab_size);
   });
-  if (!kept) m_workspace.reset();  // the old one's memory first; on all ranks at once, since its communicator may go with it
+  if (!kept) {  // the old ones' memory first; on all ranks at once, since a communicator may go with it
+    m_workspace.reset();
+    m_no_padding.reset();
+    m_states = {};
+  }
   parallel::agree(sequence.comm(), [&] {
     if (!kept) m_workspace = std::make_unique<Workspace<Real>>(config(), sequence);
-    states = allocate_states<Real>(sequence, config().hidden_dim);
+    if (!has_mask && !m_no_padding) m_no_padding.emplace(execution, sequence);
+    const bool caller_has_them = m_states.use_count() != 1;
+    if (caller_has_them) m_states = allocate_states<Real>(sequence, config().hidden_dim);
   });
 }
 
 template <class Real>
 Array<Real***> Model<Real>::forward(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
                                     const std::optional<Array<const std::uint8_t**>>& mask, Profile* profile) {
-  Array<Real***> x;
-  prepare(execution, sequence, ids, mask.has_value(), x);
+  prepare(execution, sequence, ids, mask.has_value());
   ProgressReports progress(config(), sequence, profile);
-  const PaddingMask padding = mask ? PaddingMask(execution, sequence, *mask) : PaddingMask(execution, sequence);
+  const PaddingMask padding = mask ? PaddingMask(execution, sequence, *mask) : *m_no_padding;
+  const Array<Real***> x = m_states;
   {
     const Phase phase(execution, profile, "embedding");
     kernels::embed(execution, ids, m_weights.matrix("embedding.weight"), sequence.first_token(), x);

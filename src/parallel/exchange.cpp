@@ -33,19 +33,20 @@ std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
 }  // namespace
 
 template <class Number>
-MessageBuffer<Number>::MessageBuffer(const Array<Number*>& data) : m_data(data), m_staged(!mpi_takes_device_buffers()) {
-  if (!m_staged) return;
-  m_host = HostArray<Number*>(Kokkos::view_alloc(std::string("bsbr::parallel::staged"), Kokkos::WithoutInitializing), data.extent(0));
+MessageBuffer<Number>::MessageBuffer(const Array<Number*>& data) : m_data(data) {
+  if (mpi_takes_device_buffers()) return;
+  m_staged = take_staging_buffer(static_cast<std::int64_t>(data.size() * sizeof(Number)));
+  m_host = decltype(m_host)(reinterpret_cast<Number*>(m_staged->data()), data.size());
 }
 
 template <class Number>
 void MessageBuffer<Number>::prepare(const Execution& execution, const Segment& part) const {
-  if (m_staged && part.count > 0) Kokkos::deep_copy(execution, part_of(m_host, part), part_of(m_data, part));
+  if (m_staged != nullptr && part.count > 0) Kokkos::deep_copy(execution, part_of(m_host, part), part_of(m_data, part));
 }
 
 template <class Number>
 void MessageBuffer<Number>::deliver(const Execution& execution, const Segment& part) const {
-  if (m_staged && part.count > 0) Kokkos::deep_copy(execution, part_of(m_data, part), part_of(m_host, part));
+  if (m_staged != nullptr && part.count > 0) Kokkos::deep_copy(execution, part_of(m_data, part), part_of(m_host, part));
 }
 
 template <class Number>

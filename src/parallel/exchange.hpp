@@ -4,9 +4,11 @@
 #include <mpi.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "bsbr/types.hpp"
+#include "parallel/staging.hpp"
 
 namespace bsbr::parallel {
 
@@ -21,7 +23,7 @@ class MessageBuffer {
  public:
   explicit MessageBuffer(const Array<Number*>& data);
 
-  Number* at(std::int64_t offset) const { return m_staged ? m_host.data() + offset : m_data.data() + offset; }
+  Number* at(std::int64_t offset) const { return m_staged != nullptr ? m_host.data() + offset : m_data.data() + offset; }
 
   /// Before a part is sent, and after a part has come: in the order of `execution`, which the caller fences, once for several parts.
   void prepare(const Execution& execution, const Segment& part) const;
@@ -32,8 +34,8 @@ class MessageBuffer {
 
  private:
   Array<Number*> m_data;
-  HostArray<Number*> m_host;
-  bool m_staged;
+  std::shared_ptr<const StagingBuffer> m_staged;                                             // null where MPI takes m_data itself
+  Kokkos::View<Number*, Kokkos::LayoutRight, StagingSpace, Kokkos::MemoryUnmanaged> m_host;  // of m_staged
 };
 
 /// Sends one segment to each rank and receives one from each, as an all-to-all does, but split where MPI's counts end, each when it is

@@ -15,7 +15,7 @@ using kernels::Stage;
 using kernels::Team;
 using reference::Matrix;
 
-constexpr std::int64_t panel = kernels::on_host ? kernels::tuning::panel_rows : 256;
+constexpr std::int64_t panel = kernels::tuning::panel_rows;
 
 /// row = prologue(t);  row = after_1(row · W_1ᵀ);  …  Before the first product comes row = 2·input, after each but the last
 /// row = leaky(row + bias[t]), after the last output[t] += row + bias[t]; bias[t] differs from row to row.
