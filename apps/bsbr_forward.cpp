@@ -2,6 +2,7 @@
 #include <Kokkos_Core.hpp>
 #include <nlohmann/json.hpp>
 
+#include "architectures/traits.hpp"
 #include "bsbr/io.hpp"
 #include "bsbr/model.hpp"
 #include "bsbr/nonfinite.hpp"
@@ -28,7 +29,7 @@ namespace {
 ModelConfig choose_config(const ForwardOptions& options, MPI_Comm comm) {
   ModelConfig config = read_config(options.model, comm);
   if (options.chunk_size) config.chunk_size = *options.chunk_size;
-  if (options.causality && config.architecture != Architecture::bsbr) {
+  if (options.causality && !has_field(config.architecture, "causality")) {
     throw UsageError("--causality: only for bsbr, and " + options.model + " is a model of " + std::string(to_string(config.architecture)));
   }
   if (options.causality) config.causality = *options.causality;

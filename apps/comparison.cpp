@@ -186,14 +186,14 @@ nlohmann::ordered_json own_fields(const ModelConfig& config, const ModelConfig& 
   auto fields = nlohmann::ordered_json::object();
   add_fields(fields, config, [&](const Field& field) {
     const bool other_heads = field.name == "num_heads" && config.num_heads != shared.num_heads;
-    return field.owner == config.architecture || other_heads;
+    return (!field.is_shared() && field.belongs_to(config.architecture)) || other_heads;
   });
   return fields;
 }
 
 nlohmann::ordered_json shared_fields(const ModelConfig& config) {
   auto fields = nlohmann::ordered_json::object();
-  add_fields(fields, config, [](const Field& field) { return !field.owner && field.name != "architecture"; });
+  add_fields(fields, config, [](const Field& field) { return field.is_shared() && field.name != "architecture"; });
   return fields;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "architectures/traits.hpp"
 #include "format.hpp"
 
 namespace bsbr::apps {
@@ -16,7 +17,7 @@ std::string option_of(const Field& field) {
 }
 
 std::string help_of(const Field& field, const std::string& standard) {
-  const std::string owner = field.owner ? std::string(to_string(*field.owner)) + ": " : "";
+  const std::string owner = field.is_shared() ? "" : field.names_of_owners() + ": ";
   return owner + std::string(field.help) + " (default " + standard + ")";
 }
 
@@ -48,13 +49,13 @@ void refuse_foreign_options(const CommandLine& line, const std::vector<Architect
   for_each_field(any, [&](const Field& field, const auto&) {
     const auto has_field = [&](Architecture architecture) { return field.belongs_to(architecture); };
     if (std::any_of(selected.begin(), selected.end(), has_field) || !line.given(option_of(field))) return;
-    throw UsageError(option_of(field) + ": only for " + std::string(to_string(*field.owner)) + ", not for " + names);
+    throw UsageError(option_of(field) + ": only for " + field.names_of_owners() + ", not for " + names);
   });
 }
 
 ModelConfig config_for(Architecture architecture, ModelConfig config) {
   config.architecture = architecture;
-  if (architecture == Architecture::gau) config.num_heads = 1;
+  if (traits(architecture).has_one_head) config.num_heads = 1;
   require_valid(config);
   return config;
 }

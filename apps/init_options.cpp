@@ -1,6 +1,7 @@
 // The command line of bsbr_init: one option for each field of a configuration.
 #include "init_options.hpp"
 
+#include "architectures/traits.hpp"
 #include "config_options.hpp"
 #include "output_names.hpp"
 
@@ -42,7 +43,7 @@ InitOptions parse_init_options(int argc, const char* const* argv) {
   line.require("--output");
   line.require("--architecture");
   refuse_foreign_options(line, {options.config.architecture});
-  if (options.config.architecture == Architecture::gau && !line.given("--num-heads")) options.config.num_heads = 1;
+  if (traits(options.config.architecture).has_one_head && !line.given("--num-heads")) options.config.num_heads = 1;
   require_valid(options.config);
   const NamedFile output{"--output", options.output};
   refuse_stdout(output, "a model");

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "architectures/traits.hpp"
 #include "format.hpp"
 #include "json_output.hpp"
 #include "phases.hpp"
@@ -18,7 +19,7 @@ namespace {
 /// "bsbr (causal), 4 layers of width 512, 8 heads, chunks of 128, 13,433,856 parameters"
 std::string describe_model(const ModelConfig& config) {
   std::string text(to_string(config.architecture));
-  if (config.architecture == Architecture::bsbr) text += " (" + std::string(to_string(config.causality)) + ")";
+  if (has_field(config.architecture, "causality")) text += " (" + std::string(to_string(config.causality)) + ")";
   return text + ", " + show_several(config.num_layers, "layer") + " of width " + std::to_string(config.hidden_dim) + ", " +
          show_several(config.num_heads, "head") + ", chunks of " + std::to_string(config.chunk_size) + ", " +
          show_count(parameter_count(config)) + " parameters";

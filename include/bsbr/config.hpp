@@ -11,18 +11,9 @@
 #include <type_traits>
 #include <vector>
 
-namespace bsbr {
+#include "bsbr/architecture.hpp"
 
-/// The seven attention mechanisms (docs/architectures.md). The array `architectures` lists them for loops over all of them.
-enum class Architecture {
-  bsbr,            ///< softmax within chunks, retrieval from a weighted mix of the states of other chunks
-  standard,        ///< causal softmax attention
-  linear,          ///< a running state without softmax
-  delta_net,       ///< a running state that the delta rule corrects
-  sliding_window,  ///< softmax attention over the last `window_size` tokens and the token itself
-  hopfield,        ///< causal softmax attention with a temperature
-  gau              ///< gated attention unit: one wide head, softmax within chunks and a running state
-};
+namespace bsbr {
 
 /// Which tokens and chunks see which, in BSBR (docs/mathematics.md, "Causality").
 enum class Causality {
@@ -52,13 +43,11 @@ struct Named {
 };
 
 /// All architectures, and their names.
-inline constexpr auto architectures = std::to_array<Named<Architecture>>({{Architecture::bsbr, "bsbr"},
-                                                                          {Architecture::standard, "standard"},
-                                                                          {Architecture::linear, "linear"},
-                                                                          {Architecture::delta_net, "delta_net"},
-                                                                          {Architecture::sliding_window, "sliding_window"},
-                                                                          {Architecture::hopfield, "hopfield"},
-                                                                          {Architecture::gau, "gau"}});
+inline constexpr auto architectures = std::to_array<Named<Architecture>>({
+#define BSBR_NAMED(name) {Architecture::name, #name},
+    BSBR_ARCHITECTURES(BSBR_NAMED)
+#undef BSBR_NAMED
+});
 /// All causalities, and their names.
 inline constexpr auto causalities = std::to_array<Named<Causality>>({{Causality::causal, "causal"},
                                                                      {Causality::block_causal, "block_causal"},
@@ -136,7 +125,7 @@ struct ModelConfig {
   std::string warning() const;
 
   /// Width of queries, keys and values, all heads together: hidden_dim, for gau times expansion_factor.
-  std::int64_t attention_dim() const { return architecture == Architecture::gau ? hidden_dim * expansion_factor : hidden_dim; }
+  std::int64_t attention_dim() const;
 
   /// Width of one head, d.
   std::int64_t head_dim() const { return attention_dim() / num_heads; }
@@ -147,14 +136,19 @@ struct ModelConfig {
 
 /// Describes one field of ModelConfig.
 struct Field {
-  std::string_view name;              ///< name in ModelConfig, model files and the JSON summary, such as "hidden_dim"
-  std::string_view help;              ///< description for help texts
-  std::optional<Architecture> owner;  ///< the one architecture that uses it; empty: all do
-  double least = 0;                   ///< smallest allowed value, of a number
-  double most = 0;                    ///< largest allowed value, of a number
+  std::string_view name;  ///< name in ModelConfig, model files and the JSON summary, such as "hidden_dim"
+  std::string_view help;  ///< description for help texts
+  double least = 0;       ///< smallest allowed value, of a number
+  double most = 0;        ///< largest allowed value, of a number
 
+  /// The architectures that use this field; empty: all do.
+  std::vector<Architecture> owners() const;
+  /// Their names, "a, b".
+  std::string names_of_owners() const;
+  /// Whether all architectures use this field.
+  bool is_shared() const { return owners().empty(); }
   /// Whether `architecture` uses this field.
-  bool belongs_to(Architecture architecture) const { return !owner || *owner == architecture; }
+  bool belongs_to(Architecture architecture) const;
 };
 
 /// The largest size that a configuration may have. Far beyond any machine; products of three fit in 128 bits, and no sum overflows.
@@ -163,24 +157,23 @@ inline constexpr double largest_size = 1 << 30;
 /// Calls visit(Field, value&) for every field, in the order of files and help texts. `Config` is ModelConfig or const ModelConfig.
 template <class Config, class Visitor>
 void for_each_field(Config& config, Visitor&& visit) {
-  using enum Architecture;
-  visit(Field{"architecture", "attention of the model", {}}, config.architecture);
-  visit(Field{"vocab_size", "number of token ids", {}, 1, largest_size}, config.vocab_size);
-  visit(Field{"hidden_dim", "width D of the hidden states", {}, 1, largest_size}, config.hidden_dim);
-  visit(Field{"num_layers", "number of layers", {}, 1, 1 << 16}, config.num_layers);
-  visit(Field{"num_heads", "number of attention heads H, a divisor of hidden_dim; 1 for gau", {}, 1, largest_size}, config.num_heads);
-  visit(Field{"ff_dim", "width of the feed-forward block", {}, 1, largest_size}, config.ff_dim);
-  visit(Field{"chunk_size", "tokens in a chunk, B", {}, 1, largest_size}, config.chunk_size);
-  visit(Field{"dropout", "dropout in training; does nothing in a forward pass", {}, 0, 1}, config.dropout);
-  visit(Field{"compression_factor", "states are compressed to D / this many numbers; 0: not at all", bsbr, 0, largest_size},
+  visit(Field{"architecture", "attention of the model"}, config.architecture);
+  visit(Field{"vocab_size", "number of token ids", 1, largest_size}, config.vocab_size);
+  visit(Field{"hidden_dim", "width D of the hidden states", 1, largest_size}, config.hidden_dim);
+  visit(Field{"num_layers", "number of layers", 1, 1 << 16}, config.num_layers);
+  visit(Field{"num_heads", "number of attention heads H, a divisor of hidden_dim; 1 for gau", 1, largest_size}, config.num_heads);
+  visit(Field{"ff_dim", "width of the feed-forward block", 1, largest_size}, config.ff_dim);
+  visit(Field{"chunk_size", "tokens in a chunk, B", 1, largest_size}, config.chunk_size);
+  visit(Field{"dropout", "dropout in training; does nothing in a forward pass", 0, 1}, config.dropout);
+  visit(Field{"compression_factor", "states are compressed to D / this many numbers; 0: not at all", 0, largest_size},
         config.compression_factor);
-  visit(Field{"causality", "which tokens see which", bsbr}, config.causality);
-  visit(Field{"window_size", "tokens seen before the token itself", sliding_window, 0, 4e18}, config.window_size);
-  visit(Field{"temperature", "divides the scores", hopfield, std::numeric_limits<float>::min(), std::numeric_limits<float>::max()},
+  visit(Field{"causality", "which tokens see which"}, config.causality);
+  visit(Field{"window_size", "tokens seen before the token itself", 0, 4e18}, config.window_size);
+  visit(Field{"temperature", "divides the scores", std::numeric_limits<float>::min(), std::numeric_limits<float>::max()},
         config.temperature);
-  visit(Field{"beta", "step of the delta rule", delta_net, 0, 2}, config.beta);
-  visit(Field{"expansion_factor", "width of the one head / D", gau, 1, 1 << 20}, config.expansion_factor);
-  visit(Field{"feature_map", "what is applied to queries and keys", linear}, config.feature_map);
+  visit(Field{"beta", "step of the delta rule", 0, 2}, config.beta);
+  visit(Field{"expansion_factor", "width of the one head / D", 1, 1 << 20}, config.expansion_factor);
+  visit(Field{"feature_map", "what is applied to queries and keys"}, config.feature_map);
 }
 
 /// How random_weights draws a weight.

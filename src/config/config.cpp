@@ -1,13 +1,16 @@
 // The rules that a configuration must obey. Every message names the field, its value and the rule.
 #include "bsbr/config.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <type_traits>
 
+#include "architectures/traits.hpp"
 #include "bsbr/error.hpp"
+#include "config/messages.hpp"
 #include "config/weight_table.hpp"
 
 namespace bsbr {
@@ -15,15 +18,6 @@ namespace {
 
 /// More than any machine holds, and few enough that no size of theirs in bytes overflows 64 bits.
 constexpr std::int64_t most_parameters = std::int64_t{1} << 45;
-
-std::string show(std::int64_t value) { return std::to_string(value); }
-
-/// The shortest text that gives the value back: a rule that is broken by little must not look kept.
-std::string show(double value) {
-  if (std::isnan(value)) return "nan";  // never "-nan"
-  std::array<char, 32> text{};
-  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
-}
 
 /// A limit, which nobody must be able to tell from its neighbours.
 std::string show_limit(double limit) {
@@ -37,11 +31,6 @@ std::string show(__int128 positive) {
   std::string digits;
   for (; positive > 0; positive /= 10) digits.insert(digits.begin(), static_cast<char>('0' + static_cast<int>(positive % 10)));
   return digits.empty() ? "0" : digits;
-}
-
-template <class Value>
-std::string equation(std::string_view name, Value value) {
-  return std::string(name) + " = " + show(value);
 }
 
 template <class Number>
@@ -80,27 +69,15 @@ std::string suggest_heads(std::int64_t hidden_dim, std::int64_t num_heads) {
 }
 
 void check_heads(const ModelConfig& config) {
-  if (config.architecture == Architecture::gau && config.num_heads != 1) {
-    throw ConfigError(equation("num_heads", config.num_heads) + " is not 1, and gau has one head",
+  if (traits(config.architecture).has_one_head && config.num_heads != 1) {
+    throw ConfigError(equation("num_heads", config.num_heads) + " is not 1, and " + std::string(to_string(config.architecture)) +
+                          " has one head",
                       "the width of that head is hidden_dim times expansion_factor");
   }
   if (config.hidden_dim % config.num_heads != 0) {
     throw ConfigError(equation("num_heads", config.num_heads) + " does not divide " + equation("hidden_dim", config.hidden_dim),
                       suggest_heads(config.hidden_dim, config.num_heads));
   }
-}
-
-void check_compression(const ModelConfig& config) {
-  if (config.architecture != Architecture::bsbr || config.compression_factor <= config.hidden_dim) return;
-  throw ConfigError(equation("compression_factor", config.compression_factor) + " is above " + equation("hidden_dim", config.hidden_dim),
-                    "states are compressed to hidden_dim / compression_factor numbers; 0 does not compress");
-}
-
-void check_expansion(const ModelConfig& config) {
-  if (config.architecture != Architecture::gau) return;
-  if (config.attention_dim() <= static_cast<std::int64_t>(largest_size)) return;  // at most 2^20 · 2^30: no overflow
-  throw ConfigError(equation("expansion_factor", config.expansion_factor) + " times " + equation("hidden_dim", config.hidden_dim) +
-                    " is above " + show(static_cast<std::int64_t>(largest_size)));
 }
 
 void check_parameters(const ModelConfig& config) {
@@ -112,6 +89,14 @@ void check_parameters(const ModelConfig& config) {
 
 }  // namespace
 
+std::string show(std::int64_t value) { return std::to_string(value); }
+
+std::string show(double value) {
+  if (std::isnan(value)) return "nan";  // never "-nan"
+  std::array<char, 32> text{};
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
+}
+
 void ModelConfig::validate() const {
   for_each_field(*this, [this](const Field& field, const auto& value) {
     if (!field.belongs_to(architecture)) return;
@@ -121,16 +106,30 @@ void ModelConfig::validate() const {
       check_range(field, value);
   });
   check_heads(*this);
-  check_compression(*this);
-  check_expansion(*this);
+  traits(architecture).validate(*this);
   check_parameters(*this);
 }
 
-std::string ModelConfig::warning() const {
-  const std::int64_t whole = head_dim() * head_dim();
-  if (architecture != Architecture::bsbr || compression_factor == 0 || state_size() <= whole) return "";
-  return equation("compression_factor", compression_factor) + " expands states: " + show(state_size()) + " numbers instead of " +
-         show(whole);
+std::string ModelConfig::warning() const { return traits(architecture).warning(*this); }
+
+std::int64_t ModelConfig::attention_dim() const { return traits(architecture).width(*this); }
+
+bool Field::belongs_to(Architecture architecture) const {
+  return is_shared() || has_field(architecture, name);
+}
+
+std::vector<Architecture> Field::owners() const {
+  std::vector<Architecture> all;
+  for (const auto& entry : architectures) {
+    if (has_field(entry.value, name)) all.push_back(entry.value);
+  }
+  return all;
+}
+
+std::string Field::names_of_owners() const {
+  std::string names;
+  for (const Architecture owner : owners()) names += (names.empty() ? "" : ", ") + std::string(to_string(owner));
+  return names;
 }
 
 }  // namespace bsbr

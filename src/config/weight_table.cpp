@@ -3,6 +3,9 @@
 
 #include <charconv>
 #include <cmath>
+#include <utility>
+
+#include "architectures/traits.hpp"
 
 namespace bsbr {
 namespace {
@@ -23,11 +26,6 @@ void add_fused(std::vector<WeightInfo>& table, const std::vector<std::string>& n
   for (const auto& name : names) table.push_back(linear_bias("attention." + name, out, in));
 }
 
-void add_linear(std::vector<WeightInfo>& table, const std::string& name, std::int64_t out, std::int64_t in) {
-  table.push_back(linear_weight(name, out, in));
-  table.push_back(linear_bias(name, out, in));
-}
-
 void add_norm(std::vector<WeightInfo>& table, const std::string& name, std::int64_t width) {
   table.push_back({name + ".weight", {width}, Initialisation::ones, none});
   table.push_back({name + ".bias", {width}, Initialisation::zeros, none});
@@ -41,15 +39,10 @@ WeightInfo embedding(const ModelConfig& config) {
 std::vector<WeightInfo> layer_table(const ModelConfig& config) {
   const auto hidden = config.hidden_dim, inner = config.attention_dim();
   std::vector<WeightInfo> table;
-  add_fused(table, input_projections(config.architecture), inner, hidden);
-  if (config.architecture == Architecture::bsbr) {
-    add_fused(table, {"meta_r_proj", "meta_h_proj"}, hidden, hidden);
-    if (config.compression_factor != 0) {
-      const auto whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
-      add_linear(table, "attention.compress_proj", compressed, whole);
-      add_linear(table, "attention.decompress_proj", whole, compressed);
-    }
-  }
+  const Traits& special = traits(config.architecture);
+  add_fused(table, special.token_projections, inner, hidden);
+  add_fused(table, special.chunk_projections, hidden, hidden);
+  for (WeightInfo& weight : special.weights(config)) table.push_back(std::move(weight));
   add_linear(table, "attention.out_proj", hidden, inner);
   add_norm(table, "layer_norm1", hidden);
   add_norm(table, "layer_norm2", hidden);
@@ -68,11 +61,12 @@ __int128 wide_size(const WeightInfo& weight) {
 
 std::int64_t WeightInfo::size() const { return static_cast<std::int64_t>(wide_size(*this)); }
 
-std::vector<std::string> input_projections(Architecture architecture) {
-  std::vector<std::string> names{"q_proj", "k_proj", "v_proj"};
-  if (architecture == Architecture::gau) names.emplace_back("gate_proj");
-  return names;
+void add_linear(std::vector<WeightInfo>& table, const std::string& name, std::int64_t out, std::int64_t in) {
+  table.push_back(linear_weight(name, out, in));
+  table.push_back(linear_bias(name, out, in));
 }
+
+std::vector<std::string> input_projections(Architecture architecture) { return traits(architecture).token_projections; }
 
 WeightLayout::WeightLayout(const ModelConfig& config)
     : m_layers(config.num_layers), m_before{embedding(config)}, m_layer(layer_table(config)) {

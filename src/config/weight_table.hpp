@@ -56,6 +56,9 @@ class WeightLayout {
   Places m_places, m_layer_places;                     // of a layer those of the first, by their names without the prefix
 };
 
+/// Weight and bias of a linear layer: [out, in] and [out], uniform within ±1/√in as in PyTorch.
+void add_linear(std::vector<WeightInfo>& table, const std::string& name, std::int64_t out, std::int64_t in);
+
 /// parameter_count without overflow, for any configuration whose fields are within their ranges.
 __int128 wide_parameter_count(const ModelConfig& config);
 

@@ -49,7 +49,7 @@ void read_field(hid_t object, const Field& field, Architecture architecture, Val
   const auto value = read_attribute(object, name);
   if (!field.belongs_to(architecture)) {
     if (!value) return;
-    throw ContentError("attribute " + name + " belongs to " + std::string(to_string(*field.owner)) + ", the architecture is " +
+    throw ContentError("attribute " + name + " belongs to " + field.names_of_owners() + ", the architecture is " +
                        std::string(to_string(architecture)));
   }
   if (value)

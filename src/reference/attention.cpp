@@ -1,5 +1,7 @@
 // From all heads to one head and back, for any architecture.
-#include "reference/parts.hpp"
+#include <algorithm>
+
+#include "reference/head.hpp"
 
 namespace bsbr::reference {
 namespace {
@@ -18,14 +20,13 @@ void check_shapes(const ModelConfig& config, const AttentionInput& input, const 
   require_shape(input.key, tokens, width, "key");
   require_shape(input.value, tokens, width, "value");
   require(mask.empty() || static_cast<std::int64_t>(mask.size()) == tokens, "the mask is as long as the sequence, or empty");
-  if (config.architecture == Architecture::gau) {
-    require(config.num_heads == 1, "gau has one head");
-    require_shape(input.gate, tokens, width, "gate");
-  }
-  if (config.architecture != Architecture::bsbr) return;
+  const Traits& special = traits(config.architecture);
+  require(config.num_heads == 1 || !special.has_one_head, std::string(to_string(config.architecture)) + " has one head");
+  if (special.has_gate()) require_shape(input.gate, tokens, width, "gate");
+  if (!special.has_retrieval()) return;
   require_shape(input.retrieval_query, chunks, width, "retrieval_query");
   require_shape(input.retrieval_key, chunks, width, "retrieval_key");
-  if (config.compression_factor == 0) return;
+  if (!compresses_states(config)) return;
   const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
   require_shape(input.compress_weight, compressed, whole, "compress_weight");
   require_shape(input.compress_bias, 1, compressed, "compress_bias");
@@ -42,48 +43,35 @@ Matrix columns_of_head(const Matrix& all, std::int64_t head, std::int64_t head_d
   return part;
 }
 
-Head take_head(const ModelConfig& config, const AttentionInput& input, std::int64_t head) {
+Head take_head(const ModelConfig& config, const AttentionInput& input, std::int64_t index) {
   const std::int64_t width = config.head_dim();
-  Head part{columns_of_head(input.query, head, width),
-            columns_of_head(input.key, head, width),
-            columns_of_head(input.value, head, width),
-            {},
-            {}};
-  if (config.architecture == Architecture::bsbr) {
-    part.retrieval_query = columns_of_head(input.retrieval_query, head, width);
-    part.retrieval_key = columns_of_head(input.retrieval_key, head, width);
+  const auto columns = [&](const Matrix& all) { return columns_of_head(all, index, width); };
+  Head head{index, columns(input.query), columns(input.key), columns(input.value), {}, {}};
+  if (traits(config.architecture).has_retrieval()) {
+    head.retrieval_query = columns(input.retrieval_query);
+    head.retrieval_key = columns(input.retrieval_key);
   }
-  return part;
-}
-
-Matrix one_head(const ModelConfig& config, const AttentionInput& input, const Head& head, const Mask& mask) {
-  switch (config.architecture) {
-    case Architecture::bsbr:
-      return bsbr_head(config, input, head, effective_mask(config, mask));
-    case Architecture::standard:
-      return standard_head(head, 1, mask);
-    case Architecture::hopfield:
-      return standard_head(head, config.temperature, mask);
-    case Architecture::sliding_window:
-      return sliding_window_head(head, config.window_size, mask);
-    case Architecture::linear:
-      return linear_head(head, config.feature_map, mask);
-    case Architecture::delta_net:
-      return delta_net_head(head, config.beta, mask);
-    case Architecture::gau:
-      return gau_head(head, input.gate, config.chunk_size, mask);
-  }
-  require(false, "no such architecture");
-  return {};
+  return head;
 }
 
 }  // namespace
+
+Matrix attend_to_earlier(const Head& head, double scale, std::int64_t window, const Mask& mask) {
+  const Matrix &query = head.query;
+  Matrix out(query.rows, query.columns);
+  for (std::int64_t t = 0; t < out.rows; ++t) {
+    attend_to(out, query, head.key, head.value, t, {std::max<std::int64_t>(0, t - window), t + 1}, mask, scale);
+  }
+  return out;
+}
 
 Matrix attention(const ModelConfig& config, const AttentionInput& input, const Mask& mask) {
   check_shapes(config, input, mask);
   Matrix out(input.query.rows, input.query.columns);
   for (std::int64_t head = 0; head < config.num_heads; ++head) {
-    const Matrix result = one_head(config, input, take_head(config, input, head), mask);
+    const Matrix result = with_architecture(config.architecture, [&](auto architecture) {
+      return attend(architecture, config, input, take_head(config, input, head), effective_mask(config, mask));
+    });
     for (std::int64_t t = 0; t < out.rows; ++t) {
       for (std::int64_t column = 0; column < result.columns; ++column) out(t, head * result.columns + column) = result(t, column);
     }

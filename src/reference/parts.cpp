@@ -5,6 +5,8 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "architectures/traits.hpp"
+
 namespace bsbr::reference {
 
 void require(bool holds, const std::string& message) {
@@ -27,8 +29,7 @@ std::int64_t last_real_token(Range range, const Mask& mask) {
 }
 
 Mask effective_mask(const ModelConfig& config, const Mask& mask) {
-  const bool ignored = config.architecture == Architecture::bsbr && config.causality == Causality::reference;
-  return ignored ? Mask{} : mask;
+  return traits(config.architecture).heeds_padding(config) ? mask : Mask{};
 }
 
 double dot(const Matrix& a, std::int64_t i, const Matrix& b, std::int64_t j) {
@@ -75,8 +76,8 @@ std::vector<double> softmax(const std::vector<double>& scores, std::int64_t abse
   return weights;
 }
 
-void attend(Matrix& out, const Matrix& query, const Matrix& key, const Matrix& value, std::int64_t token, Range range, const Mask& mask,
-            double scale, std::int64_t absent) {
+void attend_to(Matrix& out, const Matrix& query, const Matrix& key, const Matrix& value, std::int64_t token, Range range, const Mask& mask,
+               double scale, std::int64_t absent) {
   std::vector<std::int64_t> seen;
   std::vector<double> scores;
   for (std::int64_t s = range.begin; s < range.end; ++s) {

@@ -1,5 +1,5 @@
-// What the files of the reference share: chunks, masks, and the attentions of one head. Inside a head, L is the number of tokens,
-// d its width, C the number of chunks; query, key, value and results are [L, d].
+// What the files of the reference share: chunks, masks, sums over tokens. L is the number of tokens, d the width of a head, C the number of
+// chunks; query, key, value and results of a head are [L, d].
 #pragma once
 
 #include "reference/reference.hpp"
@@ -27,7 +27,7 @@ bool is_real(const Mask& mask, std::int64_t token);
 /// The last real token of the range, or −1.
 std::int64_t last_real_token(Range range, const Mask& mask);
 
-/// The padding mask that counts: BSBR's `reference` causality ignores it.
+/// The padding mask that counts: some ignore it.
 Mask effective_mask(const ModelConfig& config, const Mask& mask);
 
 // ---- Sums over tokens ------------------------------------------------------------------------------------------------
@@ -55,21 +55,7 @@ std::vector<double> softmax(const std::vector<double>& scores, std::int64_t abse
 
 /// out_t += Σ_s softmax_s(scale · q_t·k_s) v_s over the real tokens s of a range; nothing if it has none. `absent` more keys and values
 /// that are zero take part: they add scores of 0 to the softmax, and nothing to the sum.
-void attend(Matrix& out, const Matrix& query, const Matrix& key, const Matrix& value, std::int64_t token, Range range, const Mask& mask,
-            double scale, std::int64_t absent = 0);
-
-// ---- One head of each architecture -----------------------------------------------------------------------------------
-
-struct Head {
-  Matrix query, key, value;
-  Matrix retrieval_query, retrieval_key;  // bsbr: r and h, [C, d]
-};
-
-Matrix standard_head(const Head& head, double temperature, const Mask& mask);
-Matrix sliding_window_head(const Head& head, std::int64_t window_size, const Mask& mask);
-Matrix bsbr_head(const ModelConfig& config, const AttentionInput& input, const Head& head, const Mask& mask);
-Matrix linear_head(const Head& head, FeatureMap feature_map, const Mask& mask);
-Matrix delta_net_head(const Head& head, double beta, const Mask& mask);
-Matrix gau_head(const Head& head, const Matrix& gate, std::int64_t chunk_size, const Mask& mask);
+void attend_to(Matrix& out, const Matrix& query, const Matrix& key, const Matrix& value, std::int64_t token, Range range, const Mask& mask,
+               double scale, std::int64_t absent = 0);
 
 }  // namespace bsbr::reference

@@ -1,7 +1,9 @@
 // The transformer around the attentions: embedding, positions, norm, feed-forward, the loop over layers.
+#include <array>
 #include <cmath>
 #include <stdexcept>
 
+#include "architectures/traits.hpp"
 #include "reference/parts.hpp"
 
 namespace bsbr::reference {
@@ -44,21 +46,22 @@ Matrix chunk_ends(const Matrix& x, std::int64_t chunk_size, const Mask& mask) {
 
 /// Attention(y), out_proj included; y is the output of LN1, [L, D].
 Matrix attention_block(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, const Matrix& y, const Mask& mask) {
+  const Traits& special = traits(config.architecture);
   AttentionInput input;
-  input.query = linear(weights, prefix + "q_proj", y);
-  input.key = linear(weights, prefix + "k_proj", y);
-  input.value = linear(weights, prefix + "v_proj", y);
-  if (config.architecture == Architecture::gau) input.gate = linear(weights, prefix + "gate_proj", y);
-  if (config.architecture == Architecture::bsbr) {
+  const std::array token_inputs{&input.query, &input.key, &input.value, &input.gate};
+  for (std::size_t i = 0; i < special.token_projections.size(); ++i) {
+    *token_inputs.at(i) = linear(weights, prefix + special.token_projections[i], y);
+  }
+  const std::array chunk_inputs{&input.retrieval_query, &input.retrieval_key};
+  for (std::size_t i = 0; i < special.chunk_projections.size(); ++i) {
     const Matrix ends = chunk_ends(y, config.chunk_size, effective_mask(config, mask));
-    input.retrieval_query = linear(weights, prefix + "meta_r_proj", ends);
-    input.retrieval_key = linear(weights, prefix + "meta_h_proj", ends);
-    if (config.compression_factor != 0) {
-      input.compress_weight = find(weights, prefix + "compress_proj.weight");
-      input.compress_bias = find(weights, prefix + "compress_proj.bias");
-      input.decompress_weight = find(weights, prefix + "decompress_proj.weight");
-      input.decompress_bias = find(weights, prefix + "decompress_proj.bias");
-    }
+    *chunk_inputs.at(i) = linear(weights, prefix + special.chunk_projections[i], ends);
+  }
+  if (compresses_states(config)) {
+    input.compress_weight = find(weights, prefix + "compress_proj.weight");
+    input.compress_bias = find(weights, prefix + "compress_proj.bias");
+    input.decompress_weight = find(weights, prefix + "decompress_proj.weight");
+    input.decompress_bias = find(weights, prefix + "decompress_proj.bias");
   }
   return linear(weights, prefix + "out_proj", attention(config, input, mask));
 }

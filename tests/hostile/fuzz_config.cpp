@@ -106,7 +106,7 @@ ModelConfig from_attributes(FuzzedDataProvider& data) {
   const ModelConfig names;
   for_each_field(names, [&](const Field& field, const auto& value) {
     const int kind = data.ConsumeIntegralInRange(0, 15);  // mostly of the right type, and mostly only where it belongs
-    if (kind == 0 || (field.owner && data.ConsumeBool())) return;
+    if (kind == 0 || (!field.is_shared() && data.ConsumeBool())) return;
     constexpr bool is_name = std::is_enum_v<std::remove_cvref_t<decltype(value)>>;
     constexpr bool is_real = std::is_same_v<std::remove_cvref_t<decltype(value)>, double>;
     if (kind == 1 || (kind > 3 && is_name)) return put_text(file, std::string(field.name), data);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <random>
 
+#include "architectures/traits.hpp"
+
 namespace bsbr::testing {
 namespace {
 
@@ -25,7 +27,7 @@ ModelConfig small_config(Architecture architecture) {
   config.vocab_size = 31;
   config.hidden_dim = 12;
   config.num_layers = 2;
-  config.num_heads = architecture == Architecture::gau ? 1 : 3;
+  config.num_heads = traits(architecture).has_one_head ? 1 : 3;
   config.ff_dim = 19;
   config.chunk_size = 5;
   config.window_size = 6;

@@ -3,29 +3,42 @@
 
 #include <algorithm>
 #include <sstream>
+#include <stdexcept>
 #include <type_traits>
+
+#include "architectures/traits.hpp"
 
 namespace bsbr::testing {
 namespace {
 
-/// One copy of the configuration for each of the values of a field.
+/// Values that tests give to a field that not all architectures have.
 template <class Value>
-std::vector<ModelConfig> with_each(const ModelConfig& config, Value ModelConfig::*field, const std::vector<Value>& values) {
-  std::vector<ModelConfig> all(values.size(), config);
-  for (std::size_t i = 0; i < values.size(); ++i) all[i].*field = values[i];
-  return all;
+std::vector<Value> values_of(const Field& field, [[maybe_unused]] const ModelConfig& sizes) {
+  if constexpr (std::is_enum_v<Value>) {
+    std::vector<Value> all;
+    for (const auto& entry : names_of<Value>()) all.push_back(entry.value);
+    return all;
+  } else if constexpr (std::is_same_v<Value, double>) {
+    if (field.name == "beta") return {0.9, 0.0, 2.0};
+    if (field.name == "temperature") return {0.5, 1.0};
+  } else {
+    const std::int64_t factor = sizes.compression_factor > 0 ? sizes.compression_factor : std::min<std::int64_t>(4, sizes.hidden_dim);
+    if (field.name == "compression_factor") return {0, factor};
+    if (field.name == "window_size") return {0, small_window, endless_window};
+    if (field.name == "expansion_factor") return {1, 2};
+  }
+  throw std::logic_error("no values for tests of " + std::string(field.name));
 }
 
-std::vector<ModelConfig> bsbr_variants(const ModelConfig& config) {
-  const std::int64_t factor = config.compression_factor > 0 ? config.compression_factor : std::min<std::int64_t>(4, config.hidden_dim);
-  std::vector<ModelConfig> all;
-  for (const auto& causality : causalities) {
-    for (ModelConfig& variant : with_each(config, &ModelConfig::compression_factor, {0, factor})) {
-      variant.causality = causality.value;
-      all.push_back(variant);
+/// The configuration with another value of one field.
+template <class Value>
+ModelConfig with(ModelConfig config, const Field& field, const Value& value) {
+  for_each_field(config, [&](const Field& other, auto& target) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(target)>, Value>) {
+      if (other.name == field.name) target = value;
     }
-  }
-  return all;
+  });
+  return config;
 }
 
 /// "0_9" of 0.9, "block_causal" of an enumeration's value.
@@ -47,24 +60,17 @@ std::string name_of(const Value& value) {
 std::vector<ModelConfig> variants_of(Architecture architecture, const ModelConfig& sizes) {
   ModelConfig config = sizes;
   config.architecture = architecture;
-  switch (architecture) {  // without default: an architecture that is added is missed by the compiler
-    case Architecture::bsbr:
-      return bsbr_variants(config);
-    case Architecture::standard:
-      return {config};
-    case Architecture::linear:
-      return with_each(config, &ModelConfig::feature_map, {FeatureMap::none, FeatureMap::elu});
-    case Architecture::delta_net:
-      return with_each(config, &ModelConfig::beta, {0.9, 0.0, 2.0});
-    case Architecture::sliding_window:
-      return with_each(config, &ModelConfig::window_size, {std::int64_t{0}, small_window, endless_window});
-    case Architecture::hopfield:
-      return with_each(config, &ModelConfig::temperature, {0.5, 1.0});
-    case Architecture::gau:
-      config.num_heads = 1;
-      return with_each<std::int64_t>(config, &ModelConfig::expansion_factor, {1, 2});
-  }
-  return {};
+  if (traits(architecture).has_one_head) config.num_heads = 1;
+  std::vector<ModelConfig> all{config};
+  for_each_field(config, [&]<class Value>(const Field& field, const Value&) {
+    if (field.is_shared() || !field.belongs_to(architecture)) return;
+    std::vector<ModelConfig> more;
+    for (const ModelConfig& variant : all) {
+      for (const auto& value : values_of<Value>(field, sizes)) more.push_back(with(variant, field, value));
+    }
+    all = more;
+  });
+  return all;
 }
 
 std::vector<ModelConfig> variants(const ModelConfig& sizes) {
@@ -84,7 +90,7 @@ std::vector<ModelConfig> variants(const ModelConfig& sizes, const std::function<
 std::string variant_name(const ModelConfig& config) {
   std::string name(to_string(config.architecture));
   for_each_field(config, [&](const Field& field, const auto& value) {
-    if (field.owner == config.architecture) name += "_" + name_of(value);
+    if (!field.is_shared() && field.belongs_to(config.architecture)) name += "_" + name_of(value);
   });
   return name;
 }
@@ -94,32 +100,18 @@ std::string describe(const ModelConfig& config) {
          " heads, chunks of " + std::to_string(config.chunk_size);
 }
 
-bool is_causal(const ModelConfig& config) { return config.architecture != Architecture::bsbr || config.causality == Causality::causal; }
+bool is_causal(const ModelConfig& config) { return traits(config.architecture).is_causal(config); }
 
-bool heeds_padding(const ModelConfig& config) {
-  return config.architecture != Architecture::bsbr || config.causality != Causality::reference;
-}
+bool heeds_padding(const ModelConfig& config) { return traits(config.architecture).heeds_padding(config); }
 
-bool depends_on_chunks(const ModelConfig& config) {
-  return config.architecture == Architecture::bsbr || config.architecture == Architecture::gau;
-}
+bool depends_on_chunks(const ModelConfig& config) { return traits(config.architecture).depends_on_chunks; }
 
 bool has_its_own_way(const ModelConfig& config) {
-  switch (config.architecture) {
-    case Architecture::bsbr:
-    case Architecture::standard:
-    case Architecture::linear:
-      return true;
-    case Architecture::delta_net:
-      return config.beta > 0 && config.beta < 2;
-    case Architecture::sliding_window:
-      return config.window_size < endless_window;  // that of standard
-    case Architecture::hopfield:
-      return config.temperature != 1;
-    case Architecture::gau:
-      return config.expansion_factor == 1;
-  }
-  return true;
+  const auto has = [&](std::string_view field) { return has_field(config.architecture, field); };
+  if (has("beta") && (config.beta <= 0 || config.beta >= 2)) return false;
+  if (has("window_size") && config.window_size >= endless_window) return false;  // that of standard
+  if (has("temperature") && config.temperature == 1) return false;
+  return !has("expansion_factor") || config.expansion_factor == 1;
 }
 
 }  // namespace bsbr::testing

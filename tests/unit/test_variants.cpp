@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "architectures/traits.hpp"
 #include "support/random_model.hpp"
 
 namespace bsbr::testing {
@@ -22,7 +23,7 @@ TEST(Variants, are_valid_and_have_the_sizes_that_were_asked_for) {
     SCOPED_TRACE(describe(config));
     EXPECT_NO_THROW(config.validate());
     for_each_field(config, [&](const Field& field, const auto& value) {
-      if (field.owner || field.name == "architecture" || field.name == "num_heads") return;
+      if (!field.is_shared() || field.name == "architecture" || field.name == "num_heads") return;
       for_each_field(sizes, [&](const Field& other, const auto& wanted) {
         if constexpr (std::is_same_v<decltype(value), decltype(wanted)>) {
           if (other.name == field.name) {
@@ -31,7 +32,7 @@ TEST(Variants, are_valid_and_have_the_sizes_that_were_asked_for) {
         }
       });
     });
-    EXPECT_EQ(config.num_heads, config.architecture == Architecture::gau ? 1 : sizes.num_heads);
+    EXPECT_EQ(config.num_heads, traits(config.architecture).has_one_head ? 1 : sizes.num_heads);
   }
 }
 
@@ -48,7 +49,7 @@ TEST(Variants, differ_in_every_option_of_an_architecture) {
     std::map<std::string, std::set<std::string>> values;
     for (const ModelConfig& config : variants_of(architecture.value, sizes)) {
       for_each_field(config, [&](const Field& field, const auto& value) {
-        if (field.owner == architecture.value) values[std::string(field.name)].insert(::testing::PrintToString(value));
+        if (!field.is_shared() && field.belongs_to(architecture.value)) values[std::string(field.name)].insert(::testing::PrintToString(value));
       });
     }
     for (const auto& [field, found] : values) EXPECT_GT(found.size(), 1u) << field;

@@ -125,7 +125,7 @@ ModelConfig with_fields(ModelConfig config, const nb::dict& fields) {
     const std::string& name = known.emplace_back(field.name);
     if (!fields.contains(name.c_str())) return;
     if (!field.belongs_to(config.architecture)) {
-      throw ConfigError(name + " belongs to " + std::string(to_string(*field.owner)) + ", the architecture is " +
+      throw ConfigError(name + " belongs to " + field.names_of_owners() + ", the architecture is " +
                         std::string(to_string(config.architecture)));
     }
     assign(field, fields[name.c_str()], value);

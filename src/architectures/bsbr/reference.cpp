@@ -1,5 +1,5 @@
 // BSBR: softmax within the chunk, plus retrieval of other chunks' states. Chunks i and j; causality decides who sees whom.
-#include "reference/parts.hpp"
+#include "reference/head.hpp"
 
 namespace bsbr::reference {
 namespace {
@@ -33,7 +33,7 @@ Matrix local(const ModelConfig& config, const Head& head, const Mask& mask) {
   for (std::int64_t t = 0; t < out.rows; ++t) {
     const Range chunk = chunk_tokens(t / config.chunk_size, config.chunk_size, out.rows);
     const std::int64_t absent = config.causality == Causality::reference ? config.chunk_size - (chunk.end - chunk.begin) : 0;
-    attend(out, head.query, head.key, head.value, t, tokens_seen(config.causality, t, chunk), mask, score_scale(head.query), absent);
+    attend_to(out, head.query, head.key, head.value, t, tokens_seen(config.causality, t, chunk), mask, score_scale(head.query), absent);
   }
   return out;
 }
@@ -90,7 +90,7 @@ Matrix retrieve(const ModelConfig& config, const AttentionInput& input, const He
 }  // namespace
 
 /// o_t = local_t + q_t G_{c(t)}
-Matrix bsbr_head(const ModelConfig& config, const AttentionInput& input, const Head& head, const Mask& mask) {
+Matrix attend(Tag<Architecture::bsbr>, const ModelConfig& config, const AttentionInput& input, const Head& head, const Mask& mask) {
   Matrix out = local(config, head, mask);
   const Matrix states = chunk_states(config, input, head, mask);
   const auto real_chunks = find_real_chunks(config, head, mask);

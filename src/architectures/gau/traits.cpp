@@ -1,0 +1,34 @@
+// Gated attention unit (Hua et al. 2022): one wide head, softmax within each chunk, the sum of the states of earlier chunks, and a gate.
+#include "architectures/traits.hpp"
+#include "config/messages.hpp"
+
+namespace bsbr {
+namespace {
+
+std::int64_t width(const ModelConfig& config) { return config.hidden_dim * config.expansion_factor; }
+
+void validate(const ModelConfig& config) {
+  if (width(config) <= static_cast<std::int64_t>(largest_size)) return;  // at most 2^20 · 2^30: no overflow
+  throw ConfigError(equation("expansion_factor", config.expansion_factor) + " times " + equation("hidden_dim", config.hidden_dim) +
+                    " is above " + show(static_cast<std::int64_t>(largest_size)));
+}
+
+/// 4·e·Σ n·(n+1)/2 within the chunks; states and their use.
+Flops flops(const ModelConfig&, const FlopSizes& sizes) {
+  return {{"within_chunk", softmax_pairs(sizes, causal_pairs(sizes))}, {"scan", 2 * states(sizes)}};
+}
+
+}  // namespace
+
+Traits make_traits(Tag<Architecture::gau>) {
+  return {.fields = {"expansion_factor"},
+          .token_projections = {"q_proj", "k_proj", "v_proj", "gate_proj"},
+          .has_one_head = true,
+          .depends_on_chunks = true,
+          .carries_state = true,
+          .width = width,
+          .validate = validate,
+          .flops = flops};
+}
+
+}  // namespace bsbr

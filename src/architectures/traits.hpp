@@ -1,0 +1,93 @@
+// What the library asks about an architecture instead of asking for its name. No Kokkos, MPI or HDF5 here.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "bsbr/config.hpp"
+#include "bsbr/error.hpp"
+#include "config/flops.hpp"
+
+namespace bsbr {
+
+/// All that is special about an architecture, but for its kernels and its reference. The folder of each architecture defines one in
+/// traits.cpp; what is not set there is as here.
+struct Traits {
+  /// Fields of ModelConfig that not all architectures have.
+  std::vector<std::string_view> fields = {};
+
+  /// Linear layers that are applied to every token, of attention_dim outputs each: query, key, value, and gate if there is a fourth.
+  std::vector<std::string> token_projections = {"q_proj", "k_proj", "v_proj"};
+
+  /// Linear layers that are applied to the last real token of each chunk, of hidden_dim outputs each: r and h, if there are any.
+  std::vector<std::string> chunk_projections = {};
+
+  bool has_gate() const { return token_projections.size() > 3; }
+  bool has_retrieval() const { return !chunk_projections.empty(); }
+
+  bool has_one_head = false;       ///< num_heads is 1
+  bool depends_on_chunks = false;  ///< the result depends on chunk_size
+  bool carries_state = false;      ///< a state goes along the sequence, and from rank to rank
+
+  /// Width of queries, keys and values, all heads together.
+  std::int64_t (*width)(const ModelConfig&) = [](const ModelConfig& config) { return config.hidden_dim; };
+
+  /// Whether no token sees a later one.
+  bool (*is_causal)(const ModelConfig&) = [](const ModelConfig&) { return true; };
+
+  /// Whether padding tokens are left out.
+  bool (*heeds_padding)(const ModelConfig&) = [](const ModelConfig&) { return true; };
+
+  /// Throws ConfigError if fields that are within their ranges do not fit each other.
+  void (*validate)(const ModelConfig&) = [](const ModelConfig&) {};
+
+  /// A one-line warning about legal settings that are probably a mistake, or nothing.
+  std::string (*warning)(const ModelConfig&) = [](const ModelConfig&) { return std::string(); };
+
+  /// Weights of the attention besides those of projections and out_proj, in their order.
+  std::vector<WeightInfo> (*weights)(const ModelConfig&) = [](const ModelConfig&) { return std::vector<WeightInfo>(); };
+
+  /// Useful operations of the attention of one layer and sequence, by phase, without those of projections of tokens.
+  Flops (*flops)(const ModelConfig&, const FlopSizes&) = nullptr;
+};
+
+/// The architecture as a type, so that overloads can be chosen by it.
+template <Architecture architecture>
+using Tag = std::integral_constant<Architecture, architecture>;
+
+/// function(Tag<architecture>()). Throws ConfigError for a value that is none.
+template <class Function>
+decltype(auto) with_architecture(Architecture architecture, Function&& function) {
+  switch (architecture) {
+#define BSBR_CASE(name)    \
+  case Architecture::name: \
+    return function(Tag<Architecture::name>());
+    BSBR_ARCHITECTURES(BSBR_CASE)
+#undef BSBR_CASE
+  }
+  throw ConfigError("architecture = " + std::to_string(static_cast<int>(architecture)) + " is none of " + list_of_names<Architecture>());
+}
+
+/// Each architecture's own, in src/architectures/<name>/traits.cpp.
+#define BSBR_DECLARE_TRAITS(name) Traits make_traits(Tag<Architecture::name>);
+BSBR_ARCHITECTURES(BSBR_DECLARE_TRAITS)
+#undef BSBR_DECLARE_TRAITS
+
+/// The traits of an architecture. Throws ConfigError for a value that is none.
+const Traits& traits(Architecture architecture);
+
+/// Whether the architecture has a field that not all have.
+inline bool has_field(Architecture architecture, std::string_view field) {
+  const auto& fields = traits(architecture).fields;
+  return std::find(fields.begin(), fields.end(), field) != fields.end();
+}
+
+/// Whether chunk states are compressed.
+inline bool compresses_states(const ModelConfig& config) {
+  return has_field(config.architecture, "compression_factor") && config.compression_factor > 0;
+}
+
+}  // namespace bsbr
