@@ -1,41 +1,15 @@
-// The list of attentions that are built: the one place where an architecture's class is named.
+// What does not depend on the architecture: creation by name, sizes, checks of the input.
 #include "attention/attention.hpp"
 
-#include <type_traits>
-
-#include "attention/bsbr.hpp"
-#include "attention/delta_net.hpp"
-#include "attention/gau.hpp"
-#include "attention/hopfield.hpp"
-#include "attention/linear.hpp"
-#include "attention/sliding_window.hpp"
-#include "attention/standard.hpp"
+#include "attention/attention_class.hpp"
 #include "bsbr/error.hpp"
 
 namespace bsbr {
 namespace {
 
-/// function(std::type_identity<the architecture's class>)
-template <class Real, class Function>
-auto with_class(Architecture architecture, const Function& function) {
-  using namespace attention;
-  switch (architecture) {
-    case Architecture::bsbr:
-      return function(std::type_identity<Bsbr<Real>>());
-    case Architecture::standard:
-      return function(std::type_identity<SoftmaxAttentionOf<Real, Standard>>());
-    case Architecture::linear:
-      return function(std::type_identity<Linear<Real>>());
-    case Architecture::delta_net:
-      return function(std::type_identity<DeltaNet<Real>>());
-    case Architecture::sliding_window:
-      return function(std::type_identity<SoftmaxAttentionOf<Real, SlidingWindow>>());
-    case Architecture::hopfield:
-      return function(std::type_identity<SoftmaxAttentionOf<Real, Hopfield>>());
-    case Architecture::gau:
-      return function(std::type_identity<Gau<Real>>());
-  }
-  throw ConfigError("architecture = " + std::to_string(static_cast<int>(architecture)) + " is none of " + list_of_names<Architecture>());
+template <class Real>
+attention::AttentionClass<Real> class_for(const ModelConfig& config) {
+  return with_architecture(config.architecture, [](auto architecture) { return attention::attention_class<Real>(architecture); });
 }
 
 }  // namespace
@@ -48,30 +22,24 @@ std::unique_ptr<Attention<Real>> Attention<Real>::create(const ModelConfig& conf
     throw ShapeError("the sequence has chunk_size = " + std::to_string(sequence.chunk_size()) +
                      ", the configuration has chunk_size = " + std::to_string(config.chunk_size));
   }
-  return with_class<Real>(config.architecture, [&]<class Class>(std::type_identity<Class>) -> std::unique_ptr<Attention<Real>> {
-    return std::make_unique<Class>(config, sequence);
-  });
+  return class_for<Real>(config).create(config, sequence);
 }
 
 namespace attention {
 
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-  return with_class<Real>(config.architecture,
-                          [&]<class Class>(std::type_identity<Class>) { return Class::workspace_bytes(config, sequence); });
+  return class_for<Real>(config).workspace_bytes(config, sequence);
 }
 
 template <class Real>
 std::int64_t scratch_bytes(const ModelConfig& config) {
-  return with_class<Real>(config.architecture, [&]<class Class>(std::type_identity<Class>) { return Class::scratch_bytes(config); });
+  return class_for<Real>(config).scratch_bytes(config);
 }
 
 template <class Real>
 bool output_may_be_key(const ModelConfig& config) {
-  return with_class<Real>(config.architecture, [&]<class Class>(std::type_identity<Class>) {
-    if constexpr (requires { Class::output_may_be_key(config); }) return Class::output_may_be_key(config);
-    return false;
-  });
+  return class_for<Real>(config).output_may_be_key(config);
 }
 
 namespace {
@@ -131,7 +99,7 @@ void require_input(const ModelConfig& config, const Sequence& sequence, const Pa
   require_rows<Real>("query", input.query, batch, tokens, width);
   require_rows<Real>("key", input.key, batch, tokens, width);
   require_rows<Real>("value", input.value, batch, tokens, width);
-  if (config.architecture == Architecture::gau) require_rows<Real>("gate", input.gate, batch, tokens, width);
+  if (traits(config.architecture).has_gate()) require_rows<Real>("gate", input.gate, batch, tokens, width);
   require_rows<Real>("output", Strided<const Real***>(output), batch, tokens, width);
   require_own_output(config, input, output);
   require_mask(mask, sequence);

@@ -4,6 +4,7 @@
 //     finish    x += o·Woᵀ + b;  y = norm(x);  x += gelu(y·W1ᵀ + b1)·W2ᵀ + b2
 #include <optional>
 
+#include "architectures/traits.hpp"
 #include "attention/attention.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/model.hpp"
@@ -134,9 +135,8 @@ void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, co
   attention::require_mask(mask, sequence);
 }
 
-/// How many of the matrices that are multiplied with tokens are one product, and with chunks.
+/// How many of the matrices that are multiplied with tokens are one product.
 int projections_of(Architecture architecture) { return static_cast<int>(input_projections(architecture).size()); }
-constexpr int chunk_projections = 2;  // meta_r, meta_h
 
 }  // namespace
 
@@ -150,12 +150,14 @@ struct Layer<Real>::Parts {
   Parts(const Weights<Real>& weights, const std::string& prefix)
       : attention_norm(weights, prefix + "layer_norm1"),
         ff_norm(weights, prefix + "layer_norm2"),
-        project(weights, prefix + "attention.q_proj", projections_of(weights.config().architecture)),
+        project(weights, prefix + "attention." + input_projections(weights.config().architecture).front(),
+                projections_of(weights.config().architecture)),
         out(weights, prefix + "attention.out_proj"),
         expand(weights, prefix + "ff.0"),
         contract(weights, prefix + "ff.3") {
-    if (weights.config().architecture != Architecture::bsbr) return;
-    project_chunk_ends.emplace(weights, prefix + "attention.meta_r_proj", chunk_projections);
+    const auto& chunk_projections = traits(weights.config().architecture).chunk_projections;
+    if (chunk_projections.empty()) return;
+    project_chunk_ends.emplace(weights, prefix + "attention." + chunk_projections.front(), static_cast<int>(chunk_projections.size()));
   }
 };
 
@@ -172,7 +174,8 @@ template <class Real>
 std::int64_t packed_weight_bytes(const ModelConfig& config) {
   const auto bytes = &kernels::ProductWeight<Real>::bytes;
   const std::int64_t width = config.attention_dim(), hidden = config.hidden_dim;
-  const std::int64_t retrieval = config.architecture == Architecture::bsbr ? bytes(chunk_projections * hidden, hidden) : 0;
+  const auto chunk_projections = static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size());
+  const std::int64_t retrieval = chunk_projections > 0 ? bytes(chunk_projections * hidden, hidden) : 0;
   return config.num_layers * (bytes(projections_of(config.architecture) * width, hidden) + retrieval + bytes(hidden, width) +
                               bytes(config.ff_dim, hidden) + bytes(hidden, config.ff_dim));
 }
@@ -184,11 +187,12 @@ AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspa
   input.query = part_of(workspace.projections, 0);
   input.key = part_of(workspace.projections, 1);
   input.value = part_of(workspace.projections, 2);
-  if (config.architecture == Architecture::gau) input.gate = part_of(workspace.projections, 3);
-  if (config.architecture != Architecture::bsbr) return input;
-  input.retrieval_query = part_of(workspace.retrieval, 0);
-  input.retrieval_key = part_of(workspace.retrieval, 1);
-  if (config.compression_factor == 0) return input;
+  if (traits(config.architecture).has_gate()) input.gate = part_of(workspace.projections, 3);
+  if (traits(config.architecture).has_retrieval()) {
+    input.retrieval_query = part_of(workspace.retrieval, 0);
+    input.retrieval_key = part_of(workspace.retrieval, 1);
+  }
+  if (!compresses_states(config)) return input;
   const std::string prefix = m_prefix + "attention.";
   input.compress_weight = m_weights.matrix(prefix + "compress_proj.weight");
   input.compress_bias = m_weights.vector(prefix + "compress_proj.bias");

@@ -1,6 +1,7 @@
 // The buffers of a layer: one list of their sizes for allocating and for saying beforehand how much that will be.
 #include <algorithm>
 
+#include "architectures/traits.hpp"
 #include "attention/attention.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/model.hpp"
@@ -24,7 +25,7 @@ struct Sizes {
         width(config.attention_dim()),
         projections(static_cast<std::int64_t>(input_projections(config.architecture).size())),
         heads(heads_are_separate ? 1 : 0),
-        retrieval(config.architecture == Architecture::bsbr ? 2 : 0),
+        retrieval(static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size())),
         panel_width(std::max({projections * width, hidden, retrieval * hidden, config.ff_dim})) {}
 };
 

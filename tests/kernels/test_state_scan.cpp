@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "attention/delta_net.hpp"
-#include "attention/linear.hpp"
+#include "architectures/delta_net/rule.hpp"
+#include "architectures/linear/rule.hpp"
 #include "support/attention.hpp"
 #include "support/naive_states.hpp"
 #include "support/variants.hpp"

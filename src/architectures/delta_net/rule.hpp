@@ -1,7 +1,7 @@
 // DeltaNet: a state that is corrected towards each value, not only added to (Schlag et al. 2021).
 #pragma once
 
-#include "attention/state_attention.hpp"
+#include "bsbr/config.hpp"
 #include "kernels/delta_rule.hpp"
 #include "kernels/rows.hpp"
 
@@ -31,10 +31,5 @@ struct DeltaNetRule {
     return [=](const int i) { output[i] = row[i]; };
   }
 };
-
-template <class Real>
-using DeltaNet = StateAttention<Real, DeltaNetRule<Real>>;
-extern template class StateAttention<float, DeltaNetRule<float>>;
-extern template class StateAttention<double, DeltaNetRule<double>>;
 
 }  // namespace bsbr::attention

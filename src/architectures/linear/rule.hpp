@@ -1,7 +1,7 @@
 // Linear attention: no softmax, one sum of kᵀv (Katharopoulos et al. 2020).
 #pragma once
 
-#include "attention/state_attention.hpp"
+#include "bsbr/config.hpp"
 #include "kernels/math.hpp"
 #include "kernels/rows.hpp"
 
@@ -38,10 +38,5 @@ struct LinearRule {
     return [=](const int i) { output[i] = row[i] * factor; };
   }
 };
-
-template <class Real>
-using Linear = StateAttention<Real, LinearRule<Real>>;
-extern template class StateAttention<float, LinearRule<float>>;
-extern template class StateAttention<double, LinearRule<double>>;
 
 }  // namespace bsbr::attention

@@ -1,9 +1,9 @@
-#include "attention/bsbr.hpp"
+#include "architectures/bsbr/attention.hpp"
 
 #include <algorithm>
 #include <vector>
 
-#include "attention/attention.hpp"
+#include "attention/attention_class.hpp"
 #include "bsbr/error.hpp"
 #include "kernels/chunk_state.hpp"
 #include "kernels/rows.hpp"
@@ -442,7 +442,12 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMa
                        kernels::Stage{m_decompress, apply});
 }
 
-template class Bsbr<float>;
-template class Bsbr<double>;
+template <class Real>
+AttentionClass<Real> attention_class(Tag<Architecture::bsbr>) {
+  return class_of<Real, Bsbr<Real>>();
+}
+
+template AttentionClass<float> attention_class(Tag<Architecture::bsbr>);
+template AttentionClass<double> attention_class(Tag<Architecture::bsbr>);
 
 }  // namespace bsbr::attention

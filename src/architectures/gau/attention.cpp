@@ -1,8 +1,8 @@
-#include "attention/gau.hpp"
-
+// Gated attention unit (Hua et al. 2022): one wide head, softmax within each chunk, the sum of the states of earlier chunks, and a gate.
 #include <algorithm>
 
-#include "attention/attention.hpp"
+#include "attention/attention_class.hpp"
+#include "attention/running_state.hpp"
 #include "kernels/math.hpp"
 #include "kernels/token_softmax.hpp"
 #include "parallel/agree.hpp"
@@ -27,7 +27,24 @@ struct GauRule {
   }
 };
 
-}  // namespace
+/// o_t = σ(g_t) ⊙ (Σ_s softmax_s(q_t·k_s / √e over s ≤ t of the same chunk) v_s + q_t Σ_{j < c(t)} K_jᵀ V_j): docs/mathematics.md.
+template <class Real>
+class Gau : public Attention<Real> {
+ public:
+  Gau(const ModelConfig& config, const Sequence& sequence);
+
+  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
+               Profile* profile) override;
+
+  std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
+  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
+  static std::int64_t scratch_bytes(const ModelConfig& config);
+
+ private:
+  ModelConfig m_config;
+  Sequence m_sequence;
+  RunningState<Real> m_state;
+};
 
 template <class Real>
 Gau<Real>::Gau(const ModelConfig& config, const Sequence& sequence)
@@ -60,7 +77,14 @@ void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, con
   m_state.scan(execution, mask, input, GauRule<Real>{input.gate}, output, profile);
 }
 
-template class Gau<float>;
-template class Gau<double>;
+}  // namespace
+
+template <class Real>
+AttentionClass<Real> attention_class(Tag<Architecture::gau>) {
+  return class_of<Real, Gau<Real>>();
+}
+
+template AttentionClass<float> attention_class(Tag<Architecture::gau>);
+template AttentionClass<double> attention_class(Tag<Architecture::gau>);
 
 }  // namespace bsbr::attention

@@ -1,0 +1,38 @@
+// What the library asks of the class of an attention: src/architectures/<name>/attention.cpp names each architecture's.
+#pragma once
+
+#include <memory>
+
+#include "architectures/traits.hpp"
+#include "attention/attention.hpp"
+
+namespace bsbr::attention {
+
+/// The functions of a class that are called without an object of it: see attention.hpp.
+template <class Real>
+struct AttentionClass {
+  std::unique_ptr<Attention<Real>> (*create)(const ModelConfig&, const Sequence&);
+  std::int64_t (*workspace_bytes)(const ModelConfig&, const Sequence&);
+  std::int64_t (*scratch_bytes)(const ModelConfig&);
+  bool (*output_may_be_key)(const ModelConfig&);
+};
+
+template <class Real, class Class>
+AttentionClass<Real> class_of() {
+  const auto create = [](const ModelConfig& config, const Sequence& sequence) -> std::unique_ptr<Attention<Real>> {
+    return std::make_unique<Class>(config, sequence);
+  };
+  const auto output_may_be_key = [](const ModelConfig& config) {
+    if constexpr (requires { Class::output_may_be_key(config); }) return Class::output_may_be_key(config);
+    return false;
+  };
+  return {create, &Class::workspace_bytes, &Class::scratch_bytes, output_may_be_key};
+}
+
+#define BSBR_DECLARE_CLASS(name) \
+  template <class Real>          \
+  AttentionClass<Real> attention_class(Tag<Architecture::name>);
+BSBR_ARCHITECTURES(BSBR_DECLARE_CLASS)
+#undef BSBR_DECLARE_CLASS
+
+}  // namespace bsbr::attention

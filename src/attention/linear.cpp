@@ -1,8 +1,0 @@
-#include "attention/linear.hpp"
-
-namespace bsbr::attention {
-
-template class StateAttention<float, LinearRule<float>>;
-template class StateAttention<double, LinearRule<double>>;
-
-}  // namespace bsbr::attention
