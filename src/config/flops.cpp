@@ -21,12 +21,10 @@ FlopSizes::FlopSizes(const ModelConfig& config, std::int64_t sequence_length)
       length(sequence_length),
       chunk_size(config.chunk_size) {}
 
-double square_pairs(const FlopSizes& sizes) {
+double causal_pairs(const FlopSizes& sizes) {
   const double whole = real(sizes.chunk_size), tail = real(sizes.length % sizes.chunk_size);
-  return real(sizes.length / sizes.chunk_size) * whole * whole + tail * tail;
+  return real(sizes.length / sizes.chunk_size) * whole * (whole + 1) / 2 + tail * (tail + 1) / 2;
 }
-
-double causal_pairs(const FlopSizes& sizes) { return (square_pairs(sizes) + sizes.tokens) / 2; }
 
 double all_causal_pairs(const FlopSizes& sizes) { return sizes.tokens * (sizes.tokens + 1) / 2; }
 

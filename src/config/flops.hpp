@@ -21,9 +21,6 @@ struct FlopSizes {
   FlopSizes(const ModelConfig& config, std::int64_t sequence_length);
 };
 
-/// Σ n² over the chunks, n = tokens in the chunk: C·B², if the chunk divides the length.
-double square_pairs(const FlopSizes& sizes);
-
 /// Σ n·(n+1)/2 over the chunks: pairs (t, s) with s ≤ t in the same chunk (or s ≥ t: as many).
 double causal_pairs(const FlopSizes& sizes);
 

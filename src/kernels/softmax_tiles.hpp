@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <string>
 
+#include "config/causality.hpp"
 #include "kernels/math.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/tile_product.hpp"
@@ -20,10 +21,8 @@
 
 namespace bsbr::kernels {
 
-/// Keys [begin, end) that a query sees. Both ends must not decrease from one query to the next.
-struct KeyRange {
-  std::int64_t begin, end;
-};
+/// The keys that a query sees. Both ends must not decrease from one query to the next.
+using KeyRange = Range;
 
 // A Problem tells softmax_tiles what to compute; it is copied to the device.
 //   data members

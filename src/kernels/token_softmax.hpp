@@ -5,7 +5,7 @@
 #include <string>
 #include <type_traits>
 
-#include "bsbr/config.hpp"
+#include "config/causality.hpp"
 #include "kernels/softmax_tiles.hpp"
 #include "kernels/tokens.hpp"
 
@@ -17,16 +17,10 @@ struct WithinChunk {
   std::int64_t chunk_size, length;
 
   KOKKOS_FUNCTION KeyRange range(std::int64_t t) const {
-    const std::int64_t begin = t / chunk_size * chunk_size, end = begin + chunk_size < length ? begin + chunk_size : length;
-    if (causality == Causality::causal) return {begin, t + 1};
-    if (causality == Causality::reference) return {t, end};
-    return {begin, end};
+    return tokens_seen(causality, t, chunk_of_token(t, chunk_size, length));
   }
-  /// The Python package pads the last chunk with keys and values of zeros, and does not mask them.
   KOKKOS_FUNCTION int null_keys(std::int64_t t) const {
-    if (causality != Causality::reference) return 0;
-    const std::int64_t end = t / chunk_size * chunk_size + chunk_size;
-    return end > length ? static_cast<int>(end - length) : 0;
+    return static_cast<int>(absent_tokens(causality, chunk_size, chunk_of_token(t, chunk_size, length)));
   }
 };
 

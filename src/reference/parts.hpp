@@ -2,6 +2,7 @@
 // chunks; query, key, value and results of a head are [L, d].
 #pragma once
 
+#include "config/causality.hpp"
 #include "reference/reference.hpp"
 
 namespace bsbr::reference {
@@ -10,11 +11,6 @@ namespace bsbr::reference {
 void require(bool holds, const std::string& message);
 
 // ---- Chunks and masks ------------------------------------------------------------------------------------------------
-
-/// Tokens [begin, end) of a sequence.
-struct Range {
-  std::int64_t begin, end;
-};
 
 /// ceil(L / B)
 std::int64_t count_chunks(std::int64_t tokens, std::int64_t chunk_size);

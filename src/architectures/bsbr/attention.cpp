@@ -5,6 +5,7 @@
 
 #include "attention/attention_class.hpp"
 #include "bsbr/error.hpp"
+#include "config/causality.hpp"
 #include "kernels/chunk_state.hpp"
 #include "kernels/rows.hpp"
 #include "kernels/softmax_tiles.hpp"
@@ -16,6 +17,13 @@ namespace bsbr::attention {
 namespace {
 
 using kernels::KeyRange;
+
+/// The chunk at whose last real token r_i is taken; −1 if there is none. nearest_real: that of PaddingMask.
+KOKKOS_INLINE_FUNCTION std::int64_t retrieval_source(Causality causality, const Array<const std::int64_t**>& nearest_real, std::int64_t row,
+                                                     std::int64_t i) {
+  const std::int64_t latest = latest_retrieval_source(causality, i);
+  return latest < 0 ? -1 : nearest_real(row, latest);
+}
 
 /// Retrieval: attention with chunks for tokens, r for queries, h for keys, and one block of all states for values. Groups are (batch,
 /// block); the blocks are those of one round, `first_block` and the next ones of this rank's.
@@ -35,16 +43,9 @@ struct Retrieval {
   Causality causality;
   std::int64_t hidden;
 
-  KOKKOS_FUNCTION KeyRange range(std::int64_t i) const {
-    if (causality == Causality::causal) return {0, i};
-    if (causality == Causality::block_causal) return {0, i + 1};
-    if (causality == Causality::reference) return {i, last};
-    return {0, last};
-  }
-  /// The chunk that r_i is taken from: the last with a real token among those up to i (causal: before i); −1 if there is none.
+  KOKKOS_FUNCTION KeyRange range(std::int64_t i) const { return chunks_seen(causality, i, last); }
   KOKKOS_FUNCTION std::int64_t source(std::int64_t row, std::int64_t i) const {
-    const std::int64_t latest = causality == Causality::causal ? i - 1 : i;
-    return latest < 0 ? -1 : nearest_real(row, latest);
+    return retrieval_source(causality, nearest_real, row, i);
   }
   KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
   KOKKOS_FUNCTION std::int64_t row(std::int64_t group) const { return group / round_blocks; }
@@ -431,8 +432,7 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMa
   const auto apply = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const std::int64_t chunk = index / heads, head = index % heads;
     // A chunk that has nothing to retrieve does not get the bias of decompress_proj either.
-    const std::int64_t latest = first + chunk - (causality == Causality::causal ? 1 : 0);
-    if (latest < 0 || nearest(row, latest) < 0) return;
+    if (retrieval_source(causality, nearest, row, first + chunk) < 0) return;
     kernels::for_each(team, width * width, [&](const int i) { state[i] += bias(i); });
     const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
     kernels::apply_flat_state(team, kernels::token_rows(query, row, head * width, width), begin, end, width, state,

@@ -1,30 +1,9 @@
 // BSBR: softmax within the chunk, plus retrieval of other chunks' states. Chunks i and j; causality decides who sees whom.
+#include "config/causality.hpp"
 #include "reference/head.hpp"
 
 namespace bsbr::reference {
 namespace {
-
-/// M_in: the tokens of its chunk that token t sees.
-Range tokens_seen(Causality causality, std::int64_t t, Range chunk) {
-  if (causality == Causality::causal) return {chunk.begin, t + 1};
-  if (causality == Causality::reference) return {t, chunk.end};
-  return chunk;
-}
-
-/// M_out: whether chunk i may retrieve from chunk j.
-bool chunk_seen(Causality causality, std::int64_t i, std::int64_t j) {
-  switch (causality) {
-    case Causality::causal:
-      return j < i;
-    case Causality::block_causal:
-      return j <= i;
-    case Causality::bidirectional:
-      return true;
-    case Causality::reference:
-      return j >= i;
-  }
-  return false;
-}
 
 /// local_t = Σ_s softmax_s(q_t·k_s / √d over s allowed by M_in) v_s. In `reference` the tokens that a ragged last chunk lacks are zero keys
 /// and values.
@@ -32,7 +11,7 @@ Matrix local(const ModelConfig& config, const Head& head, const Mask& mask) {
   Matrix out(head.query.rows, head.query.columns);
   for (std::int64_t t = 0; t < out.rows; ++t) {
     const Range chunk = chunk_tokens(t / config.chunk_size, config.chunk_size, out.rows);
-    const std::int64_t absent = config.causality == Causality::reference ? config.chunk_size - (chunk.end - chunk.begin) : 0;
+    const std::int64_t absent = absent_tokens(config.causality, config.chunk_size, chunk);
     attend_to(out, head.query, head.key, head.value, t, tokens_seen(config.causality, t, chunk), mask, score_scale(head.query), absent);
   }
   return out;
@@ -58,9 +37,9 @@ std::vector<bool> find_real_chunks(const ModelConfig& config, const Head& head, 
   return real;
 }
 
-/// The chunk at whose last real token r_i is taken: the nearest that has one, from i − 1 (causal) or i downwards; −1: none.
+/// The chunk at whose last real token r_i is taken; −1: none.
 std::int64_t retrieval_source(Causality causality, std::int64_t i, const std::vector<bool>& real_chunks) {
-  std::int64_t source = causality == Causality::causal ? i - 1 : i;
+  std::int64_t source = latest_retrieval_source(causality, i);
   while (source >= 0 && !real_chunks[static_cast<std::size_t>(source)]) --source;
   return source;
 }
@@ -73,8 +52,9 @@ Matrix retrieve(const ModelConfig& config, const AttentionInput& input, const He
   if (source < 0) return {};
   std::vector<std::int64_t> seen;
   std::vector<double> scores;
-  for (std::int64_t j = 0; j < states.rows; ++j) {
-    if (!chunk_seen(config.causality, i, j) || !real_chunks[static_cast<std::size_t>(j)]) continue;
+  const Range chunks = chunks_seen(config.causality, i, states.rows);
+  for (std::int64_t j = chunks.begin; j < chunks.end; ++j) {
+    if (!real_chunks[static_cast<std::size_t>(j)]) continue;
     seen.push_back(j);
     scores.push_back(score_scale(head.query) * dot(head.retrieval_query, source, head.retrieval_key, j));
   }

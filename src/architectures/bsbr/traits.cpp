@@ -1,5 +1,6 @@
 // Block sparse attention with block retrieval: softmax attention within each chunk, and a retrieval of whole chunks' states between them.
 #include "architectures/traits.hpp"
+#include "config/causality.hpp"
 #include "config/messages.hpp"
 #include "config/weight_table.hpp"
 
@@ -32,25 +33,35 @@ std::vector<WeightInfo> weights(const ModelConfig& config) {
   return table;
 }
 
-/// The pairs of chunks of which one may see the other: causal C·(C−1)/2, block_causal and reference C·(C+1)/2, bidirectional C².
-double pairs_of_chunks(Causality causality, double chunks) {
-  if (causality == Causality::causal) return chunks * (chunks - 1) / 2;
-  if (causality == Causality::bidirectional) return chunks * chunks;
-  return chunks * (chunks + 1) / 2;
+/// Σ |seen(i)| over i in [0, count): sizes that grow or shrink by the same step.
+template <class Seen>
+double sum_of_sizes(double count, const Seen& seen) {
+  const auto size = [&](std::int64_t i) { return static_cast<double>(seen(i).end - seen(i).begin); };
+  return count == 0 ? 0 : count * (size(0) + size(static_cast<std::int64_t>(count) - 1)) / 2;
 }
 
-/// r and h: 4·D² a chunk. Within the chunk: 4·D·Σ n·(n+1)/2, for the causalities that see the whole chunk 4·D·Σ n². States and their
-/// use. Mixing: 2·H·S for each pair of chunks; S = d², or D/cf. Compressing and decompressing: 2·H·S·d² a chunk each.
+/// Pairs of a token and one that it sees, in a chunk of so many tokens.
+double pairs_of_tokens(Causality causality, std::int64_t tokens) {
+  return sum_of_sizes(static_cast<double>(tokens), [=](std::int64_t t) { return tokens_seen(causality, t, {0, tokens}); });
+}
+
+/// r and h: 4·D² a chunk. Within the chunks: 4·D for each pair of tokens. States and their use. Mixing: 2·H·S for each pair of chunks;
+/// S = d², or D/cf. Compressing and decompressing: 2·H·S·d² a chunk each.
 Flops flops(const ModelConfig& config, const FlopSizes& sizes) {
   const auto heads = static_cast<double>(config.num_heads), state = static_cast<double>(config.state_size());
-  const bool half_chunk = config.causality == Causality::causal || config.causality == Causality::reference;
+  const std::int64_t whole_chunks = sizes.length / config.chunk_size, tail = sizes.length % config.chunk_size;
+  const double pairs = static_cast<double>(whole_chunks) * pairs_of_tokens(config.causality, config.chunk_size) +
+                       pairs_of_tokens(config.causality, tail);
+  const double pairs_of_chunks = sum_of_sizes(sizes.chunks, [&](std::int64_t i) {
+    return chunks_seen(config.causality, i, static_cast<std::int64_t>(sizes.chunks));
+  });
   const double compression = config.compression_factor == 0 ? 0 : 2 * heads * state * sizes.head * sizes.head * sizes.chunks;
   const double of_states = states(sizes) + compression;
   return {{"project", 4 * sizes.hidden * sizes.hidden * sizes.chunks},
-          {"within_chunk", softmax_pairs(sizes, half_chunk ? causal_pairs(sizes) : square_pairs(sizes))},
+          {"within_chunk", softmax_pairs(sizes, pairs)},
           {"states", of_states},
           {"retrieval", of_states},
-          {"mixing", 2 * heads * state * pairs_of_chunks(config.causality, sizes.chunks)}};
+          {"mixing", 2 * heads * state * pairs_of_chunks}};
 }
 
 }  // namespace
