@@ -7,11 +7,16 @@
 //     linear, delta_net   o_t = q_t S + Σ_{s ≤ t of the step} (q_t·k_s) u_s;   steps are tiles
 //     gau                 o_t = q_t S, as the rest is softmax attention;       steps are chunks, of several tiles
 //
+// A rule whose state decays multiplies S by γ before each token: of a step of n tokens, t = 0, 1, …
+//
+//     o_t = γ^(t+1) q_t S + Σ_{s ≤ t} γ^(t−s) (q_t·k_s) u_s,   S ← γⁿ S + Σ_s γ^(n−1−s) k_sᵀ u_s
+//
 // The columns of S do not depend on each other: teams share out batch, heads and blocks of columns, and each goes through the whole
 // sequence with its block of S in scratch. Steps are cut at global positions, so that results do not depend on the ranks.
 #pragma once
 
 #include <Kokkos_Core.hpp>
+#include <concepts>
 #include <string>
 
 #include "kernels/chunk_state.hpp"
@@ -20,17 +25,49 @@
 
 namespace bsbr::kernels {
 
-// A Rule says what an architecture does; it is copied to the device.
-//   static constexpr bool sees_own_step
-//   static constexpr bool needs_key_scores         whether prepare() wants k_s·k_t
-//   KOKKOS_FUNCTIONs, const
-//     int extra_columns()                          columns of ones that values have besides their own: 0 or 1
-//     void map(team, rows, wanted)                 what is done in place to queries and to keys: those of the TileRows that wanted(row)
-//     void prepare(team, tile, count)              tile.values: v → u, of the `count` tokens of a tile
-//     auto store(batch, token, column, columns, const Real* row, Real* output)
-//                                                  a function of i that writes output[i], for i < columns. row: of one token `columns`
-//                                                  results from `column` on, and those of the extra columns; token: counted from
-//                                                  ScanTokens::first
+/// Stands for a function that says which rows of a tile are wanted.
+struct EveryRow {
+  KOKKOS_INLINE_FUNCTION bool operator()(int) const { return true; }
+};
+
+// A rule says what an architecture does; it is copied to the device. One concept for each of its members, so that the compiler names the one
+// that is missing.
+
+/// Whether a token sees the earlier ones of its step, and whether prepare() wants k_s·k_t.
+template <class Rule>
+concept SaysWhatItSees = requires {
+  { Rule::sees_own_step } -> std::convertible_to<bool>;
+  { Rule::needs_key_scores } -> std::convertible_to<bool>;
+};
+
+/// int extra_columns(): columns of ones that values have besides their own: 0 or 1.
+template <class Rule>
+concept HasExtraColumns = requires(const Rule& rule) {
+  { rule.extra_columns() } -> std::same_as<int>;
+};
+
+/// void map(team, head, rows, wanted): what is done in place to the queries or keys of a head: those of the TileRows that wanted(row).
+template <class Rule, class Real>
+concept MapsRows = requires(const Rule& rule, const Team& team, std::int64_t head, const TileRows<Real>& rows) {
+  rule.map(team, head, rows, EveryRow());
+};
+
+/// auto store(batch, token, column, columns, const Real* row, Real* output): a function of i that writes output[i], for i < columns. row: of
+/// one token `columns` results from `column` on, and those of the extra columns; token: counted from ScanTokens::first.
+template <class Rule, class Real>
+concept StoresResults = requires(const Rule& rule, std::int64_t at, int columns, const Real* row, Real* output) {
+  rule.store(at, at, at, columns, row, output)(columns);
+};
+
+/// Where tokens see their own step, also void prepare(team, tile, count): tile.values: v → u, of the `count` tokens of a ScanTile. It is a
+/// template, which no concept can ask for.
+template <class Rule, class Real>
+concept ScanRule = SaysWhatItSees<Rule> && HasExtraColumns<Rule> && MapsRows<Rule, Real> && StoresResults<Rule, Real>;
+
+/// Real decay(head), of a rule that has it: by how much the state of a head is multiplied before each token, S ← γ S + kᵀu. Tokens must see
+/// their own step.
+template <class Rule>
+inline constexpr bool decays = requires(const Rule& rule, std::int64_t head) { rule.decay(head); };
 
 /// The tokens of a scan, and where their results go. Tokens are numbered in the whole sequence.
 template <class Real>
@@ -78,6 +115,7 @@ struct ScanTile {
   Real* row;              // [padded key width], of one query
   Real* transposed;       // [key width, T queries, then T keys where their scores are needed]: what scores are formed from
   Real* scores;           // [T keys, T queries, then T keys]
+  Real* powers;           // [T + 1], of the decay: 1, γ, γ², …
   int key_width, stride;  // stride: padded columns
 
   KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int columns) {
@@ -85,7 +123,7 @@ struct ScanTile {
     const std::int64_t scores = scratch_bytes<Real>(std::int64_t{key_width} * score_stride) + scratch_bytes<Real>(tokens * score_stride);
     return scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(key_width)) + 2 * rows +
            scratch_bytes<Real>(std::int64_t{key_width} * padded<Real>(columns)) + scratch_bytes<Real>(padded<Real>(key_width)) +
-           (Rule::sees_own_step ? scores : 0);
+           (Rule::sees_own_step ? scores : 0) + (decays<Rule> ? scratch_bytes<Real>(tokens + 1) : 0);
   }
 
   KOKKOS_INLINE_FUNCTION ScanTile(Scratch& scratch, int width, int columns)
@@ -96,6 +134,7 @@ struct ScanTile {
         row(scratch.template take<Real>(padded<Real>(width))),
         transposed(Rule::sees_own_step ? scratch.template take<Real>(std::int64_t{width} * score_stride) : nullptr),
         scores(Rule::sees_own_step ? scratch.template take<Real>(tokens * score_stride) : nullptr),
+        powers(decays<Rule> ? scratch.template take<Real>(tokens + 1) : nullptr),
         key_width(width),
         stride(padded<Real>(columns)) {}
 };
@@ -157,7 +196,7 @@ KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>
   const auto value = [&](int t) { return is_real(t) ? values.data + (local + t) * values.stride : nullptr; };
   load_padded_rows(team, count, value, part.columns, tile.values, tile.stride);
   for_each(team, count * rule.extra_columns(), [&](const int t) { tile.values[t * tile.stride + part.columns] = is_real(t) ? 1 : 0; });
-  rule.map(team, TileRows<Real>{tile.keys, count, tokens.width, padded<Real>(tokens.width), 1}, is_real);
+  rule.map(team, part.head, TileRows<Real>{tile.keys, count, tokens.width, padded<Real>(tokens.width), 1}, is_real);
 }
 
 /// tile.output [count, columns] = q S of the tokens from `first` on; the queries are the rows of `left`.
@@ -197,7 +236,7 @@ inline void transpose(const SerialTeam& team, const ScanTokens<Real>& tokens, co
     const bool has_query = t < count && first + t >= tokens.first;
     const Real* source = has_query ? &tokens.query(part.batch, first + t - tokens.first, part.head * width) : nullptr;
     for_each(team, width, [&](const int k) { tile.row[k] = source != nullptr ? source[k] : Real(0); });
-    if (has_query) rule.map(team, TileRows<Real>{tile.row, 1, width, width, 1}, [](int) { return true; });
+    if (has_query) rule.map(team, part.head, TileRows<Real>{tile.row, 1, width, width, 1}, EveryRow());
     for_each(team, width, [&](const int k) { tile.transposed[k * stride + t] = tile.row[k]; });
     if constexpr (!Rule::needs_key_scores) continue;
     const Real* key = t < count ? tile.keys + t * key_stride : nullptr;
@@ -215,7 +254,7 @@ KOKKOS_INLINE_FUNCTION void transpose(const TeamMember& team, const ScanTokens<R
     return has_query(t) ? &tokens.query(part.batch, first + t - tokens.first, part.head * width) : nullptr;
   };
   transpose_rows(team, size, width, Real(1), query, tile.transposed, stride);
-  rule.map(team, TileRows<Real>{tile.transposed, size, width, 1, stride}, has_query);
+  rule.map(team, part.head, TileRows<Real>{tile.transposed, size, width, 1, stride}, has_query);
   if constexpr (!Rule::needs_key_scores) return;
   const auto key = [&](int t) -> const Real* { return t < count ? tile.keys + t * key_stride : nullptr; };
   transpose_rows(team, size, width, Real(1), key, tile.transposed + size, stride);
@@ -243,6 +282,45 @@ KOKKOS_INLINE_FUNCTION void add_own_step(const Team& team, int count, const Tile
       LeftFactor<Real>{tile.scores, 1, Tile::score_stride}, tile.values, tile.stride, tile.output, tile.stride);
 }
 
+/// powers[j] = γ^j, one factor after the other, by one thread: so that they do not depend on the team.
+template <class Tile, class Rule>
+KOKKOS_INLINE_FUNCTION void form_powers(const Team& team, const Rule& rule, std::int64_t head, const Tile& tile) {
+  if constexpr (decays<Rule>) {
+    const auto decay = rule.decay(head);
+    for_each(team, 1, [&](int) {
+      tile.powers[0] = 1;
+      for (int j = 0; j < Tile::tokens; ++j) tile.powers[j + 1] = tile.powers[j] * decay;
+    });
+  }
+}
+
+/// What has been multiplied with γ when token t is read: scores[s, t] γ^(t−s), and q_t γ^(t+1), which meets the state.
+template <class Tile>
+KOKKOS_INLINE_FUNCTION void decay_queries(const Team& team, int count, const Tile& tile) {
+  using Real = typename Tile::Number;
+  for_each_in_rows(team, count, count, [&](const int s) {
+    Real* row = tile.scores + s * Tile::score_stride;
+    return [=](const int t) { row[t] *= t >= s ? tile.powers[t - s] : Real(0); };
+  });
+  for_each_in_rows(team, tile.key_width, count, [&](const int k) {
+    Real* row = tile.transposed + k * Tile::score_stride;
+    return [=](const int t) { row[t] *= tile.powers[t + 1]; };
+  });
+}
+
+/// The same when the step has ended: k_s γ^(n−1−s), S γⁿ.
+template <class Tile>
+KOKKOS_INLINE_FUNCTION void decay_state(const Team& team, int count, const Tile& tile) {
+  using Real = typename Tile::Number;
+  const int key_stride = padded<Real>(tile.key_width);
+  for_each_in_rows(team, count, tile.key_width, [&](const int s) {
+    Real* row = tile.keys + s * key_stride;
+    const Real factor = tile.powers[count - 1 - s];
+    return [=](const int k) { row[k] *= factor; };
+  });
+  for_each(team, tile.key_width * tile.stride, [&](const int i) { tile.state[i] *= tile.powers[count]; });
+}
+
 /// A step whose tokens see each other: one tile.
 template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
@@ -252,9 +330,11 @@ KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const ScanTokens<Real>& 
   transpose(team, tokens, rule, part, begin, count, tile);
   form_step_scores(team, count, tile);
   rule.prepare(team, tile, count);
+  if constexpr (decays<Rule>) decay_queries(team, count, tile);
   apply_running_state(team, count, LeftFactor<Real>{tile.transposed, 1, Tile::score_stride}, tile);
   add_own_step(team, count, tile);
   store_results(team, tokens, rule, part, begin, count, tile);
+  if constexpr (decays<Rule>) decay_state(team, count, tile);
   add_to_state(team, count, tile);
 }
 
@@ -281,12 +361,14 @@ template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
                                       const Real* before, Real* after, int stored, const Tile& tile) {
   load_state(team, before, stored, tile);
+  form_powers(team, rule, part.head, tile);
   for (std::int64_t begin = tokens.begin(); begin < tokens.last; begin += tokens.step) {
     if (begin == tokens.end()) save_state(team, after, stored, tile);
     const std::int64_t end = begin + tokens.step < tokens.last ? begin + tokens.step : tokens.last;
     if constexpr (Rule::sees_own_step) {
       scan_tile(team, tokens, rule, part, begin, end, tile);
     } else {
+      static_assert(!decays<Rule>, "a state that decays is of tokens that see their own step");
       scan_chunk(team, tokens, rule, part, begin, end, tile);
     }
   }
@@ -318,7 +400,7 @@ void state_scan_of(const Execution& execution, const std::string& label, const S
 
 /// Results of all tokens, of the `count` parts from first_part on. before, after: the states of all parts at tokens.begin() and
 /// tokens.end(); without memory: zeros, and not wanted.
-template <class Real, class Rule>
+template <class Real, ScanRule<Real> Rule>
 void state_scan(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens, const Rule& rule,
                 std::int64_t first_part, std::int64_t count, const Array<const Real*>& before, const Array<Real*>& after) {
   if (count == 0 || tokens.first == tokens.last) return;

@@ -21,7 +21,22 @@ struct StepRule {
   static constexpr bool sees_own_step = false, needs_key_scores = false;
   KOKKOS_FUNCTION int extra_columns() const { return 0; }
   template <class Wanted>
-  KOKKOS_FUNCTION void map(const kernels::Team&, const kernels::TileRows<Real>&, const Wanted&) const {}
+  KOKKOS_FUNCTION void map(const kernels::Team&, std::int64_t, const kernels::TileRows<Real>&, const Wanted&) const {}
+  KOKKOS_FUNCTION auto store(std::int64_t, std::int64_t, std::int64_t, int, const Real* row, Real* output) const {
+    return [=](const int i) { output[i] = row[i]; };
+  }
+};
+
+/// A state that decays, in each head in its own way.
+template <class Real>
+struct DecayRule {
+  static constexpr bool sees_own_step = true, needs_key_scores = false;
+  KOKKOS_FUNCTION int extra_columns() const { return 0; }
+  KOKKOS_FUNCTION Real decay(std::int64_t head) const { return head == 0 ? Real(0.75) : Real(0.96875); }
+  template <class Wanted>
+  KOKKOS_FUNCTION void map(const kernels::Team&, std::int64_t, const kernels::TileRows<Real>&, const Wanted&) const {}
+  template <class Tile>
+  KOKKOS_FUNCTION void prepare(const kernels::Team&, const Tile&, int) const {}
   KOKKOS_FUNCTION auto store(std::int64_t, std::int64_t, std::int64_t, int, const Real* row, Real* output) const {
     return [=](const int i) { output[i] = row[i]; };
   }
@@ -109,6 +124,30 @@ std::vector<Real> plain_steps(const AttentionNumbers& numbers, const reference::
   return output;
 }
 
+/// o_t = q_t Σ_{s ≤ t} γ^(t−s) k_sᵀ v_s, in Real.
+template <class Real>
+std::vector<Real> plain_decay(const AttentionNumbers& numbers, const reference::Mask& mask) {
+  const std::int64_t columns = numbers.query.columns, width = columns / heads;
+  std::vector<Real> output(numbers.query.values.size());
+  for (std::int64_t head = 0; head < heads; ++head) {
+    const std::int64_t first = head * width;
+    std::vector<Real> state(static_cast<std::size_t>(width * width));
+    for (std::int64_t t = 0; t < numbers.query.rows; ++t) {
+      for (Real& element : state) element *= DecayRule<Real>().decay(head);
+      for (std::int64_t k = 0; k < width; ++k) {
+        for (std::int64_t i = 0; i < width; ++i) {
+          Real& element = state[static_cast<std::size_t>(k * width + i)];
+          if (mask.empty() || mask[static_cast<std::size_t>(t)] != 0) {
+            element += static_cast<Real>(numbers.key(t, first + k)) * static_cast<Real>(numbers.value(t, first + i));
+          }
+          output[static_cast<std::size_t>(t * columns + first + i)] += static_cast<Real>(numbers.query(t, first + k)) * element;
+        }
+      }
+    }
+  }
+  return output;
+}
+
 /// Around one, two and three blocks of columns.
 const std::int64_t widths[] = {1, 5, 12, 64, 65, 80, 128, 130};
 const std::int64_t lengths[] = {1, 2, tile - 1, tile, tile + 1, 3 * tile - 1, 3 * tile + 1};
@@ -182,6 +221,22 @@ TYPED_TEST(StateScan, of_steps_shows_a_token_what_came_before_its_step) {
   }
 }
 
+TYPED_TEST(StateScan, of_a_state_that_decays_is_the_recurrence_token_by_token) {
+  for (const std::int64_t width : {1, 12, 80, 130}) {
+    const ModelConfig config = config_of(Architecture::linear, width);
+    for (const std::int64_t length : lengths) {
+      const auto mask = random_mask(length, 0.3, 20);
+      const auto whole = random_attention(config, length, 21), masked = with_spoilt_padding(whole, mask);
+      const DecayRule<TypeParam> rule;
+      const std::int64_t step = tile_of<TypeParam>(rule, width);
+      this->expect_right(whole, plain_decay<double>(whole, {}), plain_decay<TypeParam>(whole, {}),
+                         scan<TypeParam>(whole, {}, rule, step, 0, length).output);
+      this->expect_right(masked, plain_decay<double>(masked, mask), plain_decay<TypeParam>(masked, mask),
+                         scan<TypeParam>(masked, mask, rule, step, 0, length).output);
+    }
+  }
+}
+
 /// Cut into three parts, of which the later ones begin with what the earlier ones left, within a step or between two.
 template <class Real, class Rule>
 void expect_the_same_in_parts(const ModelConfig& config, const Rule& rule, std::int64_t step) {
@@ -210,6 +265,8 @@ TYPED_TEST(StateScan, has_the_same_bits_wherever_it_is_cut_and_goes_on_with_the_
     for_each_tile_rule<TypeParam>(width, [&](const ModelConfig& config, const auto& rule) {
       expect_the_same_in_parts<TypeParam>(config, rule, tile_of<TypeParam>(rule, width));
     });
+    const DecayRule<TypeParam> decay;
+    expect_the_same_in_parts<TypeParam>(config_of(Architecture::linear, width), decay, tile_of<TypeParam>(decay, width));
     for (const std::int64_t step : {std::int64_t{1}, std::int64_t{7}, tile + 6}) {
       expect_the_same_in_parts<TypeParam>(config_of(Architecture::linear, width), StepRule<TypeParam>(), step);
     }

@@ -18,7 +18,7 @@ struct DeltaNetRule {
   KOKKOS_FUNCTION int extra_columns() const { return 0; }
 
   template <class Wanted>
-  KOKKOS_FUNCTION void map(const kernels::Team& team, const kernels::TileRows<Real>& rows, const Wanted& wanted) const {
+  KOKKOS_FUNCTION void map(const kernels::Team& team, std::int64_t, const kernels::TileRows<Real>& rows, const Wanted& wanted) const {
     kernels::normalise_rows(team, rows, wanted);
   }
 

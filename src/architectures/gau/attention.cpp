@@ -19,7 +19,7 @@ struct GauRule {
   KOKKOS_FUNCTION int extra_columns() const { return 0; }
 
   template <class Wanted>
-  KOKKOS_FUNCTION void map(const kernels::Team&, const kernels::TileRows<Real>&, const Wanted&) const {}
+  KOKKOS_FUNCTION void map(const kernels::Team&, std::int64_t, const kernels::TileRows<Real>&, const Wanted&) const {}
 
   KOKKOS_FUNCTION auto store(std::int64_t batch, std::int64_t token, std::int64_t column, int, const Real* row, Real* output) const {
     const Real* g = &gate(batch, token, column);

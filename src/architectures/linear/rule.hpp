@@ -19,7 +19,7 @@ struct LinearRule {
   KOKKOS_FUNCTION int extra_columns() const { return elu ? 1 : 0; }
 
   template <class Wanted>
-  KOKKOS_FUNCTION void map(const kernels::Team& team, const kernels::TileRows<Real>& rows, const Wanted& wanted) const {
+  KOKKOS_FUNCTION void map(const kernels::Team& team, std::int64_t, const kernels::TileRows<Real>& rows, const Wanted& wanted) const {
     if (!elu) return;
     kernels::for_each_in_rows(team, rows.count, rows.width, [&](const int row) {
       const bool mapped = wanted(row);
