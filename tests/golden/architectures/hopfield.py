@@ -1,0 +1,22 @@
+"""hopfield: o_t = Σ_s softmax_s(q_t·k_s / (τ√d)) v_s over s ≤ t; τ is `temperature`."""
+import math
+
+import numpy as np
+
+from generator.architecture import Architecture, only_real, softmax_attention
+from generator.cases import default_cases
+
+
+def attention(config, head):
+    result = np.zeros_like(head.q)
+    scale = 1 / (config["temperature"] * math.sqrt(head.q.shape[1]))
+    for t in range(len(result)):
+        result[t] = softmax_attention(head.q[t], head.k, head.v, only_real(range(t + 1), head.real), scale)
+    return result
+
+
+ARCHITECTURE = Architecture(
+    attention,
+    default_cases({"temperature": 0.5}, ragged={"temperature": 2.0}, masks={"temperature": 0.7},
+                  mask_row={"temperature": 1.0}, short={"temperature": 1.5}),
+    projections={"q": 2.5, "k": 2.5, "v": 1})

@@ -1,0 +1,1 @@
+"""What all golden files have in common: the transformer around an attention, cases, weights, files."""
