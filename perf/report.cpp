@@ -9,6 +9,7 @@
 #include <map>
 #include <string>
 
+#include "architectures/traits.hpp"
 #include "blas_kernel.hpp"
 #include "command_line.hpp"
 #include "config_options.hpp"
@@ -39,40 +40,26 @@ double copy_rate() {
   return median(rates);
 }
 
-/// Numbers that a phase has to read and write of arrays that are larger than caches, in one layer and for each token: D of x, a =
-/// attention_dim of queries, keys, values, gates and results each; states a·d/B.
-std::map<std::string, double> numbers_a_token(const ModelConfig& config) {
+/// Elements that a phase has to read and write of arrays that are larger than caches, in one layer and for each token: D of x, a =
+/// attention_dim of queries, keys, values, gates and results each.
+std::map<std::string, double> elements_per_token(const ModelConfig& config) {
+  const Traits& special = traits(config.architecture);
   const auto hidden = static_cast<double>(config.hidden_dim), width = static_cast<double>(config.attention_dim());
-  const auto projections = static_cast<double>(input_projections(config.architecture).size());
-  const double states = static_cast<double>(config.num_heads * config.state_size()) / static_cast<double>(config.chunk_size);
-  std::map<std::string, double> numbers{{"project", hidden + projections * width}, {"finish", width + 2 * hidden}};
-  switch (config.architecture) {
-    case Architecture::bsbr:
-      numbers.insert(
-          {{"states", 2 * width + states}, {"within_chunk", 4 * width}, {"mixing", 2 * states}, {"retrieval", 3 * width + states}});
-      break;
-    case Architecture::gau:
-      numbers.insert({{"within_chunk", 4 * width}, {"scan", 6 * width}});
-      break;
-    case Architecture::linear:
-    case Architecture::delta_net:
-      numbers["scan"] = 4 * width;
-      break;
-    default:
-      numbers["attention"] = 4 * width;
-  }
-  return numbers;
+  auto elements = special.elements_per_token(config);
+  elements["project"] = hidden + static_cast<double>(special.token_projections.size()) * width;
+  elements["finish"] = width + 2 * hidden;
+  return elements;
 }
 
 void print_table(const Options& options, const Profile& profile, double sgemm, double memory) {
   const double runs = static_cast<double>(options.repeat), tokens = static_cast<double>(options.tokens * options.config.num_layers);
   auto flops = forward_flops_by_phase(options.config, 1, options.tokens);
-  auto numbers = numbers_a_token(options.config);
+  auto elements = elements_per_token(options.config);
   double all = 0, all_limits = 0;
   for (const auto& phase : profile.seconds) all += phase.second / runs;
   std::printf("%-14s %9s %7s %9s %9s %10s %9s %9s\n", "phase", "ms", "share", "GFLOP", "GB", "of sgemm", "of copy", "of limit");
   for (const auto& [phase, seconds] : profile.seconds) {
-    const double time = seconds / runs, bytes = numbers[phase] * tokens * sizeof(float);
+    const double time = seconds / runs, bytes = elements[phase] * tokens * sizeof(float);
     const double limit = std::max(flops[phase] / sgemm, bytes / memory);
     all_limits += limit;
     std::printf("%-14s %9.2f %6.1f%% %9.2f %9.3f %10.2f %9.2f", phase.c_str(), time * 1e3, 100 * time / all, flops[phase] / 1e9,

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
+#include <map>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -12,6 +14,13 @@
 #include "config/flops.hpp"
 
 namespace bsbr {
+
+/// What crosses ranks.
+enum class Movement {
+  keys,         ///< keys and values of earlier tokens, or some heads of all tokens
+  state,        ///< a state that is carried along the sequence
+  chunk_states  ///< states of all chunks
+};
 
 /// All that is special about an architecture, but for its kernels and its reference. The folder of each architecture defines one in
 /// traits.cpp; what is not set there is as here.
@@ -30,7 +39,13 @@ struct Traits {
 
   bool has_one_head = false;       ///< num_heads is 1
   bool depends_on_chunks = false;  ///< the result depends on chunk_size
-  bool carries_state = false;      ///< a state goes along the sequence, and from rank to rank
+  Movement movement = Movement::keys;
+
+  /// How many tokens before itself a token sees; of those whose keys cross ranks.
+  std::int64_t (*window)(const ModelConfig&) = [](const ModelConfig&) { return std::numeric_limits<std::int64_t>::max(); };
+
+  /// Elements of the running state of one head.
+  std::int64_t (*state_elements)(const ModelConfig&) = [](const ModelConfig& config) { return config.head_dim() * config.head_dim(); };
 
   /// Width of queries, keys and values, all heads together.
   std::int64_t (*width)(const ModelConfig&) = [](const ModelConfig& config) { return config.hidden_dim; };
@@ -52,6 +67,10 @@ struct Traits {
 
   /// Useful operations of the attention of one layer and sequence, by phase, without those of projections of tokens.
   Flops (*flops)(const ModelConfig&, const FlopSizes&) = nullptr;
+
+  /// Elements of arrays larger than caches that each of these phases has to read and write for one token. a = attention_dim: queries, keys,
+  /// values and gates have a elements each, results as well.
+  std::map<std::string, double> (*elements_per_token)(const ModelConfig&) = nullptr;
 };
 
 /// The architecture as a type, so that overloads can be chosen by it.

@@ -129,10 +129,10 @@ AttentionInput<Real> input_on_device(const Sequence& sequence, const Batches& ba
   input.value = buffer.put(tokens(&reference::AttentionInput::value), 1);
   input.query = buffer.put(tokens(&reference::AttentionInput::query), width + 3);
   input.key = buffer.put(tokens(&reference::AttentionInput::key), 2 * width + 6);
-  if (batches.config.architecture == Architecture::gau) {
+  if (traits(batches.config.architecture).has_gate()) {
     input.gate = buffer.put(tokens(&reference::AttentionInput::gate), 3 * width + 7);
   }
-  if (batches.config.architecture != Architecture::bsbr) return input;
+  if (!traits(batches.config.architecture).has_retrieval()) return input;
   Buffer<Real> chunk_buffer(batch, sequence.local_chunks(), 2 * width + 3);
   input.retrieval_key = chunk_buffer.put(chunks(&reference::AttentionInput::retrieval_key), 0);
   input.retrieval_query = chunk_buffer.put(chunks(&reference::AttentionInput::retrieval_query), width + 2);
@@ -198,7 +198,7 @@ std::string name_of(const ModelConfig& config) { return variant_name(config) + "
 
 class AttentionOnViews : public ::testing::TestWithParam<ModelConfig> {};
 
-bool is_compressed(const ModelConfig& config) { return config.architecture == Architecture::bsbr && config.compression_factor > 0; }
+bool is_compressed(const ModelConfig& config) { return compresses_states(config); }
 
 /// Wide heads take the reference and, where states are compressed, whole panels of d² numbers: fewer sizes do.
 std::vector<std::int64_t> lengths_for(const ModelConfig& config, std::int64_t B) {
@@ -261,7 +261,7 @@ std::vector<ModelConfig> variants_of_all_widths() {
   for (const std::int64_t head_dim : {1, 5, 12, 64, 80, 128}) {
     for (const auto& architecture : architectures) {
       ModelConfig sizes;
-      sizes.num_heads = architecture.value == Architecture::gau ? 1 : 2;
+      sizes.num_heads = traits(architecture.value).has_one_head ? 1 : 2;
       sizes.hidden_dim = sizes.num_heads * head_dim;
       sizes.compression_factor = head_dim == 1 ? 1 : head_dim < 64 ? 2 : 8;
       for (const ModelConfig& config : variants_of(architecture.value, sizes)) {
@@ -275,7 +275,7 @@ std::vector<ModelConfig> variants_of_all_widths() {
 std::vector<ModelConfig> variants_with_state_tiles() {
   std::vector<ModelConfig> all = variants_of_all_widths();
   std::erase_if(all, [](const ModelConfig& config) {
-    return config.architecture != Architecture::linear && config.architecture != Architecture::delta_net;
+    return traits(config.architecture).movement != Movement::state || depends_on_chunks(config);
   });
   return all;
 }
@@ -308,8 +308,8 @@ struct Call {
   std::vector<Strided<const Real***> AttentionInput<Real>::*> rows() const {
     using Input = AttentionInput<Real>;
     std::vector<Strided<const Real***> Input::*> members{&Input::query, &Input::key, &Input::value};
-    if (config.architecture == Architecture::gau) members.push_back(&Input::gate);
-    if (config.architecture == Architecture::bsbr) members.insert(members.end(), {&Input::retrieval_query, &Input::retrieval_key});
+    if (traits(config.architecture).has_gate()) members.push_back(&Input::gate);
+    if (traits(config.architecture).has_retrieval()) members.insert(members.end(), {&Input::retrieval_query, &Input::retrieval_key});
     return members;
   }
 };

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "architectures/traits.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/io.hpp"
 #include "files.hpp"
@@ -31,7 +32,7 @@ ModelConfig config_of(Architecture architecture) {
   config.beta = 0.7;
   config.expansion_factor = 2;
   config.feature_map = FeatureMap::elu;
-  if (architecture == Architecture::gau) config.num_heads = 1;
+  if (traits(architecture).has_one_head) config.num_heads = 1;
   return config;
 }
 

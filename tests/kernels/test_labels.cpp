@@ -79,22 +79,19 @@ Seen report_of_forward(const Shape& shape) {
   return report(forward);
 }
 
-/// The kernels of an attention that whoever profiles it looks for.
+/// The kernels of an attention that whoever profiles it looks for: one of each phase whose operations are counted.
 std::vector<std::string> steps_of(const ModelConfig& config) {
-  switch (config.architecture) {
-    case Architecture::bsbr:
-      return {"within_chunk", "mix_states", config.compression_factor == 0 ? "form_states" : "compress_states"};
-    case Architecture::standard:
-    case Architecture::sliding_window:
-    case Architecture::hopfield:
-      return {"softmax"};
-    case Architecture::linear:
-    case Architecture::delta_net:
-      return {"scan"};
-    case Architecture::gau:
-      return {"within_chunk", "scan"};
+  const std::map<std::string, std::string> kernel_of{{"within_chunk", "within_chunk"},
+                                                     {"attention", "softmax"},
+                                                     {"scan", "scan"},
+                                                     {"states", compresses_states(config) ? "compress_states" : "form_states"},
+                                                     {"mixing", "mix_states"},
+                                                     {"retrieval", compresses_states(config) ? "decompress_states" : "retrieve"}};
+  std::vector<std::string> steps;
+  for (const auto& entry : traits(config.architecture).flops(config, FlopSizes(config, 23))) {
+    if (entry.first != "project") steps.push_back(kernel_of.at(entry.first));
   }
-  return {};
+  return steps;
 }
 
 template <class Real>

@@ -91,22 +91,12 @@ TYPED_TEST(Forward, of_two_models_do_not_disturb_each_other) {
   }
 }
 
-/// The phases of an attention, in the order of the alphabet; what the layer around it does besides is in all.
-std::vector<std::string> phases_of(Architecture architecture) {
-  switch (architecture) {
-    case Architecture::bsbr:
-      return {"mixing", "retrieval", "states", "within_chunk"};
-    case Architecture::standard:
-    case Architecture::sliding_window:
-    case Architecture::hopfield:
-      return {"attention"};
-    case Architecture::linear:
-    case Architecture::delta_net:
-      return {"scan"};
-    case Architecture::gau:
-      return {"scan", "within_chunk"};
-  }
-  return {};
+/// The phases of the attention: those whose operations are counted, but for that of the layer around it.
+std::set<std::string> phases_of(const ModelConfig& config) {
+  std::set<std::string> phases;
+  for (const auto& entry : traits(config.architecture).flops(config, FlopSizes(config, 33))) phases.insert(entry.first);
+  phases.erase("project");
+  return phases;
 }
 
 TYPED_TEST(Forward, fills_the_profile) {
@@ -116,8 +106,8 @@ TYPED_TEST(Forward, fills_the_profile) {
     Profile profile;
     run_model(model, MPI_COMM_WORLD, random_batch(config, 1, 33, 78), &profile);
     std::set<std::string> expected{"embedding", "project", "finish", "final_norm"};
-    for (const auto& phase : phases_of(config.architecture)) expected.insert(phase);
-    const bool moves_nothing = config.architecture == Architecture::sliding_window && config.window_size == 0;
+    expected.merge(phases_of(config));
+    const bool moves_nothing = traits(config.architecture).window(config) == 0;
     if (world_ranks() > 1) expected.insert("agreement");
     if (world_ranks() > 1 && !moves_nothing) expected.insert("exchange");
     std::set<std::string> found;

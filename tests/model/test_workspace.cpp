@@ -23,9 +23,7 @@ std::vector<ModelConfig> configs() {
     for (const ModelConfig& config : variants(sizes, which)) all.push_back(config);
   };
   const auto every = [](const ModelConfig&) { return true; };
-  const auto is_compressed = [](const ModelConfig& config) {
-    return config.architecture == Architecture::bsbr && config.compression_factor > 0;
-  };
+  const auto is_compressed = [](const ModelConfig& config) { return compresses_states(config); };
   ModelConfig small = small_config(Architecture::bsbr), wide = small;
   wide.hidden_dim = 75;  // 625 numbers in a state: two blocks of unequal size
   wide.chunk_size = 64;
@@ -183,7 +181,7 @@ TYPED_TEST(Memory, of_a_model_grows_no_faster_than_its_layers) {
 /// A test of the implementation: an attention that keeps something for a backward pass, such as sums of the softmax, will need memory.
 TYPED_TEST(Memory, of_attentions_other_than_bsbr_is_none_with_one_rank) {
   for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
-    if (config.architecture == Architecture::bsbr) continue;
+    if (traits(config.architecture).movement == Movement::chunk_states) continue;
     const Sequence sequence(MPI_COMM_SELF, 2, 331, config.chunk_size);
     EXPECT_EQ(Attention<TypeParam>::create(config, sequence)->workspace_bytes(), 0) << describe(config);
   }

@@ -32,8 +32,7 @@ std::vector<int> rank_counts() {
 /// Whether token t sees the key and value of token s, itself or in the state of a chunk: docs/mathematics.md.
 bool sees(const ModelConfig& config, const reference::Mask& mask, std::int64_t t, std::int64_t s) {
   if (heeds_padding(config) && !mask.empty() && mask[static_cast<std::size_t>(s)] == 0) return false;
-  if (config.architecture == Architecture::sliding_window) return s <= t && t - s <= config.window_size;
-  if (is_causal(config)) return s <= t;
+  if (is_causal(config)) return s <= t && t - s <= traits(config.architecture).window(config);
   const std::int64_t i = t / config.chunk_size, j = s / config.chunk_size;
   if (config.causality == Causality::block_causal) return j <= i;
   if (config.causality == Causality::reference) return j >= i;  // a chunk retrieves its own state, too

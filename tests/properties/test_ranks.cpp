@@ -230,13 +230,11 @@ Part part_of(int rank, int ranks, std::int64_t length, std::int64_t chunk_size) 
   return {std::min(length, chunks.begin(rank) * chunk_size), std::min(length, chunks.end(rank) * chunk_size)};
 }
 
-std::int64_t window_of(const ModelConfig& config) {
-  return config.architecture == Architecture::sliding_window ? config.window_size : endless_window;
-}
+std::int64_t window_of(const ModelConfig& config) { return traits(config.architecture).window(config); }
 
-bool sends_keys(const ModelConfig& config) {
-  return !depends_on_chunks(config) && config.architecture != Architecture::linear && config.architecture != Architecture::delta_net;
-}
+bool sends_keys(const ModelConfig& config) { return traits(config.architecture).movement == Movement::keys; }
+
+bool carries_state(const ModelConfig& config) { return traits(config.architecture).movement == Movement::state; }
 
 /// A window that reaches far back: heads are sent instead of the rows of earlier tokens.
 bool sends_heads(const ModelConfig& config, std::int64_t length, int ranks) {
@@ -306,20 +304,16 @@ TYPED_TEST(BytesSent, of_a_window_are_those_of_its_keys_and_values) {
   }
 }
 
-/// One state of each head goes to the next rank that has tokens, whatever the length. gau's ranks begin with a chunk, where a step begins;
-/// of the others' that may have to see up to a tile of keys and values before their own.
+/// One state of each head goes to the next rank that has tokens, whatever the length. Where steps are chunks, ranks begin with one;
+/// elsewhere they may have to see up to a tile of keys and values before their own.
 TYPED_TEST(BytesSent, of_a_running_state_do_not_depend_on_the_length) {
-  const auto carries = [](const ModelConfig& config) {
-    return config.architecture == Architecture::gau || config.architecture == Architecture::linear ||
-           config.architecture == Architecture::delta_net;
-  };
   constexpr std::int64_t tile = kernels::tuning::state_tile, batch = 2;
   for (const std::int64_t chunk_size : {tile, std::int64_t{5}}) {
     ModelConfig sizes = base_config();
     sizes.chunk_size = chunk_size;
-    for (const ModelConfig& config : variants(sizes, carries)) {
-      const std::int64_t extra = config.architecture == Architecture::linear && config.feature_map == FeatureMap::elu ? 1 : 0;
-      const std::int64_t d = config.head_dim(), state = config.num_layers * batch * config.num_heads * d * (d + extra) * this->size;
+    for (const ModelConfig& config : variants(sizes, carries_state)) {
+      const std::int64_t elements = traits(config.architecture).state_elements(config);
+      const std::int64_t state = config.num_layers * batch * config.num_heads * elements * this->size;
       const std::int64_t row = config.num_layers * batch * 2 * config.attention_dim() * this->size;
       for (const std::int64_t length : {chunk_size, 9 * tile + 1}) {
         for (const int P : rank_counts()) {
@@ -330,7 +324,7 @@ TYPED_TEST(BytesSent, of_a_running_state_do_not_depend_on_the_length) {
           const bool followed = own.first < own.end && own.end < length;
           auto sent = bytes_sent<TypeParam>(config, ranks.comm(), batch, length);
           EXPECT_EQ(sent["state"], followed ? state : 0);
-          const std::int64_t most_rows = config.architecture == Architecture::gau || chunk_size == tile ? 0 : (P - 1) * (tile - 1);
+          const std::int64_t most_rows = depends_on_chunks(config) || chunk_size == tile ? 0 : (P - 1) * (tile - 1);
           EXPECT_LE(sent["halo"], most_rows * row);
         }
       }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "architectures/traits.hpp"
 #include "reference/parts.hpp"
 #include "support/compare.hpp"
 #include "support/random_model.hpp"
@@ -43,11 +44,11 @@ AttentionInput random_input(const ModelConfig& config, std::int64_t length, std:
   input.query = random_matrix(length, width, seed + 1);
   input.key = random_matrix(length, width, seed + 2);
   input.value = random_matrix(length, width, seed + 3);
-  if (config.architecture == Architecture::gau) input.gate = random_matrix(length, width, seed + 4);
-  if (config.architecture != Architecture::bsbr) return input;
+  if (traits(config.architecture).has_gate()) input.gate = random_matrix(length, width, seed + 4);
+  if (!traits(config.architecture).has_retrieval()) return input;
   input.retrieval_query = random_matrix(chunks, width, seed + 5);
   input.retrieval_key = random_matrix(chunks, width, seed + 6);
-  if (config.compression_factor == 0) return input;
+  if (!compresses_states(config)) return input;
   const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
   input.compress_weight = random_matrix(compressed, whole, seed + 7);
   input.compress_bias = random_matrix(1, compressed, seed + 8);

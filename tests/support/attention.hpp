@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bsbr/attention.hpp"
+#include "architectures/traits.hpp"
 #include "support/device_arrays.hpp"
 #include "support/random_model.hpp"
 #include "support/run_model.hpp"
@@ -29,11 +30,11 @@ inline AttentionNumbers random_attention(const ModelConfig& config, std::int64_t
   input.query = random_float_matrix(length, width, seed + 1);
   input.key = random_float_matrix(length, width, seed + 2);
   input.value = random_float_matrix(length, width, seed + 3);
-  if (config.architecture == Architecture::gau) input.gate = random_float_matrix(length, width, seed + 4);
-  if (config.architecture != Architecture::bsbr) return input;
+  if (traits(config.architecture).has_gate()) input.gate = random_float_matrix(length, width, seed + 4);
+  if (!traits(config.architecture).has_retrieval()) return input;
   input.retrieval_query = random_float_matrix(chunks, width, seed + 4);
   input.retrieval_key = random_float_matrix(chunks, width, seed + 5);
-  if (config.compression_factor == 0) return input;
+  if (!compresses_states(config)) return input;
   const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
   input.compress_weight = random_float_matrix(compressed, whole, seed + 6, 1 / std::sqrt(static_cast<double>(whole)));
   input.compress_bias = random_float_matrix(1, compressed, seed + 7);

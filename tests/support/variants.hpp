@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "architectures/traits.hpp"
 #include "bsbr/config.hpp"
 
 namespace bsbr::testing {

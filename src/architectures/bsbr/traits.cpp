@@ -64,18 +64,30 @@ Flops flops(const ModelConfig& config, const FlopSizes& sizes) {
           {"mixing", 2 * heads * state * pairs_of_chunks}};
 }
 
+/// A state is of H·S elements a chunk.
+std::map<std::string, double> elements_per_token(const ModelConfig& config) {
+  const auto elements = static_cast<double>(config.attention_dim());
+  const double of_states = static_cast<double>(config.num_heads * config.state_size()) / static_cast<double>(config.chunk_size);
+  return {{"states", 2 * elements + of_states},
+          {"within_chunk", 4 * elements},
+          {"mixing", 2 * of_states},
+          {"retrieval", 3 * elements + of_states}};
+}
+
 }  // namespace
 
 Traits make_traits(Tag<Architecture::bsbr>) {
   return {.fields = {"compression_factor", "causality"},
           .chunk_projections = {"meta_r_proj", "meta_h_proj"},
           .depends_on_chunks = true,
+          .movement = Movement::chunk_states,
           .is_causal = is_causal,
           .heeds_padding = heeds_padding,
           .validate = validate,
           .warning = warning,
           .weights = weights,
-          .flops = flops};
+          .flops = flops,
+          .elements_per_token = elements_per_token};
 }
 
 }  // namespace bsbr

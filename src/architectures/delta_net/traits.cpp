@@ -7,8 +7,13 @@ namespace {
 /// k·S, kᵀu and q·S, token by token.
 Flops flops(const ModelConfig&, const FlopSizes& sizes) { return {{"scan", 3 * states(sizes)}}; }
 
+/// Queries, keys, values, results.
+std::map<std::string, double> elements_per_token(const ModelConfig& config) {
+  return {{"scan", 4 * static_cast<double>(config.attention_dim())}};
+}
+
 }  // namespace
 
-Traits make_traits(Tag<Architecture::delta_net>) { return {.fields = {"beta"}, .carries_state = true, .flops = flops}; }
+Traits make_traits(Tag<Architecture::delta_net>) { return {.fields = {"beta"}, .movement = Movement::state, .flops = flops, .elements_per_token = elements_per_token}; }
 
 }  // namespace bsbr

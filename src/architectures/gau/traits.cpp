@@ -18,6 +18,12 @@ Flops flops(const ModelConfig&, const FlopSizes& sizes) {
   return {{"within_chunk", softmax_pairs(sizes, causal_pairs(sizes))}, {"scan", 2 * states(sizes)}};
 }
 
+/// Queries, keys, values, results; the scan reads gates and results as well.
+std::map<std::string, double> elements_per_token(const ModelConfig& config) {
+  const auto elements = static_cast<double>(config.attention_dim());
+  return {{"within_chunk", 4 * elements}, {"scan", 6 * elements}};
+}
+
 }  // namespace
 
 Traits make_traits(Tag<Architecture::gau>) {
@@ -25,10 +31,11 @@ Traits make_traits(Tag<Architecture::gau>) {
           .token_projections = {"q_proj", "k_proj", "v_proj", "gate_proj"},
           .has_one_head = true,
           .depends_on_chunks = true,
-          .carries_state = true,
+          .movement = Movement::state,
           .width = width,
           .validate = validate,
-          .flops = flops};
+          .flops = flops,
+          .elements_per_token = elements_per_token};
 }
 
 }  // namespace bsbr
