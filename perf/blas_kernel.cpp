@@ -38,7 +38,7 @@ Level level_of(std::string kernels) {
 }
 
 Level level_of_cpu() {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__HIP_DEVICE_COMPILE__)  // with HIP, Clang compiles this for the GPU, too
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
