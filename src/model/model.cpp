@@ -89,8 +89,8 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
   parallel::agree(sequence.comm(), [&] {
     if (!kept) m_workspace = std::make_unique<Workspace<Real>>(config(), sequence);
     if (!has_mask && !m_no_padding) m_no_padding.emplace(execution, sequence);
-    const bool caller_has_them = m_states.use_count() != 1;
-    if (caller_has_them) m_states = allocate_states<Real>(sequence, config().hidden_dim);
+    const bool only_ours = m_states.use_count() == 1;  // otherwise the caller has a copy, or there are none yet
+    if (!only_ours) m_states = allocate_states<Real>(sequence, config().hidden_dim);
   });
 }
 

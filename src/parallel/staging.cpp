@@ -43,9 +43,10 @@ class FreeBuffers {
   Buffers m_free;
 };
 
+/// Never destroyed: Kokkos is gone by the time that objects of static duration are.
 FreeBuffers& free_buffers() {
-  static FreeBuffers buffers;
-  return buffers;
+  static auto* const buffers = new FreeBuffers;
+  return *buffers;
 }
 
 /// Buffers of the list above for as long as a message uses them.
