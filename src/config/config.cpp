@@ -70,9 +70,9 @@ std::string suggest_heads(std::int64_t hidden_dim, std::int64_t num_heads) {
 
 void check_heads(const ModelConfig& config) {
   if (traits(config.architecture).has_one_head && config.num_heads != 1) {
-    throw ConfigError(equation("num_heads", config.num_heads) + " is not 1, and " + std::string(to_string(config.architecture)) +
-                          " has one head",
-                      "the width of that head is hidden_dim times expansion_factor");
+    throw ConfigError(
+        equation("num_heads", config.num_heads) + " is not 1, and " + std::string(to_string(config.architecture)) + " has one head",
+        "the width of that head is hidden_dim times expansion_factor");
   }
   if (config.hidden_dim % config.num_heads != 0) {
     throw ConfigError(equation("num_heads", config.num_heads) + " does not divide " + equation("hidden_dim", config.hidden_dim),
@@ -114,9 +114,7 @@ std::string ModelConfig::warning() const { return traits(architecture).warning(*
 
 std::int64_t ModelConfig::attention_dim() const { return traits(architecture).width(*this); }
 
-bool Field::belongs_to(Architecture architecture) const {
-  return is_shared() || has_field(architecture, name);
-}
+bool Field::belongs_to(Architecture architecture) const { return is_shared() || has_field(architecture, name); }
 
 std::vector<Architecture> Field::owners() const {
   std::vector<Architecture> all;

@@ -30,8 +30,8 @@ struct EveryRow {
   KOKKOS_INLINE_FUNCTION bool operator()(int) const { return true; }
 };
 
-// A rule says what an architecture does; it is copied to the device. One concept for each of its members, so that the compiler names the one
-// that is missing.
+// A rule says what an architecture does; it is copied to the device. One concept for each of its members, so that the compiler names the
+// one that is missing.
 
 /// Whether a token sees the earlier ones of its step, and whether prepare() wants k_s·k_t.
 template <class Rule>
@@ -52,8 +52,8 @@ concept MapsRows = requires(const Rule& rule, const Team& team, std::int64_t hea
   rule.map(team, head, rows, EveryRow());
 };
 
-/// auto store(batch, token, column, columns, const Real* row, Real* output): a function of i that writes output[i], for i < columns. row: of
-/// one token `columns` results from `column` on, and those of the extra columns; token: counted from ScanTokens::first.
+/// auto store(batch, token, column, columns, const Real* row, Real* output): a function of i that writes output[i], for i < columns. row:
+/// of one token `columns` results from `column` on, and those of the extra columns; token: counted from ScanTokens::first.
 template <class Rule, class Real>
 concept StoresResults = requires(const Rule& rule, std::int64_t at, int columns, const Real* row, Real* output) {
   rule.store(at, at, at, columns, row, output)(columns);
@@ -67,7 +67,9 @@ concept ScanRule = SaysWhatItSees<Rule> && HasExtraColumns<Rule> && MapsRows<Rul
 /// Real decay(head), of a rule that has it: by how much the state of a head is multiplied before each token, S ← γ S + kᵀu. Tokens must see
 /// their own step.
 template <class Rule>
-inline constexpr bool decays = requires(const Rule& rule, std::int64_t head) { rule.decay(head); };
+inline constexpr bool decays = requires(const Rule& rule, std::int64_t head) {
+  rule.decay(head);
+};
 
 /// The tokens of a scan, and where their results go. Tokens are numbered in the whole sequence.
 template <class Real>

@@ -16,9 +16,7 @@ struct WithinChunk {
   Causality causality;
   std::int64_t chunk_size, length;
 
-  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const {
-    return tokens_seen(causality, t, chunk_of_token(t, chunk_size, length));
-  }
+  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const { return tokens_seen(causality, t, chunk_of_token(t, chunk_size, length)); }
   KOKKOS_FUNCTION int null_keys(std::int64_t t) const {
     return static_cast<int>(absent_tokens(causality, chunk_size, chunk_of_token(t, chunk_size, length)));
   }

@@ -57,7 +57,7 @@ Head take_head(const ModelConfig& config, const AttentionInput& input, std::int6
 }  // namespace
 
 Matrix attend_to_earlier(const Head& head, double scale, std::int64_t window, const Mask& mask) {
-  const Matrix &query = head.query;
+  const Matrix& query = head.query;
   Matrix out(query.rows, query.columns);
   for (std::int64_t t = 0; t < out.rows; ++t) {
     attend_to(out, query, head.key, head.value, t, {std::max<std::int64_t>(0, t - window), t + 1}, mask, scale);

@@ -274,9 +274,8 @@ std::vector<ModelConfig> variants_of_all_widths() {
 
 std::vector<ModelConfig> variants_with_state_tiles() {
   std::vector<ModelConfig> all = variants_of_all_widths();
-  std::erase_if(all, [](const ModelConfig& config) {
-    return traits(config.architecture).movement != Movement::state || depends_on_chunks(config);
-  });
+  std::erase_if(
+      all, [](const ModelConfig& config) { return traits(config.architecture).movement != Movement::state || depends_on_chunks(config); });
   return all;
 }
 

@@ -123,9 +123,7 @@ TYPED_TEST(CausalityOf, causal_makes_the_prefix_of_a_sequence_give_the_prefix) {
 }
 
 TYPED_TEST(CausalityOf, causal_holds_for_sequences_with_padding) {
-  const auto some = [](const ModelConfig& config) {
-    return is_causal(config) && has_its_own_way(config) && !compresses_states(config);
-  };
+  const auto some = [](const ModelConfig& config) { return is_causal(config) && has_its_own_way(config) && !compresses_states(config); };
   for (const ModelConfig& config : variants(with_chunks_of(24), some)) {
     for (const Padding padding : {Padding::holes, Padding::whole_chunks, Padding::left}) {
       if (!depends_on_chunks(config) && padding == Padding::whole_chunks) continue;

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "bsbr/attention.hpp"
 #include "architectures/traits.hpp"
+#include "bsbr/attention.hpp"
 #include "support/device_arrays.hpp"
 #include "support/random_model.hpp"
 #include "support/run_model.hpp"

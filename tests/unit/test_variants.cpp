@@ -49,7 +49,8 @@ TEST(Variants, differ_in_every_option_of_an_architecture) {
     std::map<std::string, std::set<std::string>> values;
     for (const ModelConfig& config : variants_of(architecture.value, sizes)) {
       for_each_field(config, [&](const Field& field, const auto& value) {
-        if (!field.is_shared() && field.belongs_to(architecture.value)) values[std::string(field.name)].insert(::testing::PrintToString(value));
+        if (!field.is_shared() && field.belongs_to(architecture.value))
+          values[std::string(field.name)].insert(::testing::PrintToString(value));
       });
     }
     for (const auto& [field, found] : values) EXPECT_GT(found.size(), 1u) << field;

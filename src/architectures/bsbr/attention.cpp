@@ -44,9 +44,7 @@ struct Retrieval {
   std::int64_t hidden;
 
   KOKKOS_FUNCTION KeyRange range(std::int64_t i) const { return chunks_seen(causality, i, last); }
-  KOKKOS_FUNCTION std::int64_t source(std::int64_t row, std::int64_t i) const {
-    return retrieval_source(causality, nearest_real, row, i);
-  }
+  KOKKOS_FUNCTION std::int64_t source(std::int64_t row, std::int64_t i) const { return retrieval_source(causality, nearest_real, row, i); }
   KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
   KOKKOS_FUNCTION std::int64_t row(std::int64_t group) const { return group / round_blocks; }
   KOKKOS_FUNCTION std::int64_t block(std::int64_t group) const { return first_block + group % round_blocks; }  // among this rank's

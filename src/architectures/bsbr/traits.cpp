@@ -50,11 +50,10 @@ double pairs_of_tokens(Causality causality, std::int64_t tokens) {
 Flops flops(const ModelConfig& config, const FlopSizes& sizes) {
   const auto heads = static_cast<double>(config.num_heads), state = static_cast<double>(config.state_size());
   const std::int64_t whole_chunks = sizes.length / config.chunk_size, tail = sizes.length % config.chunk_size;
-  const double pairs = static_cast<double>(whole_chunks) * pairs_of_tokens(config.causality, config.chunk_size) +
-                       pairs_of_tokens(config.causality, tail);
-  const double pairs_of_chunks = sum_of_sizes(sizes.chunks, [&](std::int64_t i) {
-    return chunks_seen(config.causality, i, static_cast<std::int64_t>(sizes.chunks));
-  });
+  const double pairs =
+      static_cast<double>(whole_chunks) * pairs_of_tokens(config.causality, config.chunk_size) + pairs_of_tokens(config.causality, tail);
+  const double pairs_of_chunks =
+      sum_of_sizes(sizes.chunks, [&](std::int64_t i) { return chunks_seen(config.causality, i, static_cast<std::int64_t>(sizes.chunks)); });
   const double compression = config.compression_factor == 0 ? 0 : 2 * heads * state * sizes.head * sizes.head * sizes.chunks;
   const double of_states = states(sizes) + compression;
   return {{"project", 4 * sizes.hidden * sizes.hidden * sizes.chunks},

@@ -20,6 +20,12 @@ std::map<std::string, double> elements_per_token(const ModelConfig& config) {
 
 }  // namespace
 
-Traits make_traits(Tag<Architecture::linear>) { return {.fields = {"feature_map"}, .movement = Movement::state, .state_elements = state_elements, .flops = flops, .elements_per_token = elements_per_token}; }
+Traits make_traits(Tag<Architecture::linear>) {
+  return {.fields = {"feature_map"},
+          .movement = Movement::state,
+          .state_elements = state_elements,
+          .flops = flops,
+          .elements_per_token = elements_per_token};
+}
 
 }  // namespace bsbr

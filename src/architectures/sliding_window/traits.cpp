@@ -19,6 +19,8 @@ std::map<std::string, double> elements_per_token(const ModelConfig& config) {
 
 }  // namespace
 
-Traits make_traits(Tag<Architecture::sliding_window>) { return {.fields = {"window_size"}, .window = window, .flops = flops, .elements_per_token = elements_per_token}; }
+Traits make_traits(Tag<Architecture::sliding_window>) {
+  return {.fields = {"window_size"}, .window = window, .flops = flops, .elements_per_token = elements_per_token};
+}
 
 }  // namespace bsbr
