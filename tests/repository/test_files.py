@@ -1,4 +1,5 @@
-"""The files that hosting sites, containers and archives read of this repository: that they can be read, name what exists, and agree.
+"""The files that hosting sites, containers and archives read of this repository: that they can be read, name what exists, and agree. The
+patch that adds an architecture fits.
 
     test_files.py        scripts/check-style runs it; it needs PyYAML
 """
@@ -158,6 +159,29 @@ class Release(unittest.TestCase):
     def test_security_and_spack_pages_say_the_same(self):
         for page in ("SECURITY.md", "docs/spack.md", "ROADMAP.md"):
             self.assertEqual("no release yet" in text_of(page), self.unreleased, page)
+
+
+class EighthArchitecture(unittest.TestCase):
+    """docs/adding-an-architecture.md walks through a patch; scripts/check-architecture applies, builds and tests it."""
+    PATCH, PAGE = "tests/architecture/retention.patch", "docs/adding-an-architecture.md"
+
+    def git_apply(self, option):
+        return subprocess.run(["git", "apply", option, self.PATCH], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    def test_the_patch_fits(self):
+        self.git_apply("--check")
+
+    def test_the_page_tells_its_size(self):
+        added = [int(line.split()[0]) for line in self.git_apply("--numstat").splitlines()]
+        self.assertIn(f"**{len(added)} files, {sum(added)} lines**", text_of(self.PAGE))
+
+    def test_the_page_quotes_it(self):
+        added = {line[1:].strip() for line in text_of(self.PATCH).splitlines() if line.startswith("+")}
+        quoted = re.findall(r"^```cpp\n(.*?)^```", text_of(self.PAGE), re.MULTILINE | re.DOTALL)
+        quoted += ["\n".join(re.findall(r"^\+(.*)", text_of(self.PAGE), re.MULTILINE))]
+        self.assertEqual(len(quoted), 3)
+        for line in "\n".join(quoted).splitlines():
+            self.assertIn(line.strip(), added | {""})
 
 
 class Containers(unittest.TestCase):
