@@ -198,8 +198,8 @@ def value_of(field, known, checkpoint, request):
     if teller and not request.allow_missing:
         raise lacking(request, checkpoint.tensors.path, listed(absent_tensors(field, known, checkpoint)))
     # The chunk is part of what some architectures compute, for the others it is only a tile.
-    counts = field.owners or ARCHITECTURES[known["architecture"].value].depends_on_chunks
-    if field.name in WITHOUT_DEFAULT or field.name in checkpoint.needed and counts:
+    matters = field.owners or ARCHITECTURES[known["architecture"].value].depends_on_chunks
+    if field.name in WITHOUT_DEFAULT or field.name in checkpoint.needed and matters:
         why = f"{teller}, which would tell it, is missing" if teller else "the tensors do not tell it"
         raise Failure(USAGE, f"{request.argument(field.name)} is needed: {why}", index_of(checkpoint.tensors.path))
     return field.default
