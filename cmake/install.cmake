@@ -7,6 +7,7 @@ install(TARGETS bsbr EXPORT bsbr INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDI
 install(DIRECTORY include/bsbr DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.hpp")
 install(EXPORT bsbr FILE bsbrTargets.cmake NAMESPACE bsbr:: DESTINATION "${BSBR_INSTALL_CMAKEDIR}")
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+install(FILES "${PROJECT_BINARY_DIR}/share/bsbr/architectures.json" DESTINATION "${CMAKE_INSTALL_DATADIR}/bsbr")
 
 get_target_property(BSBR_LIBRARY_TYPE bsbr TYPE)
 configure_package_config_file(cmake/bsbrConfig.cmake.in bsbrConfig.cmake INSTALL_DESTINATION "${BSBR_INSTALL_CMAKEDIR}"

@@ -3,8 +3,11 @@
 set(bsbr_data "${CMAKE_INSTALL_DATADIR}/bsbr")
 
 foreach(folder IN ITEMS tools perf/scaling python/src/bsbr_convert)
-  install(DIRECTORY "${folder}/" DESTINATION "${bsbr_data}/${folder}" FILES_MATCHING PATTERN "*.py" PATTERN "*.json" PATTERN __pycache__ EXCLUDE)
+  install(DIRECTORY "${folder}/" DESTINATION "${bsbr_data}/${folder}" FILES_MATCHING PATTERN "*.py" PATTERN "*.json"
+          PATTERN architectures.json EXCLUDE PATTERN __pycache__ EXCLUDE)
 endforeach()
+# Not the copy of the source tree: what is installed is what was built.
+install(FILES "${PROJECT_BINARY_DIR}/share/bsbr/architectures.json" DESTINATION "${bsbr_data}/python/src/bsbr_convert")
 
 # _bsbr_install_tool(name script): a program in bin that runs the script.
 file(RELATIVE_PATH from_bindir "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_DATADIR}/bsbr")

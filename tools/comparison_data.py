@@ -5,11 +5,13 @@ numpy is loaded where it is needed: --help and complaints about bad input do wit
 import dataclasses
 import json
 import math
+import os
+import sys
+
+sys.path.append(os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "python", "src"))
+from bsbr_convert.architectures import ARCHITECTURES  # noqa: E402
 
 FORMAT, FORMAT_VERSION = "bsbr-comparison", 1
-
-# Seven architectures in the order in which tables and pictures have them; others follow in the order of the file.
-ARCHITECTURES = ("bsbr", "standard", "linear", "delta_net", "sliding_window", "hopfield", "gau")
 
 # Numbers of a result, all above 0: those that must be there, and those that may be.
 REQUIRED = ("seconds", "tokens_per_second", "memory_bytes", "parameters")
@@ -55,7 +57,7 @@ class Comparison:
 
     @property
     def architectures(self):
-        """All that have a result or a failure."""
+        """All that have a result or a failure, in the library's order; names that it does not know follow in that of the file."""
         names = dict.fromkeys(name for name, _ in (*self.results, *self.failures))
         return [name for name in ARCHITECTURES if name in names] + [name for name in names if name not in ARCHITECTURES]
 

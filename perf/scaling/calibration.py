@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from model import Machine, amounts, exchange_seconds, traffic
-from setups import Setup
+from setups import ARCHITECTURES, Setup, heads_of
 from study import FAILED, Case, Failure, disturbed, line, processor
 
 SMALL = dict(hidden_dim=256, num_heads=4, num_layers=2, ff_dim=1024)
@@ -19,19 +19,23 @@ FEW = 3  # in each round; runs on several ranks are short, and others on the mac
 
 def one_rank_setups(precision):
     """Forwards on one thread that tell the units of each phase apart: several widths, lengths, chunks and windows."""
-    def setups(architecture, *rows):
-        for sizes, length, *own in rows:
-            own = own[0] if own else {}
-            heads = {"num_heads": 1} if architecture == "gau" else {}
-            yield Setup(architecture=architecture, length=length, precision=precision, **{**sizes, **heads, **own})
+    for name, architecture in ARCHITECTURES.items():
+        for sizes, length, *own in telling_sizes(architecture):
+            fields = {**sizes, **(own[0] if own else {})}
+            yield Setup(name, length, precision=precision, **{**fields, "num_heads": heads_of(name, fields["num_heads"])})
 
-    yield from setups("bsbr", (SMALL, 4096, dict(chunk_size=32)), (SMALL, 4096), (SMALL, 8192, dict(chunk_size=64)),
-                      (SMALL, 4096, dict(chunk_size=512)), (SMALL, 12288, dict(chunk_size=32)), (THIN, 4096), (WIDE, 2048),
-                      (WIDE, 4096, dict(chunk_size=256)), (WIDE, 8192, dict(chunk_size=32)))
-    yield from setups("standard", (SMALL, 1024), (SMALL, 4096), (THIN, 4096), (WIDE, 4096))
-    yield from setups("sliding_window", (SMALL, 4096), (SMALL, 4096, dict(window_size=512)), (THIN, 4096), (WIDE, 2048))
-    for architecture in ("linear", "delta_net", "gau"):
-        yield from setups(architecture, (SMALL, 2048), (SMALL, 8192), (THIN, 4096), (WIDE, 2048))
+
+def telling_sizes(architecture):
+    """(sizes, length[, other fields])"""
+    if architecture.movement == "chunk_states":
+        return ((SMALL, 4096, dict(chunk_size=32)), (SMALL, 4096), (SMALL, 8192, dict(chunk_size=64)), (SMALL, 4096, dict(chunk_size=512)),
+                (SMALL, 12288, dict(chunk_size=32)), (THIN, 4096), (WIDE, 2048), (WIDE, 4096, dict(chunk_size=256)),
+                (WIDE, 8192, dict(chunk_size=32)))
+    if architecture.movement == "state":
+        return (SMALL, 2048), (SMALL, 8192), (THIN, 4096), (WIDE, 2048)
+    if architecture.window_field:
+        return (SMALL, 4096), (SMALL, 4096, {architecture.window_field: 512}), (THIN, 4096), (WIDE, 2048)
+    return (SMALL, 1024), (SMALL, 4096), (THIN, 4096), (WIDE, 4096)
 
 
 def calibrate(runner, cores, precision, rounds, repeat, earlier=()):

@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from study import BAD_INPUT, Failure
+
 PHASES = ("project", "states", "within_chunk", "mixing", "retrieval", "attention", "scan", "finish", "embedding", "final_norm", "exchange",
           "agreement")
 
@@ -18,6 +20,7 @@ PHASES = ("project", "states", "within_chunk", "mixing", "retrieval", "attention
 TILE, STATE_BLOCK, SCAN_COLUMNS, CARRY_MESSAGES = 64, 512, 64, 64
 MESSAGE_NUMBERS = 1 << 27
 AGREEMENTS = 2  # of a layer: small reductions over all ranks
+SOLVES = ("delta_net", )  # scans that solve a triangular system in each tile: what they add to the state depends on the state
 MANY_RANKS = 64  # beyond this many, the first, the last and some in between stand for all
 
 
@@ -26,10 +29,10 @@ MANY_RANKS = 64  # beyond this many, the first, the last and some in between sta
 
 def seen_keys(setup, tokens):
     """Pairs of a query and a key that softmax tiles compute for the first `tokens` queries: keys and queries come in tiles."""
-    if setup.architecture in ("bsbr", "gau"):
-        causal = setup.architecture == "gau" or setup.causality in ("causal", "reference")
-        return tokens * max(TILE, (setup.chunk_size + TILE) / 2 if causal else setup.chunk_size)
-    window = -(-setup.window_size // TILE) * TILE if setup.architecture == "sliding_window" else setup.length
+    if "within_chunk" in setup.traits.phases:
+        half = "causality" not in setup.traits.fields or setup.causality in ("causal", "reference")
+        return tokens * max(TILE, (setup.chunk_size + TILE) / 2 if half else setup.chunk_size)
+    window = setup.length if setup.window is None else -(-setup.window // TILE) * TILE
     growing = min(tokens, window)
     return growing * (growing + TILE) / 2 + (tokens - growing) * (window + TILE)
 
@@ -46,9 +49,9 @@ def scan_work(setup):
     blocks = -(-d // SCAN_COLUMNS)
     columns = -(-d // blocks)
     flops = 4 * d * columns
-    if setup.architecture != "gau":
+    if "within_chunk" not in setup.traits.phases:  # the tokens of a tile see each other in the scan
         flops += 2 * TILE * (d + columns)
-    if setup.architecture == "delta_net":
+    if setup.architecture in SOLVES:
         flops += 2 * d * columns + TILE * (2 * d + columns)
     return setup.batch * setup.num_heads * blocks, {"flop": flops, "number": 2 * d + 2 * columns}
 
@@ -73,6 +76,9 @@ def part(items, ranks, rank):
 
 def amounts(setup, rank):
     """phase -> {unit: amount} of the busiest thread of a rank; of one layer, but embedding and final_norm are of the whole forward."""
+    phases = setup.traits.phases
+    if unknown := sorted({*phases} - {*PHASES}):
+        raise NotImplementedError(f"the model has no formula for {unknown[0]}, a phase of {setup.architecture}")
     threads, batch = setup.threads_per_rank, setup.batch
     first, last = int(setup.begin(rank)), int(setup.begin(rank + 1))
     tokens, chunks = batch * (last - first), batch * setup.local_chunks(rank)
@@ -86,24 +92,25 @@ def amounts(setup, rank):
         "embedding": {"number": hidden * tokens / threads},
         "final_norm": {"number": hidden * tokens / threads},
     }
-    if setup.architecture == "bsbr":
-        work["project"]["flop"] += 4 * hidden**2 * chunks / threads
+    work["project"]["flop"] += 2 * len(setup.traits.chunk_projections) * hidden**2 * chunks / threads
+    if "mixing" in phases:
         state_numbers = hidden * d * chunks / threads
         state_flops = {"flop": 2 * d * hidden * tokens / threads, "number": 2 * hidden * tokens / threads, "state": state_numbers}
         work["states"] = work["retrieval"] = state_flops
         blocks, block = state_blocks(setup)
         own = part(blocks, setup.ranks, rank) / threads
         work["mixing"] = {"flop": 2 * batch * (d + block) * own * mixed_pairs(setup), "number": 2 * batch * own * block * setup.chunks}
-    if setup.architecture in ("bsbr", "gau"):
+    if "within_chunk" in phases:
         work["within_chunk"] = softmax_amounts(setup, batch * seen_keys(setup, last - first) / threads, width, tokens / threads)
-    elif by_heads(setup):
-        heads, sharers, _ = dealing(setup, rank)
-        work["attention"] = softmax_amounts(setup, batch * seen_keys(setup, setup.length) / sharers / threads, heads * d,
-                                            batch * setup.length / sharers / threads)
-    elif setup.architecture in ("standard", "hopfield", "sliding_window"):
-        work["attention"] = softmax_amounts(setup, batch * (seen_keys(setup, last) - seen_keys(setup, first)) / threads, width,
-                                            tokens / threads)
-    if setup.architecture in ("linear", "delta_net", "gau"):
+    if "attention" in phases:
+        if by_heads(setup):
+            heads, sharers, _ = dealing(setup, rank)
+            work["attention"] = softmax_amounts(setup, batch * seen_keys(setup, setup.length) / sharers / threads, heads * d,
+                                                batch * setup.length / sharers / threads)
+        else:
+            work["attention"] = softmax_amounts(setup, batch * (seen_keys(setup, last) - seen_keys(setup, first)) / threads, width,
+                                                tokens / threads)
+    if "scan" in phases:
         parts, of_token = scan_work(setup)
         work["scan"] = {unit: -(-parts // threads) * (last - first) * amount for unit, amount in of_token.items()}
     return work
@@ -114,9 +121,9 @@ def amounts(setup, rank):
 
 def by_heads(setup):
     """Whether the heads of all tokens are sent, rather than the keys of earlier tokens."""
-    if setup.ranks == 1 or setup.architecture not in ("standard", "hopfield", "sliding_window"):
+    if setup.ranks == 1 or setup.traits.movement != "keys":
         return False
-    return setup.architecture != "sliding_window" or setup.window_size > 2 * (setup.length // setup.ranks)
+    return setup.window is None or setup.window > 2 * (setup.length // setup.ranks)
 
 
 def dealing(setup, rank):
@@ -150,7 +157,7 @@ def traffic(setup, rank):
         numbers = [np.asarray(each, np.int64) for each in lists]
         sent[movement] = setup.number_bytes * sum(int(each.sum()) for each in numbers), sum(messages_of(each) for each in numbers)
 
-    if setup.architecture == "bsbr":
+    if setup.traits.movement == "chunk_states":
         blocks, block = state_blocks(setup)
         rows = setup.batch * block
         send("states", rows * part(blocks, setup.ranks, others) * setup.local_chunks(rank),
@@ -169,7 +176,7 @@ def traffic(setup, rank):
         halo = halo_rows(setup, rank, others) * setup.batch * 2 * setup.width
         if moves_halo(setup):
             send("halo", halo)
-        if setup.architecture != "sliding_window":
+        if setup.traits.movement == "state":
             parts, _ = scan_work(setup)
             goes_on = mine > 0 and setup.begin(rank + 1) < setup.length
             sent["state"] = (state_bytes(setup), min(parts, CARRY_MESSAGES)) if goes_on else (0, 0)
@@ -179,9 +186,9 @@ def traffic(setup, rank):
 def first_needed(setup, rank):
     """The first token whose keys a rank needs."""
     begin = setup.begin(rank)
-    if setup.architecture == "sliding_window":
-        return np.maximum(0, begin - setup.window_size)
-    step = setup.chunk_size if setup.architecture == "gau" else TILE
+    if setup.window is not None:
+        return np.maximum(0, begin - setup.window)
+    step = setup.chunk_size if "within_chunk" in setup.traits.phases else TILE
     return begin // step * step
 
 
@@ -244,9 +251,11 @@ class Machine:
         return dataclasses.replace(self, latency=latency, bandwidth=bandwidth, always_crowded=True)
 
     def phase(self, name, architecture):
-        """Seconds by unit; those of standard for hopfield."""
-        like = "standard" if architecture == "hopfield" else architecture
-        return self.seconds.get(f"{name}.{like}") or self.seconds[name]
+        """Seconds by unit."""
+        found = self.seconds.get(f"{name}.{architecture}") or self.seconds.get(name)
+        if found is None:
+            raise Failure(BAD_INPUT, f"the machine was calibrated without {name} of {architecture}", "`scaling.py calibrate` measures all architectures")
+        return found
 
     def slowdown(self, busy_threads):
         """How many times longer a thread takes with so many busy on its node: crowding, and shared cores."""
@@ -276,7 +285,7 @@ def exchange_seconds(machine, setup, rank, work):
         return 2 * setup.number_bytes * numbers / machine.memory_rate
 
     tokens = setup.batch * int(setup.tokens(rank))
-    if setup.architecture == "bsbr":
+    if setup.traits.movement == "chunk_states":
         hiding = work["within_chunk"] / 2
         own = copied(2 * part(state_blocks(setup)[0], setup.ranks, rank) * state_blocks(setup)[1] * setup.batch * setup.local_chunks(rank))
         there = seconds["states"] / 2 + seconds["retrieval_vectors"]
@@ -288,8 +297,8 @@ def exchange_seconds(machine, setup, rank, work):
         return seconds["heads"] - hidden + copied(4 * tokens * setup.width)
     halo = halo_seconds(machine, setup, rank)
     packing = copied(2 * tokens * setup.width) if "halo" in sent else 0
-    if setup.architecture == "sliding_window":
-        seen_alone = max(0, 1 - setup.window_size * setup.batch / max(1, tokens))
+    if setup.traits.movement == "keys":
+        seen_alone = max(0, 1 - setup.window * setup.batch / max(1, tokens))
         return packing + max(0, halo - work["attention"] * seen_alone)
     halo += packing
     return halo + seconds["state"] + pipeline_wait(machine, setup, rank, work["scan"])

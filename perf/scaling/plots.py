@@ -9,17 +9,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
 from model import PHASES, predict, rule_of_thumb
-from setups import ARCHITECTURES, Setup
+from setups import ARCHITECTURES, Setup, heads_of
 from study import BAD_OUTPUT, Failure, disturbed
 
 from comparison_data import counted, show_seconds  # study has named its folder
-from comparison_plots import (FONT, INK, SMALL, STYLES, decimal_ticks, even_ticks, label_ends, limits, line_style, new_figure, save, set_axis, set_up,
-                              text_width)
+from comparison_plots import (FONT, INK, SMALL, decimal_ticks, even_ticks, label_ends, limits, line_style, new_figure, save, set_axis, set_up,
+                              styles_of, text_width)
 
+STYLES = styles_of(ARCHITECTURES)
 PALE = 0.3  # opacity of runs that were disturbed
 FAR_TOKENS, FAR_RANKS = 1 << 24, tuple(2**n for n in range(11))
 MOST_ERROR = 0.15  # median; a model that is further off is not used to extrapolate
-MOVEMENT_STYLES = {"states": "bsbr", "retrieval_vectors": "sliding_window", "heads": "standard", "halo": "linear", "state": "gau"}
 OTHER = "other"  # of a run: what is in no phase
 KIB = 1024
 PHASE_LOOKS = {  # face, hatch
@@ -457,7 +457,7 @@ def draw_chunks(by_length, machine_of):
     where = f"ranks × threads {first.setup.ranks} × {first.setup.threads_per_rank}"
     foot = f"{where}; {footnote([point for points in by_length.values() for point in points])}"
     figure, (axes,) = panels(1, "Time per token against chunk size, bsbr", foot, width=6, height=3.6)
-    styles = [STYLES[name] for name in ("bsbr", "standard", "linear", "delta_net", "gau")] * len(lengths)
+    styles = [*STYLES.values()] * len(lengths)
     for length, style in zip(lengths, styles):
         points = by_length[length]
         sizes = [point.setup.chunk_size for point in points]
@@ -497,7 +497,7 @@ def show_long(seconds):
 
 def far_setup(architecture, ranks):
     """A very long sequence in a model of the default size."""
-    setup = Setup(architecture, FAR_TOKENS, ranks=ranks)
-    if architecture == "bsbr":
+    setup = Setup(architecture, FAR_TOKENS, ranks=ranks, num_heads=heads_of(architecture, Setup.num_heads))
+    if "mixing" in setup.traits.phases:
         return dataclasses.replace(setup, chunk_size=rule_of_thumb(setup))
-    return dataclasses.replace(setup, num_heads=1) if architecture == "gau" else setup
+    return setup

@@ -19,7 +19,7 @@ import signal
 import statistics
 import sys
 
-from setups import ARCHITECTURES, Setup
+from setups import ARCHITECTURES, FIELDS, Setup, heads_of
 from study import (BAD_INPUT, FAILED, LAUNCHERS, NOT_STARTED, USAGE, Case, Failure, Lines, Runner, Stopped, cores_here, disturbed,
                    failure_of, nodes_for, read_lines)
 
@@ -27,7 +27,7 @@ from command_line import Parser, program_name, report_error, unusable  # study h
 from comparison_data import counted
 
 PROGRAM = program_name(__file__)
-CAUSALITIES = ("causal", "block_causal", "bidirectional", "reference")
+CAUSALITIES = FIELDS["causality"].choices
 CHUNK_SIZES = tuple(2**n for n in range(5, 15))
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # with which batch systems announce the end of a job
 
@@ -92,6 +92,10 @@ def architecture(text):
     return text
 
 
+def owners(field):
+    return "of " + ", ".join(FIELDS[field].owners)
+
+
 def parse(arguments):
     parser = Parser(prog=PROGRAM, description=__doc__.split("\n\n")[0], allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
@@ -149,12 +153,15 @@ def add_model_options(parser):
     group = parser.add_argument_group("the model that is run")
     group.add_argument("--architectures", type=listed(architecture), default=["bsbr"], metavar="A,…", help=", ".join(ARCHITECTURES)
                        + "; default bsbr")
-    group.add_argument("--causality", choices=CAUSALITIES, default="causal", metavar="MODE", help="of bsbr: "
-                       f"{', '.join(CAUSALITIES)}; default causal")
-    for name, default in (("hidden-dim", 512), ("num-heads", 8), ("num-layers", 4), ("ff-dim", 2048)):
-        group.add_argument(f"--{name}", type=whole, default=default, metavar="N", help=f"default {default}")
-    group.add_argument("--chunk-sizes", type=listed(whole), default=[128], metavar="B,…", help="tokens in a chunk; default 128")
-    group.add_argument("--window-size", type=whole, default=128, metavar="N", help="of sliding_window; default 128")
+    group.add_argument("--causality", choices=CAUSALITIES, default=Setup.causality, metavar="MODE", help=f"{owners('causality')}: "
+                       f"{', '.join(CAUSALITIES)}; default {Setup.causality}")
+    for name in ("hidden_dim", "num_heads", "num_layers", "ff_dim"):
+        default = getattr(Setup, name)
+        group.add_argument(FIELDS[name].option, type=whole, default=default, metavar="N", help=f"default {default}")
+    group.add_argument("--chunk-sizes", type=listed(whole), default=[Setup.chunk_size], metavar="B,…", help="tokens in a chunk; default "
+                       f"{Setup.chunk_size}")
+    group.add_argument("--window-size", type=whole, default=Setup.window_size, metavar="N", help=f"{owners('window_size')}; default "
+                       f"{Setup.window_size}")
     group.add_argument("--precision", choices=("float", "double"), default="float", help="default float")
     group.add_argument("--batch", type=whole, default=1, metavar="N", help="sequences in a batch; default 1")
 
@@ -200,8 +207,8 @@ def add_network_options(parser):
 def setups_of(options):
     """architecture, chunk size -> a Setup of each; the lengths and ranks are still to come."""
     for name in options.architectures:
-        for chunk_size in options.chunk_sizes if name in ("bsbr", "gau") else options.chunk_sizes[:1]:
-            heads = 1 if name == "gau" else options.num_heads
+        for chunk_size in options.chunk_sizes if ARCHITECTURES[name].depends_on_chunks else options.chunk_sizes[:1]:
+            heads = heads_of(name, options.num_heads)
             if options.hidden_dim % heads:
                 raise Failure(USAGE, f"--num-heads = {heads} does not divide --hidden-dim = {options.hidden_dim}")
             yield Setup(architecture=name, length=1, batch=options.batch, hidden_dim=options.hidden_dim, num_heads=heads,
@@ -281,7 +288,7 @@ def refuse_without_dry_run(options):
 
 
 def describe(setup):
-    chunk = f", chunks of {setup.chunk_size:,}" if setup.architecture in ("bsbr", "gau") else ""
+    chunk = f", chunks of {setup.chunk_size:,}" if setup.traits.depends_on_chunks else ""
     threads = counted(setup.threads_per_rank, "thread")
     return f"{setup.architecture}, {setup.length:,} tokens{chunk}, {counted(setup.ranks, 'rank')} of {threads}"
 
@@ -379,12 +386,12 @@ def show_table(machine, setup, options):
     model = load_model()[0]
     phases = [phase for phase in model.PHASES if phase in model.predict(machine, setup)["seconds_by_phase"]]
     chunk = f", rule of thumb for chunks: {model.rule_of_thumb(setup):,}" if options.best_chunk_size else f", chunks of {setup.chunk_size:,}"
-    print(f"{setup.architecture}, {setup.length:,} tokens{chunk if setup.architecture in ('bsbr', 'gau') else ''}")
+    print(f"{setup.architecture}, {setup.length:,} tokens{chunk if setup.traits.depends_on_chunks else ''}")
     print(f"{'ranks':>7}{'chunk':>7}{'time':>12}{'efficiency':>12}{'bytes sent':>12}" + "".join(f"{phase:>14}" for phase in phases))
     first = None
     for ranks in options.ranks:
         here = dataclasses.replace(setup, ranks=ranks)
-        if options.best_chunk_size and setup.architecture == "bsbr":
+        if options.best_chunk_size and "mixing" in setup.traits.phases:
             sizes = [size for size in CHUNK_SIZES if size <= setup.length]
             here = dataclasses.replace(here, chunk_size=model.best_chunk_size(machine, here, sizes)[0])
         found = model.predict(machine, here)

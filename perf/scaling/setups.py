@@ -1,7 +1,12 @@
 """What is run: architecture, sizes, ranks and threads of one forward. Without numpy, so that studies run where it is missing."""
 import dataclasses
+import os
+import sys
 
-ARCHITECTURES = ("bsbr", "standard", "linear", "delta_net", "sliding_window", "hopfield", "gau")
+sys.path.append(os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "python", "src"))
+from bsbr_convert.architectures import ARCHITECTURES, FIELDS  # noqa: E402
+
+DEFAULT = {name: field.default for name, field in FIELDS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,14 +18,14 @@ class Setup:
     ranks: int = 1
     threads_per_rank: int = 1
     batch: int = 1
-    hidden_dim: int = 512
-    num_heads: int = 8
-    num_layers: int = 4
-    ff_dim: int = 2048
-    chunk_size: int = 128
-    causality: str = "causal"
-    window_size: int = 128
-    expansion_factor: int = 1
+    hidden_dim: int = DEFAULT["hidden_dim"]
+    num_heads: int = DEFAULT["num_heads"]
+    num_layers: int = DEFAULT["num_layers"]
+    ff_dim: int = DEFAULT["ff_dim"]
+    chunk_size: int = DEFAULT["chunk_size"]
+    causality: str = DEFAULT["causality"]
+    window_size: int = DEFAULT["window_size"]
+    expansion_factor: int = DEFAULT["expansion_factor"]
     precision: str = "float"
 
     @classmethod
@@ -29,9 +34,24 @@ class Setup:
         return cls(**{field.name: summary[field.name] for field in dataclasses.fields(cls) if field.name in summary})
 
     @property
+    def traits(self):
+        """What the library says of the architecture."""
+        return ARCHITECTURES[self.architecture]
+
+    def field(self, name):
+        """A field of the configuration. A study sets only some of them; the others are as bsbr_init has them."""
+        return getattr(self, name, DEFAULT[name])
+
+    @property
     def width(self):
         """a, the width of queries, keys and values."""
-        return self.hidden_dim * (self.expansion_factor if self.architecture == "gau" else 1)
+        factor = self.traits.width_factor
+        return self.hidden_dim * (self.field(factor) if factor else 1)
+
+    @property
+    def window(self):
+        """How many earlier tokens a token sees; None: all."""
+        return self.field(self.traits.window_field) if self.traits.window_field else None
 
     @property
     def head_dim(self):
@@ -39,7 +59,7 @@ class Setup:
 
     @property
     def projections(self):
-        return 4 if self.architecture == "gau" else 3
+        return len(self.traits.token_projections)
 
     @property
     def chunks(self):
@@ -59,3 +79,8 @@ class Setup:
 
     def tokens(self, rank):
         return self.begin(rank + 1) - self.begin(rank)
+
+
+def heads_of(architecture, wanted):
+    """As many heads as are wanted, or one where the architecture has one."""
+    return 1 if ARCHITECTURES[architecture].has_one_head else wanted

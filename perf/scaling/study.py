@@ -15,7 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 
 from command_line import BAD_INPUT, BAD_OUTPUT, USAGE, Failure  # noqa: E402
-from setups import Setup  # noqa: E402
+from setups import ARCHITECTURES, Setup  # noqa: E402
 
 FORMAT, FORMAT_VERSION = "bsbr-scaling", 1
 LAUNCHERS = ("mpirun", "srun", "flux")
@@ -28,8 +28,8 @@ CLEAN = 0.05  # share of the cores that others may use in a run that is not dist
 LOCAL_MPI = {"OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_hwloc_base_binding_policy": "none",
              "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "PRTE_MCA_hwloc_default_binding_policy": "none"}
 
-# Options of bsbr_init that not all architectures have.
-OWN_OPTIONS = {"bsbr": ("causality",), "sliding_window": ("window_size",), "gau": ("expansion_factor",)}
+# Options of bsbr_init that not all architectures have, of those that a study sets.
+OWN_OPTIONS = {name: [field.name for field in dataclasses.fields(Setup) if field.name in one.fields] for name, one in ARCHITECTURES.items()}
 
 
 class Stopped(Exception):
@@ -93,7 +93,7 @@ def program(folder, name):
 
 def model_fields(setup):
     """Fields that a model file depends on. The chunk size is an option of bsbr_forward, too, and not among them."""
-    return ("hidden_dim", "num_layers", "num_heads", "ff_dim", "precision", *OWN_OPTIONS.get(setup.architecture, ()))
+    return ("hidden_dim", "num_layers", "num_heads", "ff_dim", "precision", *OWN_OPTIONS[setup.architecture])
 
 
 def model_name(setup):

@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
+from bsbr_convert.architectures import ARCHITECTURES
+
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5}  # tests/golden/README.md argues for them
 
@@ -27,7 +29,7 @@ class Case:
     config: dict[str, Any]
     ids: np.ndarray
     mask: Optional[np.ndarray]
-    expected: dict[str, np.ndarray]  # by causality; the one key of other architectures is ""
+    expected: dict[str, np.ndarray]  # by causality; the one key of architectures without is ""
 
     @staticmethod
     def read(name: str) -> "Case":
@@ -36,7 +38,7 @@ class Case:
         with h5py.File(path) as file:
             inputs, expected = file["inputs"], file["expected"]
             mask = inputs["attention_mask"][()] if "attention_mask" in inputs else None
-            if entry["config"]["architecture"] == "bsbr":
+            if "causality" in ARCHITECTURES[entry["config"]["architecture"]].fields:
                 states = {causality: expected[causality]["hidden_states"][()] for causality in expected}
             else:
                 states = {"": expected["hidden_states"][()]}

@@ -41,14 +41,20 @@ struct Traits {
   bool depends_on_chunks = false;  ///< the result depends on chunk_size
   Movement movement = Movement::keys;
 
-  /// How many tokens before itself a token sees; of those whose keys cross ranks.
-  std::int64_t (*window)(const ModelConfig&) = [](const ModelConfig&) { return std::numeric_limits<std::int64_t>::max(); };
+  /// The field that says how many tokens before itself a token sees; of those whose keys cross ranks. None: it sees all.
+  std::int64_t ModelConfig::*window_field = nullptr;
+  std::int64_t window(const ModelConfig& config) const {
+    return window_field == nullptr ? std::numeric_limits<std::int64_t>::max() : config.*window_field;
+  }
 
   /// Elements of the running state of one head.
   std::int64_t (*state_elements)(const ModelConfig&) = [](const ModelConfig& config) { return config.head_dim() * config.head_dim(); };
 
-  /// Width of queries, keys and values, all heads together.
-  std::int64_t (*width)(const ModelConfig&) = [](const ModelConfig& config) { return config.hidden_dim; };
+  /// The field by which queries, keys and values, all heads together, are wider than hidden_dim. None: they are as wide.
+  std::int64_t ModelConfig::*width_factor = nullptr;
+  std::int64_t width(const ModelConfig& config) const {
+    return width_factor == nullptr ? config.hidden_dim : config.hidden_dim * config.*width_factor;
+  }
 
   /// Whether no token sees a later one.
   bool (*is_causal)(const ModelConfig&) = [](const ModelConfig&) { return true; };

@@ -9,7 +9,7 @@ import shutil
 import h5py
 import numpy as np
 
-from valid_files import MODEL
+from valid_files import MODEL, programs
 
 # Where the metadata of a file is, which says how to read the rest.
 SIGNATURES = [b"\211HDF", b"TREE", b"SNOD", b"HEAP", b"GCOL", b"OHDR", b"OCHK", b"FRHP", b"FHDB", b"FHIB", b"BTHD", b"BTLF", b"FAHD",
@@ -132,7 +132,7 @@ def some_shape(file, name, choose):
 def some_value(choose):
     return choose.choice([
         0, 1, -1, 2, 3, 4, 8, 1 << 30, (1 << 31) - 1, 1 << 62, np.uint64((1 << 64) - 1), np.int8(-128), 0.5, 1e-310, 1e300, float("nan"),
-        float("inf"), "bsbr", "standard", "linear", "delta_net", "sliding_window", "hopfield", "gau", "causal", "bidirectional", "elu", "",
+        float("inf"), *programs.ARCHITECTURES, "causal", "bidirectional", "elu", "",
         "\x1b[0m", "x" * 5000, b"bsbr-model", [4, 4], [], h5py.Empty("f8"), True, 1j, np.zeros(3, "i4,f8")])
 
 

@@ -36,9 +36,7 @@ class File:
 
 
 def made_model(path, architecture, precision="float"):
-    fields = {**programs.config(architecture), **SMALL}
-    if architecture == "gau":
-        fields["num_heads"] = 1
+    fields = {**SMALL, **programs.OWN_FIELDS[architecture], "architecture": architecture}
     done = programs.run("bsbr_init", "--output", path, "--precision", precision, *programs.init_options(fields))
     if done.code != 0:
         raise RuntimeError(done.err)

@@ -8,6 +8,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import types
 import unittest
@@ -15,20 +16,18 @@ import unittest
 import h5py
 import numpy as np
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "python", "src"))
+from bsbr_convert.architectures import ARCHITECTURES, FIELDS  # noqa: E402
+
 PROGRAMS = os.path.abspath(os.environ.get("BSBR_PROGRAMS", "build/release/apps"))
 MPIEXEC = os.environ.get("BSBR_MPIEXEC", "mpiexec;-n").split(";")
 LIBC = ctypes.CDLL(None, use_errno=True)
 WORKERS = 4  # starting a program is waiting, most of it
 
-OWN_FIELDS = {
-    "bsbr": dict(compression_factor=0, causality="causal"),
-    "standard": {},
-    "linear": dict(feature_map="none"),
-    "delta_net": dict(beta=0.9),
-    "sliding_window": dict(window_size=20),
-    "hopfield": dict(temperature=1.0),
-    "gau": dict(expansion_factor=1, num_heads=1),
-}
+# What the small models of the tests have besides the fields of all: defaults, but for a window that is shorter than the sequences.
+VALUES = {**{name: field.default for name, field in FIELDS.items()}, "window_size": 20}
+OWN_FIELDS = {name: {**{field: VALUES[field] for field in one.fields}, **(dict(num_heads=1) if one.has_one_head else {})}
+              for name, one in ARCHITECTURES.items()}
 
 
 def mpi_session(folder):

@@ -33,7 +33,7 @@ import command_line  # noqa: E402
 import model  # noqa: E402
 import scaling  # noqa: E402
 import study  # noqa: E402
-from setups import ARCHITECTURES, Setup  # noqa: E402
+from setups import ARCHITECTURES, Setup, heads_of  # noqa: E402
 
 SMALL = ("--hidden-dim", 32, "--num-heads", 4, "--num-layers", 1, "--ff-dim", 48, "--window-size", 20, "--repeat", 1)
 RUNNING = ("--programs", os.path.abspath(PROGRAMS), "--launcher-options=" + " ".join(MPIEXEC[1:-1]), "--limit", 60)
@@ -41,10 +41,10 @@ RUNNING = ("--programs", os.path.abspath(PROGRAMS), "--launcher-options=" + " ".
 # A machine that nobody has: rates are round numbers.
 RATES = {"project": {"flop": 2e-11, "number": 1e-10}, "finish": {"flop": 2e-11, "number": 2e-10}, "embedding": {"number": 1e-9},
          "final_norm": {"number": 5e-10}, "states": {"flop": 5e-11, "state": 2e-9}, "retrieval": {"flop": 4e-11, "state": 1e-9},
-         "mixing": {"flop": 3e-11, "number": 1e-9}, "within_chunk.bsbr": {"flop": 4e-11, "number": 1e-9},
-         "within_chunk.gau": {"flop": 3e-11}, "attention.standard": {"flop": 3e-11, "number": 1e-9},
-         "attention.sliding_window": {"flop": 4e-11}, "scan.linear": {"flop": 4e-11}, "scan.delta_net": {"flop": 6e-11},
-         "scan.gau": {"flop": 3e-11}}
+         "mixing": {"flop": 3e-11, "number": 1e-9}}
+OWN_RATES = {"within_chunk": {"flop": 4e-11}, "attention": {"flop": 3e-11, "number": 1e-9}, "scan": {"flop": 4e-11}}
+RATES.update((f"{phase}.{name}", rates) for name, one in ARCHITECTURES.items() for phase, rates in OWN_RATES.items() if phase in one.phases)
+RATES["within_chunk.bsbr"] = {"flop": 4e-11, "number": 1e-9}  # calibrated with chunks of several sizes, which tell both units apart
 MACHINE = dict(cores=2, precision="float", seconds=RATES, crowding=1.1, memory_rate=2e10, latency=1e-5, bandwidth=4e9)
 
 
@@ -142,7 +142,7 @@ class Scaling(Case):
         with open(self.path("study.jsonl"), "w", encoding="utf-8") as file:
             for ranks in (1, 2):
                 for name in ARCHITECTURES:
-                    setup = Setup(name, 4096, ranks=ranks, hidden_dim=256, num_heads=1 if name == "gau" else 4)
+                    setup = Setup(name, 4096, ranks=ranks, hidden_dim=256, num_heads=heads_of(name, 4))
                     print(json.dumps(runner.run(study.Case("strong", setup, 1, 2, 1))), file=file)
         done = scale("draw", "--machine", self.machine(processor="A-CPU"), self.path("study.jsonl"), "--output-dir", self.path("out"), inside=False)
         self.assertEqual((done.code, done.err), (0, ""))
@@ -503,8 +503,8 @@ class Model(unittest.TestCase):
 
     def setups(self, **changes):
         for name in ARCHITECTURES:
-            yield Setup(**{**dict(architecture=name, length=65536, hidden_dim=256, num_heads=1 if name == "gau" else 4, num_layers=2,
-                                        ff_dim=1024), **changes})
+            yield Setup(**{**dict(architecture=name, length=65536, hidden_dim=256, num_heads=heads_of(name, 4), num_layers=2, ff_dim=1024),
+                           **changes})
 
     def seconds(self, setup, machine=None):
         return model.predict(machine or self.machine.cluster(2e-6, 1e10), setup)["seconds"]
@@ -538,19 +538,23 @@ class Model(unittest.TestCase):
                 sent = model.bytes_sent(setup)
                 width, heads, d, share = setup.hidden_dim, setup.num_heads, setup.head_dim, (ranks - 1) / ranks
                 expected = {
-                    "bsbr": dict(states=2 * setup.chunks / ranks * heads * d**2 * 4 * share,
-                                 retrieval_vectors=setup.chunks / ranks * 2 * width * 4 * (ranks - 1)),
-                    "standard": dict(heads=4 * setup.length / ranks * width * 4 * share),
-                    "sliding_window": dict(halo=2 * setup.window_size * width * 4),
-                    "linear": dict(state=heads * d**2 * 4),
+                    "chunk_states": dict(states=2 * setup.chunks / ranks * heads * d**2 * 4 * share,
+                                         retrieval_vectors=setup.chunks / ranks * 2 * width * 4 * (ranks - 1)),
+                    "keys": dict(heads=4 * setup.length / ranks * width * 4 * share),
+                    "state": dict(state=heads * d**2 * 4),
                 }
-                expected["hopfield"], expected["delta_net"], expected["gau"] = (expected[name] for name in ("standard", "linear", "linear"))
-                wanted = expected[setup.architecture]
+                wanted = expected[setup.traits.movement] if setup.window is None else dict(halo=2 * setup.window * width * 4)
                 self.assertEqual(sent, {**wanted, "total": sum(wanted.values())}, setup)
+
+    def test_an_architecture_that_was_not_calibrated_is_named(self):
+        without = {name: rates for name, rates in RATES.items() if not name.endswith(".hopfield")}
+        machine = dataclasses.replace(self.machine, seconds=without)
+        with self.assertRaisesRegex(study.Failure, "calibrated without attention of hopfield"):
+            model.predict(machine, Setup("hopfield", 1024))
 
     def test_running_states_do_not_grow_with_the_length(self):
         for setup in self.setups(ranks=4):
-            if setup.architecture in ("linear", "delta_net", "gau"):
+            if setup.traits.movement == "state":
                 self.assertEqual(model.bytes_sent(setup), model.bytes_sent(dataclasses.replace(setup, length=1 << 24)))
 
     def test_all_tokens_and_all_queries_are_somewhere(self):
@@ -608,8 +612,7 @@ class Calibration(unittest.TestCase):
         found = model.Machine.of(entry)
         for name in ARCHITECTURES:
             for length, chunk_size in ((3000, 64), (20000, 128), (9000, 200)):
-                setup = Setup(name, length, hidden_dim=256, num_heads=1 if name == "gau" else 4, num_layers=2, ff_dim=1024,
-                                    chunk_size=chunk_size)
+                setup = Setup(name, length, hidden_dim=256, num_heads=heads_of(name, 4), num_layers=2, ff_dim=1024, chunk_size=chunk_size)
                 ratio = model.predict(found, setup)["seconds"] / model.predict(truth, setup)["seconds"]
                 self.assertAlmostEqual(ratio, 1, delta=1e-6, msg=str(setup))
 

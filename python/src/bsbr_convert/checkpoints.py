@@ -8,6 +8,7 @@ import re
 import numpy as np
 
 from . import model_config
+from .architectures import ARCHITECTURES, FIELDS
 from .errors import InputError
 
 TABLE_TOLERANCE = 5e-3  # of values up to 1: bfloat16 costs 2e-3, and PyTorch's angles in float32 some 5e-4 at the 5000th position
@@ -151,14 +152,27 @@ class PackageCheckpoint(Checkpoint):
         hidden, inner = self.size("embedding.weight", 1), self.size(attention + "q_proj.weight", 0)
         found = dict(vocab_size=self.size("embedding.weight", 0), hidden_dim=hidden, ff_dim=self.size("layers.0.ff.0.weight", 0),
                      num_layers=self.layers("layers"))
-        if attention + "gate_proj.weight" in self.shapes:
-            found.update(architecture="gau", num_heads=1, expansion_factor=inner // hidden if inner and hidden else None)
-        elif attention + "meta_r_proj.weight" in self.shapes:
-            found.update(architecture="bsbr", compression_factor=0)
+        candidates = self.alike()
+        if len(candidates) == 1:
+            architecture = ARCHITECTURES[candidates[0]]
+            found["architecture"] = architecture.name
+            if architecture.has_one_head:
+                found["num_heads"] = 1
+            if architecture.width_factor:
+                found[architecture.width_factor] = inner // hidden if inner and hidden else None
+            if "compression_factor" in architecture.fields:
+                found["compression_factor"] = 0
         compressed, whole = (self.size(attention + "compress_proj.weight", axis) for axis in (0, 1))
         if hidden and compressed and whole:  # [D / factor, (D / heads)²]; all factors with the same quotient are the same model
             found.update(compression_factor=hidden // compressed, num_heads=hidden // math.isqrt(whole))
         return found
+
+    def alike(self):
+        """The architectures that these tensors may be of: those that have the projections that not all have."""
+        of_each = {name: {*one.token_projections, *one.chunk_projections} for name, one in ARCHITECTURES.items()}
+        special = set.union(*of_each.values()) - set.intersection(*of_each.values())
+        here = {name for name in special if f"layers.0.attention.{name}.weight" in self.shapes}
+        return [name for name, projections in of_each.items() if (here & projections if here else not special & projections)]
 
     def recipes(self, config):
         def only(array):
@@ -184,9 +198,9 @@ class PackageCheckpoint(Checkpoint):
 
     def read_config(self, content, path):
         """The fields that a file of --config gives: the arguments of the package's models, and any other field of the configuration."""
-        if unknown := [name for name in content if name not in model_config.FIELDS]:
+        if unknown := [name for name in content if name not in FIELDS]:
             raise CheckpointError(f"{path}: {unknown[0][:60]!r} is no field of the configuration",
-                                  f"known are {', '.join(model_config.FIELDS)}")
+                                  f"known are {', '.join(FIELDS)}")
         return {name: (name, value) for name, value in content.items()}, []
 
 
@@ -270,7 +284,7 @@ class GPT2Checkpoint(Checkpoint):
 
 def own_fields(content):
     """Fields that GPT-2 does not have may stand there under their own names; but `temperature` is there that of sampling."""
-    own = set(model_config.FIELDS) - set(GPT2_FIELDS) - {"temperature"}
+    own = set(FIELDS) - set(GPT2_FIELDS) - {"temperature"}
     return {name: (name, value) for name, value in content.items() if name in own}
 
 
@@ -288,9 +302,10 @@ def gpt2_differences(content, path):
 
 def gpt2_attention(target, source, hidden, architecture):
     """c_attn holds q, k and v side by side; the heads lie in each as they do here."""
-    parts = {"q_proj": (0,), "k_proj": (1,), "v_proj": (2,)}
-    if architecture == "bsbr":  # no checkpoint has these two; the mean of what they resemble is where training may start
-        parts.update(meta_r_proj=(0, 1), meta_h_proj=(1, 2))
+    # No checkpoint has the last two; the mean of what they resemble is where training may start.
+    parts = {"q_proj": (0,), "k_proj": (1,), "v_proj": (2,), "meta_r_proj": (0, 1), "meta_h_proj": (1, 2)}
+    wanted = (*ARCHITECTURES[architecture].token_projections, *ARCHITECTURES[architecture].chunk_projections)
+    parts = {name: which for name, which in parts.items() if name in wanted}
     shapes = {"weight": (hidden, 3 * hidden), "bias": (3 * hidden,)}
     return {f"{target}{name}.{kind}": Recipe({f"{source}.{kind}": shape}, lambda array, which=which: mean_part(array, which, hidden))
             for name, which in parts.items() for kind, shape in shapes.items()}

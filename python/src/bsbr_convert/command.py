@@ -6,6 +6,7 @@ import re
 import sys
 
 from . import model_config
+from .architectures import FIELDS
 from .command_line import BAD_INPUT, BAD_OUTPUT, BUG, NO_MEMORY, USAGE, Failure, Parser, python_with, report_error
 from .errors import NoPackage
 
@@ -89,8 +90,8 @@ def parse(arguments, program):
     parser.add_argument("--allow-missing", action="store_true", help="draw weights that the checkpoint lacks as for a new model")
     parser.add_argument("--seed", type=seed, default=0, metavar="S", help="random seed of the weights that are drawn; default 0")
     group = parser.add_argument_group("configuration", "What is not given is taken from --config, then from the tensors; docs/weights.md.")
-    for field in model_config.FIELDS.values():
-        owner = f"{field.owner}: " if field.owner else ""
+    for field in FIELDS.values():
+        owner = f"{', '.join(field.owners)}: " if field.owners else ""
         group.add_argument(field.option, dest=field.name, metavar={int: "N", float: "X", str: "NAME"}[field.kind], help=owner + field.help +
                            (": " + ", ".join(field.choices) if field.choices else ""))
     options = parser.parse_args(arguments)
@@ -114,7 +115,7 @@ def check_direction(options):
     if weight_files.is_model(options.input):
         if not to_safetensors:
             refuse(f"OUTPUT is {options.output}: {options.input} is a model file, which becomes FILE.safetensors")
-        takes = ["config", "allow_unused", "allow_missing", "seed", *model_config.FIELDS]
+        takes = ["config", "allow_unused", "allow_missing", "seed", *FIELDS]
         if given := [name for name in takes if getattr(options, name)] + ([] if options.kind is None else ["from"]):
             refuse(f"argument --{given[0].replace('_', '-')}: {options.input} is a model file and has its configuration")
     elif to_safetensors:
@@ -172,7 +173,7 @@ def config_of(options):
 
 def request_of(options, config_file):
     given = {}
-    for field in model_config.FIELDS.values():
+    for field in FIELDS.values():
         text = getattr(options, field.name)
         if text is not None:
             given[field.name] = conversion.Given(number(field, text), f"argument {field.option}", USAGE)

@@ -7,9 +7,13 @@ from typing import Any, Callable, Optional, Sequence
 import numpy as np
 
 from . import model_config
+from .architectures import ARCHITECTURES, FIELDS
 from .checkpoints import KINDS, CheckpointError, index_of
 from .command_line import BAD_INPUT, USAGE, Failure
 from .weight_files import Tensors
+
+# Fields whose defaults are for new models: tensors are of one size, which is known or is an error.
+WITHOUT_DEFAULT = ("architecture", "vocab_size", "hidden_dim", "num_layers", "num_heads", "ff_dim")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Request:
 
     def argument(self, field: str) -> str:
         """How a caller gives a field of the configuration."""
-        return f"argument {model_config.FIELDS[field].option}"
+        return f"argument {FIELDS[field].option}"
 
     def flag(self, name: str) -> str:
         """How a caller gives allow_missing or allow_unused; "" if that cannot be given."""
@@ -146,9 +150,9 @@ def gather(request, checkpoint):
             given.setdefault(name, Given(value, f"{path}: {key}", BAD_INPUT))
     architecture = given.get("architecture")
     for name, value in (checkpoint.tensors.config or {}).items():
-        field = model_config.FIELDS.get(name)
+        field = FIELDS.get(name)
         # The file's fields of its own architecture mean nothing to another that was requested.
-        if field and (not field.owner or not architecture or architecture.value == field.owner):
+        if field and (not architecture or field.belongs_to(architecture.value)):
             given.setdefault(name, Given(value, f"{path}: {name} in the metadata", BAD_INPUT))
     return given, differences
 
@@ -159,12 +163,13 @@ def configure(request, checkpoint, given):
                if value is not None}
     known = {**{name: Given(value, name, USAGE) for name, value in checkpoint.defaults.items()}, **derived, **given}
     if "architecture" not in known:
-        raise Failure(USAGE, f"{request.argument('architecture')} is needed: the tensors are the same for standard, linear, delta_net, "
-                      "sliding_window and hopfield", index_of(checkpoint.tensors.path))
+        *names, last = checkpoint.alike()
+        raise Failure(USAGE, f"{request.argument('architecture')} is needed: the tensors are the same for {', '.join(names)} and {last}",
+                      index_of(checkpoint.tensors.path))
     try:
-        architecture = model_config.checked(model_config.FIELDS["architecture"], known["architecture"].value)
+        architecture = model_config.checked(FIELDS["architecture"], known["architecture"].value)
         refuse_foreign(given, architecture)
-        if architecture == "gau":
+        if ARCHITECTURES[architecture].has_one_head:
             known.setdefault("num_heads", Given(1, "num_heads", USAGE))
         config = {}
         for field in model_config.fields_of(architecture):
@@ -178,9 +183,9 @@ def configure(request, checkpoint, given):
 
 def refuse_foreign(given, architecture):
     for name, value in given.items():
-        owner = model_config.FIELDS[name].owner
-        if owner not in (None, architecture):
-            raise Failure(value.code, f"{value.where}: only for {owner}, not for {architecture}")
+        field = FIELDS[name]
+        if not field.belongs_to(architecture):
+            raise Failure(value.code, f"{value.where}: only for {', '.join(field.owners)}, not for {architecture}")
 
 
 def value_of(field, known, checkpoint, request):
@@ -192,8 +197,9 @@ def value_of(field, known, checkpoint, request):
                       "matrix")
     if teller and not request.allow_missing:
         raise lacking(request, checkpoint.tensors.path, listed(absent_tensors(field, known, checkpoint)))
-    # The chunk is part of what bsbr and gau compute, for the others it is only a tile.
-    if field.default is None or field.name in checkpoint.needed and (field.owner or known["architecture"].value in ("bsbr", "gau")):
+    # The chunk is part of what some architectures compute, for the others it is only a tile.
+    matters = field.owners or ARCHITECTURES[known["architecture"].value].depends_on_chunks
+    if field.name in WITHOUT_DEFAULT or field.name in checkpoint.needed and matters:
         why = f"{teller}, which would tell it, is missing" if teller else "the tensors do not tell it"
         raise Failure(USAGE, f"{request.argument(field.name)} is needed: {why}", index_of(checkpoint.tensors.path))
     return field.default
@@ -202,7 +208,8 @@ def value_of(field, known, checkpoint, request):
 def absent_tensors(field, known, checkpoint):
     """Names of all tensors that a model needs and the checkpoint lacks, where one of them would have told a size."""
     fields = model_config.fields_of(known["architecture"].value)
-    sizes = {other.name: known[other.name].value if other.name in known else other.default or 1 for other in fields}
+    sizes = {other.name: known[other.name].value if other.name in known else 1 if other.name in WITHOUT_DEFAULT else other.default
+             for other in fields}
     try:
         config = {other.name: model_config.checked(other, sizes[other.name]) for other in fields}
         names = {source for recipe in checkpoint.recipes(config).values() for source in recipe.sources}

@@ -1,15 +1,15 @@
-"""The fields of a model's configuration with their rules, and the table of its weights.
+"""The rules of a model's configuration, and the table of its weights.
 
-This is the Python counterpart of include/bsbr/config.hpp and src/config/weight_table.cpp; a test compares it with what bsbr_init writes.
+Names, ranges and defaults come from architectures.json. What is here is the Python counterpart of src/config and of what traits.cpp of an
+architecture has as code: rules between fields, and shapes of weights. A test compares both with what bsbr_init writes.
 """
 import dataclasses
 import math
 import numbers
 
-ARCHITECTURES = ("bsbr", "standard", "linear", "delta_net", "sliding_window", "hopfield", "gau")
-CAUSALITIES = ("causal", "block_causal", "bidirectional", "reference")
-FEATURE_MAPS = ("none", "elu")
-LARGEST_SIZE = 2**30
+from .architectures import ARCHITECTURES, FIELDS
+
+LARGEST_SIZE = FIELDS["hidden_dim"].most
 MOST_PARAMETERS = 2**45
 
 
@@ -21,44 +21,8 @@ class ConfigError(Exception):
         self.field, self.hint = field, hint
 
 
-@dataclasses.dataclass(frozen=True)
-class Field:
-    name: str
-    kind: type  # int, float, or str
-    help: str
-    owner: str = None  # the one architecture that has it; None: all have it
-    default: object = None  # None: there is none, it must be known
-    least: float = None
-    most: float = None
-    choices: tuple = ()
-
-    @property
-    def option(self):
-        return "--" + self.name.replace("_", "-")
-
-
-# In the order of files and help.
-FIELDS = {field.name: field for field in [
-    Field("architecture", str, "attention of the model", choices=ARCHITECTURES),
-    Field("vocab_size", int, "number of token ids", least=1, most=LARGEST_SIZE),
-    Field("hidden_dim", int, "width D of the hidden states", least=1, most=LARGEST_SIZE),
-    Field("num_layers", int, "number of layers", least=1, most=2**16),
-    Field("num_heads", int, "number of attention heads H, a divisor of hidden_dim; 1 for gau", least=1, most=LARGEST_SIZE),
-    Field("ff_dim", int, "width of the feed-forward block", least=1, most=LARGEST_SIZE),
-    Field("chunk_size", int, "tokens in a chunk, B", default=128, least=1, most=LARGEST_SIZE),
-    Field("dropout", float, "kept in the file, without effect", default=0.0, least=0, most=1),
-    Field("compression_factor", int, "states are compressed to D / this many numbers; 0: not at all", "bsbr", 0, 0, LARGEST_SIZE),
-    Field("causality", str, "which tokens see which", "bsbr", "causal", choices=CAUSALITIES),
-    Field("window_size", int, "tokens seen before the token itself", "sliding_window", 128, 0, 4 * 10**18),
-    Field("temperature", float, "divides the scores", "hopfield", 1.0, 2.0**-126, (2 - 2.0**-23) * 2.0**127),
-    Field("beta", float, "step of the delta rule", "delta_net", 0.9, 0, 2),
-    Field("expansion_factor", int, "width of the one head / D", "gau", 1, 1, 2**20),
-    Field("feature_map", str, "what is applied to queries and keys", "linear", "none", choices=FEATURE_MAPS),
-]}
-
-
 def fields_of(architecture):
-    return [field for field in FIELDS.values() if field.owner in (None, architecture)]
+    return [field for field in FIELDS.values() if field.belongs_to(architecture)]
 
 
 def checked(field, value):
@@ -89,12 +53,12 @@ def show(value):
 def check(config):
     """The rules between fields; each field by itself has been checked."""
     hidden, heads = config["hidden_dim"], config["num_heads"]
-    if config["architecture"] == "gau":
-        if heads != 1:
-            raise ConfigError(FIELDS["num_heads"], f"{heads}, must be 1: gau has one head")
-        if attention_dim(config) > LARGEST_SIZE:
-            raise ConfigError(FIELDS["expansion_factor"],
-                              f"{config['expansion_factor']} times hidden_dim = {hidden} is above {LARGEST_SIZE}")
+    architecture = ARCHITECTURES[config["architecture"]]
+    if architecture.has_one_head and heads != 1:
+        raise ConfigError(FIELDS["num_heads"], f"{heads}, must be 1: {architecture.name} has one head")
+    if attention_dim(config) > LARGEST_SIZE:
+        factor = FIELDS[architecture.width_factor]
+        raise ConfigError(factor, f"{config[factor.name]} times hidden_dim = {hidden} is above {LARGEST_SIZE}")
     if hidden % heads:
         raise ConfigError(FIELDS["num_heads"], f"{heads} does not divide hidden_dim = {hidden}")
     if config.get("compression_factor", 0) > hidden:
@@ -119,7 +83,8 @@ class Weight:
 
 
 def attention_dim(config):
-    return config["hidden_dim"] * config.get("expansion_factor", 1)
+    factor = ARCHITECTURES[config["architecture"]].width_factor
+    return config["hidden_dim"] * (config[factor] if factor else 1)
 
 
 def weight_table(config):
@@ -134,22 +99,30 @@ def weight_table(config):
 
 def layer_table(config):
     """The weights of one layer, without "layers.<i>."."""
-    architecture, hidden, inner = config["architecture"], config["hidden_dim"], attention_dim(config)
+    architecture, hidden, inner = ARCHITECTURES[config["architecture"]], config["hidden_dim"], attention_dim(config)
     table = {}
-    for name in ("q_proj", "k_proj", "v_proj", *(["gate_proj"] if architecture == "gau" else [])):
+    for name in architecture.token_projections:
         table.update(linear("attention." + name, inner, hidden))
-    if architecture == "bsbr":
-        table.update(linear("attention.meta_r_proj", hidden, hidden))
-        table.update(linear("attention.meta_h_proj", hidden, hidden))
-        if config["compression_factor"]:
-            whole, compressed = (hidden // config["num_heads"]) ** 2, hidden // config["compression_factor"]
-            table.update(linear("attention.compress_proj", compressed, whole))
-            table.update(linear("attention.decompress_proj", whole, compressed))
+    for name in architecture.chunk_projections:
+        table.update(linear("attention." + name, hidden, hidden))
+    table.update(own_weights(architecture, config))
     table.update(linear("attention.out_proj", hidden, inner))
     table.update(norm("layer_norm1", hidden))
     table.update(norm("layer_norm2", hidden))
     table.update(linear("ff.0", config["ff_dim"], hidden))
     table.update(linear("ff.3", hidden, config["ff_dim"]))
+    return table
+
+
+def own_weights(architecture, config):
+    """Weights of the attention besides those of projections. architectures.json has their names; shapes are the architecture's own."""
+    table = {}
+    if config.get("compression_factor"):
+        whole, compressed = (config["hidden_dim"] // config["num_heads"]) ** 2, config["hidden_dim"] // config["compression_factor"]
+        table.update(linear("attention.compress_proj", compressed, whole))
+        table.update(linear("attention.decompress_proj", whole, compressed))
+    elif "compression_factor" not in architecture.fields and architecture.own_weights:
+        raise NotImplementedError(f"own_weights() has no shape for {architecture.own_weights[0]} of {architecture.name}")
     return table
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import model_config
+from .architectures import FIELDS
 from .errors import InputError, NoPackage
 
 FORMAT, FORMAT_VERSION = "bsbr-model", 1
@@ -416,18 +417,18 @@ def model_attributes(path, file):
             raise InputError(path, f"attribute {name} is {model_config.show(found)}, must be {model_config.show(wanted)}")
     if not isinstance(file.get("weights"), h5py.Group):
         raise InputError(path, "/weights is missing or is not a group")
-    fields, config = model_config.FIELDS, {}
+    config = {}
     try:
-        config["architecture"] = model_config.checked(fields["architecture"], attribute(file, "architecture"))
+        config["architecture"] = model_config.checked(FIELDS["architecture"], attribute(file, "architecture"))
         for field in model_config.fields_of(config["architecture"]):
             value = attribute(file, field.name)
             config[field.name] = field.default if value is None and field.name == "dropout" else model_config.checked(field, value)
         model_config.check(config)
     except model_config.ConfigError as error:
         raise InputError(path, f"attribute {error.field.name} is {error}") from None
-    for field in model_config.FIELDS.values():
+    for field in FIELDS.values():
         if field.name not in config and field.name in file.attrs:
-            raise InputError(path, f"attribute {field.name} belongs to {field.owner}, not to {config['architecture']}")
+            raise InputError(path, f"attribute {field.name} belongs to {', '.join(field.owners)}, not to {config['architecture']}")
     if config["num_layers"] > len(file["weights"]):  # before a table of so many is made
         raise InputError(path, f"attribute num_layers is {config['num_layers']}, and /weights has {len(file['weights'])} datasets")
     return config

@@ -14,7 +14,8 @@ from typing import Any, Mapping, Optional, Sequence
 
 from numpy.typing import NDArray
 
-from bsbr_convert import command, conversion, model_config, weight_files
+from bsbr_convert import command, conversion, weight_files
+from bsbr_convert.architectures import FIELDS
 from bsbr_convert.checkpoints import WRAPPING
 from bsbr_convert.command_line import USAGE, Failure
 
@@ -75,7 +76,7 @@ def weights_of(
     told, content = _told_by_module(source, kind)
     given = {name: conversion.Given(value, name, USAGE) for name, value in {**told, **fields}.items() if value is not None}
     try:
-        if unknown := [name for name in given if name not in model_config.FIELDS]:
+        if unknown := [name for name in given if name not in FIELDS]:
             raise Failure(USAGE, f"a configuration has no field {unknown[0]}")
         tensors = weight_files.tensors_of("state_dict", dict(state))
         result = conversion.convert(tensors, _Request(kind, given, content, "config", allow_unused=allow_unused))

@@ -5,10 +5,8 @@
 namespace bsbr {
 namespace {
 
-std::int64_t width(const ModelConfig& config) { return config.hidden_dim * config.expansion_factor; }
-
 void validate(const ModelConfig& config) {
-  if (width(config) <= static_cast<std::int64_t>(largest_size)) return;  // at most 2^20 · 2^30: no overflow
+  if (config.attention_dim() <= static_cast<std::int64_t>(largest_size)) return;  // at most 2^20 · 2^30: no overflow
   throw ConfigError(equation("expansion_factor", config.expansion_factor) + " times " + equation("hidden_dim", config.hidden_dim) +
                     " is above " + show(static_cast<std::int64_t>(largest_size)));
 }
@@ -32,7 +30,7 @@ Traits make_traits(Tag<Architecture::gau>) {
           .has_one_head = true,
           .depends_on_chunks = true,
           .movement = Movement::state,
-          .width = width,
+          .width_factor = &ModelConfig::expansion_factor,
           .validate = validate,
           .flops = flops,
           .elements_per_token = elements_per_token};

@@ -10,8 +10,6 @@ Flops flops(const ModelConfig& config, const FlopSizes& sizes) {
   return {{"attention", softmax_pairs(sizes, grows * (grows + 1) / 2 + (sizes.tokens - grows) * grows)}};
 }
 
-std::int64_t window(const ModelConfig& config) { return config.window_size; }
-
 /// Queries, keys, values, results.
 std::map<std::string, double> elements_per_token(const ModelConfig& config) {
   return {{"attention", 4 * static_cast<double>(config.attention_dim())}};
@@ -20,7 +18,7 @@ std::map<std::string, double> elements_per_token(const ModelConfig& config) {
 }  // namespace
 
 Traits make_traits(Tag<Architecture::sliding_window>) {
-  return {.fields = {"window_size"}, .window = window, .flops = flops, .elements_per_token = elements_per_token};
+  return {.fields = {"window_size"}, .window_field = &ModelConfig::window_size, .flops = flops, .elements_per_token = elements_per_token};
 }
 
 }  // namespace bsbr
