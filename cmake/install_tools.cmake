@@ -6,15 +6,12 @@ foreach(folder IN ITEMS tools perf/scaling python/src/bsbr_convert)
   install(DIRECTORY "${folder}/" DESTINATION "${bsbr_data}/${folder}" FILES_MATCHING PATTERN "*.py" PATTERN "*.json" PATTERN __pycache__ EXCLUDE)
 endforeach()
 
-# _bsbr_install_tool(name script): a program in bin that runs the script.
 file(RELATIVE_PATH from_bindir "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_DATADIR}/bsbr")
-function(_bsbr_install_tool name script)
+foreach(name IN LISTS BSBR_TOOLS)  # a program in bin that runs the script
+  set(script ${BSBR_SCRIPT_${name}})
   configure_file(cmake/installed_tool.in "${PROJECT_BINARY_DIR}/tools/${name}" @ONLY)
   install(PROGRAMS "${PROJECT_BINARY_DIR}/tools/${name}" DESTINATION "${CMAKE_INSTALL_BINDIR}")
-endfunction()
-_bsbr_install_tool(bsbr-scaling perf/scaling/scaling.py)
-_bsbr_install_tool(bsbr-analyze tools/analyze_results.py)
-_bsbr_install_tool(bsbr-convert tools/convert_weights.py)
+endforeach()
 
 install(DIRECTORY examples DESTINATION "${bsbr_data}" PATTERN __pycache__ EXCLUDE)
 
