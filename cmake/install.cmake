@@ -19,11 +19,11 @@ install(FILES "${CMAKE_CURRENT_BINARY_DIR}/bsbrConfig.cmake" "${CMAKE_CURRENT_BI
 
 # A shared library and the programs find what they were linked with, and the programs find the library beside them, wherever the tree is.
 if(BSBR_ENABLE_PROGRAMS)
-  set(bsbr_programs bsbr_forward bsbr_init bsbr_compare)
-  install(TARGETS ${bsbr_programs})
+  install(TARGETS ${BSBR_PROGRAMS})
   file(RELATIVE_PATH bsbr_libdir_from_bindir "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_LIBDIR}")
   set(bsbr_origin "$<IF:$<PLATFORM_ID:Darwin>,@loader_path,$ORIGIN>")
-  set_property(TARGET ${bsbr_programs} APPEND PROPERTY INSTALL_RPATH "${bsbr_origin}/${bsbr_libdir_from_bindir}")
+  set_property(TARGET ${BSBR_PROGRAMS} APPEND PROPERTY INSTALL_RPATH "${bsbr_origin}/${bsbr_libdir_from_bindir}")
+  set_target_properties(${BSBR_PROGRAMS} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
   include(cmake/install_tools.cmake)
 endif()
-set_target_properties(bsbr ${bsbr_programs} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
+set_target_properties(bsbr PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)

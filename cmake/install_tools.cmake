@@ -9,15 +9,12 @@ endforeach()
 # Not the copy of the source tree: what is installed is what was built.
 install(FILES "${PROJECT_BINARY_DIR}/share/bsbr/architectures.json" DESTINATION "${bsbr_data}/python/src/bsbr_convert")
 
-# _bsbr_install_tool(name script): a program in bin that runs the script.
 file(RELATIVE_PATH from_bindir "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_DATADIR}/bsbr")
-function(_bsbr_install_tool name script)
+foreach(name IN LISTS BSBR_TOOLS)  # a program in bin that runs the script
+  set(script ${BSBR_SCRIPT_${name}})
   configure_file(cmake/installed_tool.in "${PROJECT_BINARY_DIR}/tools/${name}" @ONLY)
   install(PROGRAMS "${PROJECT_BINARY_DIR}/tools/${name}" DESTINATION "${CMAKE_INSTALL_BINDIR}")
-endfunction()
-_bsbr_install_tool(bsbr-scaling perf/scaling/scaling.py)
-_bsbr_install_tool(bsbr-analyze tools/analyze_results.py)
-_bsbr_install_tool(bsbr-convert tools/convert_weights.py)
+endforeach()
 
 install(DIRECTORY examples DESTINATION "${bsbr_data}" PATTERN __pycache__ EXCLUDE)
 

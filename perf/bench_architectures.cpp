@@ -8,11 +8,11 @@
 #include <memory>
 
 #include "blas_kernel.hpp"
-#include "command_line.hpp"
-#include "config_options.hpp"
 #include "forward.hpp"
 #include "gemm.hpp"
-#include "runtime.hpp"
+#include "harness/command_line/command_line.hpp"
+#include "harness/command_line/config_options.hpp"
+#include "harness/job/runtime.hpp"
 
 namespace bsbr::perf {
 namespace {
@@ -25,13 +25,13 @@ struct Options {
 Options parse(int argc, const char* const* argv) {
   Options options;
   ModelConfig& config = options.config;
-  apps::CommandLine line("bench_architectures", "[options]", "Measures a forward pass of each architecture against that of bsbr.",
-                         "One process; OMP_NUM_THREADS says how many threads.");
+  harness::CommandLine line("bench_architectures", "[options]", "Measures a forward pass of each architecture against that of bsbr.",
+                            "One process; OMP_NUM_THREADS says how many threads.");
   line.add_number("--tokens", "length of the sequence", options.tokens, 1);
   line.add_number("--repeat", "rounds that are timed", options.repeat, 1);
-  apps::add_config_options(line, config);
+  harness::add_config_options(line, config);
   line.parse(argc, argv);
-  for (const auto& entry : architectures) apps::config_for(entry.value, config);  // throws
+  for (const auto& entry : architectures) harness::config_for(entry.value, config);  // throws
   return options;
 }
 
@@ -48,12 +48,12 @@ void print_row(std::string_view name, const Options& options, const Rounds& roun
               median(rounds.part_of_sgemm));
 }
 
-void run(const apps::Runtime& runtime, const Options& options) {
-  if (runtime.ranks() > 1) throw apps::UsageError("bench_architectures runs on one rank, not on " + std::to_string(runtime.ranks()));
+void run(const harness::Runtime& runtime, const Options& options) {
+  if (runtime.ranks() > 1) throw harness::UsageError("bench_architectures runs on one rank, not on " + std::to_string(runtime.ranks()));
   std::printf("runs on        %d threads of %s; sgemm by %s\n", Execution().concurrency(), Execution::name(), gemm_name().c_str());
   std::map<Architecture, Rounds> all;
   for (const auto& entry : architectures) {
-    const auto weights = random_weights<float>(apps::config_for(entry.value, options.config), 1);
+    const auto weights = random_weights<float>(harness::config_for(entry.value, options.config), 1);
     Forward(weights, runtime.comm(), 2 * options.config.chunk_size + 3).validate();
     all[entry.value].forward = std::make_unique<Forward>(weights, runtime.comm(), options.tokens);
     all[entry.value].forward->seconds();  // sets its memory up
@@ -62,7 +62,7 @@ void run(const apps::Runtime& runtime, const Options& options) {
     const double sgemm = sgemm_rate();
     for (auto& [architecture, rounds] : all) {
       rounds.seconds.push_back(rounds.forward->seconds());
-      const double flops = forward_flops(apps::config_for(architecture, options.config), 1, options.tokens);
+      const double flops = forward_flops(harness::config_for(architecture, options.config), 1, options.tokens);
       rounds.part_of_sgemm.push_back(flops / rounds.seconds.back() / sgemm);
     }
     for (auto& [architecture, rounds] : all) {
@@ -79,5 +79,5 @@ void run(const apps::Runtime& runtime, const Options& options) {
 
 int main(int argc, char** argv) {
   bsbr::perf::use_fast_blas_kernels(argv);
-  return bsbr::apps::run_program("bench_architectures", argc, argv, bsbr::perf::parse, bsbr::perf::run);
+  return bsbr::harness::run_program("bench_architectures", argc, argv, bsbr::perf::parse, bsbr::perf::run);
 }

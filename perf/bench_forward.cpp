@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "blas_kernel.hpp"
-#include "command_line.hpp"
-#include "config_options.hpp"
 #include "forward.hpp"
 #include "gemm.hpp"
-#include "memory.hpp"
-#include "runtime.hpp"
+#include "harness/command_line/command_line.hpp"
+#include "harness/command_line/config_options.hpp"
+#include "harness/job/runtime.hpp"
+#include "harness/memory.hpp"
 
 namespace bsbr::perf {
 namespace {
@@ -48,11 +48,11 @@ void measure_speed(const Weights<float>& weights, MPI_Comm comm, const Options& 
 void measure_memory(const Weights<float>& weights, MPI_Comm comm, const Options& options) {
   const auto peak = [&](std::int64_t tokens) {
     Forward(weights, comm, tokens).seconds();
-    return apps::peak_resident_bytes();
+    return harness::peak_resident_bytes();
   };
   const std::int64_t length = 2 * options.tokens;
   const Sequence longest(comm, 1, 3 * length, weights.config().chunk_size);
-  apps::require_memory(comm, workspace_bytes<float>(weights.config(), longest), "fewer --tokens");
+  harness::require_memory(comm, workspace_bytes<float>(weights.config(), longest), "fewer --tokens");
   const std::int64_t shorter = peak(length), longer = peak(3 * length);
   std::printf("memory         %.2f KiB for each token added, between %lld and %lld tokens\n",
               static_cast<double>(longer - shorter) / static_cast<double>(2 * length) / 1024, static_cast<long long>(length),
@@ -62,20 +62,20 @@ void measure_memory(const Weights<float>& weights, MPI_Comm comm, const Options&
 Options parse(int argc, const char* const* argv) {
   Options options;
   ModelConfig& config = options.config;
-  apps::CommandLine line("bench_forward", "[options]", "Measures a forward pass of bsbr against sgemm, and its memory for each token.",
-                         "One process; OMP_NUM_THREADS says how many threads.");
+  harness::CommandLine line("bench_forward", "[options]", "Measures a forward pass of bsbr against sgemm, and its memory for each token.",
+                            "One process; OMP_NUM_THREADS says how many threads.");
   line.add_number("--tokens", "length of the sequence", options.tokens, 1);
   line.add_number("--repeat", "forwards that are timed", options.repeat, 1);
-  apps::add_config_options(line, config);
+  harness::add_config_options(line, config);
   line.parse(argc, argv);
-  apps::refuse_foreign_options(line, {config.architecture});
-  apps::require_valid(config);
+  harness::refuse_foreign_options(line, {config.architecture});
+  harness::require_valid(config);
   return options;
 }
 
-void run(const apps::Runtime& runtime, const Options& options) {
+void run(const harness::Runtime& runtime, const Options& options) {
   const MPI_Comm comm = runtime.comm();
-  if (runtime.ranks() > 1) throw apps::UsageError("bench_forward runs on one rank, not on " + std::to_string(runtime.ranks()));
+  if (runtime.ranks() > 1) throw harness::UsageError("bench_forward runs on one rank, not on " + std::to_string(runtime.ranks()));
   const Weights<float> weights = random_weights<float>(options.config, 1);
   std::printf("model          D=%lld, %lld heads, %lld layers, ff %lld, chunk %lld; %lld tokens\n",
               static_cast<long long>(options.config.hidden_dim), static_cast<long long>(options.config.num_heads),
@@ -92,5 +92,5 @@ void run(const apps::Runtime& runtime, const Options& options) {
 
 int main(int argc, char** argv) {
   bsbr::perf::use_fast_blas_kernels(argv);
-  return bsbr::apps::run_program("bench_forward", argc, argv, bsbr::perf::parse, bsbr::perf::run);
+  return bsbr::harness::run_program("bench_forward", argc, argv, bsbr::perf::parse, bsbr::perf::run);
 }

@@ -7,8 +7,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "random_tokens.hpp"
-#include "verify.hpp"
+#include "harness/random_tokens.hpp"
+#include "harness/verify.hpp"
 
 namespace bsbr::perf {
 
@@ -19,7 +19,7 @@ double median(std::vector<double> values) {
 
 Forward::Forward(const Weights<float>& weights, MPI_Comm comm, std::int64_t tokens)
     : m_model(weights), m_sequence(comm, 1, tokens, weights.config().chunk_size) {
-  m_tokens.ids = apps::random_tokens(m_sequence, weights.config().vocab_size, 1);
+  m_tokens.ids = harness::random_tokens(m_sequence, weights.config().vocab_size, 1);
   m_ids = Kokkos::create_mirror_view_and_copy(Memory(), m_tokens.ids);
 }
 
@@ -33,7 +33,7 @@ double Forward::seconds(Profile* profile) {
 
 void Forward::validate() {
   seconds();
-  const auto found = apps::verify<float>(m_model.weights(), m_sequence, m_tokens, m_states);
+  const auto found = harness::verify<float>(m_model.weights(), m_sequence, m_tokens, m_states);
   const std::string architecture(to_string(m_model.config().architecture));
   std::printf("validated      %s, %lld tokens, largest difference to the reference %.1e\n", architecture.c_str(),
               static_cast<long long>(m_sequence.length()), found.largest_difference);

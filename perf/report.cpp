@@ -11,11 +11,11 @@
 
 #include "architectures/traits.hpp"
 #include "blas_kernel.hpp"
-#include "command_line.hpp"
-#include "config_options.hpp"
 #include "forward.hpp"
 #include "gemm.hpp"
-#include "runtime.hpp"
+#include "harness/command_line/command_line.hpp"
+#include "harness/command_line/config_options.hpp"
+#include "harness/job/runtime.hpp"
 
 namespace bsbr::perf {
 namespace {
@@ -73,19 +73,20 @@ void print_table(const Options& options, const Profile& profile, double sgemm, d
 
 Options parse(int argc, const char* const* argv) {
   Options options;
-  apps::CommandLine line("report", "[options]", "Time, FLOPs and bytes of each phase of a forward pass against the limits of this machine.",
-                         "One process; OMP_NUM_THREADS says how many threads.");
+  harness::CommandLine line("report", "[options]",
+                            "Time, FLOPs and bytes of each phase of a forward pass against the limits of this machine.",
+                            "One process; OMP_NUM_THREADS says how many threads.");
   line.add_number("--tokens", "length of the sequence", options.tokens, 1);
   line.add_number("--repeat", "forwards that are timed", options.repeat, 1);
-  apps::add_config_options(line, options.config);
+  harness::add_config_options(line, options.config);
   line.parse(argc, argv);
-  apps::refuse_foreign_options(line, {options.config.architecture});
-  apps::require_valid(options.config);
+  harness::refuse_foreign_options(line, {options.config.architecture});
+  harness::require_valid(options.config);
   return options;
 }
 
-void run(const apps::Runtime& runtime, const Options& options) {
-  if (runtime.ranks() > 1) throw apps::UsageError("report runs on one rank, not on " + std::to_string(runtime.ranks()));
+void run(const harness::Runtime& runtime, const Options& options) {
+  if (runtime.ranks() > 1) throw harness::UsageError("report runs on one rank, not on " + std::to_string(runtime.ranks()));
   const Weights<float> weights = random_weights<float>(options.config, 1);
   Forward(weights, runtime.comm(), 2 * options.config.chunk_size + 3).validate();
   Forward forward(weights, runtime.comm(), options.tokens);
@@ -107,5 +108,5 @@ void run(const apps::Runtime& runtime, const Options& options) {
 
 int main(int argc, char** argv) {
   bsbr::perf::use_fast_blas_kernels(argv);
-  return bsbr::apps::run_program("report", argc, argv, bsbr::perf::parse, bsbr::perf::run);
+  return bsbr::harness::run_program("report", argc, argv, bsbr::perf::parse, bsbr::perf::run);
 }

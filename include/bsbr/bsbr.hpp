@@ -9,6 +9,7 @@
 #include "bsbr/mask.hpp"
 #include "bsbr/model.hpp"
 #include "bsbr/nonfinite.hpp"
+#include "bsbr/parallel.hpp"
 #include "bsbr/profile.hpp"
 #include "bsbr/sequence.hpp"
 #include "bsbr/timeout.hpp"

@@ -1,4 +1,4 @@
-// MPI's calls with errors as exceptions, and its names for our types.
+// What calls of MPI need: that it is initialised, errors as exceptions (bsbr/parallel.hpp), its names for our types.
 #pragma once
 
 #include <mpi.h>
@@ -6,17 +6,12 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace bsbr::parallel {
+#include "bsbr/parallel.hpp"
 
-/// Throws CommunicationError with MPI's own text unless `code` is MPI_SUCCESS. `call`: what was called, "MPI_Bcast".
-void check(int code, const char* call);
+namespace bsbr::parallel {
 
 /// Throws CommunicationError unless MPI is initialised and not finalised.
 void require_mpi();
-
-/// Both with require_mpi().
-int rank_in(MPI_Comm comm);
-int ranks_of(MPI_Comm comm);
 
 template <class Number>
 MPI_Datatype mpi_type() {

@@ -35,7 +35,4 @@ bool settle(std::span<MPI_Request> requests) noexcept;
 /// something is wrong, to find out who is still there.
 std::vector<int> find_missing(MPI_Comm comm, double seconds);
 
-/// The ranks of `comm` on the node of this one, with the time limit of `comm`. Collective; the caller frees it.
-MPI_Comm split_by_node(MPI_Comm comm);
-
 }  // namespace bsbr::parallel

@@ -24,7 +24,7 @@ import unittest
 import blocks
 
 sys.path.insert(0, os.path.join(blocks.ROOT, "tests", "programs"))
-from programs import MPIEXEC, PROGRAMS, mpi_session, run  # noqa: E402
+from programs import MPIEXEC, PROGRAMS, mpi_session, names, run  # noqa: E402
 
 SHELL, PYTHON, COMPILED = ("sh", "bash"), ("python",), ("cpp",)
 OF_NO_COMMAND = ("text", "json", "yaml", "cmake")  # a project's CMake is that of examples, which have tests of their own
@@ -158,8 +158,7 @@ class Commands(unittest.TestCase):
 
     def test_the_command_reference_has_every_program(self):
         tools = [f"tools/{name}" for name in os.listdir(os.path.join(blocks.ROOT, "tools")) if name.endswith(".py")]
-        programs = [name for name in os.listdir(PROGRAMS) if re.fullmatch("bsbr_[a-z]+", name)]
-        for name in programs + [name for name in tools if os.access(os.path.join(blocks.ROOT, name), os.X_OK)]:
+        for name in names() + [name for name in tools if os.access(os.path.join(blocks.ROOT, name), os.X_OK)]:
             self.assertRegex(blocks.source_of("docs/commands.md"), rf"(?m)^\$ (python3 )?{name} --help$")
 
     def test_what_is_not_run_is_valid_shell(self):
@@ -170,9 +169,8 @@ class Commands(unittest.TestCase):
                     self.assertEqual(done.stderr, "", block.place)
 
     def test_options_that_the_text_names_exist(self):
-        names = [name for name in ("bsbr_forward", "bsbr_init", "bsbr_compare", "../perf/bench_forward", "../perf/bench_architectures")
-                 if os.path.exists(os.path.join(PROGRAMS, name))]
-        known = {os.path.basename(name): run(name, "--help").out for name in names}
+        benchmarks = [name for name in ("../perf/bench_forward", "../perf/bench_architectures") if os.path.exists(os.path.join(PROGRAMS, name))]
+        known = {os.path.basename(name): run(name, "--help").out for name in names() + benchmarks}
         for name in PAGES:
             for program, rest in re.findall(rf"`(?:[A-Z_]+=\w+ )*({'|'.join(known)}) ([^`]*)`", blocks.source_of(name)):
                 for option in re.findall(r"--[a-z-]+", rest):

@@ -8,10 +8,10 @@ import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "programs"))
-from programs import PROGRAMS, run  # noqa: E402
+from programs import PROGRAMS, names, run  # noqa: E402
 
 PAGES = os.environ["BSBR_MAN_PAGES"]
-NAMES = ("bsbr_forward", "bsbr_init", "bsbr_compare")
+NAMES = names()
 
 
 def page_of(program):
@@ -53,16 +53,18 @@ class ManPages(unittest.TestCase):
         for program in NAMES:
             done = subprocess.run(["groff", "-man", "-Tutf8", "-rLL=78n", "-P-c", page_of(program)], capture_output=True, text=True, check=True)
             self.assertNotIn("\u2010\n", done.stdout, program)
-            for name in ("model.h5", "result.h5", "book.txt") if program == "bsbr_forward" else ("--architecture",):
+            examples = re.search(r"^Examples:\n((?:  .*\n)+)", run(program, "--help").out, flags=re.M).group(1)
+            for name in examples.split():
                 self.assertIn(name, done.stdout.replace("\u2010", "-"), program)
 
     def test_see_also_is_a_list_of_pages(self):
         for program in NAMES:
             lines = source_of(program).split(".SH \"SEE ALSO\"\n")[1].splitlines()
             for line in lines:
-                self.assertRegex(line, r"^\.BR [a-z_]+ \([17]\),?$")
+                self.assertRegex(line, r"^\.BR [a-z_-]+ \([17]\),?$")
             self.assertIn(".BR bsbr (7),", lines)
-
+            for other in NAMES:
+                self.assertIn(f".BR {other} (1),", lines)
 
     def test_the_python_tools_have_pages_under_their_installed_names(self):
         for tool in ("bsbr-analyze", "bsbr-convert", "bsbr-scaling"):

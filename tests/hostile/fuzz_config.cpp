@@ -13,12 +13,12 @@
 #include <vector>
 
 #include "bsbr/error.hpp"
-#include "failure.hpp"
-#include "footprint.hpp"
 #include "fuzz_runtime.hpp"
-#include "init_options.hpp"
+#include "harness/job/failure.hpp"
 #include "io/config_attributes.hpp"
 #include "io/hdf5.hpp"
+#include "memory/footprint.hpp"
+#include "programs/init_options.hpp"
 
 namespace {
 

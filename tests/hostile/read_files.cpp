@@ -19,8 +19,8 @@
 
 #include "bsbr/io.hpp"
 #include "bsbr/model.hpp"
-#include "failure.hpp"
 #include "fuzz_runtime.hpp"
+#include "harness/job/failure.hpp"
 
 namespace {
 
@@ -53,10 +53,10 @@ int read(const std::string& kind, const std::string& path) {
       read_model_and_run(path);
     else
       read_all_tokens(path);
-    return apps::done;
+    return harness::done;
   } catch (...) {
-    const apps::Failure failure = apps::describe(std::current_exception());
-    apps::print("read_files", failure);
+    const harness::Failure failure = harness::describe(std::current_exception());
+    harness::print("read_files", failure);
     return failure.code;
   }
 }

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <string>
+#include <vector>
+
 #include "bsbr/error.hpp"
 #include "support/world.hpp"
 
@@ -76,6 +80,27 @@ TEST(AllGather, brings_every_item_to_all_ranks_in_their_order) {
     EXPECT_EQ(items[static_cast<std::size_t>(rank)].rank, rank);
     EXPECT_EQ(items[static_cast<std::size_t>(rank)].letter, 'a' + rank);
   }
+}
+
+TEST(AllGather, gives_the_bytes_of_all_ranks_in_their_order) {
+  const std::array<char, 3> mine{'a', static_cast<char>('b' + world_rank()), 'c'};
+  std::string all(3 * static_cast<std::size_t>(world_ranks()), ' '), expected;
+  for (int rank = 0; rank < world_ranks(); ++rank) expected += {'a', static_cast<char>('b' + rank), 'c'};
+  parallel::all_gather(mine.data(), 3, all.data(), MPI_COMM_WORLD);
+  EXPECT_EQ(all, expected);
+  parallel::all_gather(nullptr, 0, nullptr, MPI_COMM_WORLD);  // nothing of anybody
+}
+
+TEST(Collectives, refuse_what_mpi_cannot_count) {
+  const char byte = 'a';
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(world_ranks()), 0);
+  counts.back() = std::int64_t{1} << 31;
+  EXPECT_THROW(parallel::all_gather(&byte, counts.back(), nullptr, MPI_COMM_WORLD), ShapeError);
+  EXPECT_THROW(parallel::all_gather(&byte, -1, nullptr, MPI_COMM_WORLD), ShapeError);
+  EXPECT_THROW(parallel::gather_on_first(&byte, 1, counts, nullptr, MPI_COMM_WORLD), ShapeError);
+  if (world_ranks() == 1) return;
+  counts.front() = counts.back() = std::int64_t{1} << 30;  // each would do
+  EXPECT_THROW(parallel::gather_on_first(&byte, 1, counts, nullptr, MPI_COMM_WORLD), ShapeError);
 }
 
 TEST(GatherOnFirst, brings_items_and_texts_to_rank_0_only) {

@@ -30,6 +30,12 @@ OWN_FIELDS = {name: {**{field: VALUES[field] for field in one.fields}, **(dict(n
               for name, one in ARCHITECTURES.items()}
 
 
+def names():
+    """The names of all programs, as the build lists them."""
+    with open(os.path.join(PROGRAMS, "programs.txt"), encoding="utf-8") as file:
+        return file.read().split()
+
+
 def mpi_session(folder):
     """Settings for a job whose MPI keeps its own files in this folder.  Each job needs one: with Open MPI one that ends removes the folder
     that another is about to use. Its name must be short, as those of sockets must be."""

@@ -12,9 +12,9 @@ import unittest
 
 import numpy as np
 
-from programs import MPIEXEC, PROGRAMS, Case, hidden_states, ids_file, mpi_session, run
+from programs import MPIEXEC, PROGRAMS, Case, hidden_states, ids_file, mpi_session, names, run
 
-NAMES = ("bsbr_forward", "bsbr_init", "bsbr_compare")
+NAMES = names()
 
 
 def options_of(program):

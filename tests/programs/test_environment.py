@@ -7,7 +7,7 @@ import unittest
 
 import h5py
 
-from programs import Case, config, init_options, run
+from programs import Case, config, init_options, names, run
 
 ROOM = 512  # threads that Kokkos' OpenMP backend supports
 PROCESSORS = sorted(os.sched_getaffinity(0))
@@ -152,7 +152,7 @@ class AboutItself(Case):
     """Versions and builds, and where a run was made."""
 
     def test_a_version_has_the_program_s_name_and_is_one_line(self):
-        for program in ("bsbr_forward", "bsbr_init", "bsbr_compare"):
+        for program in names():
             done = run(program, "--version")
             self.assertRegex(done.out, r"^%s \d+\.\d+\.\d+(\+g[0-9a-f]+)? \(.*Kokkos \d.*HDF5 \d.*\)\n$" % program)
             self.assertEqual((done.code, done.err, done.out.count("\n")), (0, "", 1))

@@ -12,7 +12,7 @@ import numpy as np
 from json_schema import complaints, described
 from programs import OWN_FIELDS, PROGRAMS, Case, config, hidden_states, ids_file, in_parallel, init_options, run
 
-with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "apps", "summary.schema.json"), encoding="utf-8") as schema:
+with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "apps", "report", "summary.schema.json"), encoding="utf-8") as schema:
     SCHEMA = json.load(schema)
 SUMMARY_KEYS = {
     "architecture", "causality", "batch", "tokens", "ranks", "threads_per_rank", "execution_space", "precision", "seconds", "tokens_per_second",

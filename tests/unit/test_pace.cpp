@@ -1,7 +1,7 @@
 // How far forwards are, and how long they will take: shares and times of passes of known length, on a clock of the test's own.
 #include <gtest/gtest.h>
 
-#include "pace.hpp"
+#include "progress/pace.hpp"
 
 namespace bsbr::apps {
 namespace {

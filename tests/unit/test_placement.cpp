@@ -1,10 +1,12 @@
 // What is said about where ranks run: what is probably unintended, and nothing if all is well.
 #include <gtest/gtest.h>
 
-#include "placement.hpp"
+#include "environment/placement.hpp"
 
 namespace bsbr::apps {
 namespace {
+
+using harness::LauncherKind;
 
 constexpr bool chosen = true, not_chosen = false;
 

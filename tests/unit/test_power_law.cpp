@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "power_law.hpp"
+#include "measure/power_law.hpp"
 
 namespace bsbr::apps {
 namespace {

@@ -1,11 +1,13 @@
 // Columns of text stay apart.
 #include <gtest/gtest.h>
 
-#include "format.hpp"
-#include "table.hpp"
+#include "harness/format.hpp"
+#include "report/table.hpp"
 
 namespace bsbr::apps {
 namespace {
+
+using harness::show_count;
 
 TEST(Table, columns_keep_the_width_that_they_are_given) {
   Table table({{"name", 10, Table::Align::left}, {"count", 8}});

@@ -94,13 +94,6 @@ Weights<Real> weights_of(const ModelConfig& config, const ByName& arrays) {
   return weights;
 }
 
-/// Whether it is so on all ranks. Collective.
-bool on_all_ranks(bool mine, MPI_Comm comm) {
-  int all = mine ? 1 : 0;
-  if (MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_INT, MPI_MIN, comm) != MPI_SUCCESS) throw CommunicationError("MPI_Allreduce fails");
-  return all != 0;
-}
-
 /// A model of either precision, and the sequence that it was used for last: its workspace is kept for it.
 class AnyModel {
  public:
@@ -118,7 +111,8 @@ class AnyModel {
     start();
     const nb::gil_scoped_release others_may_run;
     const bool kept = m_sequence && m_sequence->length() == length && m_sequence->batch() == batch;
-    if (!on_all_ranks(kept, m_comm)) m_sequence.emplace(m_comm, batch, length, config().chunk_size);
+    const bool kept_by_all = parallel::all_reduce(kept ? 1 : 0, MPI_MIN, m_comm) != 0;
+    if (!kept_by_all) m_sequence.emplace(m_comm, batch, length, config().chunk_size);
     return *m_sequence;
   }
 

@@ -13,6 +13,7 @@
 
 #include "bsbr/error.hpp"
 #include "bsbr/kokkos.hpp"
+#include "bsbr/parallel.hpp"
 #include "module.hpp"
 
 namespace bsbr::python {
@@ -107,22 +108,13 @@ bool is_mpi4py_communicator(nb::handle comm) {
 /// The text of the lowest rank that has one, on all ranks; "" if none has. Collective.
 std::string agree(const nb::object& comm, const std::string& mine) {
   const MPI_Comm handle = communicator(comm);
-  int rank = 0, ranks = 1;
-  MPI_Comm_rank(handle, &rank);
-  MPI_Comm_size(handle, &ranks);
+  const int rank = parallel::rank_in(handle), ranks = parallel::ranks_of(handle);
   if (ranks == 1) return mine;
   const nb::gil_scoped_release others_may_run;
-  const auto check = [](int code, const char* function) {
-    if (code != MPI_SUCCESS) throw CommunicationError(std::string(function) + " fails");
-  };
-  int speaker = mine.empty() ? ranks : rank;
-  check(MPI_Allreduce(MPI_IN_PLACE, &speaker, 1, MPI_INT, MPI_MIN, handle), "MPI_Allreduce");
+  const int speaker = parallel::all_reduce(mine.empty() ? ranks : rank, MPI_MIN, handle);
   if (speaker == ranks) return {};
   std::string text = mine;
-  auto length = static_cast<int>(text.size());
-  check(MPI_Bcast(&length, 1, MPI_INT, speaker, handle), "MPI_Bcast");
-  text.resize(static_cast<std::size_t>(length));
-  check(MPI_Bcast(text.data(), length, MPI_CHAR, speaker, handle), "MPI_Bcast");
+  parallel::broadcast(text, handle, speaker);
   return text;
 }
 

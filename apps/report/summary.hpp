@@ -1,0 +1,51 @@
+// What bsbr_forward says of a run, as text and as JSON.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bsbr/config.hpp"
+#include "bsbr/nonfinite.hpp"
+#include "environment/environment.hpp"
+#include "files/stored_tokens.hpp"
+#include "harness/verify.hpp"
+#include "measure/measurement.hpp"
+
+namespace bsbr::apps {
+
+/// One rank's part of the sequences and its memory.
+struct Part {
+  std::int64_t first_chunk = 0, chunks = 0, first_token = 0, tokens = 0, memory_bytes = 0;
+};
+
+struct Summary {
+  ModelConfig config;
+  Precision precision = Precision::float32;
+  std::int64_t batch = 0, length = 0;
+  Environment environment;
+  std::int64_t predicted_memory_bytes = 0;  ///< of the largest rank
+  std::string model, input, output;
+  std::optional<std::int64_t> seed;  ///< of random tokens
+  StoredTokens stored;               ///< how the input is stored
+
+  // of a run
+  Measurement measurement;
+  std::int64_t peak_memory_bytes = 0;  ///< of the largest rank
+  NonfiniteStates nonfinite;
+  std::optional<harness::Verification> verification;
+
+  // of a dry run
+  std::vector<Part> parts;
+  std::int64_t available_bytes = 0;  ///< on the first rank's node
+
+  bool dry_run() const { return !parts.empty(); }
+  std::int64_t tokens() const { return batch * length; }
+};
+
+std::string to_text(const Summary& summary);
+nlohmann::ordered_json to_json(const Summary& summary);
+
+}  // namespace bsbr::apps
