@@ -18,6 +18,9 @@ void require_mpi();
 int rank_in(MPI_Comm comm);
 int ranks_of(MPI_Comm comm);
 
+/// Whether both are the same communicator, not only of the same ranks.
+bool same_comm(MPI_Comm a, MPI_Comm b);
+
 template <class Number>
 MPI_Datatype mpi_type() {
   if constexpr (std::is_same_v<Number, float>)
