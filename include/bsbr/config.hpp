@@ -195,7 +195,7 @@ struct WeightInfo {
   std::int64_t size() const;
 };
 
-/// Every weight of a model, in the order in which they lie in memory. Weights of the same input (q, k, v; meta_r, meta_h) are neighbours,
+/// Every weight of a model, in the order in which they lie in memory. Weights of the same input (q, k, v; meta_r, meta_h) are adjacent,
 /// so that one product computes all of them. Allocation, files and initialisation all use this table. `config` must be valid.
 std::vector<WeightInfo> weight_table(const ModelConfig& config);
 

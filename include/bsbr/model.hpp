@@ -66,12 +66,12 @@ class Layer {
                Profile* profile = nullptr) const;
 
  private:
-  struct Parts;
+  struct Modules;
   AttentionInput<Real> attention_input(const Workspace<Real>& workspace) const;
 
   Weights<Real> m_weights;
   std::string m_prefix;  // "layers.3."
-  std::shared_ptr<const Parts> m_parts;
+  std::shared_ptr<const Modules> m_modules;
 };
 
 /// Bytes of the repacked weights of all layers of a model; 0 on a GPU.

@@ -6,22 +6,9 @@
 #include <cstdint>
 #include <memory>
 
+#include "bsbr/partition.hpp"
+
 namespace bsbr {
-
-/// Divides [0, items) into one contiguous part per rank: rank p has [p·items/ranks, (p+1)·items/ranks). Sizes differ by at most one.
-struct Partition {
-  std::int64_t items = 0;  ///< number of items, chunks for example
-  int ranks = 1;           ///< number of ranks
-
-  /// The first item of a rank's part. Quotient and remainder are apart since items · rank may overflow.
-  std::int64_t begin(int rank) const { return items / ranks * rank + items % ranks * rank / ranks; }
-
-  /// The first item after a rank's part.
-  std::int64_t end(int rank) const { return begin(rank + 1); }
-
-  /// Number of items in a rank's part.
-  std::int64_t size(int rank) const { return end(rank) - begin(rank); }
-};
 
 /// The shape of a batch of equally long sequences, and the part of it that this rank holds: the chunks
 /// [first_chunk, first_chunk + local_chunks) of every sequence. Ranks beyond the number of chunks hold nothing.
@@ -50,7 +37,7 @@ class Sequence {
   std::int64_t first_token_of(int rank) const;
 
   int rank() const { return m_rank; }           ///< rank of this process
-  int ranks() const { return m_chunks.ranks; }  ///< number of ranks
+  int ranks() const { return m_chunks.parts; }  ///< number of ranks
   MPI_Comm comm() const { return *m_comm; }     ///< the duplicated communicator; it lives as long as the last copy of this Sequence
 
  private:

@@ -35,11 +35,11 @@ class Weights {
   /// \throws Error if there is no weight of that name
   std::int64_t offset(const std::string& name) const;
 
-  /// The weight of a linear layer, [out, in]; or `count` neighbours of the same shape as one matrix, [count·out, in].
+  /// The weight of a linear layer, [out, in]; or `count` adjacent ones of the same shape as one matrix, [count·out, in].
   /// \throws Error if there is no weight of that name
   Array<const Real**> matrix(const std::string& name, int count = 1) const;
 
-  /// A bias or the weight of a norm, [n]; or `count` neighbours of the same shape as one vector, [count·n].
+  /// A bias or the weight of a norm, [n]; or `count` adjacent ones of the same shape as one vector, [count·n].
   /// \throws Error if there is no weight of that name
   Array<const Real*> vector(const std::string& name, int count = 1) const;
 

@@ -26,7 +26,7 @@ Array<Number*> allocate(const char* label, std::int64_t count) {
   try {
     return Array<Number*>(std::string("bsbr::attention::") + label, count);
   } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + std::to_string(count) + " numbers of " + label + ": " + error.what());
+    throw MemoryError("no memory for " + std::to_string(count) + " elements of " + label + ": " + error.what());
   }
 }
 
@@ -35,7 +35,7 @@ template <class Real>
 void require_rows(const std::string& name, const Strided<const Real***>& rows, std::int64_t batch, std::int64_t count, std::int64_t width);
 
 /// Throws ShapeError unless query, key, value, the gate of gau, and output are [batch, local tokens, attention_dim], the output overlaps no
-/// input that it may not, and the mask fits.
+/// array of the input (overwrite_key: but the key, which it is), and the mask fits.
 template <class Real>
 void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask, const AttentionInput<Real>& input,
                    const Array<Real***>& output);

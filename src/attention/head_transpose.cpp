@@ -1,7 +1,9 @@
+// Messages of HeadTranspose, and how their buffers are packed and unpacked.
 #include "attention/head_transpose.hpp"
 
 #include "attention/attention.hpp"
 #include "attention/mask_rows.hpp"
+#include "attention/overlap.hpp"
 #include "kernels/rows.hpp"
 
 namespace bsbr::attention {
@@ -21,7 +23,7 @@ std::int64_t total(const std::vector<parallel::Segment>& segments) {
   return segments.empty() ? 0 : segments.back().offset + segments.back().count;
 }
 
-/// Rows of `width` numbers, [token][batch][row], as [batch, token, width] from `first` in each row on.
+/// Rows of `width` elements, [token][batch][row], as [batch, token, width] from `first` in each row on.
 template <class Real>
 Strided<Real***> as_rows(const Array<Real*>& data, std::int64_t batch, std::int64_t tokens, std::int64_t row, std::int64_t first,
                          std::int64_t width) {
@@ -79,8 +81,8 @@ HeadTranspose<Real>::HeadTranspose(const ModelConfig& config, const Sequence& se
 template <class Real>
 std::int64_t HeadTranspose<Real>::bytes(const ModelConfig& config, const Sequence& sequence) {
   const Sizes sizes(config, sequence, {config.num_heads, sequence.ranks(), kernels::tuning::query_tile});
-  const std::int64_t numbers = total(sizes.keys_to) + total(sizes.keys_from) + 2 * total(sizes.queries_to) + total(sizes.queries_from);
-  return numbers * static_cast<std::int64_t>(sizeof(Real)) + 2 * sequence.length() * sequence.batch();
+  const std::int64_t elements = total(sizes.keys_to) + total(sizes.keys_from) + 2 * total(sizes.queries_to) + total(sizes.queries_from);
+  return elements * static_cast<std::int64_t>(sizeof(Real)) + 2 * sequence.length() * sequence.batch();
 }
 
 /// The mask of all tokens; empty if there is no padding.
@@ -88,14 +90,13 @@ template <class Real>
 Array<const std::uint8_t**> HeadTranspose<Real>::gather_mask(const Execution& execution, const PaddingMask& mask, Profile* profile) const {
   if (!mask.has_padding()) return {};
   pack_mask(execution, mask, m_real_rows, m_sequence.first_token() * m_sequence.batch());
-  std::vector<parallel::Segment> parts;
+  std::vector<parallel::Segment> tokens;
   for (int rank = 0; rank < m_sequence.ranks(); ++rank) {
     const std::int64_t first = m_sequence.first_token_of(rank);
-    parts.push_back({first, m_sequence.first_token_of(rank + 1) - first});
+    tokens.push_back({first, m_sequence.first_token_of(rank + 1) - first});
   }
-  parallel::Gather<std::uint8_t> gather(execution, m_sequence.comm(), m_real_rows, m_sequence.batch(), parts);
-  gather.wait();
-  if (profile != nullptr) profile->sent("mask", gather.bytes_sent(), gather.messages_sent());
+  parallel::Gather<std::uint8_t> gather(execution, m_sequence.comm(), m_real_rows, m_sequence.batch(), tokens);
+  finish(gather, "mask", profile);
   unpack_mask(execution, m_real_rows, m_real);
   return m_real;
 }
@@ -116,45 +117,48 @@ typename HeadTranspose<Real>::Work HeadTranspose<Real>::all_work(const Array<con
           .output = queries};
 }
 
+/// Three messages from each rank to each:
+///
+///                my tokens, all heads                      all tokens, my heads
+///     keys       m_own_keys      ─────── to all ranks ───▶ m_keys
+///     queries    m_own_queries   ────────────────────────▶ m_queries
+///                                                          attend: results take the queries' place
+///     results    m_results       ◀──────────────────────── m_queries
+///
+/// Queries of rank 0 see the keys of rank 0 only, those of rank 1 the keys of ranks 0 and 1, and so on. So the ranks' tokens are worked on
+/// in their order, each as soon as its keys and queries have come; later ones, and results, are under way meanwhile.
 template <class Real>
 void HeadTranspose<Real>::forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                                   const Array<Real***>& output, Profile* profile, const Attend& attend) {
   const MPI_Comm comm = m_sequence.comm();
-  const auto exchanging = [&](const auto& work) {
-    const Phase phase(execution, profile, "exchange");
-    work();
-  };
+  const int ranks = m_sequence.ranks();
   parallel::Exchange<Real> keys(execution, comm, m_own_keys, m_keys_to, m_keys, m_keys_from);
   parallel::Exchange<Real> queries(execution, comm, m_own_queries, m_queries_to, m_queries, m_queries_from);
   parallel::Exchange<Real> results(execution, comm, m_queries, m_queries_from, m_results, m_queries_to);
   Work work;
-  exchanging([&] {
-    for (int rank = 0; rank < m_sequence.ranks(); ++rank) pack(execution, input, rank);
+  {
+    const Phase phase(execution, profile, "exchange");
+    for (int rank = 0; rank < ranks; ++rank) pack(execution, input, rank);
     keys.send();
     queries.send();
     work = all_work(gather_mask(execution, mask, profile));
-  });
-  for (int rank = 0; rank < m_sequence.ranks(); ++rank) {
-    exchanging([&] {
+  }
+  for (int rank = 0; rank < ranks; ++rank) {
+    {
+      const Phase phase(execution, profile, "exchange");
       keys.wait_for(rank);
       queries.wait_for(rank);
-    });
+    }
     work.first = work.dealt.before(m_sequence.first_token_of(rank));
     work.last = work.dealt.before(m_sequence.first_token_of(rank + 1));
     attend(work);
-    exchanging([&] {
-      results.send(rank);
-      results.progress();
-    });
+    const Phase phase(execution, profile, "exchange");
+    results.send(rank);
+    results.progress();
   }
-  exchanging([&] {
-    keys.wait();
-    queries.wait();
-    results.wait();
-    for (int rank = 0; rank < m_sequence.ranks(); ++rank) unpack(execution, output, rank);
-  });
-  if (profile == nullptr) return;
-  for (const auto* messages : {&keys, &queries, &results}) profile->sent("heads", messages->bytes_sent(), messages->messages_sent());
+  const Phase phase(execution, profile, "exchange");
+  for (auto* messages : {&keys, &queries, &results}) finish(*messages, "heads", profile);
+  for (int rank = 0; rank < ranks; ++rank) unpack(execution, output, rank);
 }
 
 /// Keys and values of all local tokens for a rank's heads, and queries of those that are dealt to it.

@@ -13,19 +13,19 @@
 namespace bsbr::attention {
 
 /// Each rank sends queries, keys and values by head, so that it then has some heads of all tokens, and gets results back. With more ranks
-/// than heads the queries of a head are dealt out to several ranks, tile by tile. A rank sends 4·(L/P)·D elements where P ≤ H, less its own
-/// part.
+/// than heads the queries of a head are dealt out to several ranks, tile by tile. A rank sends 4·(L/P)·D elements where P ≤ H, less what is
+/// for itself.
 template <class Real>
 class HeadTranspose {
  public:
   HeadTranspose(const ModelConfig& config, const Sequence& sequence);
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence);
 
-  /// A part of what a rank works on: rows of its heads side by side. Queries are those that were dealt to it, numbered without gaps.
+  /// What a rank works on at a time: rows of its heads side by side. Queries are those that were dealt to it, numbered without gaps.
   struct Work {
     std::int64_t heads;
     parallel::DealtTokens dealt;
-    std::int64_t first, last;           // queries of this part
+    std::int64_t first, last;           // of these queries
     Strided<const Real***> query;       // [batch, queries, heads · head_dim]
     kernels::KeysAndValues<Real> keys;  // of all tokens; those that these queries see are there
     Strided<Real***> output;            // takes the place of the queries

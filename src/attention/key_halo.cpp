@@ -1,13 +1,14 @@
 #include "attention/key_halo.hpp"
 
 #include "attention/mask_rows.hpp"
+#include "attention/overlap.hpp"
 #include "kernels/rows.hpp"
 
 namespace bsbr::attention {
 namespace {
 
-/// Numbers of one token in the rows that move, those of the whole batch.
-std::int64_t row_numbers(const ModelConfig& config, const Sequence& sequence) { return sequence.batch() * 2 * config.attention_dim(); }
+/// Elements of one token in the rows that move, those of the whole batch.
+std::int64_t row_elements(const ModelConfig& config, const Sequence& sequence) { return sequence.batch() * 2 * config.attention_dim(); }
 
 }  // namespace
 
@@ -15,7 +16,7 @@ template <class Real>
 KeyHalo<Real>::KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed)
     : m_sequence(sequence), m_width(config.attention_dim()), m_plan(sequence, first_needed) {
   if (!m_plan.moves_anything()) return;
-  m_rows.emplace(m_plan, row_numbers(config, sequence));
+  m_rows.emplace(m_plan, row_elements(config, sequence));
   m_real_rows.emplace(m_plan, sequence.batch());
   m_real = Array<std::uint8_t**>("bsbr::attention::halo_mask", sequence.batch(), m_plan.rows());
 }
@@ -24,7 +25,8 @@ template <class Real>
 std::int64_t KeyHalo<Real>::bytes(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed) {
   const parallel::HaloPlan plan(sequence, first_needed);
   if (!plan.moves_anything()) return 0;
-  return parallel::Halo<Real>::bytes(plan, row_numbers(config, sequence)) + 2 * parallel::Halo<std::uint8_t>::bytes(plan, sequence.batch());
+  return parallel::Halo<Real>::bytes(plan, row_elements(config, sequence)) +
+         2 * parallel::Halo<std::uint8_t>::bytes(plan, sequence.batch());
 }
 
 template <class Real>
@@ -52,12 +54,10 @@ template <class Real>
 void KeyHalo<Real>::finish(const Execution& execution, Profile* profile) {
   if (!m_rows) return;
   const Phase phase(execution, profile, "exchange");
-  m_row_messages->wait();
-  if (profile != nullptr) profile->sent("halo", m_row_messages->bytes_sent(), m_row_messages->messages_sent());
+  attention::finish(*m_row_messages, "halo", profile);
   m_row_messages.reset();
   if (!m_mask_messages) return;
-  m_mask_messages->wait();
-  if (profile != nullptr) profile->sent("mask", m_mask_messages->bytes_sent(), m_mask_messages->messages_sent());
+  attention::finish(*m_mask_messages, "mask", profile);
   m_mask_messages.reset();
   unpack_mask(execution, m_real_rows->data(), m_real);
 }

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <algorithm>
-#include <vector>
 
 #include "attention/attention.hpp"
 #include "attention/key_halo.hpp"
+#include "bsbr/partition.hpp"
 #include "kernels/state_scan.hpp"
 #include "parallel/carry.hpp"
 
@@ -13,9 +13,9 @@ namespace bsbr::attention {
 
 /// o_t = q_t S and S ← S + Σ k_sᵀ u_s, step by step, as a Rule of kernels/state_scan.hpp has it.
 ///
-/// Across ranks: the state goes from rank to rank part by part ("carry"), so that ranks work on different parts at the same time. Steps are
-/// cut at global positions, so a rank may begin within one: it then gets the keys and values of the step's earlier tokens too ("halo"), and
-/// the state from before that step.
+/// Across ranks: the state goes from rank to rank in messages of some scan parts each ("carry"), so that ranks work on different ones at
+/// the same time. Steps are cut at global positions, so a rank may begin within one: it then gets the keys and values of the step's earlier
+/// tokens too ("halo"), and the state from before that step.
 template <class Real>
 class RunningState {
  public:
@@ -23,16 +23,16 @@ class RunningState {
   RunningState(const ModelConfig& config, const Sequence& sequence, std::int64_t step, int extra_columns)
       : m_sequence(sequence),
         m_step(step),
-        m_parts(parts_of(config, sequence, extra_columns)),
+        m_scan_parts(scan_parts_of(config, sequence, extra_columns)),
         m_keys(config, sequence, step_begin(sequence, step)) {
-    if (carried_numbers(m_parts, sequence) == 0) return;
-    m_before = allocate<Real>("state_before", carried_numbers(m_parts, sequence));
-    m_after = allocate<Real>("state_after", carried_numbers(m_parts, sequence));
+    if (carried_elements(m_scan_parts, sequence) == 0) return;
+    m_before = allocate<Real>("state_before", carried_elements(m_scan_parts, sequence));
+    m_after = allocate<Real>("state_after", carried_elements(m_scan_parts, sequence));
   }
 
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, std::int64_t step, int extra_columns) {
     return KeyHalo<Real>::bytes(config, sequence, step_begin(sequence, step)) +
-           2 * carried_numbers(parts_of(config, sequence, extra_columns), sequence) * static_cast<std::int64_t>(sizeof(Real));
+           2 * carried_elements(scan_parts_of(config, sequence, extra_columns), sequence) * static_cast<std::int64_t>(sizeof(Real));
   }
 
   /// Collective.
@@ -45,41 +45,48 @@ class RunningState {
     const kernels::ScanTokens<Real> tokens{.query = input.query,
                                            .keys = keys,
                                            .output = output,
-                                           .batch = m_parts.batch,
-                                           .heads = m_parts.heads,
-                                           .width = m_parts.width,
+                                           .batch = m_scan_parts.batch,
+                                           .heads = m_scan_parts.heads,
+                                           .width = m_scan_parts.width,
                                            .first = first,
                                            .last = first + m_sequence.local_tokens(),
                                            .step = m_step};
-    const auto scan_parts = [&](std::int64_t begin, std::int64_t end, const Array<const Real*>& before) {
+    const auto scan_range = [&](std::int64_t begin, std::int64_t end, const Array<const Real*>& before) {
       const Phase phase(execution, profile, "scan");
       kernels::state_scan(execution, "bsbr::attention::scan", tokens, rule, begin, end - begin, before, m_after);
     };
-    if (m_sequence.ranks() == 1) return scan_parts(0, m_parts.count(), {});
-    carry(execution, scan_parts, profile);
+    if (m_sequence.ranks() == 1) return scan_range(0, m_scan_parts.count(), {});
+    carry(execution, scan_range, profile);
   }
 
  private:
-  /// Scans the parts as they come from the rank before: as many at a time as teams run at once.
+  /// The ranks scan as a pipeline: each begins with a message's scan parts when the previous rank is done with them.
+  ///
+  ///     rank 0   scan 0 ─▶ scan 1 ─▶ scan 2
+  ///                   ╲         ╲         ╲
+  ///     rank 1         scan 0 ─▶ scan 1 ─▶ scan 2
+  ///                         ╲         ╲         ╲
+  ///     rank 2               scan 0 ─▶ scan 1 ─▶ scan 2
+  ///
+  /// A scan takes so many messages at once that its teams occupy all threads. m_before: what has come, m_after: what goes on.
   template <class Scan>
-  void carry(const Execution& execution, const Scan& scan_parts, Profile* profile) const {
-    const Partition messages{m_parts.count(), static_cast<int>(std::min(m_parts.count(), std::int64_t{kernels::tuning::carry_messages}))};
-    std::vector<parallel::Segment> segments;
-    for (int i = 0; i < messages.ranks; ++i)
-      segments.push_back({messages.begin(i) * m_parts.numbers(), messages.size(i) * m_parts.numbers()});
-    parallel::Carry<Real> carry(execution, m_sequence, m_before, m_after, segments);
+  void carry(const Execution& execution, const Scan& scan_range, Profile* profile) const {
+    const Partition messages{m_scan_parts.count(),
+                             static_cast<int>(std::min(m_scan_parts.count(), std::int64_t{kernels::tuning::carry_messages}))};
+    parallel::Carry<Real> carry(execution, m_sequence, m_before, m_after, parallel::segments_of(messages, m_scan_parts.numbers()));
     const Array<const Real*> before = carry.receives() ? m_before : Array<Real*>();
-    const std::int64_t enough = kernels::concurrent_teams(execution);
-    for (int begin = 0, end = 0; begin < messages.ranks; begin = end) {
+    const std::int64_t teams = kernels::concurrent_teams(execution);
+    for (int begin = 0, end = 0; begin < messages.parts; begin = end) {
+      end = begin + 1;
+      while (end < messages.parts && messages.begin(end) - messages.begin(begin) < teams) ++end;
       {
         const Phase phase(execution, profile, "exchange");
-        do carry.wait_for(static_cast<std::size_t>(end++));
-        while (end < messages.ranks && messages.begin(end) - messages.begin(begin) < enough);
+        for (int message = begin; message < end; ++message) carry.wait_for(static_cast<std::size_t>(message));
       }
-      scan_parts(messages.begin(begin), messages.begin(end), before);
+      scan_range(messages.begin(begin), messages.begin(end), before);
       const Phase phase(execution, profile, "exchange");
       execution.fence();
-      for (int i = begin; i < end; ++i) carry.send(static_cast<std::size_t>(i));
+      for (int message = begin; message < end; ++message) carry.send(static_cast<std::size_t>(message));
     }
     const Phase phase(execution, profile, "exchange");
     carry.finish();
@@ -90,20 +97,20 @@ class RunningState {
     return [=](int rank) { return sequence.first_token_of(rank) / step * step; };
   }
 
-  static kernels::ScanParts parts_of(const ModelConfig& config, const Sequence& sequence, int extra_columns) {
+  static kernels::ScanParts scan_parts_of(const ModelConfig& config, const Sequence& sequence, int extra_columns) {
     return {sequence.batch(), config.num_heads, static_cast<int>(config.head_dim()), extra_columns};
   }
 
   /// A single rank carries nothing anywhere.
-  static std::int64_t carried_numbers(const kernels::ScanParts& parts, const Sequence& sequence) {
+  static std::int64_t carried_elements(const kernels::ScanParts& parts, const Sequence& sequence) {
     return sequence.ranks() == 1 ? 0 : parts.count() * parts.numbers();
   }
 
   Sequence m_sequence;
   std::int64_t m_step;
-  kernels::ScanParts m_parts;
+  kernels::ScanParts m_scan_parts;
   KeyHalo<Real> m_keys;
-  Array<Real*> m_before, m_after;  // states of all parts; without memory if there is one rank
+  Array<Real*> m_before, m_after;  // all scan parts; without memory if there is one rank
 };
 
 }  // namespace bsbr::attention

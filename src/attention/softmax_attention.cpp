@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "attention/attention.hpp"
+#include "attention/overlap.hpp"
 #include "kernels/token_softmax.hpp"
 #include "parallel/agree.hpp"
 
@@ -82,25 +83,25 @@ void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const Pa
   const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
   const std::int64_t first = m_sequence.first_token(), last = first + m_sequence.local_tokens();
   const auto keys = m_keys->start(execution, mask, input, profile);
-  const auto attend = [&](std::int64_t begin, std::int64_t end, const auto& meanwhile) {
-    const Phase phase(execution, profile, "attention");
+  const auto attend = [&](std::int64_t begin, std::int64_t end) {
     kernels::token_softmax(execution, label, m_config.num_heads, kernels::Window{m_parameters.window}, scale, input.query, keys, output,
                            first, begin, end);
-    meanwhile();
   };
-  const auto nothing = [] {};
-  if (!m_keys->moves_anything()) return attend(first, last, nothing);
-  constexpr std::int64_t tile = kernels::tuning::query_tile;
-  const std::int64_t alone = keys.origin == first ? first : std::min(last, (first + m_parameters.window + tile - 1) / tile * tile);
-  const Partition parts{last - alone, kernels::tuning::overlapped_parts};
-  for (int part = 0; part < parts.ranks; ++part) {
-    attend(alone + parts.begin(part), alone + parts.end(part), [&] {
-      do m_keys->progress();
-      while (!kernels::is_idle(execution));
-    });
+  std::int64_t alone = last;  // queries from here on see this rank's keys only
+  if (m_keys->moves_anything()) {
+    constexpr std::int64_t tile = kernels::tuning::query_tile;
+    alone = keys.origin == first ? first : std::min(last, (first + m_parameters.window + tile - 1) / tile * tile);
+    const Partition queries{last - alone, overlap_portions};
+    {
+      const Phase phase(execution, profile, "attention");
+      overlap(
+          execution, 0, overlap_portions, [&](int portion) { attend(alone + queries.begin(portion), alone + queries.end(portion)); },
+          *m_keys);
+    }
+    m_keys->finish(execution, profile);
   }
-  m_keys->finish(execution, profile);
-  attend(first, alone, nothing);
+  const Phase phase(execution, profile, "attention");
+  attend(first, alone);
 }
 
 template class SoftmaxAttention<float>;

@@ -5,12 +5,7 @@
 #include <cstdint>
 
 #include "bsbr/config.hpp"
-
-#if defined(__CUDACC__) || defined(__HIPCC__)
-#define BSBR_FUNCTION __host__ __device__
-#else
-#define BSBR_FUNCTION
-#endif
+#include "bsbr/function.hpp"
 
 namespace bsbr {
 

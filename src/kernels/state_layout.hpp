@@ -4,22 +4,22 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "bsbr/sequence.hpp"
+#include "bsbr/partition.hpp"
 #include "kernels/compat.hpp"
 #include "kernels/tuning.hpp"
 
 namespace bsbr::kernels {
 
-/// The numbers of a state are cut into `blocks` of `width` (the last may be shorter), the same everywhere: blocks are what ranks deal out
+/// The elements of a state are cut into `blocks` of `width` (the last may be shorter), the same everywhere: blocks are what ranks deal out
 /// among themselves. A buffer of states is
 ///
 ///     [block][chunk][batch][width]
 ///
 /// so that what goes to one rank (its blocks, all local chunks) is contiguous, and so is what comes from one.
 struct StateBlocks {
-  std::int64_t size;      // numbers in the state of one (chunk, batch, head)
+  std::int64_t size;      // elements of the state of one (chunk, batch, head)
   std::int64_t per_head;  // blocks of one state
-  std::int64_t width;     // numbers in a block
+  std::int64_t width;     // elements of a block
   std::int64_t heads, batch;
 
   StateBlocks(std::int64_t state_size, std::int64_t num_heads, std::int64_t batch_size)
@@ -31,8 +31,10 @@ struct StateBlocks {
 
   KOKKOS_FUNCTION std::int64_t blocks() const { return per_head * heads; }
 
-  /// Numbers in a buffer of that many blocks and chunks.
-  KOKKOS_FUNCTION std::int64_t numbers(std::int64_t block_count, std::int64_t chunks) const { return block_count * chunks * batch * width; }
+  /// Elements in a buffer of that many blocks and chunks.
+  KOKKOS_FUNCTION std::int64_t elements(std::int64_t block_count, std::int64_t chunks) const {
+    return block_count * chunks * batch * width;
+  }
 
   /// Where a block of (chunk, batch row) begins in a buffer that holds `chunks` chunks.
   KOKKOS_FUNCTION std::int64_t offset(std::int64_t block, std::int64_t chunk, std::int64_t row, std::int64_t chunks) const {
@@ -46,19 +48,19 @@ struct StateRef {
   Real* data;  // block 0 of the head
   std::int64_t block_stride, width;
 
-  /// function(i, numbers, count): `count` numbers of the flattened state that lie together, of which the first is number first + i, for all
-  /// of the numbers [first, first + count).
+  /// function(i, run, length) for each run of elements that lie together, those of one block, within [first, first + count) of the
+  /// flattened state: run[0, length) are its elements from first + i on.
   template <class Function>
-  KOKKOS_INLINE_FUNCTION void for_pieces(std::int64_t first, int count, Function&& function) const {
+  KOKKOS_INLINE_FUNCTION void for_runs(std::int64_t first, int count, Function&& function) const {
     for (int i = 0; i < count;) {
       const std::int64_t block = (first + i) / width, offset = (first + i) % width;
-      const int piece = width - offset < count - i ? static_cast<int>(width - offset) : count - i;
-      function(i, data + block * block_stride + offset, piece);
-      i += piece;
+      const int length = width - offset < count - i ? static_cast<int>(width - offset) : count - i;
+      function(i, data + block * block_stride + offset, length);
+      i += length;
     }
   }
 
-  /// Number i of the flattened state.
+  /// Element i of the flattened state.
   KOKKOS_INLINE_FUNCTION Real& at(std::int64_t i) const { return data[i / width * block_stride + i % width]; }
 
   /// Columns [first, first + count) of the state [rows, columns] from a tile whose rows are `stride` apart, and the other way round.
@@ -83,16 +85,14 @@ struct StateRef {
     }
   }
 
-  /// Numbers [first, first + count) = row[0, count), and the other way round.
+  /// Elements [first, first + count) = row[0, count), and the other way round.
   template <class Member>
   KOKKOS_INLINE_FUNCTION void store(const Member& team, std::int64_t first, int count, const Real* row) const {
-    for_pieces(first, count,
-               [&](int i, Real* numbers, int piece) { for_each(team, piece, [&](const int k) { numbers[k] = row[i + k]; }); });
+    for_runs(first, count, [&](int i, Real* run, int length) { for_each(team, length, [&](const int k) { run[k] = row[i + k]; }); });
   }
   template <class Member>
   KOKKOS_INLINE_FUNCTION void load(const Member& team, std::int64_t first, int count, std::remove_const_t<Real>* row) const {
-    for_pieces(first, count,
-               [&](int i, Real* numbers, int piece) { for_each(team, piece, [&](const int k) { row[i + k] = numbers[k]; }); });
+    for_runs(first, count, [&](int i, Real* run, int length) { for_each(team, length, [&](const int k) { row[i + k] = run[k]; }); });
   }
 };
 
@@ -102,21 +102,22 @@ KOKKOS_INLINE_FUNCTION StateRef<Real> state_ref(Real* buffer, const StateBlocks&
   return {buffer + blocks.offset(head * blocks.per_head, chunk, row, chunks), chunks * blocks.batch * blocks.width, blocks.width};
 }
 
-/// Where the states of all chunks are found after they have been sent by block: one segment for each rank that they came from, each
-/// laid out as above with that rank's chunks.
+/// Where the states of all chunks are, for the blocks of one rank, after they have been sent by block. What came from each rank is a
+/// segment, laid out as above with the chunks of that rank:
+///
+///     [rank][block of this rank][chunk of that rank][batch][width]
 struct GatheredStates {
   StateBlocks blocks;
-  Partition chunks;
+  Partition chunks;                       // over ranks
   std::int64_t first_block, block_count;  // the blocks of this rank
 
-  std::int64_t segment_offset(int rank) const { return blocks.numbers(block_count, chunks.begin(rank)); }
-  std::int64_t segment_size(int rank) const { return blocks.numbers(block_count, chunks.size(rank)); }
+  /// Elements before the segment of a rank.
+  KOKKOS_INLINE_FUNCTION std::int64_t segment_offset(int rank) const { return blocks.elements(block_count, chunks.begin(rank)); }
 
-  /// Where block `first_block + local` of (chunk, row) begins.
+  /// Where block `first_block + local` of (chunk, row) begins: in the segment of the rank that the chunk came from.
   KOKKOS_INLINE_FUNCTION std::int64_t offset(std::int64_t local, std::int64_t chunk, std::int64_t row) const {
-    const std::int64_t owner = ((chunk + 1) * chunks.ranks - 1) / chunks.items;
-    const std::int64_t begin = owner * chunks.items / chunks.ranks, end = (owner + 1) * chunks.items / chunks.ranks;
-    return blocks.numbers(block_count, begin) + blocks.offset(local, chunk - begin, row, end - begin);
+    const int rank = chunks.part_of(chunk);
+    return segment_offset(rank) + blocks.offset(local, chunk - chunks.begin(rank), row, chunks.size(rank));
   }
 };
 

@@ -33,7 +33,7 @@ struct Norm {
   }
 };
 
-/// A linear layer, or several neighbouring ones as one.
+/// A linear layer, or several whose weights are adjacent as one.
 template <class Real>
 struct Linear {
   kernels::ProductWeight<Real> weight;  // [out, in]
@@ -43,15 +43,15 @@ struct Linear {
       : weight(weights.matrix(name + ".weight", count)), bias(weights.vector(name + ".bias", count)) {}
 };
 
-/// target(:, batch, row, :) = linear(row that `prologue` makes), for all rows: the result of each of the neighbouring layers.
+/// target(:, batch, row, :) = linear(row that `prologue` makes), for all rows: the result of each of these layers.
 template <class Real, class Prologue>
 void project_rows(const Execution& execution, const std::string& label, const Rows& rows, const kernels::PanelBuffers<Real>& panels,
                   const Prologue& prologue, const Linear<Real>& linear, const Array<Real****>& target) {
   const Array<const Real*> bias = linear.bias;
   const auto store = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t row, const Real* data) {
     const auto width = static_cast<int>(target.extent(3));
-    for (int part = 0; part < static_cast<int>(target.extent(0)); ++part) {
-      kernels::copy_with_bias(team, width, data + part * width, bias.data() + part * width, &target(part, batch, row, 0));
+    for (int i = 0; i < static_cast<int>(target.extent(0)); ++i) {
+      kernels::copy_with_bias(team, width, data + i * width, bias.data() + i * width, &target(i, batch, row, 0));
     }
   };
   kernels::panel_chain(execution, label, rows, panels, prologue, Stage{linear.weight, store});
@@ -112,7 +112,7 @@ void finish_tokens(const Execution& execution, const Linear<Real>& out, const No
                        Stage{out.weight, add_and_norm}, Stage{expand.weight, activate}, Stage{contract.weight, add});
 }
 
-/// One of neighbouring arrays.
+/// One of several arrays [batch, rows, width].
 template <class Real>
 Strided<const Real***> part_of(const Array<Real****>& arrays, int part) {
   return Kokkos::subview(arrays, part, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
@@ -130,7 +130,7 @@ void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, co
     throw ShapeError("the workspace has room for " + std::to_string(workspace.projections.extent(0)) + " projections of the " +
                      std::to_string(projections) + " that are needed");
   }
-  attention::require_rows<Real>("workspace.projections", part_of(workspace.projections, 0), batch, tokens, config.attention_dim());
+  attention::require_rows<Real>("workspace.projections", array_of(workspace.projections, 0), batch, tokens, config.attention_dim());
   attention::require_rows<Real>("workspace.heads", workspace.heads, batch, tokens, config.attention_dim());
   attention::require_mask(mask, sequence);
 }
@@ -140,14 +140,14 @@ int projections_of(Architecture architecture) { return static_cast<int>(input_pr
 
 }  // namespace
 
-/// The functions of a layer that have weights.
+/// The modules of a layer: its norms and linear layers.
 template <class Real>
-struct Layer<Real>::Parts {
+struct Layer<Real>::Modules {
   Norm<Real> attention_norm, ff_norm;
   Linear<Real> project, out, expand, contract;
   std::optional<Linear<Real>> project_chunk_ends;  // bsbr
 
-  Parts(const Weights<Real>& weights, const std::string& prefix)
+  Modules(const Weights<Real>& weights, const std::string& prefix)
       : attention_norm(weights, prefix + "layer_norm1"),
         ff_norm(weights, prefix + "layer_norm2"),
         project(weights, prefix + "attention." + input_projections(weights.config().architecture).front(),
@@ -167,7 +167,7 @@ Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index) : m_weights
   if (index < 0 || index >= layers) {
     throw ConfigError("layer " + std::to_string(index) + " is not among the model's, 0 to " + std::to_string(layers - 1));
   }
-  m_parts = std::make_shared<const Parts>(weights, m_prefix);
+  m_modules = std::make_shared<const Modules>(weights, m_prefix);
 }
 
 template <class Real>
@@ -189,8 +189,8 @@ AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspa
   input.value = part_of(workspace.projections, 2);
   if (traits(config.architecture).has_gate()) input.gate = part_of(workspace.projections, 3);
   if (traits(config.architecture).has_retrieval()) {
-    input.retrieval_query = part_of(workspace.retrieval, 0);
-    input.retrieval_key = part_of(workspace.retrieval, 1);
+    input.retrieval_query = array_of(workspace.retrieval, 0);
+    input.retrieval_key = array_of(workspace.retrieval, 1);
   }
   if (!compresses_states(config)) return input;
   const std::string prefix = m_prefix + "attention.";
@@ -207,15 +207,15 @@ void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, W
   parallel::agree(execution, workspace.sequence(), profile, [&] { validate(m_weights, workspace, mask, x); });
   {
     const Phase phase(execution, profile, "project");
-    project_tokens(execution, m_parts->attention_norm, m_parts->project, workspace, x);
-    if (m_parts->project_chunk_ends) {
+    project_tokens(execution, m_modules->attention_norm, m_modules->project, workspace, x);
+    if (m_modules->project_chunk_ends) {
       const PaddingMask& counted = workspace.attention->effective_mask(mask);
-      project_chunk_ends(execution, m_parts->attention_norm, *m_parts->project_chunk_ends, counted, workspace, x);
+      project_chunk_ends(execution, m_modules->attention_norm, *m_modules->project_chunk_ends, counted, workspace, x);
     }
   }
   workspace.attention->forward(execution, mask, attention_input(workspace), workspace.heads, profile);
   const Phase phase(execution, profile, "finish");
-  finish_tokens(execution, m_parts->out, m_parts->ff_norm, m_parts->expand, m_parts->contract, workspace, x);
+  finish_tokens(execution, m_modules->out, m_modules->ff_norm, m_modules->expand, m_modules->contract, workspace, x);
 }
 
 template class Layer<float>;

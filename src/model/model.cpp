@@ -10,6 +10,7 @@
 #include "model/progress.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/collectives.hpp"
+#include "parallel/mpi.hpp"
 
 namespace bsbr {
 namespace {
@@ -45,9 +46,7 @@ Array<Real***> allocate_states(const Sequence& sequence, std::int64_t hidden_dim
 
 /// Whether a workspace that was made for one sequence serves another.
 bool same_part(const Sequence& a, const Sequence& b) {
-  int same = MPI_UNEQUAL;
-  parallel::check(MPI_Comm_compare(a.comm(), b.comm(), &same), "MPI_Comm_compare");
-  return same == MPI_IDENT && a.batch() == b.batch() && a.length() == b.length() && a.chunk_size() == b.chunk_size();
+  return a.batch() == b.batch() && a.length() == b.length() && a.chunk_size() == b.chunk_size() && parallel::same_comm(a.comm(), b.comm());
 }
 
 template <class Real>

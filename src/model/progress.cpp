@@ -27,8 +27,8 @@ void ProgressReports::start_layer(std::int64_t layer) {
   m_running.clear();
 }
 
-/// A phase with operations is done when another one with operations begins. One that is split, with exchanges between its parts, counts as
-/// a whole after its first part.
+/// A phase with operations is done when another one with operations begins. One that is split, with exchanges in between, counts as a
+/// whole after its first stretch.
 void ProgressReports::begin(const char* phase) {
   if (phase != m_running && m_left.count(phase) > 0) {
     if (const auto done = m_left.find(m_running); done != m_left.end()) {

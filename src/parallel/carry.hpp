@@ -9,31 +9,32 @@
 
 namespace bsbr::parallel {
 
-/// The ranks before and after this one that have tokens; −1 if there is none, or if this one has none itself.
-struct Neighbours {
-  explicit Neighbours(const Sequence& sequence);
-  int before = -1, after = -1;
+/// The ranks with tokens that come before and after this one in the sequence; −1 if there is none, or if this one has none itself.
+struct CarryRanks {
+  explicit CarryRanks(const Sequence& sequence);
+  int previous = -1, next = -1;
 };
 
-/// The state comes from the rank before and goes to the rank after part by part, in the same order on all ranks: a rank works on one part
-/// while those around it work on others.
+/// The state comes from the previous rank and goes to the next one in several messages, in the same order on all ranks: a rank works on
+/// one while those around it work on others.
 template <class Real>
 class Carry {
  public:
-  /// `before`: room for what comes; receives all parts from now on. `after`: what will go. Parts are the same on all ranks.
+  /// `before`: room for what comes; receives all messages from now on. `after`: what will go. `messages`: where in both the elements of
+  /// each message are, the same on all ranks.
   Carry(const Execution& execution, const Sequence& sequence, const Array<Real*>& before, const Array<Real*>& after,
-        std::vector<Segment> parts);
+        std::vector<Segment> messages);
 
-  /// Whether there is a rank before.
-  bool receives() const { return m_neighbours.before >= 0; }
+  /// Whether there is a previous rank.
+  bool receives() const { return m_ranks.previous >= 0; }
 
-  /// Returns when a part of the rank before is there, if there is one.
-  void wait_for(std::size_t part);
+  /// Returns when a message of the previous rank is there, if there is one.
+  void wait_for(std::size_t message);
 
-  /// This rank's part is ready to go; it must stay as it is until finish().
-  void send(std::size_t part);
+  /// What this rank passes on in a message is ready; it must stay as it is until finish().
+  void send(std::size_t message);
 
-  /// All parts have gone.
+  /// All messages have gone.
   void finish();
 
   /// By now.
@@ -45,9 +46,9 @@ class Carry {
 
   Execution m_execution;
   Sequence m_sequence;
-  Neighbours m_neighbours;
+  CarryRanks m_ranks;
   Array<Real*> m_after;
-  std::vector<Segment> m_parts;
+  std::vector<Segment> m_messages;
   std::vector<std::unique_ptr<Exchange<Real>>> m_incoming, m_outgoing;
   std::int64_t m_bytes_sent = 0, m_messages_sent = 0;
 };

@@ -29,16 +29,16 @@ void barrier(MPI_Comm comm) {
 
 void broadcast(void* data, std::int64_t bytes, MPI_Comm comm, int root) {
   constexpr std::int64_t most = 1 << 24;
-  auto piece = std::make_unique<std::vector<std::byte>>(static_cast<std::size_t>(std::min(most, bytes)));
+  auto block = std::make_unique<std::vector<std::byte>>(static_cast<std::size_t>(std::min(most, bytes)));
   auto* begin = static_cast<std::byte*>(data);
   const bool gives = rank_in(comm) == root;
   for (std::int64_t done = 0; done < bytes; done += most) {
     const std::int64_t count = std::min(most, bytes - done);
-    if (gives) std::copy_n(begin + done, count, piece->begin());
+    if (gives) std::copy_n(begin + done, count, block->begin());
     MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Ibcast(piece->data(), static_cast<int>(count), MPI_BYTE, root, comm, &request), "MPI_Ibcast");
-    wait(comm, request, "MPI_Ibcast", piece);
-    if (!gives) std::copy_n(piece->begin(), count, begin + done);
+    check(MPI_Ibcast(block->data(), static_cast<int>(count), MPI_BYTE, root, comm, &request), "MPI_Ibcast");
+    wait(comm, request, "MPI_Ibcast", block);
+    if (!gives) std::copy_n(block->begin(), count, begin + done);
   }
 }
 

@@ -4,7 +4,7 @@
 #include <Kokkos_Core.hpp>
 #include <cstdint>
 
-#include "bsbr/sequence.hpp"
+#include "bsbr/partition.hpp"
 
 namespace bsbr::parallel {
 
@@ -32,19 +32,19 @@ class HeadDealing {
  public:
   HeadDealing(std::int64_t heads, int ranks, std::int64_t tile) : m_heads(heads), m_ranks(ranks), m_tile(tile) {}
 
-  std::int64_t first_head(int rank) const { return whole() ? heads_of_ranks().begin(rank) : head_of(rank); }
-  std::int64_t head_count(int rank) const { return whole() ? heads_of_ranks().size(rank) : 1; }
+  std::int64_t first_head(int rank) const { return whole() ? heads_over_ranks().begin(rank) : ranks_over_heads().part_of(rank); }
+  std::int64_t head_count(int rank) const { return whole() ? heads_over_ranks().size(rank) : 1; }
   DealtTokens queries(int rank) const {
     if (whole()) return {m_tile, 1, 0};
-    const Partition ranks{m_ranks, static_cast<int>(m_heads)};
-    const int head = head_of(rank);
+    const Partition ranks = ranks_over_heads();
+    const int head = ranks.part_of(rank);
     return {m_tile, static_cast<int>(ranks.size(head)), static_cast<int>(rank - ranks.begin(head))};
   }
 
  private:
   bool whole() const { return m_ranks <= m_heads; }
-  Partition heads_of_ranks() const { return {m_heads, m_ranks}; }
-  int head_of(int rank) const { return static_cast<int>(((std::int64_t{rank} + 1) * m_heads - 1) / m_ranks); }
+  Partition heads_over_ranks() const { return {m_heads, m_ranks}; }
+  Partition ranks_over_heads() const { return {m_ranks, static_cast<int>(m_heads)}; }
 
   std::int64_t m_heads;
   int m_ranks;

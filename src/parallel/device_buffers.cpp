@@ -33,7 +33,7 @@ bool mpi_says_so() {
   return cray != nullptr && std::string(cray) == "1";
 }
 
-/// Sends numbers in the device's memory to this process itself, in one small message and one that is not.
+/// Sends elements in the device's memory to this process itself, in one small message and one that is not.
 bool buffers_arrive() {
   for (const int count : {8, 1 << 20}) {
     const Array<std::int32_t*> source("bsbr::parallel::probe", count), target("bsbr::parallel::probe", count);

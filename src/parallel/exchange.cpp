@@ -13,24 +13,31 @@
 namespace bsbr::parallel {
 namespace {
 
-constexpr std::int64_t piece = 1 << 27;  // numbers in one message: below MPI's int counts, in bytes too
+constexpr std::int64_t most_elements = 1 << 27;  // of one message: below MPI's int counts, in bytes too
 constexpr int tag = 1;
 
-/// Calls function(offset, count) for pieces that MPI can count.
+/// Calls function(offset, count) for each message of a segment: so many elements as MPI can count.
 template <class Function>
-void for_each_piece(const Segment& segment, Function&& function) {
-  for (std::int64_t done = 0; done < segment.count; done += piece)
-    function(segment.offset + done, static_cast<int>(std::min(piece, segment.count - done)));
+void for_each_message(const Segment& segment, Function&& function) {
+  for (std::int64_t done = 0; done < segment.count; done += most_elements)
+    function(segment.offset + done, static_cast<int>(std::min(most_elements, segment.count - done)));
 }
 
 template <class Data>
-auto part_of(const Data& data, const Segment& part) {
-  return Kokkos::subview(data, std::make_pair(part.offset, part.offset + part.count));
+auto range_of(const Data& data, const Segment& segment) {
+  return Kokkos::subview(data, std::make_pair(segment.offset, segment.offset + segment.count));
 }
 
 std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
 
 }  // namespace
+
+std::vector<Segment> segments_of(const Partition& partition, std::int64_t elements) {
+  std::vector<Segment> segments;
+  for (int part = 0; part < partition.parts; ++part)
+    segments.push_back({partition.begin(part) * elements, partition.size(part) * elements});
+  return segments;
+}
 
 template <class Number>
 MessageBuffer<Number>::MessageBuffer(const Array<Number*>& data) : m_data(data) {
@@ -40,13 +47,13 @@ MessageBuffer<Number>::MessageBuffer(const Array<Number*>& data) : m_data(data) 
 }
 
 template <class Number>
-void MessageBuffer<Number>::prepare(const Execution& execution, const Segment& part) const {
-  if (m_staged != nullptr && part.count > 0) Kokkos::deep_copy(execution, part_of(m_host, part), part_of(m_data, part));
+void MessageBuffer<Number>::prepare(const Execution& execution, const Segment& segment) const {
+  if (m_staged != nullptr && segment.count > 0) Kokkos::deep_copy(execution, range_of(m_host, segment), range_of(m_data, segment));
 }
 
 template <class Number>
-void MessageBuffer<Number>::deliver(const Execution& execution, const Segment& part) const {
-  if (m_staged != nullptr && part.count > 0) Kokkos::deep_copy(execution, part_of(m_data, part), part_of(m_host, part));
+void MessageBuffer<Number>::deliver(const Execution& execution, const Segment& segment) const {
+  if (m_staged != nullptr && segment.count > 0) Kokkos::deep_copy(execution, range_of(m_data, segment), range_of(m_host, segment));
 }
 
 template <class Number>
@@ -83,7 +90,7 @@ void Exchange<Number>::receive() {
   for (int step = 1; step < ranks; ++step) {  // the rank that is first to send to this one first
     const int peer = (m_rank + ranks - step) % ranks;
     m_receives_from[index(peer)].offset = static_cast<std::int64_t>(m_receives.size());
-    for_each_piece(m_from[index(peer)], [&](std::int64_t offset, int count) {
+    for_each_message(m_from[index(peer)], [&](std::int64_t offset, int count) {
       MPI_Request& request = m_receives.emplace_back(MPI_REQUEST_NULL);
       check(MPI_Irecv(m_incoming.at(offset), count, mpi_type<Number>(), peer, tag, m_comm, &request), "MPI_Irecv");
       ++m_receives_from[index(peer)].count;
@@ -93,7 +100,7 @@ void Exchange<Number>::receive() {
 
 template <class Number>
 void Exchange<Number>::copy_own() const {
-  const auto source = part_of(m_source, m_to[index(m_rank)]), target = part_of(m_target, m_from[index(m_rank)]);
+  const auto source = range_of(m_source, m_to[index(m_rank)]), target = range_of(m_target, m_from[index(m_rank)]);
   if (source.data() != target.data()) Kokkos::deep_copy(m_execution, target, source);
   m_execution.fence();
 }
@@ -101,7 +108,7 @@ void Exchange<Number>::copy_own() const {
 /// The messages of a segment that is prepared.
 template <class Number>
 void Exchange<Number>::post(int rank) {
-  for_each_piece(m_to[index(rank)], [&](std::int64_t offset, int count) {
+  for_each_message(m_to[index(rank)], [&](std::int64_t offset, int count) {
     MPI_Request& request = m_sends.emplace_back(MPI_REQUEST_NULL);
     check(MPI_Isend(m_outgoing.at(offset), count, mpi_type<Number>(), rank, tag, m_comm, &request), "MPI_Isend");
     m_bytes_sent += count * static_cast<std::int64_t>(sizeof(Number));
@@ -183,7 +190,7 @@ Gather<Number>::Gather(const Execution& execution, MPI_Comm comm, const Array<Nu
     m_offsets.push_back(static_cast<int>(segment.offset));
   }
   if (row > std::numeric_limits<int>::max())
-    throw CommunicationError("rows of " + std::to_string(row) + " numbers are more than MPI counts");
+    throw CommunicationError("rows of " + std::to_string(row) + " elements are more than MPI counts");
   check(MPI_Type_contiguous(static_cast<int>(row), mpi_type<Number>(), &m_row), "MPI_Type_contiguous");
   check(MPI_Type_commit(&m_row), "MPI_Type_commit");
   const auto own = segments[index(rank_in(comm))].count;

@@ -7,15 +7,19 @@
 #include <memory>
 #include <vector>
 
+#include "bsbr/partition.hpp"
 #include "bsbr/types.hpp"
 #include "parallel/staging.hpp"
 
 namespace bsbr::parallel {
 
-/// A contiguous part of a buffer that goes to, or comes from, one rank. In numbers, not bytes.
+/// A contiguous range of a buffer that goes to, or comes from, one rank. In elements, not bytes.
 struct Segment {
   std::int64_t offset = 0, count = 0;
 };
+
+/// A segment for each part of a partition whose items have that many elements each.
+std::vector<Segment> segments_of(const Partition& partition, std::int64_t elements = 1);
 
 /// A buffer as MPI is given it: the View's own memory, or a copy on the host where MPI does not take that.
 template <class Number>
@@ -25,9 +29,9 @@ class MessageBuffer {
 
   Number* at(std::int64_t offset) const { return m_staged != nullptr ? m_host.data() + offset : m_data.data() + offset; }
 
-  /// Before a part is sent, and after a part has come: in the order of `execution`, which the caller fences, once for several parts.
-  void prepare(const Execution& execution, const Segment& part) const;
-  void deliver(const Execution& execution, const Segment& part) const;
+  /// Before a segment is sent, and after one has come: in the order of `execution`, which the caller fences, once for several segments.
+  void prepare(const Execution& execution, const Segment& segment) const;
+  void deliver(const Execution& execution, const Segment& segment) const;
 
   /// Neither memory is ever given back: MPI may still be using it.
   void keep_for_ever() const;
@@ -87,7 +91,7 @@ class Exchange {
   std::int64_t m_bytes_sent = 0, m_messages_sent = 0;
 };
 
-/// Every rank's items to every rank, in place: `data` holds rows of `row` numbers, those of rank p in segments[p] (in rows), this rank's
+/// Every rank's items to every rank, in place: `data` holds rows of `row` elements, those of rank p in segments[p] (in rows), this rank's
 /// own filled in. The data must stay as they are until wait().
 template <class Number>
 class Gather {

@@ -9,7 +9,7 @@
 namespace bsbr::parallel {
 namespace {
 
-std::vector<Segment> in_numbers(std::vector<Segment> rows, std::int64_t row) {
+std::vector<Segment> in_elements(std::vector<Segment> rows, std::int64_t row) {
   for (Segment& segment : rows) segment = {segment.offset * row, segment.count * row};
   return rows;
 }
@@ -25,7 +25,7 @@ HaloPlan::HaloPlan(const Sequence& sequence, const FirstNeeded& first_needed)
   m_first = needed_by(sequence.rank());
   for (int rank = 0; rank < sequence.ranks(); ++rank) {
     m_moves = m_moves || needed_by(rank) < begin_of(rank);
-    // The parts that lie before this rank's own, or this rank's before the other's.
+    // What this rank needs of the other's tokens, and what the other needs of this rank's.
     const std::int64_t from = std::max(m_first, begin_of(rank)), from_end = std::min(m_own, begin_of(rank + 1));
     m_from.push_back({from - m_first, std::max<std::int64_t>(0, from_end - from)});
     const std::int64_t to = std::max(m_own, needed_by(rank)), to_end = std::min(m_last, begin_of(rank));
@@ -47,7 +47,7 @@ std::unique_ptr<Exchange<Number>> Halo<Number>::start(const Execution& execution
   const auto others = Kokkos::subview(m_data, std::make_pair(std::int64_t{0}, own_offset()));
   const auto own = Kokkos::subview(m_data, std::make_pair(own_offset(), static_cast<std::int64_t>(m_data.extent(0))));
   auto messages =
-      std::make_unique<Exchange<Number>>(execution, comm, own, in_numbers(m_plan.to(), m_row), others, in_numbers(m_plan.from(), m_row));
+      std::make_unique<Exchange<Number>>(execution, comm, own, in_elements(m_plan.to(), m_row), others, in_elements(m_plan.from(), m_row));
   messages->send();
   return messages;
 }

@@ -42,7 +42,7 @@ class HaloPlan {
 template <class Number>
 class Halo {
  public:
-  /// row: numbers of one token, those of a whole batch.
+  /// row: elements of one token, those of a whole batch.
   Halo(const HaloPlan& plan, std::int64_t row);
   static std::int64_t bytes(const HaloPlan& plan, std::int64_t row) {
     return plan.rows() * row * static_cast<std::int64_t>(sizeof(Number));

@@ -38,4 +38,10 @@ int ranks_of(MPI_Comm comm) {
   return ranks;
 }
 
+bool same_comm(MPI_Comm a, MPI_Comm b) {
+  int result = MPI_UNEQUAL;
+  check(MPI_Comm_compare(a, b, &result), "MPI_Comm_compare");
+  return result == MPI_IDENT;
+}
+
 }  // namespace bsbr::parallel

@@ -13,6 +13,9 @@ namespace bsbr::parallel {
 /// Throws CommunicationError unless MPI is initialised and not finalised.
 void require_mpi();
 
+/// Whether both are the same communicator, not only of the same ranks.
+bool same_comm(MPI_Comm a, MPI_Comm b);
+
 template <class Number>
 MPI_Datatype mpi_type() {
   if constexpr (std::is_same_v<Number, float>)

@@ -44,7 +44,7 @@ Sequence::Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::
   if (length < 0) throw ConfigError("length = " + std::to_string(length) + " is negative");
   if (chunk_size < 1) throw ConfigError("chunk_size = " + std::to_string(chunk_size) + " is below 1");
   m_chunks.items = length / chunk_size + (length % chunk_size != 0 ? 1 : 0);
-  m_chunks.ranks = parallel::ranks_of(*m_comm);
+  m_chunks.parts = parallel::ranks_of(*m_comm);
   m_rank = parallel::rank_in(*m_comm);
 }
 

@@ -22,15 +22,15 @@ std::vector<int> ranks_with_tokens(const Sequence& sequence) {
 
 const std::int64_t lengths[] = {0, 1, 4, 7, 13, 40, 101};
 
-TEST(Neighbours, are_the_next_ranks_that_have_tokens) {
+TEST(CarryRanks, are_the_nearest_ones_that_have_tokens) {
   for (const std::int64_t length : lengths) {
     SCOPED_TRACE(std::to_string(length) + " tokens");
     const Sequence sequence(MPI_COMM_WORLD, 1, length, 4);
     const auto ranks = ranks_with_tokens(sequence);
     const auto here = std::find(ranks.begin(), ranks.end(), world_rank());
-    const parallel::Neighbours neighbours(sequence);
-    EXPECT_EQ(neighbours.before, here == ranks.end() || here == ranks.begin() ? -1 : *(here - 1));
-    EXPECT_EQ(neighbours.after, here == ranks.end() || here + 1 == ranks.end() ? -1 : *(here + 1));
+    const parallel::CarryRanks carry(sequence);
+    EXPECT_EQ(carry.previous, here == ranks.end() || here == ranks.begin() ? -1 : *(here - 1));
+    EXPECT_EQ(carry.next, here == ranks.end() || here + 1 == ranks.end() ? -1 : *(here + 1));
   }
 }
 
@@ -49,28 +49,25 @@ template <class Real>
 class Carry : public ::testing::Test {};
 TYPED_TEST_SUITE(Carry, Reals, RealNames);
 
-std::vector<parallel::Segment> parts_of(std::size_t size, int count) {
-  const Partition parts{static_cast<std::int64_t>(size), count};
-  std::vector<parallel::Segment> segments;
-  for (int part = 0; part < count; ++part) segments.push_back({parts.begin(part), parts.size(part)});
-  return segments;
+std::vector<parallel::Segment> messages_of(std::size_t size, int count) {
+  return parallel::segments_of({static_cast<std::int64_t>(size), count});
 }
 
-/// after[part] = what this rank makes of before[part].
+/// after = what this rank makes of before, of one message.
 template <class Real>
-void work_on(const parallel::Segment& part, const Array<Real*>& before, const Array<Real*>& after) {
-  const auto range = std::make_pair(part.offset, part.offset + part.count);
-  const Array<const Real*> part_before = Kokkos::subview(before, range);
-  const auto source = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), part_before);
+void work_on(const parallel::Segment& message, const Array<Real*>& before, const Array<Real*>& after) {
+  const auto range = std::make_pair(message.offset, message.offset + message.count);
+  const Array<const Real*> message_before = Kokkos::subview(before, range);
+  const auto source = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), message_before);
   std::vector<Real> made(source.data(), source.data() + source.size());
   for (Real& number : made) number = after_rank(number, world_rank());
   set_all<Real>(Kokkos::subview(after, range), made);
 }
 
-TYPED_TEST(Carry, brings_the_state_to_each_rank_in_the_order_of_the_sequence_part_by_part) {
+TYPED_TEST(Carry, brings_the_state_to_each_rank_in_the_order_of_the_sequence_message_by_message) {
   for (const std::int64_t length : lengths) {
     for (const auto& [size, count] : {std::pair{std::size_t{1}, 1}, {std::size_t{5}, 3}, {std::size_t{5}, 8}, {std::size_t{100000}, 7}}) {
-      SCOPED_TRACE(std::to_string(length) + " tokens, " + std::to_string(size) + " numbers in " + std::to_string(count) + " parts");
+      SCOPED_TRACE(std::to_string(length) + " tokens, " + std::to_string(size) + " numbers in " + std::to_string(count) + " messages");
       const Sequence sequence(MPI_COMM_WORLD, 1, length, 4);
       const auto ranks = ranks_with_tokens(sequence);
       const bool takes_part = std::find(ranks.begin(), ranks.end(), world_rank()) != ranks.end();
@@ -78,13 +75,13 @@ TYPED_TEST(Carry, brings_the_state_to_each_rank_in_the_order_of_the_sequence_par
       for (std::size_t i = 0; i < size; ++i) expected[i] = static_cast<TypeParam>(i % 97);
       const Array<TypeParam*> before("test::before", size), after("test::after", size);
       set_all(before, expected);  // the first rank begins with these; the others' are overwritten
-      const auto parts = parts_of(size, count);
-      parallel::Carry<TypeParam> carry(Execution(), sequence, before, after, parts);
+      const auto messages = messages_of(size, count);
+      parallel::Carry<TypeParam> carry(Execution(), sequence, before, after, messages);
       EXPECT_EQ(carry.receives(), takes_part && world_rank() != ranks.front());
-      for (std::size_t part = 0; part < parts.size(); ++part) {
-        carry.wait_for(part);
-        work_on(parts[part], before, after);
-        carry.send(part);
+      for (std::size_t message = 0; message < messages.size(); ++message) {
+        carry.wait_for(message);
+        work_on(messages[message], before, after);
+        carry.send(message);
       }
       carry.finish();
 
@@ -104,11 +101,11 @@ TYPED_TEST(Carry, brings_the_state_to_each_rank_in_the_order_of_the_sequence_par
 TYPED_TEST(Carry, of_one_process_alone_does_nothing) {
   const Sequence sequence(MPI_COMM_SELF, 1, 40, 4);
   const Array<TypeParam*> state("test::state", 5);
-  parallel::Carry<TypeParam> carry(Execution(), sequence, state, state, parts_of(5, 2));
+  parallel::Carry<TypeParam> carry(Execution(), sequence, state, state, messages_of(5, 2));
   EXPECT_FALSE(carry.receives());
-  for (const std::size_t part : {std::size_t{0}, std::size_t{1}}) {
-    carry.wait_for(part);
-    carry.send(part);
+  for (const std::size_t message : {std::size_t{0}, std::size_t{1}}) {
+    carry.wait_for(message);
+    carry.send(message);
   }
   carry.finish();
   EXPECT_EQ(carry.messages_sent(), 0);

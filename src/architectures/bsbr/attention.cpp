@@ -1,9 +1,10 @@
+// The kernels and messages of BSBR, step by step.
 #include "architectures/bsbr/attention.hpp"
 
 #include <algorithm>
-#include <vector>
 
 #include "attention/attention_class.hpp"
+#include "attention/overlap.hpp"
 #include "bsbr/error.hpp"
 #include "config/causality.hpp"
 #include "kernels/chunk_state.hpp"
@@ -64,41 +65,18 @@ struct Retrieval {
   }
 };
 
-/// What one rank sends to, or has of, each rank: the blocks of each, all local chunks.
-std::vector<parallel::Segment> by_block(const kernels::StateBlocks& blocks, const Partition& partition, std::int64_t chunks) {
-  std::vector<parallel::Segment> segments;
-  for (int rank = 0; rank < partition.ranks; ++rank) {
-    segments.push_back({blocks.numbers(partition.begin(rank), chunks), blocks.numbers(partition.size(rank), chunks)});
-  }
-  return segments;
-}
-
-/// The segments of a buffer of gathered states: what came from, or goes back to, each rank.
-std::vector<parallel::Segment> by_chunk(const kernels::GatheredStates& gathered) {
-  std::vector<parallel::Segment> segments;
-  for (int rank = 0; rank < gathered.chunks.ranks; ++rank) segments.push_back({gathered.segment_offset(rank), gathered.segment_size(rank)});
-  return segments;
-}
-
-constexpr std::int64_t most_mixed_numbers = kernels::tuning::mixed_bytes / static_cast<std::int64_t>(sizeof(double));
-
-/// Each rank's part of a partition.
-std::vector<parallel::Segment> parts_of(const Partition& partition) {
-  std::vector<parallel::Segment> segments;
-  for (int rank = 0; rank < partition.ranks; ++rank) segments.push_back({partition.begin(rank), partition.size(rank)});
-  return segments;
-}
+constexpr std::int64_t most_mixed_elements = kernels::tuning::mixed_bytes / static_cast<std::int64_t>(sizeof(double));
 
 /// Sizes of what the constructor allocates: one list for allocation and prediction.
 struct Sizes {
   std::int64_t round_blocks;  // blocks that are mixed at a time
   std::int64_t local, states, mixed, retrieval, panel_width;
   Sizes(const ModelConfig& config, const Sequence& sequence, const kernels::StateBlocks& blocks, std::int64_t own_blocks)
-      : round_blocks(std::clamp(most_mixed_numbers / std::max<std::int64_t>(1, blocks.numbers(1, sequence.num_chunks())), std::int64_t{1},
+      : round_blocks(std::clamp(most_mixed_elements / std::max<std::int64_t>(1, blocks.elements(1, sequence.num_chunks())), std::int64_t{1},
                                 std::max<std::int64_t>(1, own_blocks))),
-        local(blocks.numbers(blocks.blocks(), sequence.local_chunks())),
-        states(sequence.ranks() > 1 ? blocks.numbers(own_blocks, sequence.num_chunks()) : 0),
-        mixed(own_blocks == 0 ? 0 : blocks.numbers(round_blocks, sequence.num_chunks())),
+        local(blocks.elements(blocks.blocks(), sequence.local_chunks())),
+        states(sequence.ranks() > 1 ? blocks.elements(own_blocks, sequence.num_chunks()) : 0),
+        mixed(own_blocks == 0 ? 0 : blocks.elements(round_blocks, sequence.num_chunks())),
         retrieval(sequence.num_chunks() * sequence.batch() * 2 * config.hidden_dim),
         panel_width(config.compression_factor > 0 ? std::max(config.head_dim() * config.head_dim(), config.state_size()) : 0) {}
 };
@@ -218,52 +196,52 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
   compressed ? retrieve_compressed(execution, mask, input, output) : retrieve(execution, input, output);
 }
 
-/// The within-chunk part hides the messages: half of it those that go out, half of it those that come back. MPI moves large messages only
-/// while it is called: on a host the work is done in parts, between which it is.
+/// F of this rank's chunks → G of them. Every rank mixes some blocks of all chunks:
+///
+///                my chunks, all blocks             all chunks, my blocks
+///     r, h       m_retrieval  ─── to all ranks ──▶ m_retrieval              ╲ hidden by the first half of the within-chunk attention
+///     F          m_local      ───────────────────▶ m_states                 ╱
+///                                                  mix: F → G
+///     G          m_local      ◀─────────────────── m_states                   hidden by its second half
 template <class Real>
 void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                                   const Array<Real***>& output, Profile* profile) const {
-  constexpr int parts = kernels::tuning::overlapped_parts, half = parts / 2;
-  const auto attend = [&](int begin, int end, const auto& progress) {
+  constexpr int half = overlap_portions / 2;
+  const auto attend = [&](int begin, int end, auto&... messages) {
     const Phase phase(execution, profile, "within_chunk");
-    for (int part = begin; part < end; ++part) {
-      attend_within(execution, mask, input, output, part, parts);
-      do progress();
-      while (!kernels::is_idle(execution));
-    }
+    overlap(
+        execution, begin, end, [&](int portion) { attend_within(execution, mask, input, output, portion, overlap_portions); }, messages...);
   };
-  const auto finish = [&](const char* movement, auto& messages) {
-    const Phase phase(execution, profile, "exchange");
-    messages->wait();
-    if (profile != nullptr) profile->sent(movement, messages->bytes_sent(), messages->messages_sent());
-  };
+  // By rank: of m_local the blocks that it mixes, of m_states the chunks that it has.
+  const auto blocks = parallel::segments_of(m_block_partition, m_blocks.elements(1, m_sequence.local_chunks()));
+  const auto chunks = parallel::segments_of(m_gathered.chunks, m_blocks.elements(m_gathered.block_count, 1));
   const MPI_Comm comm = m_sequence.comm();
-  const auto local = by_block(m_blocks, m_block_partition, m_sequence.local_chunks()), all = by_chunk(m_gathered);
   std::optional<parallel::Gather<Real>> retrieval;
-  std::optional<parallel::Exchange<Real>> there, back;
+  std::optional<parallel::Exchange<Real>> states, mixed;
   {
     const Phase phase(execution, profile, "exchange");
-    retrieval.emplace(execution, comm, m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim, parts_of(m_sequence.chunks()));
-    there.emplace(execution, comm, m_local, local, m_states, all);
-    there->send();
+    retrieval.emplace(execution, comm, m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim, parallel::segments_of(m_sequence.chunks()));
+    states.emplace(execution, comm, m_local, blocks, m_states, chunks);
+    states->send();
   }
-  attend(0, half, [&] {
-    retrieval->progress();
-    there->progress();
-  });
-  finish("retrieval_vectors", retrieval);
-  finish("states", there);
+  attend(0, half, *retrieval, *states);
+  {
+    const Phase phase(execution, profile, "exchange");
+    finish(*retrieval, "retrieval_vectors", profile);
+    finish(*states, "states", profile);
+  }
   {
     const Phase phase(execution, profile, "mixing");
     mix(execution, mask);
   }
   {
     const Phase phase(execution, profile, "exchange");
-    back.emplace(execution, comm, m_states, all, m_local, local);
-    back->send();
+    mixed.emplace(execution, comm, m_states, chunks, m_local, blocks);
+    mixed->send();
   }
-  attend(half, parts, [&] { back->progress(); });
-  finish("states", back);
+  attend(half, overlap_portions, *mixed);
+  const Phase phase(execution, profile, "exchange");
+  finish(*mixed, "states", profile);
 }
 
 /// m_retrieval[first chunk + c][batch] = (r, h) of the local chunks.
@@ -328,13 +306,13 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const Paddin
                        kernels::Stage{m_compress, store});
 }
 
-/// The within-chunk attention of one of `parts` parts of the local chunks.
+/// The within-chunk attention of one of `portions` portions of the local chunks.
 template <class Real>
 void Bsbr<Real>::attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                               const Array<Real***>& output, int part, int parts) const {
+                               const Array<Real***>& output, int portion, int portions) const {
   const std::int64_t origin = m_sequence.first_token(), size = m_config.chunk_size, length = m_sequence.length();
-  const Partition chunks{m_sequence.local_chunks(), parts};
-  const std::int64_t begin = origin + chunks.begin(part) * size, end = std::min(origin + chunks.end(part) * size, length);
+  const Partition chunks{m_sequence.local_chunks(), portions};
+  const std::int64_t begin = origin + chunks.begin(portion) * size, end = std::min(origin + chunks.end(portion) * size, length);
   const kernels::WithinChunk sight{m_config.causality, size, length};
   const auto scale = kernels::score_scale<Real>(m_config.head_dim());
   kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, sight, scale, input.query, local_keys(mask, input),

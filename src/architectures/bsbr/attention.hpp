@@ -14,7 +14,7 @@ namespace bsbr::attention {
 ///
 /// Across ranks: each forms its own chunks' states; they are sent by blocks of columns ("transpose"), so that each rank has some columns of
 /// all chunks; it mixes those, and sends the mixed ones back. r and h of all chunks go to all ranks. Meanwhile each rank computes its
-/// within-chunk part.
+/// within-chunk attention.
 template <class Real>
 class Bsbr : public Attention<Real> {
  public:
@@ -34,7 +34,7 @@ class Bsbr : public Attention<Real> {
   void form_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const;
   void form_compressed_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const;
   void attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
-                     int part, int parts) const;
+                     int portion, int portions) const;
   void mix_across_ranks(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                         const Array<Real***>& output, Profile* profile) const;
   void mix(const Execution& execution, const PaddingMask& mask) const;

@@ -1,3 +1,4 @@
+// The padding mask: what follows from the tokens, and from the chunks of all ranks.
 #include "bsbr/mask.hpp"
 
 #include <string>
@@ -53,9 +54,7 @@ Array<std::uint8_t*> mark_real_chunks(const Execution& execution, const Sequence
 
 /// The marks of all ranks.
 void gather_marks(const Execution& execution, const Sequence& sequence, const Array<std::uint8_t*>& marks) {
-  std::vector<parallel::Segment> segments;
-  for (int rank = 0; rank < sequence.ranks(); ++rank) segments.push_back({sequence.chunks().begin(rank), sequence.chunks().size(rank)});
-  parallel::Gather<std::uint8_t>(execution, sequence.comm(), marks, sequence.batch(), segments).wait();
+  parallel::Gather<std::uint8_t>(execution, sequence.comm(), marks, sequence.batch(), parallel::segments_of(sequence.chunks())).wait();
 }
 
 /// [batch, chunks]: 1 where the chunk has a real token.

@@ -1,3 +1,4 @@
+// Whether Kokkos has been initialised.
 #include "bsbr/error.hpp"
 #include "bsbr/types.hpp"
 

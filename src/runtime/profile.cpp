@@ -1,3 +1,4 @@
+// The phases of a forward pass: their times, and their regions for Kokkos Tools.
 #include "bsbr/profile.hpp"
 
 namespace bsbr {
