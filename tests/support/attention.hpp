@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "bsbr/attention.hpp"
 #include "architectures/traits.hpp"
+#include "bsbr/attention.hpp"
 #include "support/device_arrays.hpp"
 #include "support/random_model.hpp"
 #include "support/run_model.hpp"
@@ -80,7 +80,8 @@ std::vector<Real> run_attention(const ModelConfig& config, const AttentionNumber
   const PaddingMask padding =
       mask.empty() ? PaddingMask(execution, sequence) : PaddingMask(execution, sequence, local_part<std::uint8_t>(sequence, mask));
   const Array<Real***> separate("test::output", 1, sequence.local_tokens(), config.attention_dim());
-  const Array<Real***>& output = where == Output::over_keys ? key : separate;
+  input.overwrite_key = where == Output::over_keys;
+  const Array<Real***>& output = input.overwrite_key ? key : separate;
   Attention<Real>::create(config, sequence)->forward(execution, padding, input, output);
   execution.fence();
   return gather_tokens(sequence, output);
