@@ -1,4 +1,4 @@
-// One attention on Views: the part to use in a model of your own.
+// One attention on Views: what to use in a model of your own.
 #pragma once
 
 #include <memory>
@@ -28,6 +28,10 @@ struct AttentionInput {
   Array<const Real**> decompress_weight;  ///< bsbr with compression: decompress_proj [d², S]; else empty
   Array<const Real*> compress_bias;       ///< bsbr with compression: [S]; else empty
   Array<const Real*> decompress_bias;     ///< bsbr with compression: [d²]; else empty
+
+  /// The output is exactly the array of `key`, and takes its place. Only where Attention::output_may_be_key(); saves a fifth of a layer's
+  /// memory.
+  bool overwrite_key = false;
 };
 
 /// The attention of one architecture for one shape of sequence. Its workspace is allocated once and used by every call of forward,
@@ -48,15 +52,16 @@ class Attention {
   /// Computes the heads' results, before out_proj. Collective over the sequence's communicator.
   /// \param execution where the kernels are enqueued
   /// \param mask the padding mask of the sequence
-  /// \param input projections of this rank's tokens
-  /// \param output [batch, local tokens, num_heads · head_dim]; must not overlap the input, but may be the key if output_may_be_key()
+  /// \param input projections of this rank's tokens; its arrays may be the same, or overlap each other
+  /// \param output [batch, local tokens, num_heads · head_dim]; shares no element with any array of the input, whatever the architecture
+  ///     and the sizes, unless AttentionInput::overwrite_key says that it is the key. It may lie between rows of the input
   /// \param profile times and bytes are added to it; may be null
-  /// \throws ShapeError if extents do not fit, or the output overlaps the input
+  /// \throws ShapeError if extents do not fit, or the output overlaps the input, or is not the key where overwrite_key says so
   /// \throws CommunicationError if MPI fails or a rank does not respond in time
   virtual void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
                        Profile* profile = nullptr) = 0;
 
-  /// Whether `output` may be exactly the array of the keys, which are then overwritten. Saves a fifth of a layer's memory.
+  /// Whether AttentionInput::overwrite_key may be set. It depends on the configuration: bsbr with chunks of at most 256 tokens, mostly.
   virtual bool output_may_be_key() const { return false; }
 
   /// The mask that is used: `given`, or one without padding where the mechanism ignores padding (BSBR's reference causality). Project

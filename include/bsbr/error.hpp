@@ -26,7 +26,8 @@ class ConfigError : public Error {
   using Error::Error;
 };
 
-/// Arrays whose extents do not fit each other or the configuration; ids outside the vocabulary; mask values other than 0 and 1.
+/// Arrays whose extents do not fit each other or the configuration, or that overlap where they must not; ids outside the vocabulary; mask
+/// values other than 0 and 1.
 class ShapeError : public Error {
   using Error::Error;
 };

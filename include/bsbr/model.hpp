@@ -58,9 +58,9 @@ class Layer {
   /// \param execution where the kernels run
   /// \param mask the padding mask of the sequence
   /// \param workspace made for this configuration and this sequence
-  /// \param x [batch, local tokens, hidden_dim]
+  /// \param x [batch, local tokens, hidden_dim]; shares no element with the workspace
   /// \param profile times and bytes are added to it; may be null
-  /// \throws ShapeError if extents do not fit
+  /// \throws ShapeError if extents do not fit, or x overlaps the workspace
   /// \throws CommunicationError if MPI fails or a rank does not respond in time
   void forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x,
                Profile* profile = nullptr) const;

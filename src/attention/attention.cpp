@@ -44,36 +44,48 @@ bool output_may_be_key(const ModelConfig& config) {
 
 namespace {
 
-/// Whether an element of `rows` is one of `output`, too. Spans are compared first; the output may lie between the rows.
+/// Whether an element of `rows` is one of `output`, too; the output may lie between the rows.
 template <class Real>
-bool overlap(const Strided<const Real***>& rows, const Array<Real***>& output) {
-  if (rows.size() == 0 || output.size() == 0) return false;
-  const Real *first = output.data(), *last = first + output.size();
-  if (rows.data() >= last || rows.data() + rows.span() <= first) return false;
+bool overlaps(const Strided<const Real***>& rows, const Array<Real***>& output) {
+  if (!share_elements(rows.data(), rows.size() == 0 ? 0 : rows.span(), output.data(), output.size())) return false;
   for (std::size_t batch = 0; batch < rows.extent(0); ++batch) {
     for (std::size_t t = 0; t < rows.extent(1); ++t) {
       const Real* row = rows.data() + batch * rows.stride(0) + t * rows.stride(1);
-      if (row < last && row + rows.extent(2) > first) return true;
+      if (share_elements(row, rows.extent(2), output.data(), output.size())) return true;
     }
   }
   return false;
 }
 
-/// Throws ShapeError if the output overlaps the input, unless it is the key and may be.
+/// Throws ShapeError if the output overlaps an array of the input, but for a key that is to be overwritten.
 template <class Real>
 void require_own_output(const ModelConfig& config, const AttentionInput<Real>& input, const Array<Real***>& output) {
-  const Strided<const Real***> written(output);
-  const bool is_key =
-      input.key.data() == written.data() && input.key.stride(0) == written.stride(0) && input.key.stride(1) == written.stride(1);
-  const auto require = [&](const char* name, const Strided<const Real***>& rows) {
-    if (overlap(rows, output)) throw ShapeError("output overlaps " + std::string(name) + ", which is read after it is written");
+  const auto refuse = [](const std::string& name) {
+    throw ShapeError("output overlaps " + name + ": it must be an array of its own", "AttentionInput::overwrite_key has the one exception");
   };
-  require("query", input.query);
-  require("value", input.value);
-  require("gate", input.gate);
-  require("retrieval_query", input.retrieval_query);
-  require("retrieval_key", input.retrieval_key);
-  if (!is_key || !output_may_be_key<Real>(config)) require("key", input.key);
+  const auto require_rows_apart = [&](const char* name, const Strided<const Real***>& rows) {
+    if (overlaps(rows, output)) refuse(name);
+  };
+  const auto require_apart = [&](const char* name, const auto& array) {
+    if (share_elements(array.data(), array.size(), static_cast<const Real*>(output.data()), output.size())) refuse(name);
+  };
+  require_rows_apart("query", input.query);
+  if (!input.overwrite_key) require_rows_apart("key", input.key);
+  require_rows_apart("value", input.value);
+  require_rows_apart("gate", input.gate);
+  require_rows_apart("retrieval_query", input.retrieval_query);
+  require_rows_apart("retrieval_key", input.retrieval_key);
+  require_apart("compress_weight", input.compress_weight);
+  require_apart("decompress_weight", input.decompress_weight);
+  require_apart("compress_bias", input.compress_bias);
+  require_apart("decompress_bias", input.decompress_bias);
+  if (!input.overwrite_key) return;
+  if (!output_may_be_key<Real>(config))
+    throw ShapeError("overwrite_key is set, but keys may still be read after results are written", "see Attention::output_may_be_key()");
+  const Strided<const Real***> written(output);
+  if (output.size() == 0) return;
+  if (input.key.data() != written.data() || input.key.stride(0) != written.stride(0) || input.key.stride(1) != written.stride(1))
+    throw ShapeError("overwrite_key is set, but output is not the array of the key");
 }
 
 std::string extents(const std::string& name, std::int64_t batch, std::int64_t rows, std::int64_t columns) {

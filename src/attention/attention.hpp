@@ -1,6 +1,7 @@
 // What the attentions share: checks of their input, and their workspace's size.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 #include "bsbr/attention.hpp"
@@ -28,6 +29,12 @@ Array<Number*> allocate(const char* label, std::int64_t count) {
   } catch (const std::exception& error) {
     throw MemoryError("no memory for " + std::to_string(count) + " elements of " + label + ": " + error.what());
   }
+}
+
+/// Whether [a, a + a_count) and [b, b + b_count) have an element in common.
+template <class Real>
+bool share_elements(const Real* a, std::size_t a_count, const Real* b, std::size_t b_count) {
+  return a_count > 0 && b_count > 0 && a < b + b_count && b < a + a_count;
 }
 
 /// Throws ShapeError unless rows is [batch, count, width] with contiguous rows.

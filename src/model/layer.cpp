@@ -114,8 +114,20 @@ void finish_tokens(const Execution& execution, const Linear<Real>& out, const No
 
 /// One of several arrays [batch, rows, width].
 template <class Real>
-Strided<const Real***> part_of(const Array<Real****>& arrays, int part) {
-  return Kokkos::subview(arrays, part, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
+Strided<const Real***> array_of(const Array<Real****>& arrays, int index) {
+  return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
+}
+
+/// Throws ShapeError if x has an element of an array of the workspace, which is written before x has been read for the last time.
+template <class Real>
+void require_own_states(const Workspace<Real>& workspace, const Array<Real***>& x) {
+  const auto require_apart = [&](const char* name, const auto& array) {
+    if (attention::share_elements(x.data(), x.size(), array.data(), array.size()))
+      throw ShapeError("x overlaps workspace." + std::string(name));
+  };
+  require_apart("projections", workspace.projections);
+  require_apart("heads", workspace.heads);
+  require_apart("retrieval", workspace.retrieval);
 }
 
 /// Throws ShapeError unless x and the workspace fit the model and each other, and the mask its sequence.
@@ -132,6 +144,7 @@ void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, co
   }
   attention::require_rows<Real>("workspace.projections", array_of(workspace.projections, 0), batch, tokens, config.attention_dim());
   attention::require_rows<Real>("workspace.heads", workspace.heads, batch, tokens, config.attention_dim());
+  require_own_states(workspace, x);
   attention::require_mask(mask, sequence);
 }
 
@@ -184,10 +197,11 @@ template <class Real>
 AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspace) const {
   const ModelConfig& config = m_weights.config();
   AttentionInput<Real> input;
-  input.query = part_of(workspace.projections, 0);
-  input.key = part_of(workspace.projections, 1);
-  input.value = part_of(workspace.projections, 2);
-  if (traits(config.architecture).has_gate()) input.gate = part_of(workspace.projections, 3);
+  input.query = array_of(workspace.projections, 0);
+  input.key = array_of(workspace.projections, 1);
+  input.value = array_of(workspace.projections, 2);
+  input.overwrite_key = input.key.data() == workspace.heads.data() && workspace.heads.size() > 0;
+  if (traits(config.architecture).has_gate()) input.gate = array_of(workspace.projections, 3);
   if (traits(config.architecture).has_retrieval()) {
     input.retrieval_query = array_of(workspace.retrieval, 0);
     input.retrieval_key = array_of(workspace.retrieval, 1);

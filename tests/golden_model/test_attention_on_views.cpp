@@ -325,8 +325,10 @@ class AttentionArguments : public ::testing::Test {
  protected:
   /// Calls check(call) for every variant.
   template <class Check>
-  void for_each_call(const Check& check) {
-    for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
+  void for_each_call(const Check& check, std::int64_t chunk_size = small_config(Architecture::bsbr).chunk_size) {
+    ModelConfig sizes = small_config(Architecture::bsbr);
+    sizes.chunk_size = chunk_size;
+    for (const ModelConfig& config : variants(sizes)) {
       SCOPED_TRACE(describe(config));
       Call<Real> call(config);
       check(call);
@@ -366,22 +368,88 @@ TYPED_TEST(AttentionArguments, output_of_other_extents_is_refused) {
   });
 }
 
-TYPED_TEST(AttentionArguments, output_that_overlaps_the_input_is_refused) {
+/// What a call is refused for; empty if it is not.
+template <class Real>
+std::string refusal_of(Call<Real>& call) {
+  try {
+    call.forward();
+    return "";
+  } catch (const ShapeError& error) {
+    return error.what();
+  }
+}
+
+/// Around the sizes up to which results may be written over keys: the rule is the same on both sides.
+constexpr std::int64_t chunk_sizes_around_the_largest_team[] = {5, 256, 257};
+
+TYPED_TEST(AttentionArguments, output_that_overlaps_an_input_is_refused_whatever_the_chunk_size) {
   using Input = AttentionInput<TypeParam>;
-  this->for_each_call([](auto& call) {
-    for (const auto member : {&Input::query, &Input::value}) {
+  const std::vector<std::pair<std::string, Strided<const TypeParam***> Input::*>> names{{"query", &Input::query},
+                                                                                        {"key", &Input::key},
+                                                                                        {"value", &Input::value},
+                                                                                        {"gate", &Input::gate},
+                                                                                        {"retrieval_query", &Input::retrieval_query},
+                                                                                        {"retrieval_key", &Input::retrieval_key}};
+  const auto check = [&](auto& call) {
+    if (!has_its_own_way(call.config)) return;
+    const std::size_t size = call.output.size();
+    const Array<TypeParam*> room("test::room", 3 * size);
+    call.output = Array<TypeParam***>(room.data() + size, call.output.extent(0), call.output.extent(1), call.output.extent(2));
+    for (const auto& [name, member] : names) {
       const auto right = call.input.*member;
-      call.input.*member = call.output;
-      EXPECT_THROW(call.forward(), ShapeError);
+      if (right.extent(2) == 0) continue;  // not of this architecture
+      const std::size_t rows = right.size();
+      std::vector<std::size_t> places{2 * size - 1};  // they have one element in common
+      if (call.config.chunk_size == 5) places.insert(places.end(), {size, size + 1 - std::min(rows, size)});
+      for (const std::size_t first : places) {
+        if (size > 0) {  // a rank without tokens has nothing that could overlap
+          call.input.*member = Array<TypeParam***>(room.data() + first, right.extent(0), right.extent(1), right.extent(2));
+        }
+        EXPECT_EQ(refusal_of(call), "output overlaps " + name + ": it must be an array of its own") << first;
+      }
       call.input.*member = right;
     }
-    call.input.key = call.output;
-    if (call.attention->output_may_be_key()) {
-      EXPECT_NO_THROW(call.forward());
-    } else {
-      EXPECT_THROW(call.forward(), ShapeError);
-    }
+    EXPECT_EQ(refusal_of(call), "");
+  };
+  for (const std::int64_t chunk_size : chunk_sizes_around_the_largest_team) this->for_each_call(check, chunk_size);
+}
+
+TYPED_TEST(AttentionArguments, output_that_overlaps_a_projection_of_states_is_refused) {
+  this->for_each_call([](auto& call) {
+    if (!is_compressed(call.config)) return;
+    const auto weight = call.input.compress_weight;
+    const Array<TypeParam*> room("test::room", std::max(call.output.size(), weight.size()));
+    call.output = Array<TypeParam***>(room.data(), call.output.extent(0), call.output.extent(1), call.output.extent(2));
+    call.input.compress_weight = Array<TypeParam**>(room.data(), weight.extent(0), weight.extent(1));
+    EXPECT_EQ(refusal_of(call), "output overlaps compress_weight: it must be an array of its own");
   });
+}
+
+TYPED_TEST(AttentionArguments, inputs_may_be_the_same_array) {
+  this->for_each_call([](auto& call) {
+    call.input.key = call.input.value = call.input.query;
+    EXPECT_EQ(refusal_of(call), "");
+  });
+}
+
+TYPED_TEST(AttentionArguments, output_may_be_the_key_only_where_both_sides_say_so) {
+  const auto check = [](auto& call) {
+    const auto separate = call.input.key;
+    call.input.overwrite_key = true;
+    if (!call.attention->output_may_be_key()) {
+      call.input.key = call.output;
+      EXPECT_EQ(refusal_of(call), "overwrite_key is set, but keys may still be read after results are written");
+      return;
+    }
+    EXPECT_EQ(refusal_of(call), "overwrite_key is set, but output is not the array of the key");
+    call.input.key = call.output;
+    EXPECT_EQ(refusal_of(call), "");
+    call.input.overwrite_key = false;
+    EXPECT_EQ(refusal_of(call), "output overlaps key: it must be an array of its own");
+    call.input.key = separate;
+    EXPECT_EQ(refusal_of(call), "");
+  };
+  for (const std::int64_t chunk_size : chunk_sizes_around_the_largest_team) this->for_each_call(check, chunk_size);
 }
 
 /// One element that both have is too much; an output beside the rows is not.

@@ -341,5 +341,21 @@ TYPED_TEST(WrongCall, of_a_layer_with_other_extents_is_refused_on_all_ranks) {
   Execution().fence();
 }
 
+TYPED_TEST(WrongCall, of_a_layer_with_states_in_its_workspace_is_refused) {
+  const Layer<TypeParam> layer(this->m_model.weights(), 0);
+  Workspace<TypeParam> workspace(this->m_config, this->m_sequence);
+  const PaddingMask mask(Execution(), this->m_sequence);
+  const auto& heads = workspace.heads;
+  ASSERT_EQ(heads.extent(2), 12U);
+  for (const auto& x : {heads, Array<TypeParam***>(workspace.projections.data(), heads.extent(0), heads.extent(1), heads.extent(2))}) {
+    try {
+      layer.forward(Execution(), mask, workspace, x);
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const ShapeError& error) {
+      EXPECT_STREQ(error.what(), "x overlaps workspace.projections");  // heads are the keys here
+    }
+  }
+}
+
 }  // namespace
 }  // namespace bsbr::testing

@@ -30,10 +30,12 @@ ModelConfig large_sizes() {
   return sizes;
 }
 
-/// The variants of bsbr with this causality: chunks that panels cut, chunks that fill panels, chunks so small that their states fill
-/// several panels; each with and without compression. And large products.
+bool has_causality(const ModelConfig& config) { return has_field(config.architecture, "causality"); }
+
+/// The variants with this causality, of the architecture that has the field (bsbr): chunks that panels cut, chunks that fill panels, chunks
+/// so small that their states fill several panels; each with and without compression. And large products.
 std::vector<ModelConfig> bsbr_with(Causality causality) {
-  const auto has_it = [&](const ModelConfig& config) { return config.architecture == Architecture::bsbr && config.causality == causality; };
+  const auto has_it = [&](const ModelConfig& config) { return has_causality(config) && config.causality == causality; };
   std::vector<ModelConfig> configs;
   for (const std::int64_t chunk_size : {std::int64_t{24}, panel, std::int64_t{2}}) {
     for (const ModelConfig& config : variants(with_chunks_of(chunk_size), has_it)) configs.push_back(config);
@@ -47,7 +49,7 @@ ModelConfig plain_bsbr_with(Causality causality) { return bsbr_with(causality).f
 /// The variants that are causal; bsbr at more sizes than the others, as more of its sums depend on the chunks.
 std::vector<ModelConfig> causal_configs() {
   auto configs = bsbr_with(Causality::causal);
-  const auto others = [](const ModelConfig& config) { return is_causal(config) && config.architecture != Architecture::bsbr; };
+  const auto others = [](const ModelConfig& config) { return is_causal(config) && !has_causality(config); };
   for (const ModelConfig& config : variants(with_chunks_of(24), others)) configs.push_back(config);
   return configs;
 }
@@ -55,7 +57,7 @@ std::vector<ModelConfig> causal_configs() {
 /// Positions around borders: of panels, tiles and chunks for bsbr, and fewer for the others.
 std::vector<std::int64_t> positions(const ModelConfig& config) {
   const std::int64_t chunk = config.chunk_size;
-  if (config.architecture != Architecture::bsbr) return {1, chunk, kernels::tuning::state_tile, panel - 1, length - 1};
+  if (!has_causality(config)) return {1, chunk, kernels::tuning::state_tile, panel - 1, length - 1};
   std::vector<std::int64_t> all{1, length / 2, length - 1};
   for (const std::int64_t border : {chunk, 3 * chunk, panel, panel / chunk * chunk, 2 * panel}) {
     for (std::int64_t t = border - 1; t <= border + 1; ++t) all.push_back(t);

@@ -118,8 +118,8 @@ TYPED_TEST(OverflowIn, an_input_of_a_token_changes_no_bit_of_tokens_that_do_not_
 
 TYPED_TEST(OverflowIn, a_retrieval_vector_changes_no_bit_of_chunks_that_do_not_see_it) {
   if (world_rank() > 0) return;
-  const auto is_bsbr = [](const ModelConfig& config) { return config.architecture == Architecture::bsbr; };
-  for (const ModelConfig& config : variants(small_config(Architecture::bsbr), is_bsbr)) {
+  const auto has_retrieval = [](const ModelConfig& config) { return traits(config.architecture).has_retrieval(); };
+  for (const ModelConfig& config : variants(small_config(Architecture::bsbr), has_retrieval)) {
     const std::int64_t width = config.attention_dim(), size = config.chunk_size;
     const AttentionNumbers numbers = random_attention(config, length, 2);
     const auto expected = run_attention<TypeParam>(config, numbers, {});

@@ -156,10 +156,10 @@ TYPED_TEST(Sizes, chunks_of_4096_tokens) {
   ModelConfig sizes = base_config();
   sizes.num_layers = 1;
   sizes.chunk_size = 4096;
-  const auto some = [](const ModelConfig& config) {  // in the others nothing is as long as a chunk
-    if (config.architecture == Architecture::gau) return config.expansion_factor == 1;
-    return config.architecture == Architecture::bsbr && config.compression_factor == 0 &&
-           (config.causality == Causality::causal || config.causality == Causality::reference);
+  const auto some = [](const ModelConfig& config) {  // in the others nothing is as long as a chunk, or it is as in these
+    const auto has = [&](const char* field) { return has_field(config.architecture, field); };
+    return depends_on_chunks(config) && !compresses_states(config) && (!has("expansion_factor") || config.expansion_factor == 1) &&
+           (!has("causality") || config.causality == Causality::causal || config.causality == Causality::reference);
   };
   for (const ModelConfig& config : variants(sizes, some)) {
     SCOPED_TRACE(describe(config));

@@ -80,7 +80,8 @@ std::vector<Real> run_attention(const ModelConfig& config, const AttentionNumber
   const PaddingMask padding =
       mask.empty() ? PaddingMask(execution, sequence) : PaddingMask(execution, sequence, local_part<std::uint8_t>(sequence, mask));
   const Array<Real***> separate("test::output", 1, sequence.local_tokens(), config.attention_dim());
-  const Array<Real***>& output = where == Output::over_keys ? key : separate;
+  input.overwrite_key = where == Output::over_keys;
+  const Array<Real***>& output = input.overwrite_key ? key : separate;
   Attention<Real>::create(config, sequence)->forward(execution, padding, input, output);
   execution.fence();
   return gather_tokens(sequence, output);
