@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "kernels/tuning.hpp"
@@ -12,11 +14,6 @@
 #include "support/device_arrays.hpp"
 
 namespace bsbr::testing {
-
-inline bool has_running_state(const ModelConfig& config) {
-  return config.architecture == Architecture::linear || config.architecture == Architecture::delta_net ||
-         config.architecture == Architecture::gau;
-}
 
 /// How far an attention in float may be from the exact result, whose largest number is `scale`, where plain loops in float are `naive_loss`
 /// away from it: twice as far. delta_net solves for a tile of tokens at a time, by sums of as many numbers as plain loops never add up:
@@ -90,8 +87,16 @@ class NaiveState {
   }
 
   Row result_of(std::int64_t t) {
-    if (m_config.architecture == Architecture::gau) return gated(t);
-    return m_config.architecture == Architecture::linear ? linear(t) : delta(t);
+    switch (m_config.architecture) {
+      case Architecture::gau:
+        return gated(t);
+      case Architecture::linear:
+        return linear(t);
+      case Architecture::delta_net:
+        return delta(t);
+      default:
+        throw std::logic_error("no naive loops for " + std::string(to_string(m_config.architecture)));
+    }
   }
 
   Row linear(std::int64_t t) {
@@ -152,7 +157,7 @@ class NaiveState {
   Row m_state, m_key_sum;  // [width, width], [width]
 };
 
-/// The heads' results [tokens, attention_dim] of one sequence; of an architecture that has_running_state().
+/// The heads' results [tokens, attention_dim] of one sequence; of linear, delta_net or gau.
 template <class Real>
 std::vector<Real> naive_states(const ModelConfig& config, const reference::AttentionInput& input, const reference::Mask& mask) {
   std::vector<Real> output(input.query.values.size());
