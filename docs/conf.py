@@ -81,17 +81,21 @@ def tables_of_contents():
                    for caption, pages in trees.items() if pages)
 
 
+NAMESPACES = ("bsbr", "bsbr::parallel")  # that public headers declare something in
+
+
 def declarations(header):
     """Breathe's directives for everything that a header declares, in its order."""
-    root = xml.parse(os.path.join(DOXYGEN_XML, "namespacebsbr.xml")).getroot()
     found = []
-    for reference in root.iter("innerclass"):
-        kind = "struct" if reference.get("refid").startswith("struct") else "class"
-        place = xml.parse(os.path.join(DOXYGEN_XML, reference.get("refid") + ".xml")).getroot().find("compounddef/location")
-        found.append((place, kind, reference.text))
-    for member in root.iter("memberdef"):
-        arguments = member.findtext("argsstring") if member.get("kind") == "function" else ""
-        found.append((member.find("location"), member.get("kind"), "bsbr::" + member.findtext("name") + arguments))
+    for namespace in NAMESPACES:
+        root = xml.parse(os.path.join(DOXYGEN_XML, "namespace" + namespace.replace("::", "_1_1") + ".xml")).getroot()
+        for reference in root.iter("innerclass"):
+            kind = "struct" if reference.get("refid").startswith("struct") else "class"
+            place = xml.parse(os.path.join(DOXYGEN_XML, reference.get("refid") + ".xml")).getroot().find("compounddef/location")
+            found.append((place, kind, reference.text))
+        for member in root.iter("memberdef"):
+            arguments = member.findtext("argsstring") if member.get("kind") == "function" else ""
+            found.append((member.find("location"), member.get("kind"), f"{namespace}::{member.findtext('name')}{arguments}"))
     own = sorted((int(place.get("line")), kind, name) for place, kind, name in found if os.path.basename(place.get("file")) == header)
     if not own:
         raise ExtensionError(f"{header}: Doxygen has found nothing in it")
