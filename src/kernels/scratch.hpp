@@ -32,7 +32,7 @@ auto with_division(const BytesOf& bytes_of, Function&& f) {
 }
 
 /// Pieces are aligned to cache lines; the first may have to be moved up to one.
-inline constexpr std::int64_t scratch_alignment = 64;
+inline constexpr std::int64_t scratch_alignment = tuning::cache_line_bytes;
 
 /// Bytes of a piece of `count` numbers.
 template <class Real>

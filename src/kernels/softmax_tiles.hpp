@@ -71,7 +71,7 @@ template <class Real, int division>
 struct SoftmaxTile {
   using Queries = QueryTile<Real, division>;
   static constexpr int query_count = detail::queries_of<division>, key_count = detail::keys_of<division>;
-  static constexpr int sharers = on_host ? 0 : 4;  // threads of a GPU that form the weights of one query
+  static constexpr int sharers = on_host ? 0 : gpu_tuning::query_sharers;  // threads of a GPU that form the weights of one query
 
   Real* keys;     // [key_tile, padded key_width]
   Real* values;   // [key_tile, padded value_width]
@@ -260,7 +260,7 @@ KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem
   constexpr int query_tile = queries_of<division>, key_tile = keys_of<division>;
   const auto offset = static_cast<std::int32_t>(first - queries.origin);
   const int key_stride = padded<Real>(problem.key_width);
-  constexpr int step = on_host ? tuning::micro_rows : key_tile;  // a host leaves out more of a triangle
+  constexpr int step = on_host ? HostSizes::micro_rows : key_tile;  // a host leaves out more of a triangle
   for (int s = begin; s < end; s += step) {
     const int rows = end - s < step ? end - s : step;
     int from = 0, to = query_tile;
@@ -300,27 +300,27 @@ inline void form_weights(const SerialTeam&, std::int64_t first, int begin, int e
     const int last = queries.count - q < width ? queries.count - q - 1 : width - 1;
     const int from = clamp(begins[0]), to = clamp(ends[last]), all_from = clamp(begins[last]), all_to = clamp(ends[0]);
     Real *column = tile.scores + q, *largest = queries.largest + q, *total = queries.total + q, *rescale = tile.rescale + q;
-    Numbers top = load(largest);
+    Numbers top = load<Vector<Real>>(largest);
     for (int s = from; s < to; ++s) {
       Real* row = column + s * query_tile;
       if (s < all_from || s >= all_to || !exists(s)) {
         const std::int32_t key = exists(s) ? offset + s : -1;  // no range holds −1
         for (int i = 0; i < width; ++i) row[i] = begins[i] <= key && key < ends[i] ? row[i] : minus_infinity<Real>;
       }
-      const Numbers score = load(row);
+      const Numbers score = load<Vector<Real>>(row);
       top = score > top ? score : top;
     }
-    const Numbers old = load(largest);
+    const Numbers old = load<Vector<Real>>(largest);
     const Numbers nothing = Numbers{} + minus_infinity<Real>;
     const Numbers shift = top == nothing ? Numbers{} : top;
     const Numbers difference = old == nothing ? Numbers{} : old - shift;  // of sums that are 0 nothing is changed
     const Numbers factor = exp2_of_vector<Real>(difference);
     store(rescale, factor);
     store(largest, top);
-    Numbers sum = load(total) * factor;
+    Numbers sum = load<Vector<Real>>(total) * factor;
     for (int s = from; s < to; ++s) {
       Real* row = column + s * query_tile;
-      const Numbers weight = exp2_of_vector<Real>(load(row) - shift);
+      const Numbers weight = exp2_of_vector<Real>(load<Vector<Real>>(row) - shift);
       store(row, weight);
       sum += weight;
     }
@@ -480,7 +480,7 @@ void softmax_tiles_of(const Execution& execution, const std::string& label, cons
   const std::int64_t queries = query_tile * std::clamp<std::int64_t>(wanted, 1, most);
   const std::int64_t size = std::max<std::int64_t>(1, queries / problem.unit) * problem.unit;
   const std::int64_t first_team = problem.first / size, teams = (problem.last + size - 1) / size - first_team;
-  constexpr int groups = 8 * tuning::teams_per_thread;  // their work differs: the last of a causal triangle have most of it
+  constexpr int groups = tuning::softmax_groups_per_thread;  // their work differs: the last of a causal triangle have most of it
   const std::int64_t together = taken_together(execution, problem.groups * teams, problem.neighbours, groups);
   Kokkos::parallel_for(
       label, team_policy(execution, problem.groups * teams, bytes, together), KOKKOS_LAMBDA(const TeamMember& member) {
