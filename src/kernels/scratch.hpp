@@ -85,7 +85,7 @@ inline std::int64_t taken_together(const Execution& execution, std::int64_t team
 /// Bytes that Kokkos takes from a GPU's memory for teams whose scratch does not fit into shared memory. On a host each thread has the
 /// scratch of its team, which the programs count with what threads take.
 inline std::int64_t scratch_in_device_memory(std::int64_t bytes) {
-  if (host_memory || scratch_level(bytes) == 0) return 0;
+  if (on_host_threads || scratch_level(bytes) == 0) return 0;
   return concurrent_teams(Execution()) * scratch_request(bytes);
 }
 
