@@ -15,7 +15,7 @@ struct ForwardOptions;
 
 struct Environment {
   std::string version, git_commit, kokkos_version, hdf5_version, mpi_version, execution_space;
-  std::string blas;       ///< what multiplies matrices: "bsbr avx512", the library's own kernel; on a GPU its vendor's BLAS
+  std::string gemm;       ///< what multiplies matrices: "bsbr avx512", the library's own kernel; on a GPU its vendor's BLAS
   std::string processor;  ///< of rank 0, as Linux names it; empty if it does not
   std::string job_id;     ///< as the batch system calls it; empty where there is none
   int ranks = 1, threads_per_rank = 1;
@@ -31,7 +31,7 @@ std::string kokkos_version();
 /// "Open MPI v4.1.4": the name and version of the MPI library, which need not be initialised.
 std::string mpi_version();
 
-/// What multiplies matrices: see Environment::blas.
+/// What multiplies matrices: see Environment::gemm.
 std::string product_name();
 
 /// Collective. Kokkos must be set up.

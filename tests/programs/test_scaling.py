@@ -594,7 +594,7 @@ class FakeRunner:
         found = model.predict(self.machine, case.setup)
         by_phase = {"exchange": 0, **found["seconds_by_phase"]}
         summary = dict(dataclasses.asdict(case.setup), bytes_sent=found["bytes_sent"], seconds=found["seconds"], seconds_by_repeat=[found["seconds"]], seconds_by_phase=by_phase,
-                       by_rank=[dict(seconds_by_phase=by_phase)], blas="", version="", git_commit="")
+                       by_rank=[dict(seconds_by_phase=by_phase)], gemm="", version="", git_commit="")
         return study.line("run", **case.fields(), summary=summary)
 
 
