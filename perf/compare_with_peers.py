@@ -247,7 +247,7 @@ def compare(options):
         for name in options.comparisons:
             results += compare_one(name, programs, options)
     print_table(results)
-    print("bsbr {version}, {execution_space}, {blas}".format(**programs.about))
+    print("bsbr {version}, {execution_space}, {gemm}".format(**programs.about))
     if options.json is not None:
         write_json(options.json, document(results, programs.about, options))
 
@@ -349,7 +349,7 @@ class Programs:
         summary = json.loads(self.run("bsbr_forward", "--model", model, *arguments, "--json", "-"))
         if summary["ranks"] * summary["threads_per_rank"] != self.threads:
             raise Failure(USAGE, f"bsbr_forward ran with {summary['threads_per_rank']} threads, must be {self.threads} as in PyTorch")
-        self.about = {name: summary[name] for name in ("version", "git_commit", "kokkos_version", "execution_space", "blas")}
+        self.about = {name: summary[name] for name in ("version", "git_commit", "kokkos_version", "execution_space", "gemm")}
         return summary
 
     def hidden_states(self, model, ids, *how):

@@ -74,7 +74,7 @@ Environment find_environment(const Runtime& runtime) {
   environment.hdf5_version = hdf5_version();
   environment.mpi_version = mpi_version();
   environment.execution_space = Execution::name();
-  environment.blas = product_name();
+  environment.gemm = product_name();
   environment.processor = processor_name();
   environment.job_id = job_id();
   environment.ranks = runtime.ranks();
@@ -89,7 +89,7 @@ Environment find_environment(const Runtime& runtime) {
 
 std::string describe(const Environment& environment, Precision precision) {
   return show_several(environment.ranks, "rank") + " of " + show_several(environment.threads_per_rank, "thread") + ", " +
-         environment.execution_space + ", " + std::string(to_string(precision)) + ", " + environment.blas;
+         environment.execution_space + ", " + std::string(to_string(precision)) + ", " + environment.gemm;
 }
 
 std::string environment_rows(const Environment& environment) {
@@ -110,7 +110,7 @@ void add_environment(nlohmann::ordered_json& json, const Environment& environmen
   add("processor", environment.processor);
   add("binding", show_binding(environment.places));
   add("job_id", environment.job_id);
-  json["blas"] = environment.blas;
+  json["gemm"] = environment.gemm;
   json["kokkos_version"] = environment.kokkos_version;
   json["mpi_version"] = environment.mpi_version;
   json["hdf5_version"] = environment.hdf5_version;

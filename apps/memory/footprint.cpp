@@ -86,7 +86,8 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
   if (sequence.rank() == 0) {
     footprint.added += std::min(WeightLayout(config).count() * metadata_bytes_per_weight, largest_metadata_bytes);
   }
-  if (kernels::host_memory) footprint.added += mask + model + threads * attention::scratch_bytes<Real>(config);
+  if (kernels::host_memory) footprint.added += mask + model;
+  if (kernels::on_host_threads) footprint.added += threads * attention::scratch_bytes<Real>(config);
   if (extras.result) footprint.added += writing_bytes + (kernels::host_memory ? 0 : tokens * config.hidden_dim * real);
   if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence);
   return footprint;

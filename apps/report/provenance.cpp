@@ -10,7 +10,7 @@ Attributes provenance(const Environment& environment, const ForwardOptions& opti
                         {"hdf5_version", environment.hdf5_version},
                         {"mpi_version", environment.mpi_version},
                         {"execution_space", environment.execution_space},
-                        {"blas", environment.blas},
+                        {"gemm", environment.gemm},
                         {"ranks", std::int64_t{environment.ranks}},
                         {"threads_per_rank", std::int64_t{environment.threads_per_rank}},
                         {"precision", std::string(to_string(options.precision))},

@@ -66,7 +66,7 @@ def calibrate(runner, cores, precision, rounds, repeat, earlier=()):
     about = seen[alone][0]["summary"]
     yield line("machine", cores=cores, processor=processor(), precision=precision, seconds=fit({setup: seen[setup] for setup in setups}),
                crowding=crowding_of(undisturbed(seen[alone]), undisturbed(seen[crowd])), memory_rate=memory_rate, latency=latency,
-               bandwidth=bandwidth, **{name: about[name] for name in ("blas", "version", "git_commit")})
+               bandwidth=bandwidth, **{name: about[name] for name in ("gemm", "version", "git_commit")})
 
 
 def undisturbed(entries):

@@ -16,7 +16,7 @@ from study import BAD_INPUT, Failure
 PHASES = ("project", "states", "within_chunk", "mixing", "retrieval", "attention", "scan", "finish", "embedding", "final_norm", "exchange",
           "agreement")
 
-# Sizes on a host, of src/kernels/tuning.hpp and src/parallel/exchange.cpp; a test compares them.
+# Sizes on a host, of src/kernels/sizes.hpp and src/parallel/exchange.cpp; a test compares them.
 TILE, STATE_BLOCK, SCAN_COLUMNS, CARRY_MESSAGES = 64, 512, 64, 64
 MESSAGE_NUMBERS = 1 << 27
 AGREEMENTS = 2  # of a layer: small reductions over all ranks

@@ -54,7 +54,7 @@ struct AppliedState {
 template <class Tile>
 int state_columns(int key_width, int value_width) {
   if constexpr (!on_host) {
-    for (int columns = value_width; columns >= tuning::least_state_columns; columns = (columns + 1) / 2) {
+    for (int columns = value_width; columns >= gpu_tuning::least_state_columns; columns = (columns + 1) / 2) {
       if (scratch_level(Tile::bytes(key_width, columns)) == 0) return columns;
     }
   }
@@ -117,7 +117,7 @@ KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>&
 template <class Real>
 inline void form_flat_state(const SerialTeam&, const TokenRows<Real>& keys, const TokenRows<Real>& values, const std::uint8_t* mask,
                             std::int64_t begin, std::int64_t end, Real* state) {
-  constexpr int block = 4 * lanes<Real>;
+  constexpr int block = HostSizes::flat_state_vectors * lanes<Real>;
   for (int row = 0; row < keys.width; ++row) {
     for (int column = 0; column < values.width; column += block) {
       const int columns = values.width - column < block ? values.width - column : block;

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "kernels/backend.hpp"
+#include "kernels/tuning.hpp"
 
 namespace bsbr::kernels {
 
@@ -85,11 +85,11 @@ inline bool is_idle([[maybe_unused]] const Execution& execution) {
   return true;
 }
 
-/// Asks a host's caches for `count` numbers that will be read soon. A GPU hides its waiting in other ways.
+/// Asks a host's caches for `count` elements that will be read soon. A GPU hides its waiting in other ways.
 template <class Real>
 KOKKOS_INLINE_FUNCTION void prefetch([[maybe_unused]] const Real* data, [[maybe_unused]] int count) {
   if constexpr (on_host) {
-    constexpr int line = 64 / static_cast<int>(sizeof(Real));
+    constexpr int line = tuning::cache_line_bytes / static_cast<int>(sizeof(Real));
     for (int i = 0; i < count; i += line) __builtin_prefetch(data + i);
   }
 }
@@ -127,10 +127,10 @@ KOKKOS_INLINE_FUNCTION void for_each_in_rows(const TeamMember& team, int rows, i
   for_each(team, rows * width, [&](const int element) { of_row(element / width)(element % width); });
 }
 
-/// Σ f(i) over [0, count), in an order that depends on nothing but count: sixteen partial sums that a host compiler vectorises (bits).
+/// Σ f(i) over [0, count), in an order that depends on nothing but count: partial sums that a host's compiler vectorises.
 template <class Real, class Function>
 inline Real sum([[maybe_unused]] const SerialTeam& team, int count, Function&& function) {
-  constexpr int lanes = 16;
+  constexpr int lanes = HostSizes::sum_lanes;
   Real partial[lanes] = {};
   int i = 0;
   for (; i + lanes <= count; i += lanes) {

@@ -11,8 +11,8 @@ namespace bsbr::kernels {
 
 namespace detail {
 
-/// Rows [first, first + rows) of u, one after the other: u_t += Σ_{first ≤ s < t} factors[s, t] u_s. On a GPU each thread has columns of
-/// its own.
+/// u_t += Σ_{first ≤ s < t} factors[s, t] u_s of the rows t in [first, first + rows), one after the other. On a GPU each thread has columns
+/// of its own.
 template <class Real>
 inline void substitute(const SerialTeam& team, int first, int rows, int columns, const Real* factors, int stride, Real* u) {
   for (int t = first + 1; t < first + rows; ++t) {
@@ -34,23 +34,29 @@ KOKKOS_INLINE_FUNCTION void substitute(const TeamMember& team, int first, int ro
 
 }  // namespace detail
 
-/// tile.values: v → u, by forward substitution, some rows at a time. tile.scores holds k_s·k_t in its second half, which is used up.
+/// tile.values: v → u, by forward substitution in blocks of rows. tile.scores holds k_s·k_t in its second half, which is used up.
 template <class Real, class Tile>
 KOKKOS_INLINE_FUNCTION void solve_delta_rule(const Team& team, Real beta, int count, const Tile& tile) {
-  constexpr int stride = Tile::score_stride, step = tuning::micro_rows;
+  constexpr int stride = Tile::score_stride, step = tuning::delta_rule_rows;
   const int columns = tile.stride;
   Real *u = tile.values, *predicted = tile.output;
-  Real* scores = tile.scores + Tile::tokens;  // [s, t]
+  Real* factors = tile.scores + Tile::tokens;  // [s, t]
+
+  // u_t = β (v_t − k_t S)
   detail::apply_running_state(team, count, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1}, tile);
   for_each(team, count * columns, [&](const int i) { u[i] = beta * (u[i] - predicted[i]); });
+
+  // factors[s, t] = −β k_s·k_t
   for_each_in_rows(team, count, Tile::tokens, [&](const int s) {
-    Real* row = scores + s * stride;
+    Real* row = factors + s * stride;
     return [=](const int t) { row[t] *= -beta; };
   });
+
+  // u_t += Σ_{s < first} factors[s, t] u_s + Σ_{first ≤ s < t} factors[s, t] u_s of a block of rows t; those before it are solved
   for (int first = 0; first < count; first += step) {
     const int rows = count - first < step ? count - first : step;
-    add_product(team, rows, columns, first, LeftFactor<Real>{scores + first, 1, stride}, u, columns, u + first * columns, columns);
-    detail::substitute(team, first, rows, columns, scores, stride, u);
+    add_product(team, rows, columns, first, LeftFactor<Real>{factors + first, 1, stride}, u, columns, u + first * columns, columns);
+    detail::substitute(team, first, rows, columns, factors, stride, u);
   }
 }
 

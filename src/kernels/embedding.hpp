@@ -21,18 +21,16 @@ struct PositionTile {
 
   static std::int64_t bytes(int pairs) { return 4 * scratch_bytes<double>(pairs); }
 
-  KOKKOS_INLINE_FUNCTION PositionTile(const TeamMember& member, int pairs) {
-    Scratch scratch(member, 4 * scratch_bytes<double>(pairs));
-    sine = scratch.take<double>(pairs);
-    cosine = scratch.take<double>(pairs);
-    turn_sine = scratch.take<double>(pairs);
-    turn_cosine = scratch.take<double>(pairs);
-  }
+  KOKKOS_INLINE_FUNCTION PositionTile(Scratch& scratch, int pairs)
+      : sine(scratch.take<double>(pairs)),
+        cosine(scratch.take<double>(pairs)),
+        turn_sine(scratch.take<double>(pairs)),
+        turn_cosine(scratch.take<double>(pairs)) {}
 };
 
 namespace detail {
 
-/// The angles of global position `token`, and of one token.
+/// (sine, cosine) = of t·ω_m of global position t, (turn_sine, turn_cosine) = of ω_m
 KOKKOS_INLINE_FUNCTION void start_positions(const Team& team, int hidden, std::int64_t token, const PositionTile& tile) {
   for_each(team, (hidden + 1) / 2, [&](const int m) {
     const double frequency = std::pow(10000.0, -2.0 * m / hidden), angle = static_cast<double>(token) * frequency;
@@ -43,7 +41,7 @@ KOKKOS_INLINE_FUNCTION void start_positions(const Team& team, int hidden, std::i
   });
 }
 
-/// From one token to the next.
+/// From one token to the next: sin(a + ω) = sin a cos ω + cos a sin ω, cos(a + ω) = cos a cos ω − sin a sin ω
 KOKKOS_INLINE_FUNCTION void turn_positions(const Team& team, int pairs, const PositionTile& tile) {
   for_each(team, pairs, [&](const int m) {
     const double sine = tile.sine[m], cosine = tile.cosine[m];
@@ -63,15 +61,17 @@ void embed(const Execution& execution, const Array<const std::int32_t**>& ids, c
   const int hidden = static_cast<int>(x.extent(2)), pairs = (hidden + 1) / 2;
   if (batch * tokens == 0) return;
   const std::int64_t first_tile = first / size, tiles = (first + tokens + size - 1) / size - first_tile;
+  const std::int64_t bytes = PositionTile::bytes(pairs);
   Kokkos::parallel_for(
-      "bsbr::embedding::embed", team_policy(execution, tiles, PositionTile::bytes(pairs)), KOKKOS_LAMBDA(const TeamMember& member) {
+      "bsbr::embedding::embed", team_policy(execution, tiles, bytes), KOKKOS_LAMBDA(const TeamMember& member) {
         const auto team = as_team(member);
-        const PositionTile tile(member, pairs);
+        Scratch scratch(member, bytes);
+        const PositionTile tile(scratch, pairs);
         const std::int64_t origin = (first_tile + member.league_rank()) * size;
         const std::int64_t end = origin + size < first + tokens ? origin + size : first + tokens;
         detail::start_positions(team, hidden, origin, tile);
         for (std::int64_t token = origin; token < end; ++token) {
-          for (std::int64_t row = 0; token >= first && row < batch; ++row) {
+          for (std::int64_t row = 0; token >= first && row < batch; ++row) {  // x_t = E[id_t] + P_t
             const Real* source = &table(ids(row, token - first), 0);
             Real* target = &x(row, token - first, 0);
             for_each(team, hidden,

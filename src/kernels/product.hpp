@@ -28,7 +28,8 @@ class ProductWeight {
   ProductWeight(std::int64_t out, std::int64_t in) : m_out(out), m_in(in) {
     if constexpr (!on_host) return;
     try {
-      m_packed = Array<Real*>(Kokkos::view_alloc(std::string("bsbr::packed_weight"), Kokkos::WithoutInitializing), packed_numbers(out, in));
+      m_packed =
+          Array<Real*>(Kokkos::view_alloc(std::string("bsbr::packed_weight"), Kokkos::WithoutInitializing), Packing(out, in).elements());
     } catch (const std::exception& error) {
       throw MemoryError("no memory for a packed weight [" + std::to_string(out) + ", " + std::to_string(in) + "]: " + error.what());
     }
@@ -53,24 +54,26 @@ class ProductWeight {
 
   /// Bytes that it takes besides the array that it is made from.
   static std::int64_t bytes(std::int64_t out, std::int64_t in) {
-    return on_host ? packed_numbers(out, in) * static_cast<std::int64_t>(sizeof(Real)) : 0;
+    return on_host ? Packing(out, in).elements() * static_cast<std::int64_t>(sizeof(Real)) : 0;
   }
 
-  /// product [rows, out] = input [rows, in] · weightᵀ by this thread of a host. Rows lie `in_stride` and `out_stride` numbers apart; those
+  /// product [rows, out] = input [rows, in] · weightᵀ by this thread of a host. Rows lie `in_stride` and `out_stride` elements apart; those
   /// of the product have room for whole tiles: row_stride(out()).
   void multiply(std::int64_t rows, const Real* input, std::int64_t in_stride, Real* product, std::int64_t out_stride) const {
     const ProductKernel<Real> kernel = product_kernel<Real>();
-    const std::int64_t tiles = column_tiles(m_out), block = std::max<std::int64_t>(1, tuning::product_columns / kernel.columns);
-    for (std::int64_t k = 0; k < m_in; k += depth()) {
-      const std::int64_t part = std::min(depth(), m_in - k);
-      for (std::int64_t first = 0; first < tiles; first += block) {
-        const std::int64_t last = std::min(first + block, tiles);
+    const Packing packing(m_out, m_in);
+    const std::int64_t block_tiles = std::max<std::int64_t>(1, HostSizes::product_columns / packing.columns);
+    // product[row …, columns of the tile] = Σ input[row …, k …] · weight[columns of the tile, k …], or += after the first part of the sum
+    const auto multiply_tile = [&](std::int64_t row, std::int64_t k, std::int64_t tile) {
+      const int height = static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - row)), depth = static_cast<int>(packing.depth(k));
+      kernel.tile(height, depth, input + row * in_stride + k, in_stride, m_packed.data() + packing.offset(k, tile),
+                  product + row * out_stride + tile * packing.columns, out_stride, k > 0);
+    };
+    for (std::int64_t k = 0; k < m_in; k += packing.step) {
+      for (std::int64_t first = 0; first < packing.tiles; first += block_tiles) {
+        const std::int64_t last = std::min(first + block_tiles, packing.tiles);
         for (std::int64_t row = 0; row < rows; row += kernel.rows) {
-          for (std::int64_t tile = first; tile < last; ++tile) {
-            kernel.tile(static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - row)), static_cast<int>(part),
-                        input + row * in_stride + k, in_stride, m_packed.data() + (k * tiles + tile * part) * kernel.columns,
-                        product + row * out_stride + tile * kernel.columns, out_stride, k > 0);
-          }
+          for (std::int64_t tile = first; tile < last; ++tile) multiply_tile(row, k, tile);
         }
       }
     }
@@ -81,39 +84,45 @@ class ProductWeight {
     device_product<Real>(execution, {rows, m_out, m_in, m_plain.data(), input, product}, workspace);
   }
 
-  /// Numbers from one row to the next where rows of this width are products and factors. A host's are whole tiles, and not a power of two
+  /// Elements from one row to the next where rows of this width are products and factors. A host's are whole tiles, and not a power of two
   /// apart, which would put all of them into the same few lines of a cache.
   static std::int64_t row_stride(std::int64_t width) {
     if constexpr (!on_host) return width;
-    return column_tiles(width) * product_kernel<Real>().columns + 64 / static_cast<std::int64_t>(sizeof(Real));
+    return Packing(width, 0).padded_out() + tuning::cache_line_bytes / static_cast<std::int64_t>(sizeof(Real));
   }
 
  private:
-  static std::int64_t column_tiles(std::int64_t out) {
-    const std::int64_t columns = product_kernel<Real>().columns;
-    return (out + columns - 1) / columns;
-  }
+  /// How a weight is packed: for each part of the sum, for each tile of columns of the product, a block [depth, columns]. Parts are of
+  /// equal size, no larger than fits; columns of the last tile beyond `out` are zeros.
+  struct Packing {
+    std::int64_t in, step, columns, tiles;  // step: depth of each part but the last; columns: of a tile
 
-  static std::int64_t packed_numbers(std::int64_t out, std::int64_t in) { return column_tiles(out) * product_kernel<Real>().columns * in; }
+    Packing(std::int64_t out, std::int64_t depth)
+        : in(depth), columns(product_kernel<Real>().columns), tiles((out + columns - 1) / columns) {
+      const std::int64_t parts = std::max<std::int64_t>(1, (in + HostSizes::product_depth - 1) / HostSizes::product_depth);
+      step = (in + parts - 1) / parts;
+    }
 
-  /// Columns of the weight that are added up in one pass: parts of equal size, no larger than fits.
-  std::int64_t depth() const {
-    const std::int64_t passes = (m_in + tuning::product_depth - 1) / tuning::product_depth;
-    return (m_in + passes - 1) / passes;
-  }
+    /// Of the part that begins at k.
+    std::int64_t depth(std::int64_t k) const { return std::min(step, in - k); }
+    /// Where the block of this part and a tile begins.
+    std::int64_t offset(std::int64_t k, std::int64_t tile) const { return (k * tiles + tile * depth(k)) * columns; }
+    std::int64_t padded_out() const { return tiles * columns; }
+    std::int64_t elements() const { return padded_out() * in; }
+  };
 
-  /// m_packed: for each part of the depth, for each tile of columns, [part, columns]; columns beyond `out` are zeros.
   void pack(const Execution& execution, const Array<const Real**>& weight) {
-    const std::int64_t tiles = column_tiles(m_out), columns = product_kernel<Real>().columns, in = m_in, out = m_out, step = depth();
+    const Packing packing(m_out, m_in);
+    const std::int64_t columns = packing.columns, out = m_out;
     Real* packed = m_packed.data();
-    const Kokkos::RangePolicy<Execution> policy(execution, 0, tiles);
+    const Kokkos::RangePolicy<Execution> policy(execution, 0, packing.tiles);
     Kokkos::parallel_for("bsbr::kernels::pack_weight", policy, [=](const std::int64_t tile) {
-      for (std::int64_t first = 0; first < in; first += step) {
-        const std::int64_t part = std::min(step, in - first);
-        Real* target = packed + (first * tiles + tile * part) * columns;
+      for (std::int64_t first = 0; first < packing.in; first += packing.step) {
+        Real* block = packed + packing.offset(first, tile);
         for (std::int64_t column = 0; column < columns; ++column) {
           const std::int64_t row = tile * columns + column;
-          for (std::int64_t k = 0; k < part; ++k) target[k * columns + column] = row < out ? weight(row, first + k) : Real(0);
+          for (std::int64_t k = 0; k < packing.depth(first); ++k)
+            block[k * columns + column] = row < out ? weight(row, first + k) : Real(0);
         }
       }
     });

@@ -2,43 +2,28 @@
 // nothing else is included, since inline functions of other headers would be compiled for them, too, and the linker could give those to
 // everybody.
 #include "kernels/product_kernel.hpp"
+#include "kernels/sizes.hpp"
+#include "kernels/vectors.hpp"
 
 namespace bsbr::kernels::BSBR_INSTRUCTIONS {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int vector_bytes = 64, tile_rows = 6, tile_vectors = 4;  // 24 sums, 4 of b, 1 of a: 29 of 32 registers
-#elif defined(__AVX__)
-constexpr int vector_bytes = 32, tile_rows = 6, tile_vectors = 2;  // 12 + 2 + 1 of 16
-#elif defined(__x86_64__)
-constexpr int vector_bytes = 16, tile_rows = 6, tile_vectors = 2;
-#else
-constexpr int vector_bytes = 16, tile_rows = 6, tile_vectors = 4;  // NEON, VSX: 29 of 32
-#endif
+constexpr int vector_bytes = CpuRegisters::vector_bytes, tile_rows = CpuRegisters::micro_rows, tile_vectors = CpuRegisters::micro_vectors;
 
 template <class Real>
 using Vector [[gnu::vector_size(vector_bytes)]] = Real;
-
-// Vectors lie where their numbers do. By memcpy, since compilers forget an alignment that depends on a template's parameter.
 template <class Real>
-auto load(const Real* from) {
-  Vector<Real> vector;
-  __builtin_memcpy(&vector, from, sizeof(vector));
-  return vector;
-}
+constexpr int lanes = vector_bytes / static_cast<int>(sizeof(Real));
+template <class Real>
+constexpr int columns = tile_vectors* lanes<Real>;
 
-template <class Real, class Numbers>
-void store(Real* to, const Numbers& vector) {
-  __builtin_memcpy(to, &vector, sizeof(vector));
-}
-
+/// c[row, :] = Σ_k a[row, k] b[k, :], or += .
 template <int rows, class Real>
 void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride, bool add) {
-  constexpr int lanes = vector_bytes / static_cast<int>(sizeof(Real)), columns = tile_vectors * lanes;
   Vector<Real> sums[rows][tile_vectors] = {};
   for (int k = 0; k < depth; ++k) {
     Vector<Real> b_row[tile_vectors];
-    for (int v = 0; v < tile_vectors; ++v) b_row[v] = load(b + k * columns + v * lanes);
+    for (int v = 0; v < tile_vectors; ++v) b_row[v] = load<Vector<Real>>(b + k * columns<Real> + v * lanes<Real>);
     for (int row = 0; row < rows; ++row) {
       const Real factor = a[row * a_stride + k];
       for (int v = 0; v < tile_vectors; ++v) sums[row][v] += factor * b_row[v];
@@ -46,27 +31,23 @@ void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* 
   }
   for (int row = 0; row < rows; ++row) {
     for (int v = 0; v < tile_vectors; ++v) {
-      Real* target = c + row * c_stride + v * lanes;
-      store(target, add ? load(target) + sums[row][v] : sums[row][v]);
+      Real* target = c + row * c_stride + v * lanes<Real>;
+      store(target, add ? load<Vector<Real>>(target) + sums[row][v] : sums[row][v]);
     }
   }
 }
 
-/// Up to `most` rows.
-template <int most, class Real>
+/// The same of 1 to tile_rows rows.
+template <class Real>
 void tile_of(int rows, int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride, bool add) {
-  if constexpr (most > 1) {
-    if (rows < most) return tile_of<most - 1>(rows, depth, a, a_stride, b, c, c_stride, add);
-  }
-  tile<most>(depth, a, a_stride, b, c, c_stride, add);
+  with_constant<tile_rows>(rows, [&](auto count) { tile<count>(depth, a, a_stride, b, c, c_stride, add); });
 }
 
 #define BSBR_NAME_OF(instructions) #instructions
 #define BSBR_NAME(instructions) BSBR_NAME_OF(instructions)
 
 template <class Real>
-constexpr ProductKernel<Real> the_kernel{BSBR_NAME(BSBR_INSTRUCTIONS), tile_rows,
-                                         tile_vectors* vector_bytes / static_cast<int>(sizeof(Real)), tile_of<tile_rows, Real>};
+constexpr ProductKernel<Real> the_kernel{BSBR_NAME(BSBR_INSTRUCTIONS), tile_rows, columns<Real>, tile_of<Real>};
 
 }  // namespace
 

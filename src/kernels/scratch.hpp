@@ -32,7 +32,7 @@ auto with_division(const BytesOf& bytes_of, Function&& f) {
 }
 
 /// Pieces are aligned to cache lines; the first may have to be moved up to one.
-inline constexpr std::int64_t scratch_alignment = 64;
+inline constexpr std::int64_t scratch_alignment = tuning::cache_line_bytes;
 
 /// Bytes of a piece of `count` numbers.
 template <class Real>
@@ -85,7 +85,7 @@ inline std::int64_t taken_together(const Execution& execution, std::int64_t team
 /// Bytes that Kokkos takes from a GPU's memory for teams whose scratch does not fit into shared memory. On a host each thread has the
 /// scratch of its team, which the programs count with what threads take.
 inline std::int64_t scratch_in_device_memory(std::int64_t bytes) {
-  if (host_memory || scratch_level(bytes) == 0) return 0;
+  if (on_host_threads || scratch_level(bytes) == 0) return 0;
   return concurrent_teams(Execution()) * scratch_request(bytes);
 }
 

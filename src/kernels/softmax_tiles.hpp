@@ -71,7 +71,7 @@ template <class Real, int division>
 struct SoftmaxTile {
   using Queries = QueryTile<Real, division>;
   static constexpr int query_count = detail::queries_of<division>, key_count = detail::keys_of<division>;
-  static constexpr int sharers = on_host ? 0 : 4;  // threads of a GPU that form the weights of one query
+  static constexpr int sharers = on_host ? 0 : gpu_tuning::query_sharers;
 
   Real* keys;     // [key_tile, padded key_width]
   Real* values;   // [key_tile, padded value_width]
@@ -91,7 +91,8 @@ struct SoftmaxTile {
   /// How many tiles of queries a team has: as many as fit into a fast cache.
   KOKKOS_INLINE_FUNCTION static int query_tiles_for(int key_width, int value_width) {
     const std::int64_t fit = tuning::softmax_bytes / query_bytes(key_width, value_width);
-    return fit < 1 ? 1 : fit > tuning::most_query_tiles ? tuning::most_query_tiles : static_cast<int>(fit);
+    if (fit < 1) return 1;
+    return fit < tuning::most_query_tiles ? static_cast<int>(fit) : tuning::most_query_tiles;
   }
 
   /// Queries that one team can take.
@@ -106,16 +107,15 @@ struct SoftmaxTile {
            query_tiles_for(key_width, value_width) * query_bytes(key_width, value_width);
   }
 
-  KOKKOS_INLINE_FUNCTION SoftmaxTile(const TeamMember& member, int width_of_keys, int width_of_values)
-      : key_width(width_of_keys), value_width(width_of_values) {
-    Scratch scratch(member, bytes(key_width, value_width));
-    keys = scratch.take<Real>(std::int64_t{key_count} * padded<Real>(key_width));
-    values = scratch.take<Real>(std::int64_t{key_count} * padded<Real>(value_width));
-    scores = scratch.take<Real>(query_count * key_count);
-    rescale = scratch.take<Real>(query_count);
-    shared = scratch.take<Real>(2 * sharers * query_count);
-    query_tiles = scratch.take<char>(query_tiles_for(key_width, value_width) * query_bytes(key_width, value_width));
-  }
+  KOKKOS_INLINE_FUNCTION SoftmaxTile(Scratch& scratch, int width_of_keys, int width_of_values)
+      : keys(scratch.take<Real>(std::int64_t{key_count} * padded<Real>(width_of_keys))),
+        values(scratch.take<Real>(std::int64_t{key_count} * padded<Real>(width_of_values))),
+        scores(scratch.take<Real>(query_count * key_count)),
+        rescale(scratch.take<Real>(query_count)),
+        shared(scratch.take<Real>(2 * sharers * query_count)),
+        query_tiles(scratch.take<char>(query_tiles_for(width_of_keys, width_of_values) * query_bytes(width_of_keys, width_of_values))),
+        key_width(width_of_keys),
+        value_width(width_of_values) {}
 
   /// The tile `index` of queries, which are [first, last) together.
   template <class Problem>
@@ -163,18 +163,37 @@ inline constexpr double log2_e = 1.44269504088896340736;
 template <class Real>
 inline constexpr Real minus_infinity = -std::numeric_limits<Real>::infinity();
 
-/// Keys that some query of the tile sees, [begin, end), and those that all of them see, [all_begin, all_end).
-struct TileRange {
-  std::int64_t begin, end, all_begin, all_end;
+/// Keys that some of the queries of a tile, or of a part of it, see, [begin, end), and those that all of them see, [all_begin, all_end).
+/// Ranges do not decrease: the first query's and the last one's say it.
+template <class Integer>
+struct KeysSeen {
+  Integer begin, end, all_begin, all_end;
 };
 
 template <class Real, int division, class Problem>
-KOKKOS_INLINE_FUNCTION TileRange tile_range(const Problem& problem, const QueryTile<Real, division>& tile) {
+KOKKOS_INLINE_FUNCTION KeysSeen<std::int64_t> keys_seen(const Problem& problem, const QueryTile<Real, division>& tile) {
   const KeyRange low = problem.range(tile.first), high = problem.range(tile.first + tile.count - 1);
   return {low.begin, high.end, high.begin, low.end};
 }
 
-/// Loads the queries of a tile and starts their sums.
+/// The keys [begin, end) of a tile of keys, for one tile of queries, which counts keys from its origin.
+struct KeysOfTile {
+  std::int32_t offset;  // of the tile's key 0 from that origin
+  int begin, end;
+
+  KOKKOS_INLINE_FUNCTION KeysOfTile(std::int64_t first, std::int64_t origin, int begin_in_tile, int end_in_tile)
+      : offset(static_cast<std::int32_t>(first - origin)), begin(begin_in_tile), end(end_in_tile) {}
+
+  /// Where a key, counted from the origin, lies in the tile: `begin` if before it, `end` if behind it.
+  KOKKOS_INLINE_FUNCTION int place(std::int32_t key) const {
+    const int in_tile = key - offset;
+    if (in_tile < begin) return begin;
+    return in_tile < end ? in_tile : end;
+  }
+};
+
+/// Loads the queries of a tile and starts their sums: largest = −∞, total = 0, output = 0; or, with null keys, whose score is 0, largest =
+/// 0 and total = their number.
 template <class Real, int division, class Problem>
 KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& problem, std::int64_t group,
                                           const QueryTile<Real, division>& tile) {
@@ -253,18 +272,17 @@ KOKKOS_INLINE_FUNCTION void seen_by(const QueryTile<Real, division>& tile, std::
   end = padded<Real>(end);
 }
 
-/// scores[s, q] = key_s · query_q of keys [begin, end) of the tile at `first`, where a query may see the key.
+/// scores[s, q] = key_s · query_q, where a query may see the key.
 template <class Real, int division, class Problem>
-KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem, std::int64_t first, int begin, int end, bool all_seen,
+KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem, const KeysOfTile& keys, bool all_seen,
                                         const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
   constexpr int query_tile = queries_of<division>, key_tile = keys_of<division>;
-  const auto offset = static_cast<std::int32_t>(first - queries.origin);
   const int key_stride = padded<Real>(problem.key_width);
-  constexpr int step = on_host ? tuning::micro_rows : key_tile;  // a host leaves out more of a triangle
-  for (int s = begin; s < end; s += step) {
-    const int rows = end - s < step ? end - s : step;
+  constexpr int step = on_host ? HostSizes::micro_rows : key_tile;  // a host leaves out more of a triangle
+  for (int s = keys.begin; s < keys.end; s += step) {
+    const int rows = keys.end - s < step ? keys.end - s : step;
     int from = 0, to = query_tile;
-    if (!all_seen) seen_by(queries, offset + s, offset + s + rows - 1, from, to);
+    if (!all_seen) seen_by(queries, keys.offset + s, keys.offset + s + rows - 1, from, to);
     form_product(team, rows, to - from, problem.key_width, LeftFactor<Real>{tile.keys + s * key_stride, key_stride, 1},
                  queries.queries + from, query_tile, tile.scores + s * query_tile + from, query_tile);
   }
@@ -282,67 +300,100 @@ inline Vector<Real> exp2_of_vector(Vector<Real> x) {
   }
 }
 
-/// Turns the scores of what a query sees into weights 2^(score − largest), 0 where a key does not exist, and brings the sums up to date
-/// with the new maxima: the older ones are to be multiplied by `rescale`. exists(s): whether there is a key s of the tile.
+/// Consecutive queries of a tile, as many as a vector has lanes: where their ranges begin and end, counted from the tile's origin, and what
+/// they see of a tile of keys.
+template <class Real>
+struct QueryVector {
+  static constexpr int width = lanes<Real>;
+  const std::int32_t *begins, *ends;
+  KeysSeen<int> seen;
+
+  template <int division>
+  QueryVector(const QueryTile<Real, division>& queries, int q, const KeysOfTile& keys) : begins(queries.begin + q), ends(queries.end + q) {
+    const int last = queries.count - q < width ? queries.count - q - 1 : width - 1;
+    seen = {keys.place(begins[0]), keys.place(ends[last]), keys.place(begins[last]), keys.place(ends[0])};
+  }
+
+  bool all_see(int s) const { return seen.all_begin <= s && s < seen.all_end; }
+};
+
+/// scores[s, q] = −∞ for the queries that do not see key s of a tile, which is number `key` in their ranges; key < 0: for all of them.
+template <class Real>
+inline void mask_scores(const QueryVector<Real>& queries, std::int32_t key, Real* row) {
+  for (int i = 0; i < queries.width; ++i) row[i] = queries.begins[i] <= key && key < queries.ends[i] ? row[i] : minus_infinity<Real>;
+}
+
+/// max(largest, max_s scores[s, q]) over the keys that q sees; the scores of others become −∞. scores: of key 0 and these queries.
+template <class Real, class Exists>
+inline Vector<Real> new_maxima(const QueryVector<Real>& queries, const KeysOfTile& keys, const Exists& exists, Vector<Real> largest,
+                               Real* scores, int stride) {
+  for (int s = queries.seen.begin; s < queries.seen.end; ++s) {
+    Real* row = scores + s * stride;
+    if (!queries.all_see(s) || !exists(s)) mask_scores(queries, exists(s) ? keys.offset + s : -1, row);
+    const auto score = load<Vector<Real>>(row);
+    largest = score > largest ? score : largest;
+  }
+  return largest;
+}
+
+/// weights[s, q] = 2^(scores[s, q] − shift[q]), in the scores' place; total[q] + Σ_s weights[s, q]
+template <class Real>
+inline Vector<Real> weights_and_sums(const QueryVector<Real>& queries, Vector<Real> shift, Vector<Real> total, Real* scores, int stride) {
+  for (int s = queries.seen.begin; s < queries.seen.end; ++s) {
+    Real* row = scores + s * stride;
+    const Vector<Real> weight = exp2_of_vector<Real>(load<Vector<Real>>(row) - shift);
+    store(row, weight);
+    total += weight;
+  }
+  return total;
+}
+
+/// Turns the scores of what a query sees into weights, and brings its sums up to date, of which the older are to be multiplied by
+/// `rescale`:
+///
+///     largest' = max(largest, max_s score_s),  rescale = 2^(largest − largest'),
+///     weight_s = 2^(score_s − largest'),       total' = rescale · total + Σ_s weight_s
+///
+/// weight_s is 0 where a key does not exist. exists(s): whether there is a key s of the tile.
 ///
 /// On a host, vectors of queries one after the other: their maxima and sums stay in registers, and of a triangle only the half that is seen
 /// is computed.
 template <class Real, int division, class Exists>
-inline void form_weights(const SerialTeam&, std::int64_t first, int begin, int end, const Exists& exists,
-                         const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
-  constexpr int query_tile = queries_of<division>;
-  constexpr int width = lanes<Real>;
-  using Numbers = Vector<Real>;
-  const auto offset = static_cast<std::int32_t>(first - queries.origin);
-  const auto clamp = [&](std::int32_t key) { return key - offset < begin ? begin : key - offset > end ? end : key - offset; };
-  for (int q = 0; q < queries.count; q += width) {
-    const std::int32_t *begins = queries.begin + q, *ends = queries.end + q;
-    const int last = queries.count - q < width ? queries.count - q - 1 : width - 1;
-    const int from = clamp(begins[0]), to = clamp(ends[last]), all_from = clamp(begins[last]), all_to = clamp(ends[0]);
-    Real *column = tile.scores + q, *largest = queries.largest + q, *total = queries.total + q, *rescale = tile.rescale + q;
-    Numbers top = load(largest);
-    for (int s = from; s < to; ++s) {
-      Real* row = column + s * query_tile;
-      if (s < all_from || s >= all_to || !exists(s)) {
-        const std::int32_t key = exists(s) ? offset + s : -1;  // no range holds −1
-        for (int i = 0; i < width; ++i) row[i] = begins[i] <= key && key < ends[i] ? row[i] : minus_infinity<Real>;
-      }
-      const Numbers score = load(row);
-      top = score > top ? score : top;
-    }
-    const Numbers old = load(largest);
-    const Numbers nothing = Numbers{} + minus_infinity<Real>;
-    const Numbers shift = top == nothing ? Numbers{} : top;
-    const Numbers difference = old == nothing ? Numbers{} : old - shift;  // of sums that are 0 nothing is changed
-    const Numbers factor = exp2_of_vector<Real>(difference);
-    store(rescale, factor);
-    store(largest, top);
-    Numbers sum = load(total) * factor;
-    for (int s = from; s < to; ++s) {
-      Real* row = column + s * query_tile;
-      const Numbers weight = exp2_of_vector<Real>(load(row) - shift);
-      store(row, weight);
-      sum += weight;
-    }
-    store(total, sum);
+inline void form_weights(const SerialTeam&, const KeysOfTile& keys, const Exists& exists, const QueryTile<Real, division>& queries,
+                         const SoftmaxTile<Real, division>& tile) {
+  constexpr int stride = queries_of<division>;
+  const Vector<Real> nothing = Vector<Real>{} + minus_infinity<Real>;
+  for (int q = 0; q < queries.count; q += lanes<Real>) {
+    const QueryVector<Real> some(queries, q, keys);
+    Real* scores = tile.scores + q;
+    const auto before = load<Vector<Real>>(queries.largest + q);
+    const Vector<Real> largest = new_maxima<Real>(some, keys, exists, before, scores, stride);
+    const Vector<Real> shift = largest == nothing ? Vector<Real>{} : largest;
+    const Vector<Real> difference = before == nothing ? Vector<Real>{} : before - shift;  // of sums that are 0 nothing is changed
+    const Vector<Real> rescale = exp2_of_vector<Real>(difference);
+    store(tile.rescale + q, rescale);
+    store(queries.largest + q, largest);
+    const Vector<Real> total = load<Vector<Real>>(queries.total + q) * rescale;
+    store(queries.total + q, weights_and_sums<Real>(some, shift, total, scores, stride));
   }
 }
 
 /// On a GPU `sharers` threads for each query: each takes every so-many-th key of the tile (bits), and what they have found meets in
 /// scratch.
 template <class Real, int division, class Exists>
-KOKKOS_INLINE_FUNCTION void form_weights(const TeamMember& team, std::int64_t first, int begin, int end, const Exists& exists,
+KOKKOS_INLINE_FUNCTION void form_weights(const TeamMember& team, const KeysOfTile& keys, const Exists& exists,
                                          const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
   constexpr int query_tile = queries_of<division>;
   constexpr int sharers = SoftmaxTile<Real, division>::sharers;
-  const auto offset = static_cast<std::int32_t>(first - queries.origin);
-  const auto first_of = [&](int sharer) { return begin + (sharer + sharers - begin % sharers) % sharers; };  // key, from `begin` on
-  Real *tops = tile.shared, *sums = tile.shared + sharers * query_tile;                                      // [sharer, query]
+  const auto first_of = [&](int sharer) { return keys.begin + (sharer + sharers - keys.begin % sharers) % sharers; };  // key
+  Real *tops = tile.shared, *sums = tile.shared + sharers * query_tile;                                                // [sharer, query]
+
+  // tops[sharer, q] = max_s scores[s, q] over the sharer's keys that q sees
   for_each(team, sharers * query_tile, [&](const int i) {
     const int q = i % query_tile;
     Real top = minus_infinity<Real>;
-    for (int s = first_of(i / query_tile); s < end; s += sharers) {
-      const std::int32_t key = offset + s;
+    for (int s = first_of(i / query_tile); s < keys.end; s += sharers) {
+      const std::int32_t key = keys.offset + s;
       Real& score = tile.scores[s * query_tile + q];
       if (key < queries.begin[q] || key >= queries.end[q] || !exists(s)) score = minus_infinity<Real>;
       top = score > top ? score : top;
@@ -354,17 +405,21 @@ KOKKOS_INLINE_FUNCTION void form_weights(const TeamMember& team, std::int64_t fi
     for (int i = q; i < sharers * query_tile; i += query_tile) top = tops[i] > top ? tops[i] : top;
     return top;
   };
+
+  // weights[s, q] = 2^(scores[s, q] − largest'), sums[sharer, q] = Σ_s weights[s, q]
   for_each(team, sharers * query_tile, [&](const int i) {
     const int q = i % query_tile;
     const Real top = top_of(q), shift = top == minus_infinity<Real> ? Real(0) : top;
     Real sum = 0;
-    for (int s = first_of(i / query_tile); s < end; s += sharers) {
+    for (int s = first_of(i / query_tile); s < keys.end; s += sharers) {
       Real& weight = tile.scores[s * query_tile + q];
       weight = exp2_nonpositive(weight - shift);
       sum += weight;
     }
     sums[i] = sum;
   });
+
+  // rescale = 2^(largest − largest'), total' = rescale · total + Σ_sharer sums[sharer, q]
   for_each(team, query_tile, [&](const int q) {
     const Real top = top_of(q), factor = top == minus_infinity<Real> ? Real(1) : exp2_nonpositive(queries.largest[q] - top);
     Real sum = queries.total[q] * factor;
@@ -394,16 +449,14 @@ KOKKOS_INLINE_FUNCTION void rescale_output(const TeamMember& team, int value_str
 
 /// output[q, :] += Σ_s weights[s, q] values[s, :] over the keys that the query sees.
 template <class Real, int division>
-KOKKOS_INLINE_FUNCTION void add_values(const Team& team, std::int64_t first, int begin, int end, const QueryTile<Real, division>& queries,
+KOKKOS_INLINE_FUNCTION void add_values(const Team& team, const KeysOfTile& keys, const QueryTile<Real, division>& queries,
                                        const SoftmaxTile<Real, division>& tile) {
   constexpr int query_tile = queries_of<division>;
   const int stride = padded<Real>(tile.value_width);
-  const auto offset = static_cast<std::int32_t>(first - queries.origin);
-  const auto clamp = [&](std::int32_t key) { return key - offset < begin ? begin : key - offset > end ? end : key - offset; };
   add_product_of_ranges(
       team, queries.count, tile.value_width,
       [&](int q) {
-        return DepthRange{clamp(queries.begin[q]), clamp(queries.end[q])};
+        return DepthRange{keys.place(queries.begin[q]), keys.place(queries.end[q])};
       },
       LeftFactor<Real>{tile.scores, 1, query_tile}, tile.values, stride, queries.output, stride);
 }
@@ -433,19 +486,20 @@ KOKKOS_INLINE_FUNCTION void write_output(const Team& team, const Problem& proble
 
 /// What one tile of queries sees of one tile of keys.
 template <class Real, int division, class Problem>
-KOKKOS_INLINE_FUNCTION void attend_tile(const Team& team, const Problem& problem, std::int64_t group, std::int64_t keys,
+KOKKOS_INLINE_FUNCTION void attend_tile(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first_key,
                                         const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
   constexpr int query_tile = queries_of<division>, key_tile = keys_of<division>;
-  const TileRange range = tile_range(problem, queries);
-  if (range.begin >= keys + key_tile || range.end <= keys) return;
-  const int begin = range.begin > keys ? static_cast<int>(range.begin - keys) : 0;
-  const int end = range.end - keys < key_tile ? static_cast<int>(range.end - keys) : key_tile;
-  const bool all_seen = queries.count == query_tile && range.all_begin <= keys + begin && keys + end <= range.all_end;
-  form_scores(team, problem, keys, begin, end, all_seen, queries, tile);
+  const KeysSeen<std::int64_t> seen = keys_seen(problem, queries);
+  if (seen.begin >= first_key + key_tile || seen.end <= first_key) return;
+  const int begin = seen.begin > first_key ? static_cast<int>(seen.begin - first_key) : 0;
+  const int end = seen.end - first_key < key_tile ? static_cast<int>(seen.end - first_key) : key_tile;
+  const bool all_seen = queries.count == query_tile && seen.all_begin <= first_key + begin && first_key + end <= seen.all_end;
+  const KeysOfTile keys(first_key, queries.origin, begin, end);
+  form_scores(team, problem, keys, all_seen, queries, tile);
   form_weights(
-      team, keys, begin, end, [&](int s) { return problem.has_key(group, keys + s); }, queries, tile);
+      team, keys, [&](int s) { return problem.has_key(group, first_key + s); }, queries, tile);
   rescale_output(team, padded<Real>(problem.value_width), queries, tile);
-  add_values(team, keys, begin, end, queries, tile);
+  add_values(team, keys, queries, tile);
 }
 
 /// All of the queries [first, last) of one group, no more than the tiles hold.
@@ -455,7 +509,11 @@ KOKKOS_INLINE_FUNCTION void softmax_tile(const Team& team, const Problem& proble
   constexpr int query_tile = queries_of<division>, key_tile = keys_of<division>;
   const int tiles = static_cast<int>((last - first + query_tile - 1) / query_tile);
   const auto queries = [&](int index) { return tile.query_tile(problem, first, last, index); };
+
+  // largest = −∞, total = 0, output = 0
   for (int i = 0; i < tiles; ++i) start_queries(team, problem, group, queries(i));
+
+  // output = Σ_s 2^(score_s − largest) value_s, total = Σ_s 2^(score_s − largest), over the keys so far
   const KeyRange seen{problem.range(first).begin, problem.range(last - 1).end};
   for (std::int64_t keys = seen.begin / key_tile * key_tile; keys < seen.end; keys += key_tile) {
     const int begin = seen.begin > keys ? static_cast<int>(seen.begin - keys) : 0;
@@ -463,33 +521,62 @@ KOKKOS_INLINE_FUNCTION void softmax_tile(const Team& team, const Problem& proble
     load_keys(team, problem, group, keys, begin, end, seen.end, tile);
     for (int i = 0; i < tiles; ++i) attend_tile(team, problem, group, keys, queries(i), tile);
   }
+
+  // output / total
   for (int i = 0; i < tiles; ++i) write_output(team, problem, group, queries(i));
 }
 
 }  // namespace detail
 
+/// How the queries of a problem are cut into teams, each of which takes `size` of them of one group, [index · size, (index + 1) · size).
+/// How they are cut changes no bit.
+struct QueryTeams {
+  std::int64_t size;              // queries of a team: whole units
+  std::int64_t first, per_group;  // teams of each group, counted from query 0
+  std::int64_t groups, neighbours;
+  std::int64_t begin, end;  // the queries that are wanted
+
+  /// The queries [first, last) of a group.
+  struct Work {
+    std::int64_t group, first, last;
+  };
+
+  std::int64_t count() const { return groups * per_group; }
+
+  /// Of a team: neighbouring groups follow each other.
+  KOKKOS_INLINE_FUNCTION Work work(std::int64_t team) const {
+    const std::int64_t neighbour = team % neighbours, others = team / neighbours;
+    const std::int64_t group = others / per_group * neighbours + neighbour, from = (first + others % per_group) * size, to = from + size;
+    return {group, from > begin ? from : begin, to < end ? to : end};
+  }
+};
+
+/// Large teams, since they fetch keys less often; but each thread should have some teams.
+template <class Real, int division, class Problem>
+QueryTeams query_teams(const Execution& execution, const Problem& problem) {
+  constexpr int query_tile = detail::queries_of<division>;
+  const std::int64_t most_tiles = SoftmaxTile<Real, division>::query_tiles_for(problem.key_width, problem.value_width);
+  const std::int64_t tiles = problem.groups * ((problem.last - problem.first) / query_tile + 1);
+  const std::int64_t tiles_of_team = tiles / (tuning::teams_per_thread * concurrent_teams(execution));
+  const std::int64_t queries = query_tile * std::clamp<std::int64_t>(tiles_of_team, 1, most_tiles);
+  const std::int64_t size = std::max<std::int64_t>(1, queries / problem.unit) * problem.unit;
+  const std::int64_t first = problem.first / size, last = (problem.last + size - 1) / size;
+  return {size, first, last - first, problem.groups, problem.neighbours, problem.first, problem.last};
+}
+
 /// softmax_tiles() with tiles of a division.
 template <class Real, int division, class Problem>
 void softmax_tiles_of(const Execution& execution, const std::string& label, const Problem& problem) {
-  constexpr int query_tile = detail::queries_of<division>;
-  const std::int64_t bytes = SoftmaxTile<Real, division>::bytes(problem.key_width, problem.value_width);
-  // Large teams fetch keys less often; but every thread should have some teams. How queries are cut changes no bit.
-  const std::int64_t most = SoftmaxTile<Real, division>::most_queries(problem.key_width, problem.value_width) / query_tile;
-  const std::int64_t all = problem.groups * ((problem.last - problem.first) / query_tile + 1);
-  const std::int64_t wanted = all / (tuning::teams_per_thread * concurrent_teams(execution));
-  const std::int64_t queries = query_tile * std::clamp<std::int64_t>(wanted, 1, most);
-  const std::int64_t size = std::max<std::int64_t>(1, queries / problem.unit) * problem.unit;
-  const std::int64_t first_team = problem.first / size, teams = (problem.last + size - 1) / size - first_team;
-  constexpr int groups = 8 * tuning::teams_per_thread;  // their work differs: the last of a causal triangle have most of it
-  const std::int64_t together = taken_together(execution, problem.groups * teams, problem.neighbours, groups);
+  using Tile = SoftmaxTile<Real, division>;
+  const std::int64_t bytes = Tile::bytes(problem.key_width, problem.value_width);
+  const QueryTeams teams = query_teams<Real, division>(execution, problem);
+  const std::int64_t together = taken_together(execution, teams.count(), problem.neighbours, tuning::softmax_groups_per_thread);
   Kokkos::parallel_for(
-      label, team_policy(execution, problem.groups * teams, bytes, together), KOKKOS_LAMBDA(const TeamMember& member) {
-        const std::int64_t neighbour = member.league_rank() % problem.neighbours, others = member.league_rank() / problem.neighbours;
-        const std::int64_t group = others / teams * problem.neighbours + neighbour, index = first_team + others % teams;
-        const std::int64_t begin = index * size > problem.first ? index * size : problem.first;
-        const std::int64_t end = (index + 1) * size < problem.last ? (index + 1) * size : problem.last;
-        detail::softmax_tile(as_team(member), problem, group, begin, end,
-                             SoftmaxTile<Real, division>(member, problem.key_width, problem.value_width));
+      label, team_policy(execution, teams.count(), bytes, together), KOKKOS_LAMBDA(const TeamMember& member) {
+        const QueryTeams::Work work = teams.work(member.league_rank());
+        Scratch scratch(member, bytes);
+        const Tile tile(scratch, problem.key_width, problem.value_width);
+        detail::softmax_tile(as_team(member), problem, work.group, work.first, work.last, tile);
       });
 }
 

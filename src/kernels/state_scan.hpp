@@ -165,7 +165,7 @@ std::int64_t scan_scratch_bytes(const Rule& rule, int width) {
 
 namespace detail {
 
-/// state: of one part, in memory; null: zeros, or not wanted.
+/// tile.state[k, :] = S[k, :]. state: of one part, in memory; null: zeros.
 template <class Tile, class Real>
 KOKKOS_INLINE_FUNCTION void load_state(const Team& team, const Real* state, int columns, const Tile& tile) {
   for_each(team, tile.key_width * tile.stride, [&](const int i) {
@@ -174,6 +174,7 @@ KOKKOS_INLINE_FUNCTION void load_state(const Team& team, const Real* state, int 
   });
 }
 
+/// S[k, :] = tile.state[k, :]; null: not wanted.
 template <class Tile, class Real>
 KOKKOS_INLINE_FUNCTION void save_state(const Team& team, Real* state, int columns, const Tile& tile) {
   if (state == nullptr) return;
@@ -186,22 +187,43 @@ struct ScanPart {
   int column, columns;  // the extra ones not counted
 };
 
-/// tile.keys, tile.values of the tokens [first, first + count), mapped by the rule; zeros where a token is padding.
+/// Which of a tile's tokens are real: token t of the tile has number first + t among those whose keys are at hand.
+struct RealTokens {
+  const std::uint8_t* mask;  // null: all
+  std::int64_t first;
+
+  KOKKOS_INLINE_FUNCTION bool operator()(int t) const { return mask == nullptr || mask[first + t] != 0; }
+};
+
+/// tile.keys[t, :] = k_t as the rule maps it; zeros where a token is padding.
 template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                        std::int64_t first, int count, const Tile& tile) {
-  const std::int64_t column = part.head * tokens.width + part.column, local = first - tokens.keys.origin;
-  const std::uint8_t* mask = tokens.keys.mask(part.batch);
-  load_rows(team, tokens.keys.keys_of(part.batch, part.head, tokens.width), mask, local, count, tile.keys);
-  const auto values = token_rows(tokens.keys.value, part.batch, column, part.columns);
-  const auto is_real = [&](int t) { return mask == nullptr || mask[local + t] != 0; };
-  const auto value = [&](int t) { return is_real(t) ? values.data + (local + t) * values.stride : nullptr; };
-  load_padded_rows(team, count, value, part.columns, tile.values, tile.stride);
-  for_each(team, count * rule.extra_columns(), [&](const int t) { tile.values[t * tile.stride + part.columns] = is_real(t) ? 1 : 0; });
+KOKKOS_INLINE_FUNCTION void load_keys(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
+                                      const RealTokens& is_real, int count, const Tile& tile) {
+  const TokenRows<Real> keys = tokens.keys.keys_of(part.batch, part.head, tokens.width);
+  load_rows(team, keys, is_real.mask, is_real.first, count, tile.keys);
   rule.map(team, part.head, TileRows<Real>{tile.keys, count, tokens.width, padded<Real>(tokens.width), 1}, is_real);
 }
 
-/// tile.output [count, columns] = q S of the tokens from `first` on; the queries are the rows of `left`.
+/// tile.values[t, :] = v_t, of this part's columns, and 1 in the extra ones; zeros where a token is padding.
+template <class Tile, class Real, class Rule>
+KOKKOS_INLINE_FUNCTION void load_values(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
+                                        const RealTokens& is_real, int count, const Tile& tile) {
+  const TokenRows<Real> values = tokens.keys.values_of(part.batch, part.head, tokens.width).columns(part.column, part.columns);
+  const auto row = [&](int t) { return is_real(t) ? values.data + (is_real.first + t) * values.stride : nullptr; };
+  load_padded_rows(team, count, row, part.columns, tile.values, tile.stride);
+  for_each(team, count * rule.extra_columns(), [&](const int t) { tile.values[t * tile.stride + part.columns] = is_real(t) ? 1 : 0; });
+}
+
+/// Keys and values of the tokens [first, first + count).
+template <class Tile, class Real, class Rule>
+KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
+                                        std::int64_t first, int count, const Tile& tile) {
+  const RealTokens is_real{tokens.keys.mask(part.batch), first - tokens.keys.origin};
+  load_keys(team, tokens, rule, part, is_real, count, tile);
+  load_values(team, tokens, rule, part, is_real, count, tile);
+}
+
+/// tile.output[t, :] = q_t S; the queries are the rows of `left`.
 template <class Tile, class Real>
 KOKKOS_INLINE_FUNCTION void apply_running_state(const Team& team, int count, const LeftFactor<Real>& left, const Tile& tile) {
   for_each(team, count * tile.stride, [&](const int i) { tile.output[i] = 0; });
@@ -216,6 +238,7 @@ KOKKOS_INLINE_FUNCTION void add_to_state(const Team& team, int count, const Tile
               tile.stride, tile.state, tile.stride);
 }
 
+/// o_t, as the rule finishes it, of the tokens [first, first + count) that are this rank's.
 template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void store_results(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
                                           std::int64_t first, int count, const Tile& tile) {
@@ -227,39 +250,57 @@ KOKKOS_INLINE_FUNCTION void store_results(const Team& team, const ScanTokens<Rea
   });
 }
 
-/// tile.transposed: queries of the tokens [first, first + count) mapped, zeros where there is none or where its result is not wanted; and
-/// the keys of the tile, where they are needed. A host maps a query as a row, a GPU all of them as columns.
+/// The queries of the tokens [first, first + count) as they lie in memory; null for a token of the rank before, whose result is not wanted,
+/// and beyond `count`.
+template <class Real>
+struct QueriesOfTile {
+  const Real* data;  // of the token tokens.first
+  std::int64_t stride, first, wanted;
+  int count;
+
+  KOKKOS_INLINE_FUNCTION QueriesOfTile(const ScanTokens<Real>& tokens, const ScanPart& part, std::int64_t first_token, int tile_tokens)
+      : data(&tokens.query(part.batch, 0, part.head * tokens.width)),
+        stride(static_cast<std::int64_t>(tokens.query.stride(1))),
+        first(first_token),
+        wanted(tokens.first),
+        count(tile_tokens) {}
+
+  KOKKOS_INLINE_FUNCTION const Real* operator()(int t) const {
+    return t < count && first + t >= wanted ? data + (first + t - wanted) * stride : nullptr;
+  }
+};
+
+/// transposed[k, t] = element k of q_t as the rule maps it; 0 where there is none. A host maps a query as a row, a GPU all of them as
+/// columns.
 template <class Tile, class Real, class Rule>
-inline void transpose(const SerialTeam& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part, std::int64_t first,
-                      int count, const Tile& tile) {
-  constexpr int size = Tile::tokens, stride = Tile::score_stride;
-  const int width = tokens.width, key_stride = padded<Real>(width);
-  for (int t = 0; t < size; ++t) {
-    const bool has_query = t < count && first + t >= tokens.first;
-    const Real* source = has_query ? &tokens.query(part.batch, first + t - tokens.first, part.head * width) : nullptr;
-    for_each(team, width, [&](const int k) { tile.row[k] = source != nullptr ? source[k] : Real(0); });
-    if (has_query) rule.map(team, part.head, TileRows<Real>{tile.row, 1, width, width, 1}, EveryRow());
-    for_each(team, width, [&](const int k) { tile.transposed[k * stride + t] = tile.row[k]; });
-    if constexpr (!Rule::needs_key_scores) continue;
-    const Real* key = t < count ? tile.keys + t * key_stride : nullptr;
-    for_each(team, width, [&](const int k) { tile.transposed[k * stride + size + t] = key != nullptr ? key[k] : Real(0); });
+inline void transpose_queries(const SerialTeam& team, const QueriesOfTile<Real>& queries, const Rule& rule, std::int64_t head,
+                              const Tile& tile) {
+  const int width = tile.key_width;
+  for (int t = 0; t < Tile::tokens; ++t) {
+    const Real* query = queries(t);
+    if (query != nullptr) {
+      for_each(team, width, [&](const int k) { tile.row[k] = query[k]; });
+      rule.map(team, head, TileRows<Real>{tile.row, 1, width, width, 1}, EveryRow());
+    }
+    for_each(team, width, [&](const int k) { tile.transposed[k * Tile::score_stride + t] = query != nullptr ? tile.row[k] : Real(0); });
   }
 }
 
 template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void transpose(const TeamMember& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                      std::int64_t first, int count, const Tile& tile) {
-  constexpr int size = Tile::tokens, stride = Tile::score_stride;
-  const int width = tokens.width, key_stride = padded<Real>(width);
-  const auto has_query = [&](int t) { return t < count && first + t >= tokens.first; };
-  const auto query = [&](int t) -> const Real* {
-    return has_query(t) ? &tokens.query(part.batch, first + t - tokens.first, part.head * width) : nullptr;
-  };
-  transpose_rows(team, size, width, Real(1), query, tile.transposed, stride);
-  rule.map(team, part.head, TileRows<Real>{tile.transposed, size, width, 1, stride}, has_query);
-  if constexpr (!Rule::needs_key_scores) return;
+KOKKOS_INLINE_FUNCTION void transpose_queries(const TeamMember& team, const QueriesOfTile<Real>& queries, const Rule& rule,
+                                              std::int64_t head, const Tile& tile) {
+  const auto is_wanted = [&](int t) { return queries(t) != nullptr; };
+  transpose_rows(team, Tile::tokens, tile.key_width, Real(1), queries, tile.transposed, Tile::score_stride);
+  rule.map(team, head, TileRows<Real>{tile.transposed, Tile::tokens, tile.key_width, 1, Tile::score_stride}, is_wanted);
+}
+
+/// transposed[k, T + t] = element k of the key of token t; 0 beyond `count`.
+template <class Tile>
+KOKKOS_INLINE_FUNCTION void transpose_keys(const Team& team, int count, const Tile& tile) {
+  using Real = typename Tile::Number;
+  const int key_stride = padded<Real>(tile.key_width);
   const auto key = [&](int t) -> const Real* { return t < count ? tile.keys + t * key_stride : nullptr; };
-  transpose_rows(team, size, width, Real(1), key, tile.transposed + size, stride);
+  transpose_rows(team, Tile::tokens, tile.key_width, Real(1), key, tile.transposed + Tile::tokens, Tile::score_stride);
 }
 
 /// scores[s, t] = k_s·q_t, and where they are needed in the second half k_s·k_t. Those of s > t are not used.
@@ -329,7 +370,8 @@ KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const ScanTokens<Real>& 
                                       std::int64_t begin, std::int64_t end, const Tile& tile) {
   const auto count = static_cast<int>(end - begin);
   load_tokens(team, tokens, rule, part, begin, count, tile);
-  transpose(team, tokens, rule, part, begin, count, tile);
+  transpose_queries(team, QueriesOfTile<Real>(tokens, part, begin, count), rule, part.head, tile);
+  if constexpr (Rule::needs_key_scores) transpose_keys(team, count, tile);
   form_step_scores(team, count, tile);
   rule.prepare(team, tile, count);
   if constexpr (decays<Rule>) decay_queries(team, count, tile);

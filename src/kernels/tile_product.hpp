@@ -9,6 +9,7 @@
 
 #include "kernels/compat.hpp"
 #include "kernels/tuning.hpp"
+#include "kernels/vectors.hpp"
 
 namespace bsbr::kernels {
 
@@ -39,26 +40,13 @@ namespace detail {
 template <class Real>
 using Vector [[gnu::vector_size(tuning::vector_bytes)]] = Real;
 
-/// The vector of numbers at `from`, wherever they lie. By memcpy, since compilers forget an alignment that depends on a template's
-/// parameter.
-template <class Real>
-inline auto load(const Real* from) {
-  Vector<Real> vector;
-  __builtin_memcpy(&vector, from, sizeof(vector));
-  return vector;
-}
-
-template <class Real, class Numbers>
-inline void store(Real* to, const Numbers& vector) {
-  __builtin_memcpy(to, &vector, sizeof(vector));
-}
-
 /// All lanes or none, for a select between vectors.
 template <class Real>
 using Lanes [[gnu::vector_size(tuning::vector_bytes)]] = std::conditional_t<sizeof(Real) == 4, std::int32_t, std::int64_t>;
 
-/// rows × (vectors · lanes) elements of c, held in registers over the whole depth. Factors that all rows take are in the middle of it. At
-/// both ends a select, rather than a branch, leaves out the rows that do not take one: sums stay in registers.
+/// c[row, :] = Σ_k a(row, k) b[k, :], or += : rows × (vectors · lanes) elements of c, held in registers over the whole depth. Factors that
+/// all rows take are in the middle of it. At both ends a select, rather than a branch, leaves out the rows that do not take one: sums stay
+/// in registers.
 template <bool add, int rows, int vectors, class Real, class Depth>
 inline void micro_tile(const Depth& depth, const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c,
                        std::int64_t c_stride) {
@@ -66,7 +54,7 @@ inline void micro_tile(const Depth& depth, const LeftFactor<Real>& a, const Real
   const auto multiply = [&](int k, auto all_rows) __attribute__((always_inline)) {
     const Real* b_row = b + k * b_stride;
     Vector<Real> columns[vectors];
-    for (int v = 0; v < vectors; ++v) columns[v] = load(b_row + v * lanes<Real>);
+    for (int v = 0; v < vectors; ++v) columns[v] = load<Vector<Real>>(b_row + v * lanes<Real>);
     for (int row = 0; row < rows; ++row) {
       const Real factor = a.data[row * a.row_stride + k * a.depth_stride];
       [[maybe_unused]] const auto taken = Lanes<Real>{} - (depth.takes(row, k) ? 1 : 0);
@@ -86,36 +74,30 @@ inline void micro_tile(const Depth& depth, const LeftFactor<Real>& a, const Real
   for (int row = 0; row < rows; ++row) {
     for (int v = 0; v < vectors; ++v) {
       Real* target = c + row * c_stride + v * lanes<Real>;
-      store(target, add ? load(target) + partial[row][v] : partial[row][v]);
+      store(target, add ? load<Vector<Real>>(target) + partial[row][v] : partial[row][v]);
     }
   }
 }
 
-/// All columns of up to `rows` rows.
+/// All columns of `rows` rows, which are a multiple of the vector length: tiles as wide as registers hold, then one of what is left.
 template <bool add, int rows, class Real, class Depth>
-inline void micro_rows(int row_count, int columns, const Depth& depth, const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride,
-                       Real* c, std::int64_t c_stride) {
-  if constexpr (rows > 1) {
-    if (row_count < rows) return micro_rows<add, rows - 1>(row_count, columns, depth, a, b, b_stride, c, c_stride);
-  }
-  constexpr int vectors = tuning::micro_vectors;
+inline void micro_rows_of(int columns, const Depth& depth, const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c,
+                          std::int64_t c_stride) {
+  constexpr int most = HostSizes::micro_vectors, width = most * lanes<Real>;
   int column = 0;
-  for (; column + vectors * lanes<Real> <= columns; column += vectors * lanes<Real>) {
-    micro_tile<add, rows, vectors>(depth, a, b + column, b_stride, c + column, c_stride);
+  for (; column + width <= columns; column += width) {
+    micro_tile<add, rows, most>(depth, a, b + column, b_stride, c + column, c_stride);
   }
-  if constexpr (vectors > 3) {
-    if (column + 3 * lanes<Real> <= columns) {
-      micro_tile<add, rows, 3>(depth, a, b + column, b_stride, c + column, c_stride);
-      column += 3 * lanes<Real>;
-    }
-  }
-  if constexpr (vectors > 2) {
-    if (column + 2 * lanes<Real> <= columns) {
-      micro_tile<add, rows, 2>(depth, a, b + column, b_stride, c + column, c_stride);
-      column += 2 * lanes<Real>;
-    }
-  }
-  for (; column < columns; column += lanes<Real>) micro_tile<add, rows, 1>(depth, a, b + column, b_stride, c + column, c_stride);
+  if (column == columns) return;
+  with_constant<most - 1>((columns - column) / lanes<Real>,
+                          [&](auto vectors) { micro_tile<add, rows, vectors>(depth, a, b + column, b_stride, c + column, c_stride); });
+}
+
+/// The same of 1 to HostSizes::micro_rows rows.
+template <bool add, class Real, class Depth>
+inline void micro_rows(int rows, int columns, const Depth& depth, const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c,
+                       std::int64_t c_stride) {
+  with_constant<HostSizes::micro_rows>(rows, [&](auto count) { micro_rows_of<add, count>(columns, depth, a, b, b_stride, c, c_stride); });
 }
 
 /// Every row takes the whole depth.
@@ -143,7 +125,7 @@ class RangesOfDepth {
   bool is_the_same_of_all() const { return begin() == all_begin() && all_end() == end(); }
 
  private:
-  DepthRange m_ranges[tuning::micro_rows];
+  DepthRange m_ranges[HostSizes::micro_rows];
   int m_rows;
 };
 
@@ -155,17 +137,17 @@ LeftFactor<Real> rows_from(const LeftFactor<Real>& a, int row) {
 template <bool add, class Real>
 inline void product([[maybe_unused]] const SerialTeam& team, int rows, int columns, int depth, const LeftFactor<Real>& a, const Real* b,
                     std::int64_t b_stride, Real* c, std::int64_t c_stride) {
-  constexpr int step = tuning::micro_rows;
+  constexpr int step = HostSizes::micro_rows;
   for (int row = 0; row < rows; row += step) {
     const int count = rows - row < step ? rows - row : step;
-    micro_rows<add, step>(count, padded<Real>(columns), WholeDepth{depth}, rows_from(a, row), b, b_stride, c + row * c_stride, c_stride);
+    micro_rows<add>(count, padded<Real>(columns), WholeDepth{depth}, rows_from(a, row), b, b_stride, c + row * c_stride, c_stride);
   }
 }
 
 template <class Real, class Range>
 inline void product_of_ranges([[maybe_unused]] const SerialTeam& team, int rows, int columns, const Range& range, const LeftFactor<Real>& a,
                               const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
-  constexpr int step = tuning::micro_rows;
+  constexpr int step = HostSizes::micro_rows;
   for (int row = 0; row < rows; row += step) {
     const int count = rows - row < step ? rows - row : step;
     const RangesOfDepth depth(row, count, range);
@@ -173,10 +155,10 @@ inline void product_of_ranges([[maybe_unused]] const SerialTeam& team, int rows,
     if (depth.begin() >= depth.end()) continue;
     if (depth.is_the_same_of_all()) {
       const LeftFactor<Real> taken{part.data + depth.begin() * part.depth_stride, part.row_stride, part.depth_stride};
-      micro_rows<true, step>(count, padded<Real>(columns), WholeDepth{depth.end() - depth.begin()}, taken, b + depth.begin() * b_stride,
-                             b_stride, c + row * c_stride, c_stride);
+      micro_rows<true>(count, padded<Real>(columns), WholeDepth{depth.end() - depth.begin()}, taken, b + depth.begin() * b_stride, b_stride,
+                       c + row * c_stride, c_stride);
     } else {
-      micro_rows<true, step>(count, padded<Real>(columns), depth, part, b, b_stride, c + row * c_stride, c_stride);
+      micro_rows<true>(count, padded<Real>(columns), depth, part, b, b_stride, c + row * c_stride, c_stride);
     }
   }
 }
@@ -186,7 +168,7 @@ inline void product_of_ranges([[maybe_unused]] const SerialTeam& team, int rows,
 template <bool add, class Real, class Range>
 KOKKOS_INLINE_FUNCTION void register_tile(int row, int rows, int column, int columns, int groups, const Range& range,
                                           const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
-  constexpr int tile_rows = tuning::device_tile_rows, tile_columns = tuning::device_tile_columns;
+  constexpr int tile_rows = gpu_tuning::device_tile_rows, tile_columns = gpu_tuning::device_tile_columns;
   DepthRange taken[tile_rows];
   for (int i = 0; i < tile_rows; ++i) taken[i] = row + i < rows ? range(row + i) : DepthRange{0, 0};
   int begin = taken[0].begin, end = taken[0].end;
@@ -212,7 +194,7 @@ KOKKOS_INLINE_FUNCTION void register_tile(int row, int rows, int column, int col
 template <bool add, class Real, class Range>
 KOKKOS_INLINE_FUNCTION void product_on_device(const TeamMember& team, int rows, int columns, const Range& range, const LeftFactor<Real>& a,
                                               const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
-  constexpr int tile_rows = tuning::device_tile_rows, tile_columns = tuning::device_tile_columns;
+  constexpr int tile_rows = gpu_tuning::device_tile_rows, tile_columns = gpu_tuning::device_tile_columns;
   const int groups = (columns + tile_columns - 1) / tile_columns;
   for_each(team, (rows + tile_rows - 1) / tile_rows * groups, [&](const int tile) {
     register_tile<add>(tile / groups * tile_rows, rows, tile % groups, columns, groups, range, a, b, b_stride, c, c_stride);
@@ -279,7 +261,7 @@ template <class Real>
 inline void load_padded(const Real* row, int width, Real* tile, int stride) {
   for (int i = 0; i < stride; i += lanes<Real>) {
     const bool whole = row != nullptr && i + lanes<Real> <= width;
-    detail::store(tile + i, whole ? detail::load(row + i) : detail::Vector<Real>{});
+    store(tile + i, whole ? load<detail::Vector<Real>>(row + i) : detail::Vector<Real>{});
     if (whole || row == nullptr) continue;
     for (int k = i; k < width; ++k) tile[k] = row[k];
   }

@@ -56,10 +56,10 @@ inline void transpose_rows([[maybe_unused]] const SerialTeam& team, int count, i
     for (; k + n <= width; k += n) {
       detail::Vector<Real> block[n];
       for (int i = 0; i < n; ++i) {
-        block[i] = rows[i] == nullptr ? detail::Vector<Real>{} : factor * detail::load(rows[i] + k);
+        block[i] = rows[i] == nullptr ? detail::Vector<Real>{} : factor * load<detail::Vector<Real>>(rows[i] + k);
       }
       detail::transpose_vectors<n / 2, Real>(block);
-      for (int i = 0; i < n; ++i) detail::store(columns + (k + i) * stride + first, block[i]);
+      for (int i = 0; i < n; ++i) store(columns + (k + i) * stride + first, block[i]);
     }
     for (; k < width; ++k) {
       for (int i = 0; i < n; ++i) columns[k * stride + first + i] = rows[i] == nullptr ? Real(0) : factor * rows[i][k];
@@ -70,7 +70,7 @@ inline void transpose_rows([[maybe_unused]] const SerialTeam& team, int count, i
 template <class Real, class Row>
 KOKKOS_INLINE_FUNCTION void transpose_rows(const TeamMember& team, int count, int width, Real factor, const Row& row, Real* columns,
                                            std::int64_t stride) {
-  constexpr int run = 8;  // threads side by side read a run of a row: whole sectors of memory, and few conflicts where they write
+  constexpr int run = gpu_tuning::transposed_run;  // that threads side by side read of a row: few conflicts where they write
   const int runs = (width + run - 1) / run;
   for_each(team, count * runs * run, [&](const int element) {
     const int i = element / run % count, k = element / run / count * run + element % run;

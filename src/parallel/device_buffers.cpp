@@ -53,7 +53,7 @@ bool buffers_arrive() {
 
 bool decide() {
   if (const std::optional<bool> said = environment_switch("BSBR_GPU_AWARE_MPI"); said) return *said;
-  return kernels::on_host || (mpi_says_so() && buffers_arrive());
+  return kernels::on_host || (mpi_says_so() && buffers_arrive());  // with a GPU's bodies as on one, so that staging is tested
 }
 
 }  // namespace

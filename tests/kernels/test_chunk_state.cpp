@@ -12,7 +12,7 @@ namespace bsbr::testing {
 namespace {
 
 using kernels::TokenRows;
-using kernels::tuning::state_tile;
+constexpr int state_tile = kernels::tuning::state_tile;
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 

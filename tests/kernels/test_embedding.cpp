@@ -11,7 +11,7 @@
 namespace bsbr::testing {
 namespace {
 
-using kernels::tuning::position_tile;
+constexpr int position_tile = kernels::tuning::position_tile;
 using reference::Matrix;
 
 constexpr std::int64_t vocabulary = 31;

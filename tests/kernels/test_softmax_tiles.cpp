@@ -13,8 +13,8 @@ namespace bsbr::testing {
 namespace {
 
 using kernels::KeyRange;
-using kernels::tuning::key_tile;
-using kernels::tuning::query_tile;
+constexpr int key_tile = kernels::tuning::key_tile;
+constexpr int query_tile = kernels::tuning::query_tile;
 
 constexpr std::int64_t chunk_size = query_tile + 9, window_size = key_tile / 2 + 3;  // neither fits a tile
 

@@ -15,7 +15,7 @@ ENORMOUS = 1 << 40
 
 KEYS = {
     "format", "format_version", "notes", "hosts", "mpi_version", "hdf5_version", "version", "git_commit", "kokkos_version",
-    "execution_space", "blas", "ranks", "threads_per_rank", "precision", "batch", "repeat", "seed", "created", "resident_peak_of_case",
+    "execution_space", "gemm", "ranks", "threads_per_rank", "precision", "batch", "repeat", "seed", "created", "resident_peak_of_case",
     "max_seconds_per_case", "config", "results", "failures", "fits",
 }
 RESULT_KEYS = {

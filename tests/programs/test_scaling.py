@@ -578,9 +578,10 @@ class Model(unittest.TestCase):
 
     def test_sizes_are_those_of_the_kernels(self):
         root, sizes = os.path.join(SCALING, "..", ".."), {}
-        for path in ("src/kernels/tuning.hpp", "src/parallel/exchange.cpp"):
+        for path in ("src/kernels/sizes.hpp", "src/parallel/exchange.cpp"):
             with open(os.path.join(root, path), encoding="utf-8") as file:
-                for name, value in re.findall(r"constexpr \S+ (\w+) = (?:on_host \? )?(\d+(?: << \d+)?)", file.read()):
+                of_a_host = file.read().split("struct GpuSizes")[0]
+                for name, value in re.findall(r"constexpr \S+ (\w+) = (\d+(?: << \d+)?)", of_a_host):
                     sizes[name] = eval(value)
         self.assertEqual((sizes["query_tile"], sizes["key_tile"], sizes["state_tile"]), 3 * (model.TILE, ))
         self.assertEqual((sizes["state_block"], sizes["scan_columns"], sizes["carry_messages"], sizes["piece"]),
@@ -597,7 +598,7 @@ class FakeRunner:
         found = model.predict(self.machine, case.setup)
         by_phase = {"exchange": 0, **found["seconds_by_phase"]}
         summary = dict(dataclasses.asdict(case.setup), bytes_sent=found["bytes_sent"], seconds=found["seconds"], seconds_by_repeat=[found["seconds"]], seconds_by_phase=by_phase,
-                       by_rank=[dict(seconds_by_phase=by_phase)], blas="", version="", git_commit="")
+                       by_rank=[dict(seconds_by_phase=by_phase)], gemm="", version="", git_commit="")
         return study.line("run", **case.fields(), summary=summary)
 
 
