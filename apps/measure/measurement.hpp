@@ -19,7 +19,7 @@ struct Measurement {
 
   // What follows is known to rank 0 only; of the repeat that took the median time (of an even number, the faster of the two in the middle).
   std::map<std::string, double> seconds_by_phase;                 ///< of the slowest rank
-  std::map<std::string, std::int64_t> bytes_sent, messages_sent;  ///< by movement, of the rank that sends most
+  std::map<std::string, std::int64_t> bytes_sent, messages_sent;  ///< by transfer, of the rank that sends most
   std::vector<Profile> by_rank;
   std::int64_t total_bytes_sent() const;
 

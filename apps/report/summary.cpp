@@ -95,8 +95,8 @@ std::string phase_table(const Measurement& measurement) {
 std::string describe_sent(const Measurement& measurement) {
   std::string text = show_bytes(measurement.total_bytes_sent()) + " by the busiest rank in one forward";
   const char* separator = ": ";
-  for (const auto& [movement, bytes] : measurement.bytes_sent) {
-    text += separator + movement + " " + show_bytes(bytes);
+  for (const auto& [transfer, bytes] : measurement.bytes_sent) {
+    text += separator + transfer + " " + show_bytes(bytes);
     separator = ", ";
   }
   return text;
@@ -164,7 +164,7 @@ nlohmann::ordered_json parts_json(const std::vector<Part>& parts) {
 
 using Counts = std::map<std::string, std::int64_t>;
 
-/// Counts by movement, and their sum.
+/// Counts by transfer, and their sum.
 nlohmann::ordered_json with_total(const Counts& counts) {
   nlohmann::ordered_json json(counts);
   json["total"] =

@@ -20,13 +20,13 @@ struct ForwardProgress {
   double share = 0;             ///< of the pass's useful operations (forward_flops) that are done: 0 to 1, never decreasing
 };
 
-/// Times of this rank by phase, and its messages by movement (a kind of exchange between ranks, such as "states"). They accumulate over all
+/// Times of this rank by phase, and its messages by transfer (a kind of exchange between ranks, such as "states"). They accumulate over all
 /// forward passes that are run with it.
 struct Profile {
   std::map<std::string, double> seconds;              ///< phase → wall-clock time
   std::map<std::string, double> processor_seconds;    ///< phase → processor time of all threads of the process, as std::clock counts it
-  std::map<std::string, std::int64_t> bytes_sent;     ///< movement → bytes sent to other ranks
-  std::map<std::string, std::int64_t> messages_sent;  ///< movement → number of messages to other ranks
+  std::map<std::string, std::int64_t> bytes_sent;     ///< transfer → bytes sent to other ranks
+  std::map<std::string, std::int64_t> messages_sent;  ///< transfer → number of messages to other ranks
 
   /// Called by Model::forward when a phase begins and once at the end, on the calling thread, between kernels. Each rank may set it or not,
   /// independently of the others. It must not communicate with other ranks, nor throw: the others would wait for this rank.
@@ -35,10 +35,10 @@ struct Profile {
   /// Called when any phase begins, with its name, under the same rules; Model::forward sets it while `progress` is set.
   std::function<void(const char* phase)> phase_begins;
 
-  /// Adds the bytes and messages of one movement.
-  void sent(const std::string& movement, std::int64_t bytes, std::int64_t messages) {
-    bytes_sent[movement] += bytes;
-    messages_sent[movement] += messages;
+  /// Adds the bytes and messages of one transfer.
+  void sent(const std::string& transfer, std::int64_t bytes, std::int64_t messages) {
+    bytes_sent[transfer] += bytes;
+    messages_sent[transfer] += messages;
   }
 };
 

@@ -27,11 +27,11 @@ def one_rank_setups(precision):
 
 def telling_sizes(architecture):
     """(sizes, length[, other fields])"""
-    if architecture.movement == "chunk_states":
+    if architecture.transfer == "chunk_states":
         return ((SMALL, 4096, dict(chunk_size=32)), (SMALL, 4096), (SMALL, 8192, dict(chunk_size=64)), (SMALL, 4096, dict(chunk_size=512)),
                 (SMALL, 12288, dict(chunk_size=32)), (THIN, 4096), (WIDE, 2048), (WIDE, 4096, dict(chunk_size=256)),
                 (WIDE, 8192, dict(chunk_size=32)))
-    if architecture.movement == "state":
+    if architecture.transfer == "state":
         return (SMALL, 2048), (SMALL, 8192), (THIN, 4096), (WIDE, 2048)
     if architecture.window_field:
         return (SMALL, 4096), (SMALL, 4096, {architecture.window_field: 512}), (THIN, 4096), (WIDE, 2048)

@@ -121,7 +121,7 @@ def amounts(setup, rank):
 
 def by_heads(setup):
     """Whether the heads of all tokens are sent, rather than the keys of earlier tokens."""
-    if setup.ranks == 1 or setup.traits.movement != "keys":
+    if setup.ranks == 1 or setup.traits.transfer != "keys":
         return False
     return setup.window is None or setup.window > 2 * (setup.length // setup.ranks)
 
@@ -147,17 +147,17 @@ def messages_of(numbers):
 
 
 def traffic(setup, rank):
-    """What a rank sends in one layer: movement -> (bytes, messages). Exact, for sequences without padding."""
+    """What a rank sends in one layer: transfer -> (bytes, messages). Exact, for sequences without padding."""
     if setup.ranks == 1:
         return {}
     others = np.delete(np.arange(setup.ranks), rank)
     mine, sent = int(setup.tokens(rank)), {}
 
-    def send(movement, *lists):
+    def send(transfer, *lists):
         numbers = [np.asarray(each, np.int64) for each in lists]
-        sent[movement] = setup.number_bytes * sum(int(each.sum()) for each in numbers), sum(messages_of(each) for each in numbers)
+        sent[transfer] = setup.number_bytes * sum(int(each.sum()) for each in numbers), sum(messages_of(each) for each in numbers)
 
-    if setup.traits.movement == "chunk_states":
+    if setup.traits.transfer == "chunk_states":
         blocks, block = state_blocks(setup)
         rows = setup.batch * block
         send("states", rows * part(blocks, setup.ranks, others) * setup.local_chunks(rank),
@@ -176,7 +176,7 @@ def traffic(setup, rank):
         halo = halo_rows(setup, rank, others) * setup.batch * 2 * setup.width
         if moves_halo(setup):
             send("halo", halo)
-        if setup.traits.movement == "state":
+        if setup.traits.transfer == "state":
             parts, _ = scan_work(setup)
             goes_on = mine > 0 and setup.begin(rank + 1) < setup.length
             sent["state"] = (state_bytes(setup), min(parts, CARRY_MESSAGES)) if goes_on else (0, 0)
@@ -209,7 +209,7 @@ def state_bytes(setup):
 
 
 def bytes_sent(setup):
-    """Of the rank that sends the most, in one forward: movement -> bytes, and total."""
+    """Of the rank that sends the most, in one forward: transfer -> bytes, and total."""
     of_ranks = [{name: setup.num_layers * sent for name, (sent, _) in traffic(setup, rank).items()} for rank in some_ranks(setup)]
     busiest = max(of_ranks, key=lambda sent: sum(sent.values()))
     return {**busiest, "total": sum(busiest.values())}
@@ -285,7 +285,7 @@ def exchange_seconds(machine, setup, rank, work):
         return 2 * setup.number_bytes * numbers / machine.memory_rate
 
     tokens = setup.batch * int(setup.tokens(rank))
-    if setup.traits.movement == "chunk_states":
+    if setup.traits.transfer == "chunk_states":
         hiding = work["within_chunk"] / 2
         own = copied(2 * part(state_blocks(setup)[0], setup.ranks, rank) * state_blocks(setup)[1] * setup.batch * setup.local_chunks(rank))
         there = seconds["states"] / 2 + seconds["retrieval_vectors"]
@@ -297,7 +297,7 @@ def exchange_seconds(machine, setup, rank, work):
         return seconds["heads"] - hidden + copied(4 * tokens * setup.width)
     halo = halo_seconds(machine, setup, rank)
     packing = copied(2 * tokens * setup.width) if "halo" in sent else 0
-    if setup.traits.movement == "keys":
+    if setup.traits.transfer == "keys":
         seen_alone = max(0, 1 - setup.window * setup.batch / max(1, tokens))
         return packing + max(0, halo - work["attention"] * seen_alone)
     halo += packing

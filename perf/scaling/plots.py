@@ -395,7 +395,7 @@ def measured_phases(point):
 
 
 def draw_bytes(curves):
-    """What the busiest rank sends in a forward, by movement."""
+    """What the busiest rank sends in a forward, by transfer."""
     curves = {study: series for study, series in curves.items() if series}
     some = next(iter(next(iter(curves.values())).values()))[0]
     figure, all_axes = panels(len(curves), "Bytes that the busiest rank sends in one forward", about(some), height=3.5)
@@ -404,15 +404,15 @@ def draw_bytes(curves):
         ranks = set()
         for name, points in series.items():
             points = [point for point in points if point.setup.ranks > 1]
-            for movement in sorted({key for point in points for key in point.model["bytes_sent"]} - {"total"}):
-                kept = [point for point in points if point.model["bytes_sent"].get(movement)]
+            for transfer in sorted({key for point in points for key in point.model["bytes_sent"]} - {"total"}):
+                kept = [point for point in points if point.model["bytes_sent"].get(transfer)]
                 if not kept:
                     continue
-                style = STYLES[name] if movement != "retrieval_vectors" else dataclasses.replace(STYLES[name], marker="*", filled=False)
+                style = STYLES[name] if transfer != "retrieval_vectors" else dataclasses.replace(STYLES[name], marker="*", filled=False)
                 x = [point.setup.ranks for point in kept]
-                axes.plot(x, [point.model["bytes_sent"][movement] / KIB for point in kept], **as_line(style), zorder=2)
-                axes.plot(x, [point.summary["bytes_sent"].get(movement, 0) / KIB for point in kept], **as_points(style), zorder=3)
-                lines[f"{name}: {movement}"] = style
+                axes.plot(x, [point.model["bytes_sent"][transfer] / KIB for point in kept], **as_line(style), zorder=2)
+                axes.plot(x, [point.summary["bytes_sent"].get(transfer, 0) / KIB for point in kept], **as_points(style), zorder=3)
+                lines[f"{name}: {transfer}"] = style
                 ranks |= set(x)
         rank_axis(axes, ranks)
         axes.set_title(study, fontsize=FONT, loc="left")

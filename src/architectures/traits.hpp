@@ -16,7 +16,7 @@
 namespace bsbr {
 
 /// What crosses ranks.
-enum class Movement {
+enum class Transfer {
   keys,         ///< keys and values of earlier tokens, or some heads of all tokens
   state,        ///< a state that is carried along the sequence
   chunk_states  ///< states of all chunks
@@ -39,7 +39,7 @@ struct Traits {
 
   bool has_one_head = false;       ///< num_heads is 1
   bool depends_on_chunks = false;  ///< the result depends on chunk_size
-  Movement movement = Movement::keys;
+  Transfer transfer = Transfer::keys;
 
   /// The field that says how many tokens before itself a token sees; of those whose keys cross ranks. None: it sees all.
   std::int64_t ModelConfig::*window_field = nullptr;

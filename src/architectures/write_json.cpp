@@ -13,16 +13,16 @@
 namespace bsbr {
 namespace {
 
-std::string_view to_string(Movement movement) {
-  switch (movement) {
-    case Movement::keys:
+std::string_view to_string(Transfer transfer) {
+  switch (transfer) {
+    case Transfer::keys:
       return "keys";
-    case Movement::state:
+    case Transfer::state:
       return "state";
-    case Movement::chunk_states:
+    case Transfer::chunk_states:
       return "chunk_states";
   }
-  throw ConfigError("a Movement has no name");
+  throw ConfigError("a Transfer has no name");
 }
 
 std::string quoted(std::string_view text) {
@@ -100,7 +100,7 @@ Members describe(Architecture architecture) {
   members.add("chunk_projections", list_of(special.chunk_projections));
   members.add("own_weights", list_of(own_weights));
   members.add("phases", list_of(phases));
-  members.add("movement", quoted(to_string(special.movement)));
+  members.add("transfer", quoted(to_string(special.transfer)));
   members.add("window_field", name_of(special.window_field));
   members.add("width_factor", name_of(special.width_factor));
   members.add("has_one_head", text_of(special.has_one_head));

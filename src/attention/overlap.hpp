@@ -21,11 +21,11 @@ void overlap(const Execution& execution, int begin, int end, const Work& work, M
   }
 }
 
-/// Waits for messages, and counts what this rank has sent of that movement.
+/// Waits for messages, and counts what this rank has sent of that transfer.
 template <class Messages>
-void finish(Messages& messages, const char* movement, Profile* profile) {
+void finish(Messages& messages, const char* transfer, Profile* profile) {
   messages.wait();
-  if (profile != nullptr) profile->sent(movement, messages.bytes_sent(), messages.messages_sent());
+  if (profile != nullptr) profile->sent(transfer, messages.bytes_sent(), messages.messages_sent());
 }
 
 }  // namespace bsbr::attention

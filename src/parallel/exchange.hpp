@@ -1,4 +1,4 @@
-// Non-blocking messages between all ranks: what the movements are made of.
+// Non-blocking messages between all ranks: what the transfers are made of.
 #pragma once
 
 #include <mpi.h>

@@ -38,7 +38,7 @@ class HaloPlan {
   bool m_moves = false;
 };
 
-/// Room for the rows of a plan, [token][row], and their movement.
+/// Room for the rows of a plan, [token][row], and their transfer.
 template <class Number>
 class Halo {
  public:

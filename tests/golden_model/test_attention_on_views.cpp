@@ -159,7 +159,7 @@ Array<Real***> output_for(const Sequence& sequence, std::int64_t width) {
 template <class Real>
 double tolerance_of(const ModelConfig& config, std::int64_t length, double scale) {
   if constexpr (sizeof(Real) == sizeof(double)) return 1e-12 * scale;
-  if (traits(config.architecture).movement != Movement::state) return 5e-6 * scale;
+  if (traits(config.architecture).transfer != Transfer::state) return 5e-6 * scale;
   return std::max(5e-6, static_cast<double>(length) * std::numeric_limits<float>::epsilon() / 2) * scale;
 }
 
@@ -270,7 +270,7 @@ std::vector<ModelConfig> variants_of_all_widths() {
 std::vector<ModelConfig> variants_with_state_tiles() {
   std::vector<ModelConfig> all = variants_of_all_widths();
   std::erase_if(
-      all, [](const ModelConfig& config) { return traits(config.architecture).movement != Movement::state || depends_on_chunks(config); });
+      all, [](const ModelConfig& config) { return traits(config.architecture).transfer != Transfer::state || depends_on_chunks(config); });
   return all;
 }
 

@@ -187,7 +187,7 @@ TYPED_TEST(Memory, of_a_model_grows_no_faster_than_its_layers) {
 /// A test of the implementation: an attention that keeps something for a backward pass, such as sums of the softmax, will need memory.
 TYPED_TEST(Memory, of_attentions_other_than_bsbr_is_none_with_one_rank) {
   for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
-    if (traits(config.architecture).movement == Movement::chunk_states) continue;
+    if (traits(config.architecture).transfer == Transfer::chunk_states) continue;
     const Sequence sequence(MPI_COMM_SELF, 2, 331, config.chunk_size);
     EXPECT_EQ(Attention<TypeParam>::create(config, sequence)->workspace_bytes(), 0) << describe(config);
   }

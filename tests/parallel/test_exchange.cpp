@@ -1,4 +1,4 @@
-// The messages that movements are made of: what arrives, where, and how many bytes it took.
+// The messages that transfers are made of: what arrives, where, and how many bytes it took.
 #include <gtest/gtest.h>
 
 #include <functional>

@@ -543,7 +543,7 @@ class Model(unittest.TestCase):
                     "keys": dict(heads=4 * setup.length / ranks * width * 4 * share),
                     "state": dict(state=heads * d**2 * 4),
                 }
-                wanted = expected[setup.traits.movement] if setup.window is None else dict(halo=2 * setup.window * width * 4)
+                wanted = expected[setup.traits.transfer] if setup.window is None else dict(halo=2 * setup.window * width * 4)
                 self.assertEqual(sent, {**wanted, "total": sum(wanted.values())}, setup)
 
     def test_an_architecture_that_was_not_calibrated_is_named(self):
@@ -554,7 +554,7 @@ class Model(unittest.TestCase):
 
     def test_running_states_do_not_grow_with_the_length(self):
         for setup in self.setups(ranks=4):
-            if setup.traits.movement == "state":
+            if setup.traits.transfer == "state":
                 self.assertEqual(model.bytes_sent(setup), model.bytes_sent(dataclasses.replace(setup, length=1 << 24)))
 
     def test_all_tokens_and_all_queries_are_somewhere(self):

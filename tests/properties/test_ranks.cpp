@@ -137,7 +137,7 @@ TYPED_TEST(Ranks, change_no_bit_whatever_heads_there_are) {
 
 // ---- What is sent ----------------------------------------------------------------------------------------------------
 
-/// What this rank sends in one forward, by movement.
+/// What this rank sends in one forward, by transfer.
 template <class Real>
 std::map<std::string, std::int64_t> bytes_sent(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::int64_t length) {
   auto model = random_model<Real>(config);
@@ -156,7 +156,7 @@ TYPED_TEST_SUITE(BytesSent, Reals, RealNames);
 TYPED_TEST(BytesSent, by_one_rank_are_none) {
   for (const ModelConfig& config : variants(base_config())) {
     std::int64_t total = 0;
-    for (const auto& [movement, bytes] : bytes_sent<TypeParam>(config, MPI_COMM_SELF, 2, 33)) total += bytes;
+    for (const auto& [transfer, bytes] : bytes_sent<TypeParam>(config, MPI_COMM_SELF, 2, 33)) total += bytes;
     EXPECT_EQ(total, 0) << describe(config);
   }
 }
@@ -221,8 +221,8 @@ TYPED_TEST(BytesSent, of_bsbr_do_not_depend_on_causality_or_mask_and_nothing_els
     Profile profile;
     run_model(model, ranks.comm(), random_batch(config, 1, 33, 53, Padding::holes), &profile);
     EXPECT_EQ(profile.bytes_sent, expected) << causality.name;
-    for (const auto& [movement, bytes] : profile.bytes_sent)
-      EXPECT_TRUE(movement == "states" || movement == "retrieval_vectors") << movement;
+    for (const auto& [transfer, bytes] : profile.bytes_sent)
+      EXPECT_TRUE(transfer == "states" || transfer == "retrieval_vectors") << transfer;
   }
 }
 
@@ -237,9 +237,9 @@ Part part_of(int rank, int ranks, std::int64_t length, std::int64_t chunk_size) 
 
 std::int64_t window_of(const ModelConfig& config) { return traits(config.architecture).window(config); }
 
-bool sends_keys(const ModelConfig& config) { return traits(config.architecture).movement == Movement::keys; }
+bool sends_keys(const ModelConfig& config) { return traits(config.architecture).transfer == Transfer::keys; }
 
-bool carries_state(const ModelConfig& config) { return traits(config.architecture).movement == Movement::state; }
+bool carries_state(const ModelConfig& config) { return traits(config.architecture).transfer == Transfer::state; }
 
 /// A window that reaches far back: heads are sent instead of the rows of earlier tokens.
 bool sends_heads(const ModelConfig& config, std::int64_t length, int ranks) {
@@ -345,7 +345,7 @@ TYPED_TEST(BytesSent, add_up_over_forwards) {
     auto model = random_model<TypeParam>(config);
     Profile profile;
     for (int i = 0; i < 3; ++i) run_model(model, ranks.comm(), random_batch(config, 1, 33, 54), &profile);
-    for (const auto& [movement, bytes] : once) EXPECT_EQ(profile.bytes_sent[movement], 3 * bytes) << describe(config) << ", " << movement;
+    for (const auto& [transfer, bytes] : once) EXPECT_EQ(profile.bytes_sent[transfer], 3 * bytes) << describe(config) << ", " << transfer;
   }
 }
 

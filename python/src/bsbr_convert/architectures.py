@@ -21,7 +21,7 @@ class Architecture:
     chunk_projections: tuple  # linear layers that are applied to the last token of each chunk
     own_weights: tuple  # of the attention, besides those of projections
     phases: tuple  # of the attention
-    movement: str  # what crosses ranks: "keys", "state", or "chunk_states"
+    transfer: str  # what crosses ranks: "keys", "state", or "chunk_states"
     window_field: str  # the field that limits how many earlier tokens a token sees; None: it sees all
     width_factor: str  # the field by which queries, keys and values are wider than hidden_dim; None: they are as wide
     has_one_head: bool

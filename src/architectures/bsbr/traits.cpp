@@ -79,7 +79,7 @@ Traits make_traits(Tag<Architecture::bsbr>) {
   return {.fields = {"compression_factor", "causality"},
           .chunk_projections = {"meta_r_proj", "meta_h_proj"},
           .depends_on_chunks = true,
-          .movement = Movement::chunk_states,
+          .transfer = Transfer::chunk_states,
           .is_causal = is_causal,
           .heeds_padding = heeds_padding,
           .validate = validate,

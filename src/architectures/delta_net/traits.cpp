@@ -15,7 +15,7 @@ std::map<std::string, double> elements_per_token(const ModelConfig& config) {
 }  // namespace
 
 Traits make_traits(Tag<Architecture::delta_net>) {
-  return {.fields = {"beta"}, .movement = Movement::state, .flops = flops, .elements_per_token = elements_per_token};
+  return {.fields = {"beta"}, .transfer = Transfer::state, .flops = flops, .elements_per_token = elements_per_token};
 }
 
 }  // namespace bsbr

@@ -29,7 +29,7 @@ Traits make_traits(Tag<Architecture::gau>) {
           .token_projections = {"q_proj", "k_proj", "v_proj", "gate_proj"},
           .has_one_head = true,
           .depends_on_chunks = true,
-          .movement = Movement::state,
+          .transfer = Transfer::state,
           .width_factor = &ModelConfig::expansion_factor,
           .validate = validate,
           .flops = flops,

@@ -22,7 +22,7 @@ std::map<std::string, double> elements_per_token(const ModelConfig& config) {
 
 Traits make_traits(Tag<Architecture::linear>) {
   return {.fields = {"feature_map"},
-          .movement = Movement::state,
+          .transfer = Transfer::state,
           .state_elements = state_elements,
           .flops = flops,
           .elements_per_token = elements_per_token};
