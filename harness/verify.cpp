@@ -17,7 +17,7 @@ namespace {
 constexpr std::int64_t most_tokens = 4096;
 constexpr double most_flops = 2e11;
 
-/// One sequence, `width` numbers for each token, on rank 0; `mine`: this rank's tokens of it.
+/// One sequence, `width` elements for each token, on rank 0; `mine`: this rank's tokens of it.
 template <class Value>
 std::vector<Value> gather(const Sequence& sequence, const Value* mine, std::int64_t width) {
   std::vector<std::int64_t> counts;

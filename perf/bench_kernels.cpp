@@ -76,7 +76,7 @@ Flops flops_of(const std::string& phase, const ModelConfig& config, double lengt
   }
   if (phase == "mixing") {
     const double tiles = chunks / 64, pairs = 4096 * (tiles * (tiles - 1) / 2 + tiles * 5 / 8);
-    const double scores = 2 * inner * pairs * (width * width / 512);  // once for each block of 512 numbers
+    const double scores = 2 * inner * pairs * (width * width / 512);  // once for each block of 512 elements
     return {2 * inner * width * chunks * (chunks - 1) / 2, 2 * inner * width * pairs + scores};
   }
   return {2 * width * inner * length, 2 * width * inner * length};  // states, retrieval

@@ -27,15 +27,15 @@ struct Options {
 
 /// Bytes a second that copying a large array reads and writes together: median of 5.
 double copy_rate() {
-  constexpr std::size_t numbers = std::size_t{1} << 26;
-  const Array<float*> from("report::from", numbers), to("report::to", numbers);
+  constexpr std::size_t elements = std::size_t{1} << 26;
+  const Array<float*> from("report::from", elements), to("report::to", elements);
   std::vector<double> rates;
   for (int run = 0; run <= 5; ++run) {
     const Kokkos::Timer timer;
     Kokkos::parallel_for(
-        "report::copy", numbers, KOKKOS_LAMBDA(const std::size_t i) { to(i) = from(i); });
+        "report::copy", elements, KOKKOS_LAMBDA(const std::size_t i) { to(i) = from(i); });
     Kokkos::fence();
-    if (run > 0) rates.push_back(2.0 * numbers * sizeof(float) / timer.seconds());
+    if (run > 0) rates.push_back(2.0 * elements * sizeof(float) / timer.seconds());
   }
   return median(rates);
 }

@@ -165,7 +165,7 @@ void for_each_field(Config& config, Visitor&& visit) {
   visit(Field{"ff_dim", "width of the feed-forward block", 1, largest_size}, config.ff_dim);
   visit(Field{"chunk_size", "tokens in a chunk, B", 1, largest_size}, config.chunk_size);
   visit(Field{"dropout", "dropout in training; does nothing in a forward pass", 0, 1}, config.dropout);
-  visit(Field{"compression_factor", "states are compressed to D / this many numbers; 0: not at all", 0, largest_size},
+  visit(Field{"compression_factor", "states are compressed to D / this many elements; 0: not at all", 0, largest_size},
         config.compression_factor);
   visit(Field{"causality", "which tokens see which"}, config.causality);
   visit(Field{"window_size", "tokens seen before the token itself", 0, 4e18}, config.window_size);

@@ -73,7 +73,7 @@ class RunningState {
   void carry(const Execution& execution, const Scan& scan_range, Profile* profile) const {
     const Partition messages{m_scan_parts.count(),
                              static_cast<int>(std::min(m_scan_parts.count(), std::int64_t{kernels::tuning::carry_messages}))};
-    parallel::Carry<Real> carry(execution, m_sequence, m_before, m_after, parallel::segments_of(messages, m_scan_parts.numbers()));
+    parallel::Carry<Real> carry(execution, m_sequence, m_before, m_after, parallel::segments_of(messages, m_scan_parts.elements()));
     const Array<const Real*> before = carry.receives() ? m_before : Array<Real*>();
     const std::int64_t teams = kernels::concurrent_teams(execution);
     for (int begin = 0, end = 0; begin < messages.parts; begin = end) {
@@ -103,7 +103,7 @@ class RunningState {
 
   /// A single rank carries nothing anywhere.
   static std::int64_t carried_elements(const kernels::ScanParts& parts, const Sequence& sequence) {
-    return sequence.ranks() == 1 ? 0 : parts.count() * parts.numbers();
+    return sequence.ranks() == 1 ? 0 : parts.count() * parts.elements();
   }
 
   Sequence m_sequence;

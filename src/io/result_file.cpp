@@ -29,7 +29,7 @@ using namespace io;
 constexpr std::int64_t format_version = 1;
 constexpr const char* dataset_name = "hidden_states";
 constexpr const char* complete = "complete";
-constexpr std::int64_t piece_bytes = 1 << 26;  // of numbers on a device, which pass through a buffer of this size
+constexpr std::int64_t piece_bytes = 1 << 26;  // of elements on a device, which pass through a buffer of this size
 
 /// Calls function(first row of the file, first row of the view, rows) for each piece of the file that this rank fills.
 template <class Function>
@@ -41,15 +41,15 @@ void for_each_run(const Sequence& sequence, Function&& function) {
 }
 
 template <class Real>
-using Numbers = Kokkos::View<const Real*, Kokkos::LayoutRight, Device, Kokkos::MemoryUnmanaged>;
+using Elements = Kokkos::View<const Real*, Kokkos::LayoutRight, Device, Kokkos::MemoryUnmanaged>;
 
 /// Writes `count` numbers of a view that may be on a device.
 template <class Real>
-void write_numbers(const Descriptor& file, std::int64_t offset, const Numbers<Real>& numbers, std::int64_t begin, std::int64_t count) {
+void write_elements(const Descriptor& file, std::int64_t offset, const Elements<Real>& elements, std::int64_t begin, std::int64_t count) {
   constexpr std::int64_t number = sizeof(Real), most = piece_bytes / number;
   for (std::int64_t done = 0; done < count; done += most) {
     const std::int64_t now = std::min(most, count - done);
-    const Numbers<Real> part(numbers.data() + begin + done, static_cast<std::size_t>(now));
+    const Elements<Real> part(elements.data() + begin + done, static_cast<std::size_t>(now));
     const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), part);
     file.write(offset + done * number, host.data(), now * number);
   }
@@ -84,7 +84,7 @@ struct Layout {
   std::int64_t offset = 0, bytes = 0, identity = 0;  // of the first number, of the whole file, of the file
 };
 
-/// Writes everything but the numbers.
+/// Writes everything but the elements.
 template <class Real>
 Layout lay_out(OutputFile& output, const ModelConfig& config, const Attributes& attributes, const Sequence& sequence) {
   Handle file = output.open();
@@ -119,7 +119,7 @@ void check_shape(const ModelConfig& config, const Sequence& sequence, const Arra
 template <class Real>
 void write_rows(const std::string& part, const Layout& layout, const Sequence& sequence, const Array<const Real***>& hidden_states) {
   const auto hidden = static_cast<std::int64_t>(hidden_states.extent(2));
-  const Numbers<Real> numbers(hidden_states.data(), hidden_states.size());
+  const Elements<Real> elements(hidden_states.data(), hidden_states.size());
   const std::string doing = "cannot be written" + (sequence.ranks() > 1 ? " by rank " + std::to_string(sequence.rank()) : "");
   Descriptor file(part, O_WRONLY, doing);
   if (file.size() != layout.bytes || file.identity() != layout.identity) {
@@ -128,7 +128,7 @@ void write_rows(const std::string& part, const Layout& layout, const Sequence& s
   }
   for_each_run(sequence, [&](std::int64_t file_row, std::int64_t row, std::int64_t rows) {
     const std::int64_t begin = layout.offset + file_row * hidden * static_cast<std::int64_t>(sizeof(Real));
-    write_numbers<Real>(file, begin, numbers, row * hidden, rows * hidden);
+    write_elements<Real>(file, begin, elements, row * hidden, rows * hidden);
   });
   file.sync();
   file.close();

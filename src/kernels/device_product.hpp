@@ -24,7 +24,7 @@ inline ProductWorkspace make_product_workspace() {
                           tuning::product_workspace_bytes);
 }
 
-/// A dense matrix as a BLAS sees it: column after column, `rows` numbers apart.
+/// A dense matrix as a BLAS sees it: column after column, `rows` elements apart.
 struct ColumnMajor {
   std::int64_t rows, columns;
 

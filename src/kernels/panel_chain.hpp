@@ -43,12 +43,12 @@ class PanelBuffers {
 
   /// `width`: the widest row of any chain that will use them.
   explicit PanelBuffers(std::int64_t width)
-      : m_data(Kokkos::view_alloc(std::string("bsbr::panels"), Kokkos::WithoutInitializing), count(), 2, numbers(width)),
+      : m_data(Kokkos::view_alloc(std::string("bsbr::panels"), Kokkos::WithoutInitializing), count(), 2, elements(width)),
         m_workspace(make_product_workspace()),
         m_width(width) {}
 
   static std::int64_t bytes(std::int64_t width) {
-    return count() * 2 * numbers(width) * static_cast<std::int64_t>(sizeof(Real)) + tuning::product_workspace_bytes;
+    return count() * 2 * elements(width) * static_cast<std::int64_t>(sizeof(Real)) + tuning::product_workspace_bytes;
   }
 
   /// Buffer 0 or 1 of a thread.
@@ -58,7 +58,7 @@ class PanelBuffers {
 
  private:
   static std::int64_t count() { return on_host ? Kokkos::Experimental::UniqueToken<Execution>().size() : 1; }
-  static std::int64_t numbers(std::int64_t width) { return tuning::panel_rows * ProductWeight<Real>::row_stride(width); }
+  static std::int64_t elements(std::int64_t width) { return tuning::panel_rows * ProductWeight<Real>::row_stride(width); }
 
   Array<Real***> m_data;
   ProductWorkspace m_workspace;
@@ -115,8 +115,8 @@ void run_on_host(const Execution& execution, const std::string& label, const Row
   });
 }
 
-/// function(team, batch, row, data + (index − first) · width) for the rows of all sequences with numbers [first, first + count), one team a
-/// row.
+/// function(team, batch, row, data + (index − first) · width) for the rows of all sequences with elements [first, first + count), one team
+/// a row.
 template <class Real, class Function>
 void for_rows(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first, std::int64_t count,
               std::int64_t width, Real* data, const Function& function) {
@@ -162,7 +162,7 @@ void panel_chain(const Execution& execution, const std::string& label, const Row
   if (rows.batch == 0 || rows.count == 0) return;
   const std::int64_t widest = std::max({std::max(stages.weight.out(), stages.weight.in())...});
   if (widest > buffers.width())
-    throw ShapeError("a row of " + label + " has " + std::to_string(widest) + " numbers, its buffer room for " +
+    throw ShapeError("a row of " + label + " has " + std::to_string(widest) + " elements, its buffer room for " +
                      std::to_string(buffers.width()));
   if constexpr (on_host) {
     detail::run_on_host(execution, label, rows, buffers, prologue, stages...);

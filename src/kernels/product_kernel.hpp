@@ -16,7 +16,7 @@ struct ProductKernel {
   const char* name;   ///< "avx512"
   int rows, columns;  ///< largest number of rows, and the number of columns, of a tile
 
-  /// c [rows, columns] = a [rows, depth] · b [depth, columns], or += . Rows of a and c lie a_stride and c_stride numbers apart, those of b
+  /// c [rows, columns] = a [rows, depth] · b [depth, columns], or += . Rows of a and c lie a_stride and c_stride elements apart, those of b
   /// one after the other.
   void (*tile)(int rows, int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride, bool add);
 };

@@ -34,7 +34,7 @@ auto with_division(const BytesOf& bytes_of, Function&& f) {
 /// Pieces are aligned to cache lines; the first may have to be moved up to one.
 inline constexpr std::int64_t scratch_alignment = tuning::cache_line_bytes;
 
-/// Bytes of a piece of `count` numbers.
+/// Bytes of a piece of `count` elements.
 template <class Real>
 KOKKOS_INLINE_FUNCTION constexpr std::int64_t scratch_bytes(std::int64_t count) {
   return (count * static_cast<std::int64_t>(sizeof(Real)) + scratch_alignment - 1) / scratch_alignment * scratch_alignment;

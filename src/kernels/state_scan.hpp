@@ -97,8 +97,8 @@ struct ScanParts {
   /// Columns of a block; the last one may have fewer.
   KOKKOS_INLINE_FUNCTION int columns() const { return (width + blocks() - 1) / blocks(); }
   KOKKOS_INLINE_FUNCTION std::int64_t count() const { return batch * heads * blocks(); }
-  /// Numbers of one part.
-  KOKKOS_INLINE_FUNCTION std::int64_t numbers() const { return std::int64_t{width} * (columns() + extra_columns); }
+  /// Elements of one part.
+  KOKKOS_INLINE_FUNCTION std::int64_t elements() const { return std::int64_t{width} * (columns() + extra_columns); }
 };
 
 /// Scratch of one team; shapes in [ ]. T tokens: tuning::state_tile, or a half or a quarter of it on a GPU where the scratch would
@@ -437,8 +437,9 @@ void state_scan_of(const Execution& execution, const std::string& label, const S
         const detail::ScanPart part{head / parts.heads, head % parts.heads, column, columns};
         Scratch scratch(member, bytes);
         const Tile tile(scratch, parts.width, stored);
-        detail::scan_part(as_team(member), tokens, rule, part, before.data() == nullptr ? nullptr : before.data() + index * parts.numbers(),
-                          after.data() == nullptr ? nullptr : after.data() + index * parts.numbers(), stored, tile);
+        detail::scan_part(as_team(member), tokens, rule, part,
+                          before.data() == nullptr ? nullptr : before.data() + index * parts.elements(),
+                          after.data() == nullptr ? nullptr : after.data() + index * parts.elements(), stored, tile);
       });
 }
 

@@ -30,9 +30,9 @@ struct Window {
 };
 
 /// The problem that softmax_tiles solves. Groups are (batch, head); tokens are numbered in the whole sequence.
-template <class Real, class Sight>
+template <class Real, class VisibleRange>
 struct TokenSoftmax {
-  Sight sight;
+  VisibleRange visible;
   Real scale;
   int key_width, value_width;
   std::int64_t neighbours, groups, unit, first, last;  // neighbours: heads
@@ -41,8 +41,8 @@ struct TokenSoftmax {
   Strided<Real***> output_rows;
   std::int64_t origin;  // of queries and outputs
 
-  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const { return sight.range(t); }
-  KOKKOS_FUNCTION int null_keys(std::int64_t t) const { return sight.null_keys(t); }
+  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const { return visible.range(t); }
+  KOKKOS_FUNCTION int null_keys(std::int64_t t) const { return visible.null_keys(t); }
   KOKKOS_FUNCTION bool has_query(std::int64_t, std::int64_t) const { return true; }
   KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const { return keys.is_real(group / neighbours, s); }
   KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const { return row(query_rows, group, t - origin); }
@@ -62,27 +62,27 @@ Real score_scale(std::int64_t head_dim, double temperature = 1) {
   return static_cast<Real>(1 / (temperature * std::sqrt(static_cast<double>(head_dim))));
 }
 
-/// output_t = Σ_s softmax_s(query_t·key_s·scale  over s in sight of t) value_s for the tokens [first, last) of all heads; query and output
-/// hold the tokens from `origin` on. `unit`: where tokens see keys of their own unit of so many only, output may be the keys' array.
-template <class Real, class Sight>
-void token_softmax(const Execution& execution, const std::string& label, std::int64_t heads, const Sight& sight, Real scale,
+/// output_t = Σ_s softmax_s(query_t·key_s·scale  over s in visible of t) value_s for the tokens [first, last) of all heads; query and
+/// output hold the tokens from `origin` on. `unit`: where tokens see keys of their own unit of so many only, output may be the keys' array.
+template <class Real, class VisibleRange>
+void token_softmax(const Execution& execution, const std::string& label, std::int64_t heads, const VisibleRange& visible, Real scale,
                    const Strided<const Real***>& query, const KeysAndValues<Real>& keys,
                    const std::type_identity_t<Strided<Real***>>& output, std::int64_t origin, std::int64_t first, std::int64_t last,
                    std::int64_t unit = 1) {
   const auto width = static_cast<int>(static_cast<std::int64_t>(output.extent(2)) / heads);
-  const TokenSoftmax<Real, Sight> problem{.sight = sight,
-                                          .scale = scale,
-                                          .key_width = width,
-                                          .value_width = width,
-                                          .neighbours = heads,
-                                          .groups = static_cast<std::int64_t>(output.extent(0)) * heads,
-                                          .unit = unit,
-                                          .first = first,
-                                          .last = last,
-                                          .query_rows = query,
-                                          .keys = keys,
-                                          .output_rows = output,
-                                          .origin = origin};
+  const TokenSoftmax<Real, VisibleRange> problem{.visible = visible,
+                                                 .scale = scale,
+                                                 .key_width = width,
+                                                 .value_width = width,
+                                                 .neighbours = heads,
+                                                 .groups = static_cast<std::int64_t>(output.extent(0)) * heads,
+                                                 .unit = unit,
+                                                 .first = first,
+                                                 .last = last,
+                                                 .query_rows = query,
+                                                 .keys = keys,
+                                                 .output_rows = output,
+                                                 .origin = origin};
   softmax_tiles<Real>(execution, label, problem);
 }
 

@@ -8,7 +8,7 @@
 
 namespace bsbr::kernels {
 
-/// Tokens of one (batch, head) as rows that lie `stride` numbers apart: row t at data + t·stride, `width` numbers.
+/// Tokens of one (batch, head) as rows that lie `stride` elements apart: row t at data + t·stride, `width` elements.
 template <class Real>
 struct TokenRows {
   const Real* data;

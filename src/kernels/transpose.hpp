@@ -21,7 +21,7 @@ inline Real element(const Vector<Real>& first, const Vector<Real>& second) {
   }
 }
 
-/// One step of a transpose of `lanes` vectors: of two that are `half` apart, the lower gets the even blocks of `half` numbers of both, the
+/// One step of a transpose of `lanes` vectors: of two that are `half` apart, the lower gets the even blocks of `half` elements of both, the
 /// upper the odd ones. Compilers make one permutation of each list; not every one that Kokkos runs on has a builtin for it.
 template <int half, class Real, int... lane>
 inline void exchange_blocks(Vector<Real>& lower, Vector<Real>& upper, std::integer_sequence<int, lane...>) {

@@ -11,10 +11,10 @@
 namespace bsbr {
 namespace {
 
-/// Numbers in each buffer of Workspace, and in x.
+/// Elements in each buffer of Workspace, and in x.
 struct Sizes {
   std::int64_t batch, tokens, chunks, hidden, width;
-  std::int64_t projections, heads, retrieval;  // arrays of rows of `width` numbers; of chunks, of `hidden`
+  std::int64_t projections, heads, retrieval;  // arrays of rows of `width` elements; of chunks, of `hidden`
   std::int64_t panel_width;                    // the widest row of a product
 
   Sizes(const ModelConfig& config, const Sequence& sequence, bool heads_are_separate)
@@ -49,8 +49,8 @@ Workspace<Real>::Workspace(const ModelConfig& config, const Sequence& sequence) 
   m_separate_heads = allocate<Real>("bsbr::layer::heads", sizes.heads, sizes.batch, sizes.tokens, sizes.width);
   retrieval = allocate<Real>("bsbr::layer::retrieval", sizes.retrieval, sizes.batch, sizes.chunks, sizes.hidden);
   constexpr int key = 1;
-  const std::size_t numbers = static_cast<std::size_t>(sizes.batch * sizes.tokens * sizes.width);
-  heads = Array<Real***>(sizes.heads > 0 ? m_separate_heads.data() : projections.data() + key * numbers, sizes.batch, sizes.tokens,
+  const std::size_t elements = static_cast<std::size_t>(sizes.batch * sizes.tokens * sizes.width);
+  heads = Array<Real***>(sizes.heads > 0 ? m_separate_heads.data() : projections.data() + key * elements, sizes.batch, sizes.tokens,
                          sizes.width);
   try {
     panels = std::make_unique<kernels::PanelBuffers<Real>>(sizes.panel_width);
@@ -65,9 +65,9 @@ Workspace<Real>::~Workspace() = default;
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
   const Sizes sizes(config, sequence, !attention::output_may_be_key<Real>(config));
-  const std::int64_t numbers = sizes.batch * (sizes.tokens * (sizes.hidden + (sizes.projections + sizes.heads) * sizes.width) +
-                                              sizes.chunks * sizes.retrieval * sizes.hidden);
-  return numbers * static_cast<std::int64_t>(sizeof(Real)) + kernels::PanelBuffers<Real>::bytes(sizes.panel_width) +
+  const std::int64_t elements = sizes.batch * (sizes.tokens * (sizes.hidden + (sizes.projections + sizes.heads) * sizes.width) +
+                                               sizes.chunks * sizes.retrieval * sizes.hidden);
+  return elements * static_cast<std::int64_t>(sizeof(Real)) + kernels::PanelBuffers<Real>::bytes(sizes.panel_width) +
          attention::workspace_bytes<Real>(config, sequence) + kernels::scratch_in_device_memory(attention::scratch_bytes<Real>(config));
 }
 

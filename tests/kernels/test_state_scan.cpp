@@ -69,7 +69,7 @@ Scanned<Real> scan(const AttentionNumbers& numbers, const reference::Mask& mask,
                                          .step = step};
   const Array<Real*> from = before.empty() ? Array<Real*>() : to_device<Real*>(before, before.size());
   const kernels::ScanParts parts{1, heads, static_cast<int>(width), rule.extra_columns()};
-  const Array<Real*> to("test::after", parts.count() * parts.numbers());
+  const Array<Real*> to("test::after", parts.count() * parts.elements());
   kernels::state_scan<Real>(Execution(), "test::scan", tokens, rule, 0, 1, from, to);  // parts may be scanned in any pieces
   kernels::state_scan<Real>(Execution(), "test::scan", tokens, rule, 1, parts.count() - 1, from, to);
   Execution().fence();
@@ -284,12 +284,12 @@ TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
     const auto numbers = random_attention(config, length, 18);
     const auto after = scan<TypeParam>(numbers, {}, rule, step, 0, length).after;
     const kernels::ScanParts parts{1, heads, static_cast<int>(width), 1};
-    ASSERT_EQ(static_cast<std::int64_t>(after.size()), parts.count() * parts.numbers());
+    ASSERT_EQ(static_cast<std::int64_t>(after.size()), parts.count() * parts.elements());
     ASSERT_EQ(width % parts.blocks(), 0) << "choose a width whose blocks are equally wide";
     std::vector<double> expected;
-    for (std::int64_t i = 0; i < parts.count() * parts.numbers(); ++i) {
+    for (std::int64_t i = 0; i < parts.count() * parts.elements(); ++i) {
       const std::int64_t stored = parts.columns() + 1, column = i % stored, row = i / stored % width;
-      const std::int64_t head = i / parts.numbers() / parts.blocks(), first = i / parts.numbers() % parts.blocks() * parts.columns();
+      const std::int64_t head = i / parts.elements() / parts.blocks(), first = i / parts.elements() % parts.blocks() * parts.columns();
       double sum = 0;
       for (std::int64_t t = 0; t < step; ++t) {
         const double z = numbers.key(t, head * width + row), key = z > 0 ? z + 1 : std::exp(z);

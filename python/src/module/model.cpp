@@ -18,7 +18,7 @@ namespace {
 
 template <class Value>
 using Rows = nb::ndarray<const Value, nb::ndim<2>, nb::c_contig, nb::device::cpu>;  // [batch, local tokens]
-using Numbers = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+using Elements = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using ByName = nb::typed<nb::dict, nb::str, nb::any>;
 
 /// The same memory as a View, or a copy of it in the device's memory.
@@ -61,7 +61,7 @@ void convert(const WeightInfo& weight, const Source* source, Real* target) {
 }
 
 template <class Real>
-void read_array(const WeightInfo& weight, const Numbers& array, Real* target) {
+void read_array(const WeightInfo& weight, const Elements& array, Real* target) {
   std::vector<std::int64_t> shape;
   for (std::size_t i = 0; i < array.ndim(); ++i) shape.push_back(static_cast<std::int64_t>(array.shape(i)));
   if (shape != weight.shape)
@@ -82,7 +82,7 @@ Weights<Real> weights_of(const ModelConfig& config, const ByName& arrays) {
   for (const WeightInfo& weight : table) {
     if (!arrays.contains(weight.name.c_str()))
       throw Error(weight.name + " is missing, the configuration needs it as " + bracketed(weight.shape));
-    read_array(weight, nb::cast<Numbers>(arrays[weight.name.c_str()]), host.data() + weights.offset(weight.name));
+    read_array(weight, nb::cast<Elements>(arrays[weight.name.c_str()]), host.data() + weights.offset(weight.name));
   }
   std::unordered_set<std::string_view> names;
   for (const WeightInfo& weight : table) names.insert(weight.name);

@@ -313,10 +313,10 @@ void Bsbr<Real>::attend_within(const Execution& execution, const PaddingMask& ma
   const std::int64_t origin = m_sequence.first_token(), size = m_config.chunk_size, length = m_sequence.length();
   const Partition chunks{m_sequence.local_chunks(), portions};
   const std::int64_t begin = origin + chunks.begin(portion) * size, end = std::min(origin + chunks.end(portion) * size, length);
-  const kernels::WithinChunk sight{m_config.causality, size, length};
+  const kernels::WithinChunk visible{m_config.causality, size, length};
   const auto scale = kernels::score_scale<Real>(m_config.head_dim());
-  kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, sight, scale, input.query, local_keys(mask, input),
-                         output, origin, begin, end, output_may_be_key() ? size : 1);
+  kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, visible, scale, input.query,
+                         local_keys(mask, input), output, origin, begin, end, output_may_be_key() ? size : 1);
 }
 
 /// m_states: F → G, some blocks at a time, so that no second set of all states is needed.

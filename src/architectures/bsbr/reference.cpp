@@ -77,7 +77,7 @@ Matrix attend(Tag<Architecture::bsbr>, const ModelConfig& config, const Attentio
   for (std::int64_t i = 0; i < states.rows; ++i) {
     Matrix retrieved = retrieve(config, input, head, states, real_chunks, i);
     if (retrieved.values.empty()) continue;
-    retrieved.rows = retrieved.columns = head.query.columns;  // the flattened d² numbers are a d × d matrix again
+    retrieved.rows = retrieved.columns = head.query.columns;  // the flattened d² elements are a d × d matrix again
     const Range chunk = chunk_tokens(i, config.chunk_size, out.rows);
     for (std::int64_t t = chunk.begin; t < chunk.end; ++t) add_product(out, head.query, retrieved, t);
   }

@@ -14,14 +14,14 @@ bool heeds_padding(const ModelConfig& config) { return config.causality != Causa
 void validate(const ModelConfig& config) {
   if (config.compression_factor <= config.hidden_dim) return;
   throw ConfigError(equation("compression_factor", config.compression_factor) + " is above " + equation("hidden_dim", config.hidden_dim),
-                    "states are compressed to hidden_dim / compression_factor numbers; 0 does not compress");
+                    "states are compressed to hidden_dim / compression_factor elements; 0 does not compress");
 }
 
 std::string warning(const ModelConfig& config) {
   const std::int64_t whole = config.head_dim() * config.head_dim();
   if (config.compression_factor == 0 || config.state_size() <= whole) return "";
   return equation("compression_factor", config.compression_factor) + " expands states: " + show(config.state_size()) +
-         " numbers instead of " + show(whole);
+         " elements instead of " + show(whole);
 }
 
 std::vector<WeightInfo> weights(const ModelConfig& config) {
