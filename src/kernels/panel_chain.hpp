@@ -14,6 +14,7 @@
 
 #include "bsbr/error.hpp"
 #include "kernels/compat.hpp"
+#include "kernels/poison.hpp"
 #include "kernels/product.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/tuning.hpp"
@@ -55,6 +56,7 @@ class PanelBuffers {
   KOKKOS_FUNCTION Real* get(int thread, int which) const { return m_data.data() + (thread * 2 + which) * m_data.extent(2); }
   std::int64_t width() const { return m_width; }
   const ProductWorkspace& workspace() const { return m_workspace; }
+  void poison(const Execution& execution) const { kernels::poison(execution, m_data); }
 
  private:
   static std::int64_t count() { return on_host ? Kokkos::Experimental::UniqueToken<Execution>().size() : 1; }

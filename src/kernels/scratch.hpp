@@ -9,6 +9,7 @@
 
 #include "bsbr/error.hpp"
 #include "kernels/compat.hpp"
+#include "kernels/poison.hpp"
 #include "kernels/tuning.hpp"
 
 namespace bsbr::kernels {
@@ -34,22 +35,27 @@ auto with_division(const BytesOf& bytes_of, Function&& f) {
 /// Pieces are aligned to cache lines; the first may have to be moved up to one.
 inline constexpr std::int64_t scratch_alignment = tuning::cache_line_bytes;
 
-/// Bytes of a piece of `count` elements.
+/// Bytes of a piece of `count` elements, and of the gap behind it.
 template <class Real>
 KOKKOS_INLINE_FUNCTION constexpr std::int64_t scratch_bytes(std::int64_t count) {
-  return (count * static_cast<std::int64_t>(sizeof(Real)) + scratch_alignment - 1) / scratch_alignment * scratch_alignment;
+  return (count * static_cast<std::int64_t>(sizeof(Real)) + scratch_alignment - 1) / scratch_alignment * scratch_alignment + scratch_gap;
 }
 
 /// What must be asked for so that `bytes` of pieces fit whatever the alignment of the whole.
 KOKKOS_INLINE_FUNCTION constexpr std::int64_t scratch_request(std::int64_t bytes) { return bytes + 2 * scratch_alignment; }
 
 /// Hands out pieces of the team's scratch memory, in the order of the calls.
-class Scratch {
+class Scratch : private ScratchGuard<(scratch_gap > 0)> {
  public:
-  KOKKOS_INLINE_FUNCTION Scratch(const TeamMember& member, std::int64_t bytes) {
-    void* begin = member.team_scratch(scratch_level(bytes)).get_shmem(static_cast<int>(scratch_request(bytes)));
-    const auto address = reinterpret_cast<std::uintptr_t>(begin);
+  /// It lives as long as the kernel uses the pieces.
+  KOKKOS_INLINE_FUNCTION Scratch(const TeamMember& member, std::int64_t bytes)
+      : Scratch(member.team_scratch(scratch_level(bytes)).get_shmem(static_cast<int>(scratch_request(bytes))), bytes) {}
+
+  /// Pieces of `memory`, of which there are scratch_request(bytes).
+  KOKKOS_INLINE_FUNCTION Scratch(void* memory, std::int64_t bytes) {
+    const auto address = reinterpret_cast<std::uintptr_t>(memory);
     m_next = reinterpret_cast<char*>((address + scratch_alignment - 1) / scratch_alignment * scratch_alignment);
+    this->watch(m_next, bytes);
   }
 
   /// Pieces of a piece that was taken before.
@@ -59,6 +65,7 @@ class Scratch {
   KOKKOS_INLINE_FUNCTION Real* take(std::int64_t count) {
     auto* piece = reinterpret_cast<Real*>(m_next);
     m_next += scratch_bytes<Real>(count);
+    this->watch_gap(reinterpret_cast<char*>(piece + count), m_next);
     return piece;
   }
 

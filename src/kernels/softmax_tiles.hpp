@@ -104,7 +104,7 @@ struct SoftmaxTile {
     return scratch_bytes<Real>(std::int64_t{key_count} * padded<Real>(key_width)) +
            scratch_bytes<Real>(std::int64_t{key_count} * padded<Real>(value_width)) + scratch_bytes<Real>(query_count * key_count) +
            scratch_bytes<Real>(query_count) + scratch_bytes<Real>(2 * sharers * query_count) +
-           query_tiles_for(key_width, value_width) * query_bytes(key_width, value_width);
+           scratch_bytes<char>(query_tiles_for(key_width, value_width) * query_bytes(key_width, value_width));
   }
 
   KOKKOS_INLINE_FUNCTION SoftmaxTile(Scratch& scratch, int width_of_keys, int width_of_values)

@@ -10,6 +10,7 @@
 #include "bsbr/model.hpp"
 #include "config/weight_table.hpp"
 #include "kernels/panel_chain.hpp"
+#include "kernels/poison.hpp"
 #include "kernels/rows.hpp"
 #include "parallel/agree.hpp"
 
@@ -55,6 +56,15 @@ void project_rows(const Execution& execution, const std::string& label, const Ro
     }
   };
   kernels::panel_chain(execution, label, rows, panels, prologue, Stage{linear.weight, store});
+}
+
+/// A layer writes all of its workspace before it reads it: a build for finding errors sees to that.
+template <class Real>
+void poison_workspace(const Execution& execution, const Workspace<Real>& workspace) {
+  kernels::poison(execution, workspace.projections);
+  kernels::poison(execution, workspace.heads);
+  kernels::poison(execution, workspace.retrieval);
+  workspace.panels->poison(execution);
 }
 
 /// Queries, keys, values (and gates) of all local tokens.
@@ -219,6 +229,7 @@ template <class Real>
 void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x,
                           Profile* profile) const {
   parallel::agree(execution, workspace.sequence(), profile, [&] { validate(m_weights, workspace, mask, x); });
+  poison_workspace(execution, workspace);
   {
     const Phase phase(execution, profile, "project");
     project_tokens(execution, m_modules->attention_norm, m_modules->project, workspace, x);

@@ -6,6 +6,7 @@
 #include "bsbr/error.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/panel_chain.hpp"
+#include "kernels/poison.hpp"
 #include "kernels/rows.hpp"
 #include "model/progress.hpp"
 #include "parallel/agree.hpp"
@@ -100,6 +101,7 @@ Array<Real***> Model<Real>::forward(const Execution& execution, const Sequence& 
   ProgressReports progress(config(), sequence, profile);
   const PaddingMask padding = mask ? PaddingMask(execution, sequence, *mask) : *m_no_padding;
   const Array<Real***> x = m_states;
+  kernels::poison(execution, x);
   {
     const Phase phase(execution, profile, "embedding");
     kernels::embed(execution, ids, m_weights.matrix("embedding.weight"), sequence.first_token(), x);
