@@ -278,11 +278,9 @@ inline void transpose_queries(const SerialTeam& team, const QueriesOfTile<Real>&
   const int width = tile.key_width;
   for (int t = 0; t < Tile::tokens; ++t) {
     const Real* query = queries(t);
-    if (query != nullptr) {
-      for_each(team, width, [&](const int k) { tile.row[k] = query[k]; });
-      rule.map(team, head, TileRows<Real>{tile.row, 1, width, width, 1}, EveryRow());
-    }
-    for_each(team, width, [&](const int k) { tile.transposed[k * Tile::score_stride + t] = query != nullptr ? tile.row[k] : Real(0); });
+    for_each(team, width, [&](const int k) { tile.row[k] = query != nullptr ? query[k] : Real(0); });
+    if (query != nullptr) rule.map(team, head, TileRows<Real>{tile.row, 1, width, width, 1}, EveryRow());
+    for_each(team, width, [&](const int k) { tile.transposed[k * Tile::score_stride + t] = tile.row[k]; });
   }
 }
 

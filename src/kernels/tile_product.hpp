@@ -79,10 +79,11 @@ inline void micro_tile(const Depth& depth, const LeftFactor<Real>& a, const Real
   }
 }
 
-/// All columns of `rows` rows, which are a multiple of the vector length: tiles as wide as registers hold, then one of what is left.
+/// All columns of `rows` rows, which are a multiple of the vector length: tiles as wide as registers hold, then one of what is left. A
+/// function by itself: inlined, those of all numbers of rows would stand in every kernel.
 template <bool add, int rows, class Real, class Depth>
-inline void micro_rows_of(int columns, const Depth& depth, const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c,
-                          std::int64_t c_stride) {
+[[gnu::noinline]] inline void micro_rows_of(int columns, const Depth& depth, const LeftFactor<Real>& a, const Real* b,
+                                            std::int64_t b_stride, Real* c, std::int64_t c_stride) {
   constexpr int most = HostSizes::micro_vectors, width = most * lanes<Real>;
   int column = 0;
   for (; column + width <= columns; column += width) {
