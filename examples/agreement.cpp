@@ -1,5 +1,5 @@
-// A program of your own for several ranks, made like bsbr_forward: rank 0 reads, all ranks compute, rank 0 reports; and what one rank alone
-// finds wrong is an error on all ranks, so that none waits for a rank that has given up.
+// A program of your own for several ranks, made like bsbr_forward: rank 0 reads, all ranks compute, rank 0 reports; and
+// what one rank alone finds wrong is an error on all ranks, so that none waits for a rank that has given up.
 #include <bsbr/bsbr.hpp>
 #include <cstdio>
 #include <cstdlib>
@@ -21,13 +21,15 @@ std::string read_text(MPI_Comm comm) {
 }
 
 /// The ids of this rank's tokens. \throws bsbr::ShapeError on all ranks if a token of any is none of the vocabulary
-bsbr::Array<const std::int32_t**> ids_of(const std::string& text, const bsbr::Sequence& sequence, std::int64_t vocab_size) {
+bsbr::Array<const std::int32_t**> ids_of(const std::string& text, const bsbr::Sequence& sequence,
+                                         std::int64_t vocab_size) {
   const bsbr::HostArray<std::int32_t**> ids("ids", 1, sequence.local_tokens());
   parallel::agree(sequence.comm(), [&] {
     for (std::int64_t t = 0; t < sequence.local_tokens(); ++t) {
       const auto token = sequence.first_token() + t;
       ids(0, t) = static_cast<unsigned char>(text[static_cast<std::size_t>(token)]);
-      if (ids(0, t) >= vocab_size) throw bsbr::ShapeError("token " + std::to_string(token) + " is none of the vocabulary", "a larger one");
+      if (ids(0, t) >= vocab_size)
+        throw bsbr::ShapeError("token " + std::to_string(token) + " is none of the vocabulary", "a larger one");
     }
   });
   return Kokkos::create_mirror_view_and_copy(bsbr::Memory(), ids);
@@ -59,7 +61,8 @@ bool agrees_on_an_error(const bsbr::ModelConfig& config, const std::string& text
   }
   const std::string expected = "token " + std::to_string(text.size()) + " is none of the vocabulary";
   const bool everywhere = parallel::all_reduce(what == expected ? 1 : 0, MPI_MIN, comm) == 1;
-  if (everywhere && parallel::rank_in(comm) == 0) std::printf("all %d ranks: %s\n", parallel::ranks_of(comm), what.c_str());
+  if (everywhere && parallel::rank_in(comm) == 0)
+    std::printf("all %d ranks: %s\n", parallel::ranks_of(comm), what.c_str());
   return everywhere;
 }
 

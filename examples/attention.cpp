@@ -1,5 +1,5 @@
-// One attention in a model of your own: the projections are yours, the attention is computed on your Views. What comes out is compared
-// with the formula in docs/mathematics.md, written as plain loops.
+// One attention in a model of your own: the projections are yours, the attention is computed on your Views. What comes
+// out is compared with the formula in docs/mathematics.md, written as plain loops.
 #include <bsbr/bsbr.hpp>
 #include <cmath>
 #include <cstdio>
@@ -24,8 +24,8 @@ struct Projections {
   bsbr::Array<float***> r, h;  ///< [batch, local chunks, hidden_dim]
 };
 
-/// Stands for projections of your own: numbers that depend on the token's place in the whole sequence, whichever rank has it. This
-/// model retrieves with the query and the key of each chunk's last token.
+/// Stands for projections of your own: numbers that depend on the token's place in the whole sequence, whichever rank
+/// has it. This model retrieves with the query and the key of each chunk's last token.
 Projections project(const bsbr::Execution& execution, const bsbr::ModelConfig& config, const bsbr::Sequence& sequence) {
   const std::int64_t tokens = sequence.local_tokens(), chunks = sequence.local_chunks();
   const std::int64_t hidden = config.hidden_dim, chunk_size = config.chunk_size, first = sequence.first_token();
@@ -34,7 +34,8 @@ Projections project(const bsbr::Execution& execution, const bsbr::ModelConfig& c
   using Range = Kokkos::RangePolicy<bsbr::Execution>;
   Kokkos::parallel_for(
       "my_model::project", Range(execution, 0, tokens), KOKKOS_LAMBDA(std::int64_t t) {
-        for (std::int64_t c = 0; c < 3 * hidden; ++c) qkv(0, t, c) = float(((first + t) * 7919 + c * c * 31) % 1009) / 1009 - 0.5F;
+        for (std::int64_t c = 0; c < 3 * hidden; ++c)
+          qkv(0, t, c) = float(((first + t) * 7919 + c * c * 31) % 1009) / 1009 - 0.5F;
       });
   Kokkos::parallel_for(
       "my_model::retrieval", Range(execution, 0, chunks), KOKKOS_LAMBDA(std::int64_t j) {
@@ -74,10 +75,14 @@ bsbr::HostArray<float***> attend(const bsbr::ModelConfig& config, const bsbr::Se
 class PlainHead {
  public:
   PlainHead(const bsbr::ModelConfig& config, std::int64_t head, const bsbr::HostArray<const float***>& qkv)
-      : m_dim(config.head_dim()), m_chunk_size(config.chunk_size), m_hidden(config.hidden_dim), m_head(head), m_qkv(qkv) {}
+      : m_dim(config.head_dim()),
+        m_chunk_size(config.chunk_size),
+        m_hidden(config.hidden_dim),
+        m_head(head),
+        m_qkv(qkv) {}
 
-  /// o_t = Σ_s softmax_s(q_t·k_s / √d) v_s + Σ_j softmax_j(r_i·h_j / √d) Σ_s (q_t·k_s) v_s: s in t's chunk i up to t; j < i, s in chunk j.
-  /// r_i is the query of the last token of chunk i − 1, h_j the key of the last one of chunk j.
+  /// o_t = Σ_s softmax_s(q_t·k_s / √d) v_s + Σ_j softmax_j(r_i·h_j / √d) Σ_s (q_t·k_s) v_s: s in t's chunk i up to t; j
+  /// < i, s in chunk j. r_i is the query of the last token of chunk i − 1, h_j the key of the last one of chunk j.
   std::vector<double> operator()(std::int64_t t) const {
     const std::int64_t begin = t / m_chunk_size * m_chunk_size;
     std::vector<double> output(m_dim, 0);
@@ -90,7 +95,9 @@ class PlainHead {
   }
 
  private:
-  double at(std::int64_t token, int what, std::int64_t c) const { return m_qkv(0, token, what * m_hidden + m_head * m_dim + c); }
+  double at(std::int64_t token, int what, std::int64_t c) const {
+    return m_qkv(0, token, what * m_hidden + m_head * m_dim + c);
+  }
 
   /// q_t·k_s
   double dot(std::int64_t t, std::int64_t s) const {
@@ -120,9 +127,11 @@ class PlainHead {
 };
 
 /// The largest difference between the library and the plain loops, over this rank's tokens.
-double compare(const bsbr::ModelConfig& config, const bsbr::Sequence& sequence, const bsbr::HostArray<float***>& heads) {
+double compare(const bsbr::ModelConfig& config, const bsbr::Sequence& sequence,
+               const bsbr::HostArray<float***>& heads) {
   const bsbr::Sequence whole(MPI_COMM_SELF, 1, length, config.chunk_size);
-  const auto qkv = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), project(bsbr::Execution(), config, whole).qkv);
+  const auto qkv =
+      Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), project(bsbr::Execution(), config, whole).qkv);
   double largest = 0;
   for (std::int64_t head = 0; head < config.num_heads; ++head) {
     const PlainHead plain(config, head, qkv);
@@ -142,8 +151,8 @@ double run(MPI_Comm comm) {
   double difference = compare(config, sequence, attend(config, sequence));
   MPI_Allreduce(MPI_IN_PLACE, &difference, 1, MPI_DOUBLE, MPI_MAX, comm);
   if (sequence.rank() == 0) {
-    std::printf("heads: %d, tokens: %d, ranks: %d, largest difference to plain loops: %.1e\n", int(config.num_heads), int(length),
-                sequence.ranks(), difference);
+    std::printf("heads: %d, tokens: %d, ranks: %d, largest difference to plain loops: %.1e\n", int(config.num_heads),
+                int(length), sequence.ranks(), difference);
   }
   return difference;
 }

@@ -1,5 +1,5 @@
-// A communicator of your own: the ranks of a job run two models at the same time, each on half of them. The library duplicates the
-// communicator that it is given, so its messages never meet yours, nor those of the other model.
+// A communicator of your own: the ranks of a job run two models at the same time, each on half of them. The library
+// duplicates the communicator that it is given, so its messages never meet yours, nor those of the other model.
 #include <bsbr/bsbr.hpp>
 #include <cmath>
 #include <cstdio>
@@ -12,9 +12,11 @@ constexpr std::int64_t length = 3000;
 /// The hidden states of this rank's tokens, on the host: [local tokens, hidden_dim].
 bsbr::HostArray<float**> run(bsbr::Model<float>& model, const bsbr::Sequence& sequence) {
   const bsbr::HostArray<std::int32_t**> tokens("tokens", 1, sequence.local_tokens());
-  for (std::int64_t t = 0; t < sequence.local_tokens(); ++t) tokens(0, t) = static_cast<std::int32_t>((sequence.first_token() + t) % 251);
+  for (std::int64_t t = 0; t < sequence.local_tokens(); ++t)
+    tokens(0, t) = static_cast<std::int32_t>((sequence.first_token() + t) % 251);
   const auto ids = Kokkos::create_mirror_view_and_copy(bsbr::Memory(), tokens);
-  const auto states = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), model.forward(bsbr::Execution(), sequence, ids));
+  const auto states =
+      Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), model.forward(bsbr::Execution(), sequence, ids));
   return Kokkos::subview(states, 0, Kokkos::ALL, Kokkos::ALL);
 }
 
@@ -33,8 +35,9 @@ float compare(const bsbr::ModelConfig& config, MPI_Comm group) {
   }
   MPI_Allreduce(MPI_IN_PLACE, &difference, 1, MPI_FLOAT, MPI_MAX, group);
   if (shared.rank() == 0) {
-    std::printf("%s, ranks: %d, largest difference to one rank alone: %g\n", std::string(bsbr::to_string(config.architecture)).c_str(),
-                shared.ranks(), static_cast<double>(difference));
+    std::printf("%s, ranks: %d, largest difference to one rank alone: %g\n",
+                std::string(bsbr::to_string(config.architecture)).c_str(), shared.ranks(),
+                static_cast<double>(difference));
   }
   return difference;
 }

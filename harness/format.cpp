@@ -48,14 +48,18 @@ std::string show_rate(double flops) {
   return show_digits(flops) + " " + units[unit] + "FLOP/s";
 }
 
-std::string show_several(std::int64_t count, const std::string& what) { return show_count(count) + " " + what + (count == 1 ? "" : "s"); }
+std::string show_several(std::int64_t count, const std::string& what) {
+  return show_count(count) + " " + what + (count == 1 ? "" : "s");
+}
 
 std::string left(std::string text, std::size_t width) {
   text.resize(std::max(width, text.size()), ' ');
   return text;
 }
 
-std::string right(const std::string& text, std::size_t width) { return std::string(width - std::min(width, text.size()), ' ') + text; }
+std::string right(const std::string& text, std::size_t width) {
+  return std::string(width - std::min(width, text.size()), ' ') + text;
+}
 
 std::string wrapped(const std::string& text, std::size_t width) {
   std::string result;

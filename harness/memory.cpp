@@ -41,7 +41,8 @@ std::int64_t status(const char* field) { return number_after("/proc/self/status"
 
 std::int64_t left_of_limit(int resource, std::int64_t used) {
   rlimit limit{};
-  if (getrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return unlimited;
+  if (getrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+    return unlimited;
   const auto most = static_cast<std::int64_t>(std::min<rlim_t>(limit.rlim_cur, unlimited));
   return std::max<std::int64_t>(0, most - used);
 }
@@ -50,7 +51,8 @@ std::int64_t left_of_limit(int resource, std::int64_t used) {
 struct Controller {
   const char *root, *limit, *usage, *reclaimable;
 };
-constexpr Controller version_1{"/sys/fs/cgroup/memory", "/memory.limit_in_bytes", "/memory.usage_in_bytes", "total_inactive_file"};
+constexpr Controller version_1{"/sys/fs/cgroup/memory", "/memory.limit_in_bytes", "/memory.usage_in_bytes",
+                               "total_inactive_file"};
 constexpr Controller version_2{"/sys/fs/cgroup", "/memory.max", "/memory.current", "inactive_file"};
 
 /// What one cgroup leaves: its limit less what is in use, where the page cache does not count, as it gives way.
@@ -115,7 +117,8 @@ void require_memory(MPI_Comm comm, std::int64_t bytes, const std::string& hint) 
   const int rank = parallel::rank_in(comm);
   MPI_Comm node = parallel::split_by_node(comm);
   const int neighbours = parallel::ranks_of(node);
-  const std::int64_t together = parallel::all_reduce(std::min(bytes, unlimited / neighbours), MPI_SUM, node);  // does not overflow
+  const std::int64_t together =
+      parallel::all_reduce(std::min(bytes, unlimited / neighbours), MPI_SUM, node);  // does not overflow
   parallel::check(MPI_Comm_free(&node), "MPI_Comm_free");
   parallel::agree(comm, [&] {
     const std::string here = "on rank " + std::to_string(rank);
@@ -126,7 +129,8 @@ void require_memory(MPI_Comm comm, std::int64_t bytes, const std::string& hint) 
     if (together > available && neighbours == 1) throw MemoryError(shortage(together, available, here), hint);
     if (together > available) {
       throw MemoryError(
-          shortage(together, available, "on the node of rank " + std::to_string(rank) + " and " + std::to_string(neighbours - 1) + " more"),
+          shortage(together, available,
+                   "on the node of rank " + std::to_string(rank) + " and " + std::to_string(neighbours - 1) + " more"),
           hint);
     }
   });

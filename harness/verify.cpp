@@ -43,14 +43,16 @@ reference::WeightMap weight_map(const Weights<Real>& weights) {
 
 /// One hidden state [width] of the result and of the reference.
 template <class Real>
-void compare(const Real* found, const double* expected, std::int64_t width, TokenPlace place, Verification& verification) {
+void compare(const Real* found, const double* expected, std::int64_t width, TokenPlace place,
+             Verification& verification) {
   bool in_both = false, in_one = false;
   for (std::int64_t i = 0; i < width; ++i) {
     const bool finite = std::isfinite(found[i]), expected_finite = std::isfinite(expected[i]);
     in_both |= !finite && !expected_finite;
     in_one |= finite != expected_finite;
     if (!finite || !expected_finite) continue;
-    verification.largest_difference = std::max(verification.largest_difference, std::abs(static_cast<double>(found[i]) - expected[i]));
+    verification.largest_difference =
+        std::max(verification.largest_difference, std::abs(static_cast<double>(found[i]) - expected[i]));
     verification.largest_value = std::max(verification.largest_value, std::abs(expected[i]));
   }
   if (in_one && verification.nonfinite_in_one++ == 0) verification.first_in_one = place;
@@ -62,12 +64,13 @@ void compare(const Real* found, const double* expected, std::int64_t width, Toke
 void require_verifiable(const ModelConfig& config, const Sequence& sequence) {
   const double tokens = static_cast<double>(sequence.batch()) * static_cast<double>(sequence.length());
   if (tokens > static_cast<double>(most_tokens)) {
-    throw UsageError("--verify: " + show_number("%.0f", tokens) + " tokens are more than the " + std::to_string(most_tokens) +
-                         " that the reference is run for",
+    throw UsageError("--verify: " + show_number("%.0f", tokens) + " tokens are more than the " +
+                         std::to_string(most_tokens) + " that the reference is run for",
                      "use --max-tokens");
   }
   if (forward_flops(config, sequence.batch(), sequence.length()) > most_flops) {
-    throw UsageError("--verify: the reference would take too long for a model of this size and " + show_number("%.0f", tokens) + " tokens",
+    throw UsageError("--verify: the reference would take too long for a model of this size and " +
+                         show_number("%.0f", tokens) + " tokens",
                      "use --max-tokens");
   }
 }
@@ -76,16 +79,17 @@ void require_agreement(const Verification& verification, Precision precision) {
   const std::string hint = precision == Precision::float32 ? "--precision double has a wider range" : "";
   if (verification.nonfinite_in_one == 0 && verification.nonfinite_in_both == 0) return;
   if (verification.nonfinite_in_one == 0) {
-    throw VerificationError("--verify: " + show_several(verification.nonfinite_in_both, "hidden state") +
-                                " with elements that are NaN or infinite in the result and in the reference, which cannot be compared",
-                            hint);
+    throw VerificationError(
+        "--verify: " + show_several(verification.nonfinite_in_both, "hidden state") +
+            " with elements that are NaN or infinite in the result and in the reference, which cannot be compared",
+        hint);
   }
   const auto& [row, token] = verification.first_in_one;
-  throw VerificationError(
-      "--verify: " + show_several(verification.nonfinite_in_one, "hidden state") +
-          " with elements that are NaN or infinite in the result or in the reference, but not in both; first at token " +
-          std::to_string(token) + " of sequence " + std::to_string(row),
-      hint);
+  throw VerificationError("--verify: " + show_several(verification.nonfinite_in_one, "hidden state") +
+                              " with elements that are NaN or infinite in the result or in the reference, but not in "
+                              "both; first at token " +
+                              std::to_string(token) + " of sequence " + std::to_string(row),
+                          hint);
 }
 
 template <class Real>
@@ -104,10 +108,11 @@ Verification verify(const Weights<Real>& weights, const Sequence& sequence, cons
     const auto mask = tokens.mask ? gather(sequence, tokens.mask->data() + row * local, 1) : reference::Mask();
     parallel::agree(sequence.comm(), [&] {
       if (sequence.rank() != 0) return;
-      const reference::Matrix expected = reference::forward(weights.config(), map, {ids.begin(), ids.end()}, mask).hidden_states;
+      const reference::Matrix expected =
+          reference::forward(weights.config(), map, {ids.begin(), ids.end()}, mask).hidden_states;
       for (std::int64_t token = 0; token < expected.rows; ++token) {
-        compare(&found[static_cast<std::size_t>(token * width)], &expected.values[static_cast<std::size_t>(token * width)], width,
-                {row, token}, verification);
+        compare(&found[static_cast<std::size_t>(token * width)],
+                &expected.values[static_cast<std::size_t>(token * width)], width, {row, token}, verification);
       }
     });
   }

@@ -20,8 +20,8 @@ struct Verification {
   TokenPlace first_in_one{0, 0};       ///< the first of these, if there is one
 };
 
-/// Throws VerificationError if elements are NaN or infinite, in one of the two or in both: what is not finite is not verified. `precision`:
-/// of the run.
+/// Throws VerificationError if elements are NaN or infinite, in one of the two or in both: what is not finite is not
+/// verified. `precision`: of the run.
 void require_agreement(const Verification& verification, Precision precision);
 
 /// Throws UsageError if the reference would take too long.

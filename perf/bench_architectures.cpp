@@ -1,7 +1,8 @@
 // bench_architectures: how fast the seven architectures are, each against bsbr.
 //
-// Every round runs each architecture once, and its speed is divided by that of bsbr in the same round, since the speed of a machine drifts;
-// the median of the rounds' ratios is what counts. Before that each is checked against the reference on a short sequence.
+// Every round runs each architecture once, and its speed is divided by that of bsbr in the same round, since the speed
+// of a machine drifts; the median of the rounds' ratios is what counts. Before that each is checked against the
+// reference on a short sequence.
 #include <Kokkos_Core.hpp>
 #include <cstdio>
 #include <map>
@@ -25,7 +26,8 @@ struct Options {
 Options parse(int argc, const char* const* argv) {
   Options options;
   ModelConfig& config = options.config;
-  harness::CommandLine line("bench_architectures", "[options]", "Measures a forward pass of each architecture against that of bsbr.",
+  harness::CommandLine line("bench_architectures", "[options]",
+                            "Measures a forward pass of each architecture against that of bsbr.",
                             "One process; OMP_NUM_THREADS says how many threads.");
   line.add_number("--tokens", "length of the sequence", options.tokens, 1);
   line.add_number("--repeat", "rounds that are timed", options.repeat, 1);
@@ -49,8 +51,10 @@ void print_row(std::string_view name, const Options& options, const Rounds& roun
 }
 
 void run(const harness::Runtime& runtime, const Options& options) {
-  if (runtime.ranks() > 1) throw harness::UsageError("bench_architectures runs on one rank, not on " + std::to_string(runtime.ranks()));
-  std::printf("runs on        %d threads of %s; sgemm by %s\n", Execution().concurrency(), Execution::name(), gemm_name().c_str());
+  if (runtime.ranks() > 1)
+    throw harness::UsageError("bench_architectures runs on one rank, not on " + std::to_string(runtime.ranks()));
+  std::printf("runs on        %d threads of %s; sgemm by %s\n", Execution().concurrency(), Execution::name(),
+              gemm_name().c_str());
   std::map<Architecture, Rounds> all;
   for (const auto& entry : architectures) {
     const auto weights = random_weights<float>(harness::config_for(entry.value, options.config), 1);
@@ -69,7 +73,8 @@ void run(const harness::Runtime& runtime, const Options& options) {
       rounds.speed_of_bsbr.push_back(all[Architecture::bsbr].seconds.back() / rounds.seconds.back());
     }
   }
-  std::printf("%lld tokens, medians of %lld rounds\n", static_cast<long long>(options.tokens), static_cast<long long>(options.repeat));
+  std::printf("%lld tokens, medians of %lld rounds\n", static_cast<long long>(options.tokens),
+              static_cast<long long>(options.repeat));
   std::printf("%-16s %9s %12s %10s %14s %10s\n", "architecture", "seconds", "tokens/s", "of bsbr", "", "of sgemm");
   for (const auto& entry : architectures) print_row(entry.name, options, all[entry.value]);
 }

@@ -1,10 +1,12 @@
-// bench_kernels: each kernel by itself and whole forwards, with Google Benchmark, against sgemm of the best BLAS kernel of this CPU, or of
-// the GPU's vendor. With --large, which must come first, also products and forwards of the sizes that GPUs are for, and `blas/…`: the
-// product of that BLAS of the same shape as `product/…`, which has biases to add besides.
+// bench_kernels: each kernel by itself and whole forwards, with Google Benchmark, against sgemm of the best BLAS kernel
+// of this CPU, or of the GPU's vendor. With --large, which must come first, also products and forwards of the sizes
+// that GPUs are for, and `blas/…`: the product of that BLAS of the same shape as `product/…`, which has biases to add
+// besides.
 //
-// Counters: `executed` and `useful` are FLOPs over those of sgemm 2048³ with the same threads, measured before and after each benchmark.
-// Useful is what forward_flops counts: the causal half of a triangle. Executed also counts what whole tiles add to it. A model with the
-// same sizes is first checked against the reference: what is wrong is not worth timing.
+// Counters: `executed` and `useful` are FLOPs over those of sgemm 2048³ with the same threads, measured before and
+// after each benchmark. Useful is what forward_flops counts: the causal half of a triangle. Executed also counts what
+// whole tiles add to it. A model with the same sizes is first checked against the reference: what is wrong is not worth
+// timing.
 #include <benchmark/benchmark.h>
 
 #include <Kokkos_Core.hpp>
@@ -70,7 +72,8 @@ Flops flops_of(const std::string& phase, const ModelConfig& config, double lengt
   const auto width = static_cast<double>(config.head_dim()), inner = static_cast<double>(config.hidden_dim);
   const auto chunk = static_cast<double>(config.chunk_size), chunks = length / chunk;
   if (phase == "within_chunk") {
-    // Tiles of 64 queries meet 64 keys; on the diagonal rows of keys skip the queries before them, in vectors of 16: 5/8 of a tile.
+    // Tiles of 64 queries meet 64 keys; on the diagonal rows of keys skip the queries before them, in vectors of 16:
+    // 5/8 of a tile.
     const double tiles = chunk / 64, pairs = chunks * 4096 * (tiles * (tiles - 1) / 2 + tiles * 5 / 8);
     return {4 * inner * chunks * chunk * (chunk + 1) / 2, 4 * inner * pairs};
   }
@@ -82,7 +85,8 @@ Flops flops_of(const std::string& phase, const ModelConfig& config, double lengt
   return {2 * width * inner * length, 2 * width * inner * length};  // states, retrieval
 }
 
-void attention_phase(benchmark::State& state, const std::string& phase, std::int64_t width, std::int64_t chunk_size, std::int64_t length) {
+void attention_phase(benchmark::State& state, const std::string& phase, std::int64_t width, std::int64_t chunk_size,
+                     std::int64_t length) {
   const ModelConfig config = model_of(chunk_size, width);
   Forward(random_weights<float>(config, 1), MPI_COMM_WORLD, 2 * chunk_size + 3).validate();
   const Sequence sequence(MPI_COMM_WORLD, 1, length, chunk_size);
@@ -91,7 +95,8 @@ void attention_phase(benchmark::State& state, const std::string& phase, std::int
   const auto rows = random_rows("bench::projections", length, 3 * inner),
              retrieval = random_rows("bench::retrieval", sequence.num_chunks(), 2 * inner);
   const auto columns = [&](const Array<float***>& of, std::int64_t first) {
-    return Strided<const float***>(Kokkos::subview(of, Kokkos::ALL(), Kokkos::ALL(), std::make_pair(first * inner, (first + 1) * inner)));
+    return Strided<const float***>(
+        Kokkos::subview(of, Kokkos::ALL(), Kokkos::ALL(), std::make_pair(first * inner, (first + 1) * inner)));
   };
   AttentionInput<float> input;
   input.query = columns(rows, 0);
@@ -182,12 +187,17 @@ void forward(benchmark::State& state, std::int64_t hidden_dim, std::int64_t leng
 }
 
 void add_benchmarks(bool large) {
-  const auto time = [](benchmark::internal::Benchmark* benchmark) { return benchmark->UseManualTime()->Unit(benchmark::kMillisecond); };
-  std::vector<std::pair<int, int>> products{{512, 1536}, {512, 512}, {512, 2048}, {2048, 512}, {1024, 4096}, {256, 1024}};
+  const auto time = [](benchmark::internal::Benchmark* benchmark) {
+    return benchmark->UseManualTime()->Unit(benchmark::kMillisecond);
+  };
+  std::vector<std::pair<int, int>> products{{512, 1536}, {512, 512},   {512, 2048},
+                                            {2048, 512}, {1024, 4096}, {256, 1024}};
   if (large) products.insert(products.end(), {{1024, 3072}, {1024, 1024}, {4096, 1024}});
   for (const auto& [in, out] : products) {
-    const std::string shape = std::to_string(in) + "x" + std::to_string(out), name = "product/" + shape, of_blas = "blas/" + shape;
-    time(benchmark::RegisterBenchmark(name.c_str(), [in = in, out = out](benchmark::State& state) { product(state, in, out); }));
+    const std::string shape = std::to_string(in) + "x" + std::to_string(out), name = "product/" + shape,
+                      of_blas = "blas/" + shape;
+    time(benchmark::RegisterBenchmark(name.c_str(),
+                                      [in = in, out = out](benchmark::State& state) { product(state, in, out); }));
     if (!large) continue;
     time(benchmark::RegisterBenchmark(of_blas.c_str(), [in = in, out = out](benchmark::State& state) {
       blas_product(state, in, out);
@@ -204,16 +214,17 @@ void add_benchmarks(bool large) {
                         {"retrieval", 128, 16384},
                         {"mixing", 16, 16 * 2048},
                         {"mixing", 16, 16 * 8192}}) {
-    const std::string name = std::string(c.phase) + "/d64/B" + std::to_string(c.chunk_size) + "/L" + std::to_string(c.length);
-    time(benchmark::RegisterBenchmark(name.c_str(),
-                                      [c](benchmark::State& state) { attention_phase(state, c.phase, 64, c.chunk_size, c.length); }));
+    const std::string name =
+        std::string(c.phase) + "/d64/B" + std::to_string(c.chunk_size) + "/L" + std::to_string(c.length);
+    time(benchmark::RegisterBenchmark(
+        name.c_str(), [c](benchmark::State& state) { attention_phase(state, c.phase, 64, c.chunk_size, c.length); }));
   }
   std::vector<std::pair<int, int>> forwards{{256, 16384}, {512, 4096}, {512, 16384}};
   if (large) forwards.insert(forwards.end(), {{512, 65536}, {1024, 16384}, {1024, 65536}});
   for (const auto& [width, length] : forwards) {
     const std::string name = "forward/D" + std::to_string(width) + "/L" + std::to_string(length);
-    time(benchmark::RegisterBenchmark(name.c_str(),
-                                      [width = width, length = length](benchmark::State& state) { forward(state, width, length); }));
+    time(benchmark::RegisterBenchmark(
+        name.c_str(), [width = width, length = length](benchmark::State& state) { forward(state, width, length); }));
   }
 }
 

@@ -1,4 +1,5 @@
-// The BLAS whose sgemm is the limit: which it is, and starting again with better kernels where OpenBLAS has picked slow ones.
+// The BLAS whose sgemm is the limit: which it is, and starting again with better kernels where OpenBLAS has picked slow
+// ones.
 #include "blas_kernel.hpp"
 
 #include <dlfcn.h>
@@ -14,7 +15,8 @@ namespace bsbr::perf {
 namespace {
 
 constexpr const char* chosen_kernels = "OPENBLAS_CORETYPE";
-constexpr const char* started_again = "BSBR_STARTED_AGAIN";  // so that this happens once, whatever OpenBLAS makes of the request
+constexpr const char* started_again =
+    "BSBR_STARTED_AGAIN";  // so that this happens once, whatever OpenBLAS makes of the request
 
 /// What kernels use of a CPU.
 enum class Level { old, avx2, avx512 };
@@ -29,10 +31,12 @@ std::string openblas_kernels() {
 Level level_of(std::string kernels) {
   using namespace std::string_view_literals;
   constexpr std::array avx2{"haswell"sv, "zen"sv, "excavator"sv};
-  constexpr std::array old{"generic"sv, "katmai"sv,       "coppermine"sv, "northwood"sv, "prescott"sv,    "banias"sv,     "atom"sv,
-                           "core2"sv,   "penryn"sv,       "dunnington"sv, "nehalem"sv,   "sandybridge"sv, "nano"sv,       "athlon"sv,
-                           "opteron"sv, "opteron_sse3"sv, "barcelona"sv,  "bobcat"sv,    "bulldozer"sv,   "piledriver"sv, "steamroller"sv};
-  std::transform(kernels.begin(), kernels.end(), kernels.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  constexpr std::array old{
+      "generic"sv, "katmai"sv,       "coppermine"sv, "northwood"sv, "prescott"sv,    "banias"sv,     "atom"sv,
+      "core2"sv,   "penryn"sv,       "dunnington"sv, "nehalem"sv,   "sandybridge"sv, "nano"sv,       "athlon"sv,
+      "opteron"sv, "opteron_sse3"sv, "barcelona"sv,  "bobcat"sv,    "bulldozer"sv,   "piledriver"sv, "steamroller"sv};
+  std::transform(kernels.begin(), kernels.end(), kernels.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   if (std::find(old.begin(), old.end(), kernels) != old.end()) return Level::old;
   return std::find(avx2.begin(), avx2.end(), kernels) != avx2.end() ? Level::avx2 : Level::avx512;
 }

@@ -37,7 +37,8 @@ void Forward::validate() {
   const std::string architecture(to_string(m_model.config().architecture));
   std::printf("validated      %s, %lld tokens, largest difference to the reference %.1e\n", architecture.c_str(),
               static_cast<long long>(m_sequence.length()), found.largest_difference);
-  if (!(found.largest_difference < 1e-4 * found.largest_value)) throw std::runtime_error("the forward pass is wrong: not timed");
+  if (!(found.largest_difference < 1e-4 * found.largest_value))
+    throw std::runtime_error("the forward pass is wrong: not timed");
 }
 
 }  // namespace bsbr::perf

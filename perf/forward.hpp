@@ -21,7 +21,8 @@ class Forward {
   /// Runs it once; the time of each phase is added to a profile.
   double seconds(Profile* profile = nullptr);
 
-  /// Runs it once, and prints the largest difference to the reference. Throws unless they agree: what is wrong is not worth timing.
+  /// Runs it once, and prints the largest difference to the reference. Throws unless they agree: what is wrong is not
+  /// worth timing.
   void validate();
 
  private:

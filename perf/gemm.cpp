@@ -19,9 +19,9 @@ namespace {
 
 using Matrix = Array<float**>;
 
-/// cuBLAS, if there is one. It has hundreds of megabytes and is looked for only when a benchmark runs, so that one that was built without
-/// it, or went to a machine without it, measures the rest all the same. Types are those of its C interface: a handle is a pointer, a status
-/// and an operation are numbers.
+/// cuBLAS, if there is one. It has hundreds of megabytes and is looked for only when a benchmark runs, so that one that
+/// was built without it, or went to a machine without it, measures the rest all the same. Types are those of its C
+/// interface: a handle is a pointer, a status and an operation are numbers.
 class Cublas {
  public:
   static const Cublas* find() {
@@ -36,9 +36,11 @@ class Cublas {
   /// c [rows, out] = a [rows, in] · bᵀ, b [out, in]: what is row by row here is column by column there, and transposed.
   void multiply(const Matrix& a, const Matrix& b, const Matrix& c) const {
     const float one = 1, zero = 0;
-    const int out = static_cast<int>(b.extent(0)), rows = static_cast<int>(a.extent(0)), in = static_cast<int>(a.extent(1));
+    const int out = static_cast<int>(b.extent(0)), rows = static_cast<int>(a.extent(0)),
+              in = static_cast<int>(a.extent(1));
     constexpr int as_it_is = 0, transposed = 1;
-    if (m_sgemm(m_handle, transposed, as_it_is, out, rows, in, &one, b.data(), in, a.data(), in, &zero, c.data(), out) != 0) {
+    if (m_sgemm(m_handle, transposed, as_it_is, out, rows, in, &one, b.data(), in, a.data(), in, &zero, c.data(),
+                out) != 0) {
       throw std::runtime_error("cuBLAS refuses a product");
     }
   }
@@ -46,7 +48,8 @@ class Cublas {
  private:
   using Create = int (*)(void**);
   using GetVersion = int (*)(void*, int*);
-  using Sgemm = int (*)(void*, int, int, int, int, int, const float*, const float*, int, const float*, int, const float*, float*, int);
+  using Sgemm = int (*)(void*, int, int, int, int, int, const float*, const float*, int, const float*, int,
+                        const float*, float*, int);
 
   /// The handle lives as long as the process: what it holds on the GPU goes with it.
   Cublas() {
@@ -97,7 +100,8 @@ double sgemm_rate() {
 
 std::string gemm_name() {
   if constexpr (!kernels::on_cuda) return blas_name();
-  return cublas() != nullptr ? "cuBLAS " + std::to_string(cublas()->version()) : "Kokkos Kernels, as no cuBLAS was found";
+  return cublas() != nullptr ? "cuBLAS " + std::to_string(cublas()->version())
+                             : "Kokkos Kernels, as no cuBLAS was found";
 }
 
 }  // namespace bsbr::perf

@@ -88,8 +88,8 @@ Environment find_environment(const Runtime& runtime) {
 }
 
 std::string describe(const Environment& environment, Precision precision) {
-  return show_several(environment.ranks, "rank") + " of " + show_several(environment.threads_per_rank, "thread") + ", " +
-         environment.execution_space + ", " + std::string(to_string(precision)) + ", " + environment.gemm;
+  return show_several(environment.ranks, "rank") + " of " + show_several(environment.threads_per_rank, "thread") +
+         ", " + environment.execution_space + ", " + std::string(to_string(precision)) + ", " + environment.gemm;
 }
 
 std::string environment_rows(const Environment& environment) {

@@ -16,7 +16,7 @@ namespace bsbr::apps {
 
 struct Environment {
   std::string version, git_commit, kokkos_version, hdf5_version, mpi_version, execution_space;
-  std::string gemm;       ///< what multiplies matrices: "bsbr avx512", the library's own kernel; on a GPU its vendor's BLAS
+  std::string gemm;  ///< what multiplies matrices: "bsbr avx512", the library's own kernel; on a GPU its vendor's BLAS
   std::string processor;  ///< of rank 0, as Linux names it; empty if it does not
   std::string job_id;     ///< as the batch system calls it; empty where there is none
   int ranks = 1, threads_per_rank = 1;

@@ -36,7 +36,9 @@ struct Crowd {
 Crowd crowd_on(const Node& node, const Place& own) {
   Crowd crowd{0, 0, static_cast<int>(own.processors.size()), static_cast<int>(node.size()), own.node_processors};
   for (const Place* other : node) {
-    if (!std::includes(own.processors.begin(), own.processors.end(), other->processors.begin(), other->processors.end())) continue;
+    if (!std::includes(own.processors.begin(), own.processors.end(), other->processors.begin(),
+                       other->processors.end()))
+      continue;
     ++crowd.ranks;
     crowd.threads += other->threads;
   }
@@ -46,20 +48,23 @@ Crowd crowd_on(const Node& node, const Place& own) {
 /// What gives ranks processors of their own, or one rank more of them; no more than the node has.
 std::string binding_advice(const Crowd& crowd, LauncherKind launcher) {
   const int share = crowd.node_processors / crowd.node_ranks;  // of the node's processors
-  if (share * crowd.ranks <= crowd.processors) return crowd.ranks == 1 ? "use fewer threads" : "use fewer ranks or threads";
+  if (share * crowd.ranks <= crowd.processors)
+    return crowd.ranks == 1 ? "use fewer threads" : "use fewer ranks or threads";
   const int wanted = std::max(1, crowd.threads / crowd.ranks), threads = std::min(wanted, share);
   const std::string number = std::to_string(threads);
   const std::string fewer = threads < wanted ? ", with " + show_several(threads, "thread") + " a rank" : "";
-  if (crowd.ranks == 1 && launcher == LauncherKind::open_mpi) return "--bind-to none or --map-by slot:PE=" + number + fewer;
+  if (crowd.ranks == 1 && launcher == LauncherKind::open_mpi)
+    return "--bind-to none or --map-by slot:PE=" + number + fewer;
   if (launcher == LauncherKind::open_mpi) return "--map-by slot:PE=" + number + " --bind-to core" + fewer;
   if (launcher == LauncherKind::slurm) return "srun --cpus-per-task=" + number + " --cpu-bind=cores" + fewer;
   return crowd.ranks == 1 ? "use fewer threads, or more processors" : "bind each rank to processors of its own";
 }
 
 std::string describe(const Crowd& crowd, int alike, LauncherKind launcher) {
-  std::string text = crowd.ranks == 1
-                         ? show_several(crowd.threads, "thread") + " on " + show_several(crowd.processors, "processor")
-                         : show_several(crowd.ranks, "rank") + " of a node share " + show_several(crowd.processors, "processor");
+  std::string text =
+      crowd.ranks == 1
+          ? show_several(crowd.threads, "thread") + " on " + show_several(crowd.processors, "processor")
+          : show_several(crowd.ranks, "rank") + " of a node share " + show_several(crowd.processors, "processor");
   if (crowd.ranks > 1 && crowd.threads > crowd.ranks) text += ", with " + show_several(crowd.threads, "thread");
   if (alike > 1) text += " (" + show_count(alike) + " such " + (crowd.ranks == 1 ? "ranks)" : "nodes)");
   return text + "; " + binding_advice(crowd, launcher);
@@ -101,7 +106,8 @@ std::string idle_note(const std::vector<Node>& nodes, LauncherKind launcher) {
     for (const Place* place : node) threads += place->threads;
     const int processors = node.front()->node_processors;
     if (threads * much > processors && (threads > 1 || processors < 2)) continue;
-    const std::string text = show_several(threads, "thread") + " on a node of " + show_several(processors, "processor") + "; ";
+    const std::string text =
+        show_several(threads, "thread") + " on a node of " + show_several(processors, "processor") + "; ";
     if (launcher == LauncherKind::open_mpi) return text + "--bind-to none, or --map-by slot:PE=N for N threads a rank";
     if (launcher == LauncherKind::slurm) return text + "srun --cpus-per-task=N for N threads a rank";
     return text + "bind the ranks to more processors, or to none";
@@ -125,7 +131,9 @@ std::string show_processors(const std::vector<int>& processors) {
 
 std::string show_binding(const std::vector<Place>& places) {
   if (!known(places)) return "";
-  const auto is_bound = [](const Place& place) { return static_cast<int>(place.processors.size()) < place.node_processors; };
+  const auto is_bound = [](const Place& place) {
+    return static_cast<int>(place.processors.size()) < place.node_processors;
+  };
   if (std::none_of(places.begin(), places.end(), is_bound)) return "none";
   for (const Node& node : nodes_of(places)) {
     std::set<int> taken;
@@ -150,7 +158,8 @@ std::vector<std::string> hosts_of(const std::vector<Place>& places) {
 std::string show_hosts(const std::vector<std::string>& hosts) {
   constexpr std::size_t most = 4;
   if (hosts.size() > most)
-    return hosts.front() + " to " + hosts.back() + " (" + show_several(static_cast<std::int64_t>(hosts.size()), "host") + ")";
+    return hosts.front() + " to " + hosts.back() + " (" +
+           show_several(static_cast<std::int64_t>(hosts.size()), "host") + ")";
   std::string text;
   for (const std::string& host : hosts) text += (text.empty() ? "" : ", ") + host;
   return text;

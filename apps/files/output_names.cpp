@@ -42,16 +42,20 @@ bool same_file(const std::string& one, const std::string& other) {
 
 constexpr const char* stdout_name = "stdout";
 
-std::string shown(const NamedFile& file) { return file.option == stdout_name ? file.option : file.option + " " + file.path; }
+std::string shown(const NamedFile& file) {
+  return file.option == stdout_name ? file.option : file.option + " " + file.path;
+}
 
 std::string part_of(const NamedFile& file) { return io::part_of(io::target_of(file.path)); }
 
 /// `other` must be neither the file of `output` nor the one that this is made under.
 void require_apart(const NamedFile& output, const NamedFile& other) {
   const std::string hint = "give each a name of its own";
-  if (same_file(output.path, other.path)) throw UsageError(shown(output) + " and " + shown(other) + " are the same file", hint);
+  if (same_file(output.path, other.path))
+    throw UsageError(shown(output) + " and " + shown(other) + " are the same file", hint);
   if (same_file(part_of(output), other.path)) {
-    throw UsageError(shown(output) + " is first written as " + part_of(output) + ", which is the file of " + shown(other), hint);
+    throw UsageError(
+        shown(output) + " is first written as " + part_of(output) + ", which is the file of " + shown(other), hint);
   }
 }
 
@@ -79,7 +83,8 @@ void require_own_names(std::vector<NamedFile> written, std::vector<NamedFile> re
 
 void refuse_stdout(const NamedFile& file, const std::string& what) {
   if (file.path != "-") return;
-  throw UsageError(file.option + " -: " + what + " cannot be written to stdout", "name a file; ./- is one that is called so");
+  throw UsageError(file.option + " -: " + what + " cannot be written to stdout",
+                   "name a file; ./- is one that is called so");
 }
 
 }  // namespace bsbr::apps

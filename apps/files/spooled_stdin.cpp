@@ -34,7 +34,9 @@ void write_all(int descriptor, const std::string& piece) {
   for (std::size_t done = 0; done < piece.size();) {
     const ssize_t put = ::write(descriptor, piece.data() + done, piece.size() - done);
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) throw MemoryError(std::string("not enough memory for stdin: ") + std::strerror(errno), "write it to a file and name that");
+    if (put < 0)
+      throw MemoryError(std::string("not enough memory for stdin: ") + std::strerror(errno),
+                        "write it to a file and name that");
     done += static_cast<std::size_t>(put);
   }
 }
@@ -44,7 +46,8 @@ void write_all(int descriptor, const std::string& piece) {
 SpooledStdin::SpooledStdin(MPI_Comm comm) {
   parallel::agree(comm, [&] {
     m_descriptor = memfd_create("bsbr-stdin", MFD_CLOEXEC);
-    if (m_descriptor < 0) throw MemoryError(std::string("no room for stdin: ") + std::strerror(errno), "write it to a file and name that");
+    if (m_descriptor < 0)
+      throw MemoryError(std::string("no room for stdin: ") + std::strerror(errno), "write it to a file and name that");
   });
   for (std::string piece = "not read yet"; !piece.empty();) {
     parallel::agree(comm, [&] {
@@ -61,7 +64,8 @@ SpooledStdin::~SpooledStdin() {
 
 std::string SpooledStdin::renamed(std::string message) const {
   const std::string own = path();
-  for (auto place = message.find(own); place != std::string::npos; place = message.find(own)) message.replace(place, own.size(), "stdin");
+  for (auto place = message.find(own); place != std::string::npos; place = message.find(own))
+    message.replace(place, own.size(), "stdin");
   return message;
 }
 

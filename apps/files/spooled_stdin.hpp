@@ -7,7 +7,8 @@
 
 namespace bsbr::apps {
 
-/// What rank 0 reads from stdin, in the memory of every rank, since a launcher gives stdin to rank 0 alone and files are read in parts.
+/// What rank 0 reads from stdin, in the memory of every rank, since a launcher gives stdin to rank 0 alone and files
+/// are read in parts.
 class SpooledStdin {
  public:
   /// Reads to the end. Collective. Throws FileError, MemoryError.

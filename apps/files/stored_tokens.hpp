@@ -16,7 +16,8 @@ struct StoredTokens {
 /// "ids.h5:/inputs/input_ids, int32, with a mask", "ids.npy, uint16", "book.txt, its bytes", "random".
 std::string describe(const StoredTokens& tokens);
 
-/// The fields of a summary and the attributes of a result that say so: input_format, and input_type and input_dataset where there are such.
+/// The fields of a summary and the attributes of a result that say so: input_format, and input_type and input_dataset
+/// where there are such.
 std::map<std::string, std::string> fields_of(const StoredTokens& tokens);
 
 }  // namespace bsbr::apps

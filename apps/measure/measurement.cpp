@@ -64,7 +64,8 @@ double Measurement::exposed_communication_seconds() const {
   return exposed;
 }
 
-Measurement measure(MPI_Comm comm, std::int64_t repeat, const std::function<void(std::int64_t number, Profile& profile)>& forward) {
+Measurement measure(MPI_Comm comm, std::int64_t repeat,
+                    const std::function<void(std::int64_t number, Profile& profile)>& forward) {
   Measurement result;
   std::vector<Profile> profiles;
   std::vector<int> slowest;
@@ -73,20 +74,23 @@ Measurement measure(MPI_Comm comm, std::int64_t repeat, const std::function<void
     parallel::barrier(comm);
     const auto start = std::chrono::steady_clock::now();
     forward(number, profile);
-    const Largest largest = find_largest(comm, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    const Largest largest =
+        find_largest(comm, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     result.seconds_by_repeat.push_back(largest.value);
     slowest.push_back(largest.rank);
   }
   std::vector<std::size_t> order(profiles.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](auto a, auto b) { return result.seconds_by_repeat[a] < result.seconds_by_repeat[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](auto a, auto b) { return result.seconds_by_repeat[a] < result.seconds_by_repeat[b]; });
   const std::size_t below = order[(order.size() - 1) / 2], above = order[order.size() / 2];
   result.seconds = (result.seconds_by_repeat[below] + result.seconds_by_repeat[above]) / 2;
   result.by_rank = gather_profiles(profiles[below], comm);
   if (result.by_rank.empty()) return result;
   result.seconds_by_phase = result.by_rank[static_cast<std::size_t>(slowest[below])].seconds;
-  const auto busiest = std::max_element(result.by_rank.begin(), result.by_rank.end(),
-                                        [](const Profile& a, const Profile& b) { return total(a.bytes_sent) < total(b.bytes_sent); });
+  const auto busiest =
+      std::max_element(result.by_rank.begin(), result.by_rank.end(),
+                       [](const Profile& a, const Profile& b) { return total(a.bytes_sent) < total(b.bytes_sent); });
   result.bytes_sent = busiest->bytes_sent;
   result.messages_sent = busiest->messages_sent;
   return result;

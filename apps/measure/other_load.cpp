@@ -19,7 +19,8 @@ constexpr double least_seconds = 0.2;  // Linux counts in hundredths of a second
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-/// Processor seconds of this process. (std::clock wraps after an hour where its type has 32 bits; this is that clock without the wrap.)
+/// Processor seconds of this process. (std::clock wraps after an hour where its type has 32 bits; this is that clock
+/// without the wrap.)
 double own_seconds() {
   timespec time{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);

@@ -8,7 +8,8 @@
 namespace bsbr::apps {
 namespace {
 
-/// The logarithms' deviations from their mean. Relative to the first of them, so that equal values deviate by exactly 0.
+/// The logarithms' deviations from their mean. Relative to the first of them, so that equal values deviate by exactly
+/// 0.
 std::vector<double> deviations(std::vector<double> values) {
   const double first = std::log(values.front());
   for (double& value : values) value = std::log(value) - first;
@@ -30,7 +31,8 @@ constexpr double most_uncertainty = 0.2;
 
 }  // namespace
 
-std::optional<PowerLaw> fit_power_law(const std::vector<double>& x, const std::vector<double>& y, const std::vector<Range>& ranges) {
+std::optional<PowerLaw> fit_power_law(const std::vector<double>& x, const std::vector<double>& y,
+                                      const std::vector<Range>& ranges) {
   const auto positive = [](double value) { return value > 0 && std::isfinite(value); };
   if (x.size() < 2 || x.size() != y.size()) return std::nullopt;
   if (!std::all_of(x.begin(), x.end(), positive) || !std::all_of(y.begin(), y.end(), positive)) return std::nullopt;
@@ -39,7 +41,8 @@ std::optional<PowerLaw> fit_power_law(const std::vector<double>& x, const std::v
   if (uu == 0) return std::nullopt;
   PowerLaw law{uv / uu, vv == 0 ? 1 : uv * uv / (uu * vv), std::nullopt, true};
   if (x.size() < 3) return law;
-  double shift = 0, widest = 0;  // of the exponent, if every point lies at the end of its range that moves it most; in logarithms
+  double shift = 0,
+         widest = 0;  // of the exponent, if every point lies at the end of its range that moves it most; in logarithms
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     const double width = std::log(ranges[i].high / ranges[i].low);
     shift += std::abs(u[i]) * width / 2 / uu;

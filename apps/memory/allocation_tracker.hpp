@@ -6,9 +6,9 @@
 
 namespace bsbr::apps {
 
-/// Follows the library's allocations in this process, those labelled "bsbr::…", from its construction on. Kokkos' own scratch is left out:
-/// it is kept from one kernel to the next, and would count for whoever comes first. Other tools hear nothing of allocations meanwhile. One
-/// at a time.
+/// Follows the library's allocations in this process, those labelled "bsbr::…", from its construction on. Kokkos' own
+/// scratch is left out: it is kept from one kernel to the next, and would count for whoever comes first. Other tools
+/// hear nothing of allocations meanwhile. One at a time.
 class AllocationTracker {
  public:
   AllocationTracker();

@@ -44,27 +44,30 @@ constexpr double rows_per_token = 8;
 /// Rows that the reference keeps beside those of the layers: embedding, last norm, what it works on.
 constexpr std::int64_t reference_rows = 4;
 
-/// Sizes of files and command lines may be absurd: far beyond any machine they are refused here, before products of them overflow.
+/// Sizes of files and command lines may be absurd: far beyond any machine they are refused here, before products of
+/// them overflow.
 void refuse_absurd(const ModelConfig& config, const Sequence& sequence, bool verify) {
   const auto tokens = static_cast<double>(sequence.batch()) * static_cast<double>(sequence.local_tokens());
   const auto chunks = static_cast<double>(sequence.batch()) * static_cast<double>(sequence.local_chunks());
   const auto width = static_cast<double>(config.attention_dim());
   // --verify keeps all layers of the whole sequence.
-  const double kept =
-      static_cast<double>(config.hidden_dim) * static_cast<double>(config.num_layers + reference_rows) + static_cast<double>(config.ff_dim);
+  const double kept = static_cast<double>(config.hidden_dim) * static_cast<double>(config.num_layers + reference_rows) +
+                      static_cast<double>(config.ff_dim);
   const double numbers = 2 * static_cast<double>(parameter_count(config)) + tokens * rows_per_token * width +
                          (verify ? static_cast<double>(sequence.length()) * kept : 0) +
                          chunks * width * static_cast<double>(config.head_dim());
   const double bytes = numbers * sizeof(double);
   if (bytes < absurd_bytes) return;
   const auto shown = static_cast<std::int64_t>(std::min(bytes, 0x1p62));
-  throw MemoryError("not enough memory: more than " + show_bytes(shown) + " needed on rank " + std::to_string(sequence.rank()),
-                    "fewer tokens, or larger chunks");
+  throw MemoryError(
+      "not enough memory: more than " + show_bytes(shown) + " needed on rank " + std::to_string(sequence.rank()),
+      "fewer tokens, or larger chunks");
 }
 
 /// The reference's weights, what it keeps of each layer, and the widest matrix that it works with: in double precision.
 std::int64_t reference_bytes(const ModelConfig& config, const Sequence& sequence) {
-  const std::int64_t kept = config.hidden_dim * (config.num_layers + reference_rows) + std::max(config.ff_dim, 4 * config.attention_dim());
+  const std::int64_t kept =
+      config.hidden_dim * (config.num_layers + reference_rows) + std::max(config.ff_dim, 4 * config.attention_dim());
   return (parameter_count(config) + sequence.length() * kept) * static_cast<std::int64_t>(sizeof(double)) +
          WeightLayout(config).count() * unnamed_bytes_per_reference_weight;
 }
@@ -74,15 +77,18 @@ std::int64_t reference_bytes(const ModelConfig& config, const Sequence& sequence
 template <class Real>
 Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence, const Extras& extras) {
   refuse_absurd(config, sequence, extras.verify);
-  const std::int64_t tokens = sequence.batch() * sequence.local_tokens(), chunks = sequence.batch() * sequence.num_chunks();
+  const std::int64_t tokens = sequence.batch() * sequence.local_tokens(),
+                     chunks = sequence.batch() * sequence.num_chunks();
   const auto real = static_cast<std::int64_t>(sizeof(Real));
   malloc_trim(0);  // what reading the configuration has left
   Footprint footprint{resident_bytes(), 0};
   const std::int64_t ids = tokens * static_cast<std::int64_t>(sizeof(std::int32_t) + (extras.mask ? 1 : 0));
   const std::int64_t mask = 2 * chunks * static_cast<std::int64_t>(sizeof(std::int64_t));  // PaddingMask
-  const std::int64_t model = parameter_count(config) * real + packed_weight_bytes<Real>(config) + workspace_bytes<Real>(config, sequence);
+  const std::int64_t model =
+      parameter_count(config) * real + packed_weight_bytes<Real>(config) + workspace_bytes<Real>(config, sequence);
   const auto threads = static_cast<std::int64_t>(Kokkos::DefaultHostExecutionSpace().concurrency());
-  footprint.added = ids + unnamed_bytes + threads * unnamed_bytes_per_thread + config.num_layers * unnamed_bytes_per_layer;
+  footprint.added =
+      ids + unnamed_bytes + threads * unnamed_bytes_per_thread + config.num_layers * unnamed_bytes_per_layer;
   if (sequence.rank() == 0) {
     footprint.added += std::min(WeightLayout(config).count() * metadata_bytes_per_weight, largest_metadata_bytes);
   }

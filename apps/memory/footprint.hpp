@@ -22,8 +22,8 @@ struct Extras {
   bool verify = false;  ///< the reference runs, on rank 0
 };
 
-/// To be called when MPI and Kokkos are set up, the configuration is read, and nothing large is allocated. Throws ConfigError for what
-/// cannot be run, MemoryError for what no machine holds.
+/// To be called when MPI and Kokkos are set up, the configuration is read, and nothing large is allocated. Throws
+/// ConfigError for what cannot be run, MemoryError for what no machine holds.
 template <class Real>
 Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence, const Extras& extras);
 

@@ -40,7 +40,8 @@ class Contestant {
   Contestant(const Runtime& runtime, const CompareOptions& options, const ModelConfig& config, Progress& progress)
       : m_comm(runtime.comm()), m_options(options), m_config(config), m_progress(progress) {}
 
-  /// Collective. What it throws on one rank, it throws on all, unless a kernel refuses its part of the work on one rank alone.
+  /// Collective. What it throws on one rank, it throws on all, unless a kernel refuses its part of the work on one rank
+  /// alone.
   CaseResult measure_at(std::int64_t seq_length) {
     const Sequence sequence(m_comm, m_options.batch, seq_length, m_config.chunk_size);
     m_progress.step(name(seq_length) + "setting up");
@@ -61,14 +62,15 @@ class Contestant {
     return ids;
   }
 
-  /// Where a much longer case seems to exceed the limit by the speed of a very short one, which says little, forwards of lengths in between
-  /// are tried, until they tell.
+  /// Where a much longer case seems to exceed the limit by the speed of a very short one, which says little, forwards
+  /// of lengths in between are tried, until they tell.
   void approach(std::int64_t seq_length) {
     while (m_length > 0 && exceeds(predict(seq_length)) && m_seconds < telling_seconds && 2 * m_length < seq_length) {
       const Sequence sequence(m_comm, m_options.batch, 2 * m_length, m_config.chunk_size);
       const auto ids = make_ids(sequence);
       Model<Real> model(*m_weights);
-      note_speed(sequence, measure(m_comm, 2, [&](std::int64_t, Profile&) { model.forward(Execution(), sequence, ids); }));
+      note_speed(sequence,
+                 measure(m_comm, 2, [&](std::int64_t, Profile&) { model.forward(Execution(), sequence, ids); }));
     }
   }
 
@@ -82,12 +84,14 @@ class Contestant {
     require_memory(m_comm, added, "");
   }
 
-  /// Throws TooLong if the forwards of a case exceed the limit together, each of so many seconds, known in that way. The same on all ranks.
+  /// Throws TooLong if the forwards of a case exceed the limit together, each of so many seconds, known in that way.
+  /// The same on all ranks.
   void require_time(double seconds, const std::string& known) const {
     const std::int64_t forwards = m_options.repeat + 1;
     if (!exceeds(seconds)) return;
-    throw TooLong(show_several(forwards, "forward") + " would take " + shown(seconds * static_cast<double>(forwards)) + ", " + known +
-                  "; the limit is " + shown(m_options.max_seconds_per_case) + " (--max-seconds-per-case)");
+    throw TooLong(show_several(forwards, "forward") + " would take " + shown(seconds * static_cast<double>(forwards)) +
+                  ", " + known + "; the limit is " + shown(m_options.max_seconds_per_case) +
+                  " (--max-seconds-per-case)");
   }
 
   /// A model of its own for each case, so that the first forward allocates its workspace while the tracker watches.
@@ -136,7 +140,9 @@ class Contestant {
     return m_seconds * forward_flops(m_config, batch, seq_length) / forward_flops(m_config, batch, m_length);
   }
 
-  bool exceeds(double seconds) const { return seconds * static_cast<double>(m_options.repeat + 1) > m_options.max_seconds_per_case; }
+  bool exceeds(double seconds) const {
+    return seconds * static_cast<double>(m_options.repeat + 1) > m_options.max_seconds_per_case;
+  }
 
   std::string name(std::int64_t seq_length) const {
     return std::string(to_string(m_config.architecture)) + " at " + std::to_string(seq_length) + ": ";
@@ -194,7 +200,8 @@ void require_results(const Comparison& comparison) {
   if (!comparison.results.empty()) return;
   const CaseFailure& first = comparison.failures.front();
   if (first.kind == CaseFailure::Kind::time) throw UsageError(describe(first), "a larger limit, or shorter sequences");
-  if (first.kind == CaseFailure::Kind::memory) throw MemoryError(describe(first), "shorter sequences, or a smaller model");
+  if (first.kind == CaseFailure::Kind::memory)
+    throw MemoryError(describe(first), "shorter sequences, or a smaller model");
   throw UsageError(describe(first));
 }
 

@@ -33,7 +33,8 @@ ModelConfig choose_config(const ForwardOptions& options, MPI_Comm comm) {
   ModelConfig config = read_config(options.model, comm);
   if (options.chunk_size) config.chunk_size = *options.chunk_size;
   if (options.causality && !has_field(config.architecture, "causality")) {
-    throw UsageError("--causality: only for bsbr, and " + options.model + " is a model of " + std::string(to_string(config.architecture)));
+    throw UsageError("--causality: only for bsbr, and " + options.model + " is a model of " +
+                     std::string(to_string(config.architecture)));
   }
   if (options.causality) config.causality = *options.causality;
   return config;
@@ -46,9 +47,10 @@ TokenSource source_of(const ForwardOptions& options, const std::string& stdin_pa
   return source;
 }
 
-/// The shape of the tokens, cut to --max-tokens. Bytes that this model has no use for are refused here, before any work; not those beyond a
-/// smaller vocabulary: of them read_tokens() names one.
-TokenShape find_shape(const ForwardOptions& options, const std::string& stdin_path, std::int64_t vocab_size, MPI_Comm comm) {
+/// The shape of the tokens, cut to --max-tokens. Bytes that this model has no use for are refused here, before any
+/// work; not those beyond a smaller vocabulary: of them read_tokens() names one.
+TokenShape find_shape(const ForwardOptions& options, const std::string& stdin_path, std::int64_t vocab_size,
+                      MPI_Comm comm) {
   TokenShape shape{options.batch, options.random_tokens, false};
   if (!options.input.empty()) {
     const TokenSource source = source_of(options, stdin_path);
@@ -59,16 +61,19 @@ TokenShape find_shape(const ForwardOptions& options, const std::string& stdin_pa
   return shape;
 }
 
-Tokens find_tokens(const ForwardOptions& options, const std::string& stdin_path, const Sequence& sequence, std::int64_t vocab_size) {
+Tokens find_tokens(const ForwardOptions& options, const std::string& stdin_path, const Sequence& sequence,
+                   std::int64_t vocab_size) {
   if (!options.input.empty()) return read_tokens(source_of(options, stdin_path), sequence, vocab_size);
   Tokens tokens;
-  parallel::agree(sequence.comm(), [&] { tokens.ids = random_tokens(sequence, vocab_size, static_cast<std::uint64_t>(options.seed)); });
+  parallel::agree(sequence.comm(),
+                  [&] { tokens.ids = random_tokens(sequence, vocab_size, static_cast<std::uint64_t>(options.seed)); });
   return tokens;
 }
 
 /// Every rank's part, on all ranks.
 std::vector<Part> gather_parts(const Sequence& sequence, std::int64_t memory_bytes) {
-  const Part mine{sequence.first_chunk(), sequence.local_chunks(), sequence.first_token(), sequence.local_tokens(), memory_bytes};
+  const Part mine{sequence.first_chunk(), sequence.local_chunks(), sequence.first_token(), sequence.local_tokens(),
+                  memory_bytes};
   return parallel::all_gather(mine, sequence.comm());
 }
 
@@ -94,8 +99,8 @@ struct DeviceTokens {
 
 /// The run itself, once it is known to be possible.
 template <class Real>
-void compute(const Runtime& runtime, const ForwardOptions& options, const std::string& stdin_path, const Sequence& sequence,
-             Summary& summary) {
+void compute(const Runtime& runtime, const ForwardOptions& options, const std::string& stdin_path,
+             const Sequence& sequence, Summary& summary) {
   Progress progress(options.progress, runtime.is_first(), "bsbr_forward");
   progress.step(options.input.empty() ? "drawing random tokens" : "reading " + options.input_name());
   const Tokens tokens = find_tokens(options, stdin_path, sequence, summary.config.vocab_size);
@@ -124,13 +129,15 @@ void compute(const Runtime& runtime, const ForwardOptions& options, const std::s
     Attributes attributes = provenance(summary.environment, options);
     for (const auto& [name, value] : fields_of(summary.stored)) attributes[name] = value;
     attributes["nonfinite_states"] = summary.nonfinite.count;
-    if (const auto& first = summary.nonfinite.first) attributes["first_nonfinite"] = std::vector<std::int64_t>{first->batch, first->token};
+    if (const auto& first = summary.nonfinite.first)
+      attributes["first_nonfinite"] = std::vector<std::int64_t>{first->batch, first->token};
     write_result<Real>(options.output, summary.config, attributes, sequence, states);
   }
 }
 
 template <class Real>
-void forward(const Runtime& runtime, const ForwardOptions& options, const std::string& stdin_path, const ModelConfig& config) {
+void forward(const Runtime& runtime, const ForwardOptions& options, const std::string& stdin_path,
+             const ModelConfig& config) {
   const TokenShape shape = find_shape(options, stdin_path, config.vocab_size, runtime.comm());
   const Sequence sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size);
   if (options.verify) require_verifiable(config, sequence);

@@ -34,8 +34,8 @@ void make_model(const InitOptions& options) {
 std::string describe(const InitOptions& options) {
   const std::int64_t parameters = parameter_count(options.config);
   const std::string warning = options.config.warning();
-  return options.output + ": " + std::string(to_string(options.config.architecture)) + ", " + show_count(parameters) + " parameters, " +
-         show_bytes(parameters * (options.precision == Precision::float32 ? 4 : 8)) + "\n" +
+  return options.output + ": " + std::string(to_string(options.config.architecture)) + ", " + show_count(parameters) +
+         " parameters, " + show_bytes(parameters * (options.precision == Precision::float32 ? 4 : 8)) + "\n" +
          (warning.empty() ? "" : "note: " + warning + "\n");
 }
 

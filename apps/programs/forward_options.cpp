@@ -22,16 +22,22 @@ constexpr const char* usage =
     "                    [--quiet] [--timeout SECONDS]";
 
 constexpr const char* description =
-    "Runs one forward pass of a transformer with BSBR attention (block sparse attention with block retrieval), or one of six other "
-    "attentions, over token sequences. All ranks of mpirun and all threads of each rank share the work. Writes the hidden states and "
+    "Runs one forward pass of a transformer with BSBR attention (block sparse attention with block retrieval), or one "
+    "of six other "
+    "attentions, over token sequences. All ranks of mpirun and all threads of each rank share the work. Writes the "
+    "hidden states and "
     "prints speed and memory use.";
 
 constexpr const char* after =
-    "Tokens: an HDF5 dataset of integers [sequence] or [batch, sequence] (/inputs/input_ids, else /input_ids, or the one named after a "
-    "colon) with an optional attention_mask beside it; a .npy file of integers; or any other file as bytes, one token per byte, for a "
+    "Tokens: an HDF5 dataset of integers [sequence] or [batch, sequence] (/inputs/input_ids, else /input_ids, or the "
+    "one named after a "
+    "colon) with an optional attention_mask beside it; a .npy file of integers; or any other file as bytes, one token "
+    "per byte, for a "
     "model with vocab_size 256.\n"
-    "Each rank holds whole chunks of every sequence. The result is bitwise identical on any number of ranks and threads.\n"
-    "Whole numbers may end in k, M, G or T, which stand for powers of 1,024 (128k = 131,072), or have an exponent of ten (1e6).\n"
+    "Each rank holds whole chunks of every sequence. The result is bitwise identical on any number of ranks and "
+    "threads.\n"
+    "Whole numbers may end in k, M, G or T, which stand for powers of 1,024 (128k = 131,072), or have an exponent of "
+    "ten (1e6).\n"
     "\n"
     "Examples:\n"
     "  bsbr_init -o model.h5 --architecture bsbr --hidden-dim 512\n"
@@ -39,7 +45,8 @@ constexpr const char* after =
     "  mpirun -n 4 bsbr_forward -m model.h5 --random-tokens 256k --json summary.json\n"
     "  bsbr_forward -m model.h5 --random-tokens 1M --dry-run\n"
     "\n"
-    "Exit codes: 0 done, 2 usage, 3 bad input file, 4 not enough memory, 5 communication, 6 the output cannot be written, 7 --verify met "
+    "Exit codes: 0 done, 2 usage, 3 bad input file, 4 not enough memory, 5 communication, 6 the output cannot be "
+    "written, 7 --verify met "
     "NaN or infinity, 70 a bug. An error is one line on stderr, and a line 'hint: ...' where there is one.\n";
 
 void add_input(CommandLine& line, ForwardOptions& options) {
@@ -58,8 +65,10 @@ void add_computation(CommandLine& line, ForwardOptions& options) {
   line.add_choice<Causality>("--causality", "overrides the model's, for bsbr only", options.causality);
   line.add_number("--chunk-size", "tokens in a chunk; overrides the model's", options.chunk_size, 1, largest_size);
   line.add_choice<Precision>("--precision", "of weights, states and result (default float)", options.precision);
-  line.add_number("--repeat", "run the forward N times and report the median time; the first run includes allocating memory (default 1)",
-                  options.repeat, 1, 1e9);
+  line.add_number(
+      "--repeat",
+      "run the forward N times and report the median time; the first run includes allocating memory (default 1)",
+      options.repeat, 1, 1e9);
   line.add_flag("--verify", "compare with the plain double-precision reference, for short sequences", options.verify);
 }
 
@@ -67,7 +76,8 @@ void add_output(CommandLine& line, ForwardOptions& options) {
   line.start_group("Output");
   line.add_text("-o,--output", "FILE", "result file: the hidden states and their provenance", options.output);
   line.add_text("--json", "FILE|-", "summary as JSON; -: on stdout, instead of the text", options.json);
-  line.add_flag("--dry-run", "print what each rank would hold and the memory it would take; compute nothing", options.dry_run);
+  line.add_flag("--dry-run", "print what each rank would hold and the memory it would take; compute nothing",
+                options.dry_run);
   add_progress_options(line, options.progress);
   line.add_flag("--quiet", "print no summary", options.quiet);
 }
@@ -77,7 +87,8 @@ void check_files(const ForwardOptions& options) {
   const std::string input = options.input.empty() || options.reads_stdin() ? "" : options.source().path;
   const NamedFile output{"--output", options.output}, json{"--json", options.json == "-" ? "" : options.json};
   refuse_stdout(output, "a result");
-  require_own_names({output, json}, {{"--model", options.model}, {"--input", input}}, options.json == "-" || options.prints_text());
+  require_own_names({output, json}, {{"--model", options.model}, {"--input", input}},
+                    options.json == "-" || options.prints_text());
 }
 
 void check_together(const CommandLine& line, const ForwardOptions& options) {
@@ -90,8 +101,8 @@ void check_together(const CommandLine& line, const ForwardOptions& options) {
   line.require_with("--batch", "--random-tokens");
   line.require_with("--seed", "--random-tokens");
   if (static_cast<double>(options.batch) * static_cast<double>(options.random_tokens) > CommandLine::largest_count) {
-    throw UsageError("--batch: " + show_several(options.batch, "sequence") + " of " + show_count(options.random_tokens) +
-                     " tokens are too many");
+    throw UsageError("--batch: " + show_several(options.batch, "sequence") + " of " +
+                     show_count(options.random_tokens) + " tokens are too many");
   }
   check_files(options);
 }

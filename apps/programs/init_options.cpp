@@ -16,7 +16,8 @@ constexpr const char* usage =
     "                 [--seed S] [--precision float|double]";
 
 constexpr const char* description =
-    "Writes a model file with random weights, drawn as PyTorch draws them for a new model. The same seed and configuration give the same "
+    "Writes a model file with random weights, drawn as PyTorch draws them for a new model. The same seed and "
+    "configuration give the same "
     "weights everywhere.";
 
 constexpr const char* after =
@@ -27,7 +28,8 @@ constexpr const char* after =
     "  bsbr_init -o model.h5 --architecture bsbr --hidden-dim 512 --chunk-size 128\n"
     "  bsbr_init -o window.h5 --architecture sliding_window --window-size 256\n"
     "\n"
-    "Exit codes: 0 done, 2 usage, 4 not enough memory, 6 the output cannot be written, 70 a bug. An error is one line on stderr, and a "
+    "Exit codes: 0 done, 2 usage, 4 not enough memory, 6 the output cannot be written, 70 a bug. An error is one line "
+    "on stderr, and a "
     "line 'hint: ...' where there is one.\n";
 
 }  // namespace

@@ -33,12 +33,14 @@ bool Pace::update(const ForwardProgress& progress, double now) {
 }
 
 /// Whether a layer of this forward is done, and not all.
-bool Pace::has_pace() const { return m_progress.layer > 0 && m_progress.layer < m_progress.num_layers && m_layer_begin > m_begin; }
+bool Pace::has_pace() const {
+  return m_progress.layer > 0 && m_progress.layer < m_progress.num_layers && m_layer_begin > m_begin;
+}
 
 double Pace::seconds_per_layer() const { return (m_layer_begin - m_begin) / static_cast<double>(m_progress.layer); }
 
-/// All forwards take as long, and so do all layers of one. In the first layer of the first forward there is nothing to go by but
-/// operations.
+/// All forwards take as long, and so do all layers of one. In the first layer of the first forward there is nothing to
+/// go by but operations.
 double Pace::share_of_this(double now) const {
   if (m_last > 0) return std::min((now - m_begin) / m_last, nearly_all);
   if (!has_pace()) return m_progress.share;
@@ -46,13 +48,16 @@ double Pace::share_of_this(double now) const {
   return (layer + std::min((now - m_layer_begin) / seconds_per_layer(), nearly_all)) / layers;
 }
 
-double Pace::share(double now) const { return (static_cast<double>(m_number) + share_of_this(now)) / static_cast<double>(m_count); }
+double Pace::share(double now) const {
+  return (static_cast<double>(m_number) + share_of_this(now)) / static_cast<double>(m_count);
+}
 
 std::optional<double> Pace::seconds_left(double now) const {
   const auto others = static_cast<double>(m_count - m_number - 1);
   if (m_last > 0) return std::max(m_last - (now - m_begin), 0.0) + others * m_last;
   if (!has_pace() || now - m_begin < least_seconds) return std::nullopt;
-  const auto layers = static_cast<double>(m_progress.num_layers), to_come = layers - static_cast<double>(m_progress.layer) - 1;
+  const auto layers = static_cast<double>(m_progress.num_layers),
+             to_come = layers - static_cast<double>(m_progress.layer) - 1;
   const double each = seconds_per_layer();
   return std::max(each - (now - m_layer_begin), 0.0) + (to_come + others * layers) * each;
 }
@@ -73,7 +78,8 @@ std::string show_duration(double seconds) {
   if (seconds < 9.95) return show_number("%.1f s", seconds);
   const auto whole = static_cast<std::int64_t>(std::llround(seconds));
   if (whole < 60) return std::to_string(whole) + " s";
-  if (whole < 3600) return std::to_string(whole / 60) + " min " + show_number("%02.0f s", static_cast<double>(whole % 60));
+  if (whole < 3600)
+    return std::to_string(whole / 60) + " min " + show_number("%02.0f s", static_cast<double>(whole % 60));
   return show_count(whole / 3600) + " h " + show_number("%02.0f min", static_cast<double>(whole / 60 % 60));
 }
 

@@ -21,8 +21,8 @@ class Pace {
   /// Of all forwards: 0 to 1.
   double share(double now) const;
 
-  /// Until the last forward ends; none before a layer is done, for operations say little of the time. While a layer or a forward takes
-  /// longer than those before it, the time left stands still.
+  /// Until the last forward ends; none before a layer is done, for operations say little of the time. While a layer or
+  /// a forward takes longer than those before it, the time left stands still.
   std::optional<double> seconds_left(double now) const;
 
   /// "forward 2 of 3, layer 3 of 4 (finish), 57 %, 3 min 10 s left"

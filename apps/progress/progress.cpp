@@ -27,15 +27,20 @@ ProgressMode progress_mode(const std::string& option, const std::string& text) {
 
 void add_progress_options(CommandLine& line, ProgressOptions& options) {
   constexpr double least = 0.1, most = 1e6;
-  line.add("--progress", "auto|on|off", "progress on stderr; auto: only if a terminal shows it, also that of mpirun (default auto)",
+  line.add("--progress", "auto|on|off",
+           "progress on stderr; auto: only if a terminal shows it, also that of mpirun (default auto)",
            [&options](const std::string& name, const std::string& text) { options.mode = progress_mode(name, text); });
   line.offer("--progress", "auto, on, off");
   line.add("--progress-interval", "SECONDS", "time between lines of progress in a log (default 60)",
-           [&options](const std::string& name, const std::string& text) { options.interval = number(name, text, least, most); });
+           [&options](const std::string& name, const std::string& text) {
+             options.interval = number(name, text, least, most);
+           });
 }
 
 Progress::Progress(const ProgressOptions& options, bool first, std::string program)
-    : m_shows(first && options.mode != ProgressMode::off), m_program(std::move(program)), m_start(std::chrono::steady_clock::now()) {
+    : m_shows(first && options.mode != ProgressMode::off),
+      m_program(std::move(program)),
+      m_start(std::chrono::steady_clock::now()) {
   if (options.mode == ProgressMode::automatic && !m_terminal.there()) m_shows = false;
   m_interval = m_terminal.there() ? redraw_interval : options.interval;
 }
@@ -60,7 +65,8 @@ void Progress::step(const std::string& what) {
   start();
 }
 
-std::function<void(const ForwardProgress&)> Progress::forward(const std::string& what, std::int64_t number, std::int64_t count) {
+std::function<void(const ForwardProgress&)> Progress::forward(const std::string& what, std::int64_t number,
+                                                              std::int64_t count) {
   if (!m_shows) return {};
   const std::lock_guard lock(m_mutex);
   m_what = what;
@@ -75,7 +81,9 @@ std::function<void(const ForwardProgress&)> Progress::forward(const std::string&
   };
 }
 
-double Progress::now() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - m_start).count(); }
+double Progress::now() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - m_start).count();
+}
 
 /// In the first step there is something to show, and the thread begins.
 void Progress::start() {
@@ -93,7 +101,8 @@ void Progress::run() {
 
 void Progress::show() {
   m_shown = now();
-  std::string text = m_program + ": " + m_what + (m_in_forward ? m_pace.text(m_shown) : "") + " (after " + show_duration(m_shown) + ")";
+  std::string text = m_program + ": " + m_what + (m_in_forward ? m_pace.text(m_shown) : "") + " (after " +
+                     show_duration(m_shown) + ")";
   if (m_terminal.there()) {
     text.resize(std::min(text.size(), static_cast<std::size_t>(m_terminal.columns() - 1)));
     std::fprintf(stderr, "\r\033[K%s", text.c_str());

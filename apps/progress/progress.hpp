@@ -28,8 +28,9 @@ struct ProgressOptions {
 /// --progress and --progress-interval.
 void add_progress_options(harness::CommandLine& line, ProgressOptions& options);
 
-/// Shows what rank 0 is doing. On a terminal: one line, updated in place and erased at the end. Elsewhere: a line for each step, and one
-/// every `interval` seconds while a step takes longer. A thread of its own writes, so that the line goes on while a kernel runs.
+/// Shows what rank 0 is doing. On a terminal: one line, updated in place and erased at the end. Elsewhere: a line for
+/// each step, and one every `interval` seconds while a step takes longer. A thread of its own writes, so that the line
+/// goes on while a kernel runs.
 class Progress {
  public:
   /// `first`: this is rank 0, the only one that writes.
@@ -41,8 +42,8 @@ class Progress {
   /// A new step begins.
   void step(const std::string& what);
 
-  /// The forward `number` of `count`, from 0, begins; `what` stands before it. Returns what Profile::progress is to be: empty if nothing is
-  /// shown.
+  /// The forward `number` of `count`, from 0, begins; `what` stands before it. Returns what Profile::progress is to be:
+  /// empty if nothing is shown.
   std::function<void(const ForwardProgress&)> forward(const std::string& what, std::int64_t number, std::int64_t count);
 
  private:

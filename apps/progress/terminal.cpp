@@ -19,7 +19,9 @@ using namespace harness;
 
 namespace {
 
-std::string process_file(long process, const std::string& name) { return "/proc/" + std::to_string(process) + "/" + name; }
+std::string process_file(long process, const std::string& name) {
+  return "/proc/" + std::to_string(process) + "/" + name;
+}
 
 std::string content_of(const std::string& path) {
   std::ifstream file(path);
@@ -62,7 +64,8 @@ Terminal::Terminal() {
     m_descriptor = dup(STDERR_FILENO);
     return;
   }
-  if (find_launcher().alone || std::getenv("OMPI_MCA_orte_output_filename") != nullptr) return;  // mpirun --output-filename: to files
+  if (find_launcher().alone || std::getenv("OMPI_MCA_orte_output_filename") != nullptr)
+    return;  // mpirun --output-filename: to files
   for (long process = getppid(); process > 1; process = parent_of(process)) {
     if (!is_launcher(process)) continue;
     m_descriptor = open_stderr_of(process);

@@ -3,8 +3,8 @@
 
 namespace bsbr::apps {
 
-/// Under a launcher stderr is a pipe to the launcher, which writes what comes out of it to its own stderr. (The stdout of a rank tells
-/// nothing: Open MPI gives ranks a terminal of their own there, wherever its output goes.)
+/// Under a launcher stderr is a pipe to the launcher, which writes what comes out of it to its own stderr. (The stdout
+/// of a rank tells nothing: Open MPI gives ranks a terminal of their own there, wherever its output goes.)
 class Terminal {
  public:
   /// Looks for the terminal: stderr itself, else that of the launcher, if it runs on this node.

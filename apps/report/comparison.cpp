@@ -19,7 +19,8 @@ namespace {
 std::string name_of(Architecture architecture) { return std::string(to_string(architecture)); }
 
 double tokens_per_second(const Comparison& comparison, const CaseResult& result) {
-  return static_cast<double>(comparison.options.batch) * static_cast<double>(result.seq_length) / result.measurement.seconds;
+  return static_cast<double>(comparison.options.batch) * static_cast<double>(result.seq_length) /
+         result.measurement.seconds;
 }
 
 double flops(const Comparison& comparison, const CaseResult& result) {
@@ -27,7 +28,8 @@ double flops(const Comparison& comparison, const CaseResult& result) {
 }
 
 Range range_of(const Measurement& measurement) {
-  const auto [least, largest] = std::minmax_element(measurement.seconds_by_repeat.begin(), measurement.seconds_by_repeat.end());
+  const auto [least, largest] =
+      std::minmax_element(measurement.seconds_by_repeat.begin(), measurement.seconds_by_repeat.end());
   return {*least, *largest};
 }
 
@@ -54,7 +56,8 @@ Fit fit(const Comparison& comparison, Architecture architecture) {
     repeats.push_back(range_of(result.measurement));
     bytes.push_back(static_cast<double>(result.memory_bytes));
   }
-  return {architecture, static_cast<std::int64_t>(lengths.size()), fit_power_law(lengths, seconds, repeats), fit_power_law(lengths, bytes)};
+  return {architecture, static_cast<std::int64_t>(lengths.size()), fit_power_law(lengths, seconds, repeats),
+          fit_power_law(lengths, bytes)};
 }
 
 // ---- Text: at most 100 columns, one unit in each column
@@ -68,12 +71,13 @@ std::string head(const Comparison& comparison) {
   for (const ModelConfig& own : options.configs) {
     if (!own.warning().empty()) notes += row("note", own.warning());
   }
-  return row("models", show_several(config.num_layers, "layer") + " of width " + std::to_string(config.hidden_dim) + ", " +
-                           show_several(config.num_heads, "head") + ", feed-forward of " + std::to_string(config.ff_dim) + ", chunks of " +
-                           std::to_string(config.chunk_size)) +
-         notes + row("ran on", describe(comparison.environment, options.precision)) + environment_rows(comparison.environment) +
-         row("timed", "median of " + show_several(options.repeat, "forward") + " of " + show_several(options.batch, "sequence") +
-                          ", after one that is not timed");
+  return row("models", show_several(config.num_layers, "layer") + " of width " + std::to_string(config.hidden_dim) +
+                           ", " + show_several(config.num_heads, "head") + ", feed-forward of " +
+                           std::to_string(config.ff_dim) + ", chunks of " + std::to_string(config.chunk_size)) +
+         notes + row("ran on", describe(comparison.environment, options.precision)) +
+         environment_rows(comparison.environment) +
+         row("timed", "median of " + show_several(options.repeat, "forward") + " of " +
+                          show_several(options.batch, "sequence") + ", after one that is not timed");
 }
 
 std::string table_line(const std::array<std::string, 9>& cells) {
@@ -85,10 +89,12 @@ std::string table_line(const std::array<std::string, 9>& cells) {
 
 std::string result_line(const Comparison& comparison, const CaseResult& result) {
   const double seconds = result.measurement.seconds;
-  return table_line({name_of(result.config.architecture), show_count(result.seq_length), show_count(parameter_count(result.config)),
-                     show_digits(seconds * 1e3), show_number("%.0f", 100 * spread(result.measurement)),
+  return table_line({name_of(result.config.architecture), show_count(result.seq_length),
+                     show_count(parameter_count(result.config)), show_digits(seconds * 1e3),
+                     show_number("%.0f", 100 * spread(result.measurement)),
                      show_count(std::llround(tokens_per_second(comparison, result))),
-                     show_digits(flops(comparison, result) / seconds / giga), show_digits(static_cast<double>(result.memory_bytes) / mebi),
+                     show_digits(flops(comparison, result) / seconds / giga),
+                     show_digits(static_cast<double>(result.memory_bytes) / mebi),
                      show_digits(static_cast<double>(result.resident_bytes) / mebi)});
 }
 
@@ -98,13 +104,15 @@ std::string others_line(const Comparison& comparison) {
   for (const CaseResult& result : comparison.results) most = std::max(most, result.cores_used_by_others.value_or(0));
   const double cores = comparison.environment.ranks * comparison.environment.threads_per_rank;
   if (most <= cores / 20) return "";
-  return "  other processes used up to " + show_number("%.1f", most) + " cores while a case was timed: times may be too long\n";
+  return "  other processes used up to " + show_number("%.1f", most) +
+         " cores while a case was timed: times may be too long\n";
 }
 
 std::string results_table(const Comparison& comparison) {
   if (comparison.results.empty()) return "";
   std::string table = "\n" +
-                      table_line({"architecture", "length", "parameters", "time", "spread", "tokens/s", "GFLOP/s", "memory", "resident"}) +
+                      table_line({"architecture", "length", "parameters", "time", "spread", "tokens/s", "GFLOP/s",
+                                  "memory", "resident"}) +
                       table_line({"", "tokens", "", "ms", "%", "", "", "MiB", "MiB"});
   for (const CaseResult& result : comparison.results) table += result_line(comparison, result);
   return table + others_line(comparison);
@@ -117,8 +125,8 @@ std::string uncertainty_of(const std::optional<PowerLaw>& law) {
 }
 
 std::string fits_table(const Comparison& comparison) {
-  std::string table = "\n  " + left("growth", 14) + right("lengths", 10) + right("time", 10) + right("+-", 7) + right("R^2", 9) +
-                      right("memory", 10) + right("R^2", 9) + "\n";
+  std::string table = "\n  " + left("growth", 14) + right("lengths", 10) + right("time", 10) + right("+-", 7) +
+                      right("R^2", 9) + right("memory", 10) + right("R^2", 9) + "\n";
   bool any_uncertain = false;
   for (const ModelConfig& config : comparison.options.configs) {
     const Fit growth = fit(comparison, config.architecture);
@@ -155,7 +163,8 @@ std::string quoted(const std::string& text) {
 
 std::string separated(const std::vector<std::string>& values, char separator) {
   std::string line;
-  for (const std::string& value : values) line += (&value == &values.front() ? "" : std::string(1, separator)) + quoted(value);
+  for (const std::string& value : values)
+    line += (&value == &values.front() ? "" : std::string(1, separator)) + quoted(value);
   return line + "\n";
 }
 
@@ -163,20 +172,23 @@ std::string exact(double value) { return show_number("%.9g", value); }
 
 /// A line for each case, measured or not, after one with the names of the columns, which hold their units.
 std::string lines_of_values(const Comparison& comparison, char separator) {
-  std::string lines = separated({"architecture", "seq_length", "parameters", "seconds", "seconds_min", "seconds_max", "tokens_per_second",
-                                 "flops_per_second", "memory_bytes", "resident_bytes", "not_measured"},
-                                separator);
+  std::string lines =
+      separated({"architecture", "seq_length", "parameters", "seconds", "seconds_min", "seconds_max",
+                 "tokens_per_second", "flops_per_second", "memory_bytes", "resident_bytes", "not_measured"},
+                separator);
   for (const CaseResult& result : comparison.results) {
     const double seconds = result.measurement.seconds;
     const Range range = range_of(result.measurement);
-    lines += separated(
-        {name_of(result.config.architecture), std::to_string(result.seq_length), std::to_string(parameter_count(result.config)),
-         exact(seconds), exact(range.low), exact(range.high), exact(tokens_per_second(comparison, result)),
-         exact(flops(comparison, result) / seconds), std::to_string(result.memory_bytes), std::to_string(result.resident_bytes), ""},
-        separator);
+    lines +=
+        separated({name_of(result.config.architecture), std::to_string(result.seq_length),
+                   std::to_string(parameter_count(result.config)), exact(seconds), exact(range.low), exact(range.high),
+                   exact(tokens_per_second(comparison, result)), exact(flops(comparison, result) / seconds),
+                   std::to_string(result.memory_bytes), std::to_string(result.resident_bytes), ""},
+                  separator);
   }
   for (const CaseFailure& failure : comparison.failures) {
-    lines += separated({name_of(failure.architecture), std::to_string(failure.seq_length), "", "", "", "", "", "", "", "", failure.reason},
+    lines += separated({name_of(failure.architecture), std::to_string(failure.seq_length), "", "", "", "", "", "", "",
+                        "", failure.reason},
                        separator);
   }
   return lines;
@@ -220,8 +232,13 @@ nlohmann::ordered_json result_json(const Comparison& comparison, const CaseResul
 }
 
 nlohmann::ordered_json failure_json(const CaseFailure& failure) {
-  const char* kind = failure.kind == CaseFailure::Kind::time ? "time" : failure.kind == CaseFailure::Kind::memory ? "memory" : "other";
-  return {{"architecture", name_of(failure.architecture)}, {"seq_length", failure.seq_length}, {"kind", kind}, {"reason", failure.reason}};
+  const char* kind = failure.kind == CaseFailure::Kind::time     ? "time"
+                     : failure.kind == CaseFailure::Kind::memory ? "memory"
+                                                                 : "other";
+  return {{"architecture", name_of(failure.architecture)},
+          {"seq_length", failure.seq_length},
+          {"kind", kind},
+          {"reason", failure.reason}};
 }
 
 nlohmann::ordered_json fit_json(const Fit& growth) {
@@ -233,7 +250,8 @@ nlohmann::ordered_json fit_json(const Fit& growth) {
   };
   add("time_exponent", "r_squared", growth.time);
   add("memory_exponent", "memory_r_squared", growth.memory);
-  json["time_exponent_uncertainty"] = growth.time && growth.time->uncertainty ? nlohmann::ordered_json(*growth.time->uncertainty) : nullptr;
+  json["time_exponent_uncertainty"] =
+      growth.time && growth.time->uncertainty ? nlohmann::ordered_json(*growth.time->uncertainty) : nullptr;
   json["time_uncertain"] = growth.time ? nlohmann::ordered_json(growth.time->uncertain) : nullptr;
   json["points"] = growth.points;
   return json;
@@ -269,7 +287,8 @@ nlohmann::ordered_json to_json(const Comparison& comparison) {
   for (const char* list : {"results", "failures", "fits"}) json[list] = nlohmann::ordered_json::array();
   for (const CaseResult& result : comparison.results) json["results"].push_back(result_json(comparison, result));
   for (const CaseFailure& failure : comparison.failures) json["failures"].push_back(failure_json(failure));
-  for (const ModelConfig& config : options.configs) json["fits"].push_back(fit_json(fit(comparison, config.architecture)));
+  for (const ModelConfig& config : options.configs)
+    json["fits"].push_back(fit_json(fit(comparison, config.architecture)));
   return json;
 }
 

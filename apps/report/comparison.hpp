@@ -19,8 +19,8 @@ struct CaseResult {
   ModelConfig config;
   std::int64_t seq_length = 0;
   Measurement measurement;
-  std::int64_t memory_bytes = 0;               ///< the most that one forward has allocated at a time, of the largest rank
-  std::int64_t resident_bytes = 0;             ///< resident peak of the process, of the largest rank
+  std::int64_t memory_bytes = 0;    ///< the most that one forward has allocated at a time, of the largest rank
+  std::int64_t resident_bytes = 0;  ///< resident peak of the process, of the largest rank
   std::optional<double> cores_used_by_others;  ///< on rank 0's node, while it was timed; none where unknown
 };
 
@@ -36,7 +36,8 @@ struct CaseFailure {
 struct Comparison {
   CompareOptions options;
   Environment environment;
-  bool resident_peak_of_case = true;  ///< resident_bytes: false: of the process since its start, for Linux did not let it start again
+  bool resident_peak_of_case =
+      true;  ///< resident_bytes: false: of the process since its start, for Linux did not let it start again
   std::vector<CaseResult> results;
   std::vector<CaseFailure> failures;
 };

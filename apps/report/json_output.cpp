@@ -7,7 +7,8 @@
 
 namespace bsbr::apps {
 
-void add_fields(nlohmann::ordered_json& json, const ModelConfig& config, const std::function<bool(const Field&)>& wanted) {
+void add_fields(nlohmann::ordered_json& json, const ModelConfig& config,
+                const std::function<bool(const Field&)>& wanted) {
   for_each_field(config, [&](const Field& field, const auto& value) {
     if (!wanted(field)) return;
     if constexpr (std::is_enum_v<std::remove_cvref_t<decltype(value)>>)
@@ -17,7 +18,9 @@ void add_fields(nlohmann::ordered_json& json, const ModelConfig& config, const s
   });
 }
 
-std::string dump(const nlohmann::ordered_json& json) { return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; }
+std::string dump(const nlohmann::ordered_json& json) {
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
 
 void write_json(const std::string& path, const nlohmann::ordered_json& json) { io::write_text_file(path, dump(json)); }
 

@@ -10,7 +10,8 @@
 namespace bsbr::apps {
 
 /// Adds the fields of a configuration that are `wanted`, enumerations by their names.
-void add_fields(nlohmann::ordered_json& json, const ModelConfig& config, const std::function<bool(const Field&)>& wanted);
+void add_fields(nlohmann::ordered_json& json, const ModelConfig& config,
+                const std::function<bool(const Field&)>& wanted);
 
 /// JSON as text; bytes of names that are not UTF-8 are replaced.
 std::string dump(const nlohmann::ordered_json& json);

@@ -28,7 +28,8 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 13> meanings
 }  // namespace
 
 std::string meaning_of_phase(const std::string& phase) {
-  const auto found = std::find_if(meanings.begin(), meanings.end(), [&](const auto& entry) { return entry.first == phase; });
+  const auto found =
+      std::find_if(meanings.begin(), meanings.end(), [&](const auto& entry) { return entry.first == phase; });
   return found == meanings.end() ? "" : std::string(found->second);
 }
 

@@ -7,8 +7,8 @@
 
 namespace bsbr::apps {
 
-/// The attributes of a result file: the environment, where model and ids come from, and when it was made. Whole on rank 0, which writes
-/// them.
+/// The attributes of a result file: the environment, where model and ids come from, and when it was made. Whole on rank
+/// 0, which writes them.
 Attributes provenance(const Environment& environment, const ForwardOptions& options);
 
 }  // namespace bsbr::apps

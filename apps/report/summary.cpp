@@ -23,19 +23,21 @@ namespace {
 std::string describe_model(const ModelConfig& config) {
   std::string text(to_string(config.architecture));
   if (has_field(config.architecture, "causality")) text += " (" + std::string(to_string(config.causality)) + ")";
-  return text + ", " + show_several(config.num_layers, "layer") + " of width " + std::to_string(config.hidden_dim) + ", " +
-         show_several(config.num_heads, "head") + ", chunks of " + std::to_string(config.chunk_size) + ", " +
+  return text + ", " + show_several(config.num_layers, "layer") + " of width " + std::to_string(config.hidden_dim) +
+         ", " + show_several(config.num_heads, "head") + ", chunks of " + std::to_string(config.chunk_size) + ", " +
          show_count(parameter_count(config)) + " parameters";
 }
 
 std::string describe_tokens(const Summary& summary) {
-  return show_count(summary.tokens()) + " (" + show_several(summary.batch, "sequence") + " of " + show_count(summary.length) + ")";
+  return show_count(summary.tokens()) + " (" + show_several(summary.batch, "sequence") + " of " +
+         show_count(summary.length) + ")";
 }
 
 std::string head(const Summary& summary) {
   const std::string warning = summary.config.warning(), note = summary.stored.shape.note;
-  return row("model", summary.model + ": " + describe_model(summary.config)) + (warning.empty() ? "" : row("note", warning)) +
-         row("input", describe(summary.stored)) + (note.empty() ? "" : row("note", note)) + row("tokens", describe_tokens(summary)) +
+  return row("model", summary.model + ": " + describe_model(summary.config)) +
+         (warning.empty() ? "" : row("note", warning)) + row("input", describe(summary.stored)) +
+         (note.empty() ? "" : row("note", note)) + row("tokens", describe_tokens(summary)) +
          row("ran on", describe(summary.environment, summary.precision)) + environment_rows(summary.environment);
 }
 
@@ -52,7 +54,8 @@ PhaseTimes over_ranks(const std::string& name, const std::vector<double>& second
   return {name, *least, sum / static_cast<double>(seconds.size()), *most};
 }
 
-/// The longest first, those below a thousandth of the time left out; at the end "other", with which the means add up to the time.
+/// The longest first, those below a thousandth of the time left out; at the end "other", with which the means add up to
+/// the time.
 std::vector<PhaseTimes> phase_times(const Measurement& measurement) {
   std::map<std::string, std::vector<double>> seconds;
   for (const Profile& profile : measurement.by_rank) {
@@ -68,8 +71,10 @@ std::vector<PhaseTimes> phase_times(const Measurement& measurement) {
     phases.push_back(phase);
     for (std::size_t rank = 0; rank < rest.size(); ++rank) rest[rank] -= values[rank];
   }
-  std::stable_sort(phases.begin(), phases.end(), [](const auto& one, const auto& other) { return one.mean > other.mean; });
-  for (double& value : rest) value = std::max(value, 0.0);  // the median of an even number of repeats is the time of none
+  std::stable_sort(phases.begin(), phases.end(),
+                   [](const auto& one, const auto& other) { return one.mean > other.mean; });
+  for (double& value : rest)
+    value = std::max(value, 0.0);  // the median of an even number of repeats is the time of none
   if (!rest.empty() && counts(over_ranks("other", rest))) phases.push_back(over_ranks("other", rest));
   return phases;
 }
@@ -104,17 +109,20 @@ std::string describe_sent(const Measurement& measurement) {
 
 std::string describe_nonfinite(const Summary& summary) {
   const auto& [row, token] = *summary.nonfinite.first;
-  return "NaN or infinite elements in " + show_count(summary.nonfinite.count) + " of " + show_several(summary.tokens(), "hidden state") +
-         ", first at token " + show_count(token) + " of sequence " + show_count(row);
+  return "NaN or infinite elements in " + show_count(summary.nonfinite.count) + " of " +
+         show_several(summary.tokens(), "hidden state") + ", first at token " + show_count(token) + " of sequence " +
+         show_count(row);
 }
 
 std::string describe_verification(const Verification& verification) {
-  std::string text = "largest difference to the reference " + show_number("%.2e", verification.largest_difference) + ", largest value " +
-                     show_number("%.3g", verification.largest_value);
+  std::string text = "largest difference to the reference " + show_number("%.2e", verification.largest_difference) +
+                     ", largest value " + show_number("%.3g", verification.largest_value);
   if (verification.nonfinite_in_both > 0)
-    text += "; not compared: elements that are NaN or infinite in both, in " + show_several(verification.nonfinite_in_both, "hidden state");
+    text += "; not compared: elements that are NaN or infinite in both, in " +
+            show_several(verification.nonfinite_in_both, "hidden state");
   if (verification.nonfinite_in_one > 0)
-    text += "; FAILED: elements that are NaN or infinite in one of them, in " + show_several(verification.nonfinite_in_one, "hidden state");
+    text += "; FAILED: elements that are NaN or infinite in one of them, in " +
+            show_several(verification.nonfinite_in_one, "hidden state");
   return text;
 }
 
@@ -124,7 +132,8 @@ std::string run_rows(const Summary& summary) {
   const double rate = static_cast<double>(summary.tokens()) / measurement.seconds;
   const double flops = forward_flops(summary.config, summary.batch, summary.length);
   std::string text =
-      row("time", show_seconds(measurement.seconds) + (repeats > 1 ? ", median of " + show_several(repeats, "forward") : "")) +
+      row("time",
+          show_seconds(measurement.seconds) + (repeats > 1 ? ", median of " + show_several(repeats, "forward") : "")) +
       row("speed", show_count(std::llround(rate)) + " tokens per second, " + show_rate(flops / measurement.seconds)) +
       row("memory", show_bytes(summary.peak_memory_bytes) + " at the peak of the largest rank, " +
                         show_bytes(summary.predicted_memory_bytes) + " predicted");
@@ -141,11 +150,11 @@ std::string dry_run_rows(const Summary& summary) {
   for (std::size_t rank = 0; rank < summary.parts.size(); ++rank) {
     const Part& part = summary.parts[rank];
     sum += part.memory_bytes;
-    table.add({std::to_string(rank), show_count(part.first_chunk), show_count(part.chunks), show_count(part.first_token),
-               show_count(part.tokens), show_bytes(part.memory_bytes)});
+    table.add({std::to_string(rank), show_count(part.first_chunk), show_count(part.chunks),
+               show_count(part.first_token), show_count(part.tokens), show_bytes(part.memory_bytes)});
   }
-  return row("memory", show_bytes(summary.predicted_memory_bytes) + " on the largest rank, " + show_bytes(sum) + " together; " +
-                           show_bytes(summary.available_bytes) + " available on the node of rank 0") +
+  return row("memory", show_bytes(summary.predicted_memory_bytes) + " on the largest rank, " + show_bytes(sum) +
+                           " together; " + show_bytes(summary.available_bytes) + " available on the node of rank 0") +
          "\n" + table.text();
 }
 
@@ -167,8 +176,8 @@ using Counts = std::map<std::string, std::int64_t>;
 /// Counts by transfer, and their sum.
 nlohmann::ordered_json with_total(const Counts& counts) {
   nlohmann::ordered_json json(counts);
-  json["total"] =
-      std::accumulate(counts.begin(), counts.end(), std::int64_t{0}, [](auto sum, const auto& entry) { return sum + entry.second; });
+  json["total"] = std::accumulate(counts.begin(), counts.end(), std::int64_t{0},
+                                  [](auto sum, const auto& entry) { return sum + entry.second; });
   return json;
 }
 
@@ -233,7 +242,9 @@ void add_dry_run(nlohmann::ordered_json& json, const Summary& summary) {
 
 }  // namespace
 
-std::string to_text(const Summary& summary) { return head(summary) + (summary.dry_run() ? dry_run_rows(summary) : run_rows(summary)); }
+std::string to_text(const Summary& summary) {
+  return head(summary) + (summary.dry_run() ? dry_run_rows(summary) : run_rows(summary));
+}
 
 nlohmann::ordered_json to_json(const Summary& summary) {
   const ModelConfig& config = summary.config;

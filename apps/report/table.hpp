@@ -7,7 +7,8 @@
 
 namespace bsbr::apps {
 
-/// A table with a line of headings. A column is as wide as its widest cell and the blanks before it, and not narrower than it says itself.
+/// A table with a line of headings. A column is as wide as its widest cell and the blanks before it, and not narrower
+/// than it says itself.
 class Table {
  public:
   enum class Align { left, right };

@@ -24,13 +24,18 @@ namespace {
 
 constexpr std::size_t help_width = 80, help_column = 31;  // two spaces after the longest name that fits
 
-/// Help as a man page has it: the usage as it is given, then the options, then what the program adds. At most 80 columns wide.
+/// Help as a man page has it: the usage as it is given, then the options, then what the program adds. At most 80
+/// columns wide.
 class HelpText : public CLI::Formatter {
  public:
   explicit HelpText(std::string usage) : m_usage(std::move(usage)) { column_width(help_column); }
-  std::string make_description(const CLI::App* app) const override { return wrapped(app->get_description(), help_width) + "\n\n"; }
+  std::string make_description(const CLI::App* app) const override {
+    return wrapped(app->get_description(), help_width) + "\n\n";
+  }
   std::string make_footer(const CLI::App* app) const override { return wrapped(app->get_footer(), help_width) + "\n"; }
-  std::string make_usage(const CLI::App*, std::string name) const override { return "Usage: " + name + " " + m_usage + "\n"; }
+  std::string make_usage(const CLI::App*, std::string name) const override {
+    return "Usage: " + name + " " + m_usage + "\n";
+  }
   std::string make_option_name(const CLI::Option* option, bool) const override {
     const auto& short_names = option->get_snames();
     return (short_names.empty() ? "" : "-" + short_names.front() + ", ") + "--" + option->get_lnames().front();
@@ -92,8 +97,8 @@ std::size_t distance(const std::string& one, const std::string& other) {
   return row.back();
 }
 
-/// CLI11's "--model: 1 required TEXT missing", "--model: At Most 1 required but received 2", "quiet was given a disallowed flag
-/// override", as we say it.
+/// CLI11's "--model: 1 required TEXT missing", "--model: At Most 1 required but received 2", "quiet was given a
+/// disallowed flag override", as we say it.
 std::string reworded(const std::string& message) {
   const std::string option = message.substr(0, message.find_first_of(": "));
   if (message.find("disallowed") != std::string::npos) return "--" + option + ": takes no value";
@@ -120,7 +125,9 @@ std::int64_t whole_number(const std::string& option, const std::string& text, do
   }
   if (error != std::errc() || stop != end) {
     const std::optional<double> scaled = scaled_number(text);
-    if (!scaled) throw UsageError(option + ": '" + text + "' is not a whole number", "128k is 128 · 1,024, 1M is 1,024², 1e6 is a million");
+    if (!scaled)
+      throw UsageError(option + ": '" + text + "' is not a whole number",
+                       "128k is 128 · 1,024, 1M is 1,024², 1e6 is a million");
     check_range(option, text, *scaled, least, std::min(most, largest_exact));
     value = static_cast<std::int64_t>(*scaled);
   }
@@ -132,7 +139,8 @@ double number(const std::string& option, const std::string& text, double least, 
   double value = 0;
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc() || stop != end || std::isnan(value)) throw UsageError(option + ": '" + text + "' is not a number");
+  if (error != std::errc() || stop != end || std::isnan(value))
+    throw UsageError(option + ": '" + text + "' is not a number");
   check_range(option, text, value, least, most);
   return value;
 }
@@ -141,7 +149,8 @@ void refuse_name(const std::string& option, const std::string& text, const std::
   throw UsageError(option + ": '" + text + "' is none of " + names);
 }
 
-CommandLine::CommandLine(const std::string& name, const std::string& usage, const std::string& description, const std::string& after)
+CommandLine::CommandLine(const std::string& name, const std::string& usage, const std::string& description,
+                         const std::string& after)
     : m_name(name), m_app(description, name) {
   m_app.formatter(std::make_shared<HelpText>(usage));
   m_app.footer(after);
@@ -154,10 +163,13 @@ CommandLine::CommandLine(const std::string& name, const std::string& usage, cons
       throw UsageError(error.what());
     }
   };
-  m_app.add_flag_callback("--build-info", tell, "print compiler, flags and libraries, and exit")->disable_flag_override()->group("Help");
+  m_app.add_flag_callback("--build-info", tell, "print compiler, flags and libraries, and exit")
+      ->disable_flag_override()
+      ->group("Help");
   m_app
       .add_option_function<std::string>(
-          "--completion", [this](const std::string& shell) { throw Answer{completion_script(shell, m_app, m_choices)}; },
+          "--completion",
+          [this](const std::string& shell) { throw Answer{completion_script(shell, m_app, m_choices)}; },
           "print a completion script for a shell, and exit: bash, zsh, fish")
       ->type_name("SHELL")
       ->group("Help");
@@ -179,7 +191,8 @@ void CommandLine::offer(const std::string& option, const std::string& names) {
   m_choices[option] = {std::istream_iterator<std::string>(stream), {}};
 }
 
-void CommandLine::add_text(const std::string& option, const std::string& value, const std::string& help, std::string& target) {
+void CommandLine::add_text(const std::string& option, const std::string& value, const std::string& help,
+                           std::string& target) {
   add(option, value, help, [&target](const std::string& name, const std::string& text) {
     if (text.empty()) throw UsageError(name + ": the value is empty");
     target = text;
@@ -210,9 +223,11 @@ void CommandLine::refuse_rest() const {
   const std::vector<std::string> rest = m_app.remaining();
   if (rest.empty()) return;
   const std::string& word = rest.front();
-  if (!word.starts_with("-")) throw UsageError("unexpected argument '" + word + "'", m_name + " takes options only; see --help");
+  if (!word.starts_with("-"))
+    throw UsageError("unexpected argument '" + word + "'", m_name + " takes options only; see --help");
   const std::string nearest = nearest_option(word.substr(0, word.find('=')));
-  throw UsageError("unknown option " + word, nearest.empty() ? m_name + " --help lists the options" : "did you mean " + nearest + "?");
+  throw UsageError("unknown option " + word,
+                   nearest.empty() ? m_name + " --help lists the options" : "did you mean " + nearest + "?");
 }
 
 std::string CommandLine::nearest_option(const std::string& unknown) const {

@@ -1,5 +1,5 @@
-// Command lines: CLI11 does the splitting; values, rules and messages are ours, so that every message names the option, its value and the
-// rule.
+// Command lines: CLI11 does the splitting; values, rules and messages are ours, so that every message names the option,
+// its value and the rule.
 #pragma once
 
 #include <CLI/App.hpp>
@@ -16,8 +16,8 @@
 
 namespace bsbr::harness {
 
-/// A whole number within [least, most]: digits, also with k, M, G or T for powers of 1,024 ("128k"), or with an exponent of ten ("1e6").
-/// Throws UsageError, as the two below.
+/// A whole number within [least, most]: digits, also with k, M, G or T for powers of 1,024 ("128k"), or with an
+/// exponent of ten ("1e6"). Throws UsageError, as the two below.
 std::int64_t whole_number(const std::string& option, const std::string& text, double least, double most);
 
 /// A number within [least, most].
@@ -40,12 +40,14 @@ bool takes_value(const CLI::Option& option);
 /// The options of one program.
 class CommandLine {
  public:
-  /// `usage`: what follows the program's name in the usage, at most 80 columns wide with it; `after`: examples and the like, below the
-  /// options. Help wraps all else: a paragraph is one line, and lines that begin with a space stay as they are.
-  CommandLine(const std::string& name, const std::string& usage, const std::string& description, const std::string& after);
+  /// `usage`: what follows the program's name in the usage, at most 80 columns wide with it; `after`: examples and the
+  /// like, below the options. Help wraps all else: a paragraph is one line, and lines that begin with a space stay as
+  /// they are.
+  CommandLine(const std::string& name, const std::string& usage, const std::string& description,
+              const std::string& after);
 
-  /// An option with one value, "--model" or "-m,--model"; `read(long name, text)` takes the value. `value`: what help calls it, such as
-  /// FILE, of which the names of files are completed.
+  /// An option with one value, "--model" or "-m,--model"; `read(long name, text)` takes the value. `value`: what help
+  /// calls it, such as FILE, of which the names of files are completed.
   void add(const std::string& option, const std::string& value, const std::string& help,
            const std::function<void(const std::string&, const std::string&)>& read);
 
@@ -53,9 +55,11 @@ class CommandLine {
 
   /// A whole number in [least, most], into an integer or an optional one.
   template <class Target>
-  void add_number(const std::string& option, const std::string& help, Target& target, double least, double most = largest_count) {
-    add(option, "N", help,
-        [&target, least, most](const std::string& name, const std::string& text) { target = whole_number(name, text, least, most); });
+  void add_number(const std::string& option, const std::string& help, Target& target, double least,
+                  double most = largest_count) {
+    add(option, "N", help, [&target, least, most](const std::string& name, const std::string& text) {
+      target = whole_number(name, text, least, most);
+    });
   }
 
   /// One of an enumeration's names.
@@ -88,7 +92,8 @@ class CommandLine {
   /// Throws UsageError if `option` is given without `needed`.
   void require_with(const std::string& option, const std::string& needed) const;
 
-  /// Far above any sequence or batch that a machine holds; products with sizes of a configuration are checked where they are formed.
+  /// Far above any sequence or batch that a machine holds; products with sizes of a configuration are checked where
+  /// they are formed.
   static constexpr double largest_count = std::int64_t{1} << 45;
 
  private:

@@ -84,11 +84,13 @@ std::string bash(const std::string& name, const std::vector<Entry>& entries) {
   }
   if (!files.empty()) {
     cases += "    " + files +
-             ")\n      mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n      compopt -o filenames 2>/dev/null\n      return;;\n";
+             ")\n      mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n      compopt -o filenames 2>/dev/null\n     "
+             " return;;\n";
   }
   if (!others.empty()) cases += "    " + others + ") return;;\n";
   return "# Completion of " + name + " for bash.\n_" + name + "() {" + bash_frame + cases + "    *) words='" + all +
-         "';;\n  esac\n  mapfile -t COMPREPLY < <(compgen -P \"$before\" -W \"$words\" -- \"${word#\"$before\"}\")\n}\ncomplete -F _" +
+         "';;\n  esac\n  mapfile -t COMPREPLY < <(compgen -P \"$before\" -W \"$words\" -- "
+         "\"${word#\"$before\"}\")\n}\ncomplete -F _" +
          name + " " + name + "\n";
 }
 
@@ -103,17 +105,19 @@ std::string zsh_value(const Entry& entry) {
   return message + (entry.list() ? "{compset -P \"*,\"; compadd -- " + choices + "}" : "(" + choices + ")");
 }
 
-/// Found in fpath, the script is the body of the function that completes, and calls what it has defined; sourced, it registers that.
+/// Found in fpath, the script is the body of the function that completes, and calls what it has defined; sourced, it
+/// registers that.
 std::string zsh(const std::string& name, const std::vector<Entry>& entries) {
   const std::string function = "_" + name;
-  std::string text = "#compdef " + name + "\n# Completion of " + name + " for zsh.\n\n" + function + "() {\n  _arguments -s";
+  std::string text =
+      "#compdef " + name + "\n# Completion of " + name + " for zsh.\n\n" + function + "() {\n  _arguments -s";
   for (const Entry& entry : entries) {
     const std::string what = escaped("[" + escaped(entry.help, "[]:\\") + "]" + zsh_value(entry), "'", "'\\'");
     const std::string names = entry.names.size() == 1 ? entry.names.front() : "{" + joined(entry.names, ",") + "}";
     text += " \\\n    '(" + joined(entry.names, " ") + ")'" + names + "'" + what + "'";
   }
-  return text + "\n}\n\nif [[ $funcstack[1] == " + function + " ]]; then\n  " + function + " \"$@\"\nelse\n  compdef " + function + " " +
-         name + "\nfi\n";
+  return text + "\n}\n\nif [[ $funcstack[1] == " + function + " ]]; then\n  " + function + " \"$@\"\nelse\n  compdef " +
+         function + " " + name + "\nfi\n";
 }
 
 // ---- fish

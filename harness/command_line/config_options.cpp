@@ -28,7 +28,9 @@ void add_field(CommandLine& line, const Field& field, Value& value) {
     line.add_choice<Value>(option, help_of(field, std::string(to_string(value))), value);
   } else if constexpr (std::is_same_v<Value, double>) {
     line.add(option, "X", help_of(field, show_number("%g", value)),
-             [&value, field](const std::string& name, const std::string& text) { value = number(name, text, field.least, field.most); });
+             [&value, field](const std::string& name, const std::string& text) {
+               value = number(name, text, field.least, field.most);
+             });
   } else {
     line.add_number(option, help_of(field, std::to_string(value)), value, field.least, field.most);
   }
@@ -44,7 +46,8 @@ void add_config_options(CommandLine& line, ModelConfig& config) {
 
 void refuse_foreign_options(const CommandLine& line, const std::vector<Architecture>& selected) {
   std::string names;
-  for (const Architecture architecture : selected) names += (names.empty() ? "" : ", ") + std::string(to_string(architecture));
+  for (const Architecture architecture : selected)
+    names += (names.empty() ? "" : ", ") + std::string(to_string(architecture));
   const ModelConfig any;
   for_each_field(any, [&](const Field& field, const auto&) {
     const auto has_field = [&](Architecture architecture) { return field.belongs_to(architecture); };

@@ -56,13 +56,14 @@ std::string product_name() {
 
 std::string kokkos_version() {
   std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%d.%d.%02d", KOKKOS_VERSION / 10000, KOKKOS_VERSION / 100 % 100, KOKKOS_VERSION % 100);
+  std::snprintf(text.data(), text.size(), "%d.%d.%02d", KOKKOS_VERSION / 10000, KOKKOS_VERSION / 100 % 100,
+                KOKKOS_VERSION % 100);
   return text.data();
 }
 
 std::string version_line(const std::string& program) {
-  return program + " " + version() + " (" + Execution::name() + ", Kokkos " + kokkos_version() + ", " + mpi_version() + ", HDF5 " +
-         hdf5_version() + ")\n";
+  return program + " " + version() + " (" + Execution::name() + ", Kokkos " + kokkos_version() + ", " + mpi_version() +
+         ", HDF5 " + hdf5_version() + ")\n";
 }
 
 std::string build_info(const std::string& program) {

@@ -14,7 +14,8 @@ std::string mpi_version();
 /// What multiplies matrices: "bsbr avx512", the library's own kernel; on a GPU its vendor's BLAS.
 std::string product_name();
 
-/// "bsbr_forward 0.1.0+g1a2b3c4 (OpenMP, Kokkos 3.4.01, Open MPI v4.1.4, HDF5 1.10.8)". Needs neither MPI nor Kokkos set up, as the other.
+/// "bsbr_forward 0.1.0+g1a2b3c4 (OpenMP, Kokkos 3.4.01, Open MPI v4.1.4, HDF5 1.10.8)". Needs neither MPI nor Kokkos
+/// set up, as the other.
 std::string version_line(const std::string& program);
 
 /// Several lines: compiler, flags, and the libraries with their versions.

@@ -10,7 +10,8 @@ namespace bsbr::harness {
 namespace {
 
 // Those that end a process by default, but for the ones that tell of a crash: MPI has handlers of its own for these.
-constexpr std::array signals{SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGXCPU, SIGVTALRM, SIGPROF};
+constexpr std::array signals{SIGTERM, SIGINT,  SIGHUP,  SIGQUIT,   SIGUSR1, SIGUSR2,
+                             SIGPIPE, SIGALRM, SIGXCPU, SIGVTALRM, SIGPROF};
 std::array<struct sigaction, signals.size()> before;
 
 extern "C" void remove_and_go_on(int signal) {

@@ -10,7 +10,9 @@ namespace {
 
 Failure library_failure(ExitCode code, const Error& error) { return {code, error.what(), error.hint(), true}; }
 
-Failure bug_failure(const char* what) { return {bug, std::string("internal error: ") + what + "; please report it", "", false}; }
+Failure bug_failure(const char* what) {
+  return {bug, std::string("internal error: ") + what + "; please report it", "", false};
+}
 
 /// An error is one line, whatever a file's name or another library's text holds.
 std::string one_line(std::string text) {
@@ -43,7 +45,8 @@ Failure describe(const std::exception_ptr& exception) {
   } catch (const std::exception& error) {
     const std::string text = error.what();
     // Kokkos 3.4 has no type of its own for this.
-    if (text.starts_with("Allocation of size")) return {no_memory, "not enough memory: " + text.substr(0, text.find(',')), "", false};
+    if (text.starts_with("Allocation of size"))
+      return {no_memory, "not enough memory: " + text.substr(0, text.find(',')), "", false};
     return bug_failure(error.what());
   } catch (...) {
     return bug_failure("an exception of unknown type");

@@ -32,7 +32,8 @@ enum ExitCode : int {
 struct Failure {
   ExitCode code = bug;
   std::string message, hint;
-  bool on_all_ranks = false;  ///< the library has seen to it that every rank has this failure; otherwise it may be this rank's alone
+  bool on_all_ranks =
+      false;  ///< the library has seen to it that every rank has this failure; otherwise it may be this rank's alone
 };
 
 /// What an exception means to the user.

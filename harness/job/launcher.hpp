@@ -6,9 +6,10 @@ namespace bsbr::harness {
 enum class LauncherKind { none, open_mpi, slurm, other };
 
 struct Launcher {
-  int rank = 0;       ///< of all processes that were started together
-  int ranks = 1;      ///< 1 if nothing says otherwise
-  bool alone = true;  ///< MPI has nobody to ask for other processes: no launcher, or Slurm or Flux with one task and no PMI
+  int rank = 0;   ///< of all processes that were started together
+  int ranks = 1;  ///< 1 if nothing says otherwise
+  bool alone =
+      true;  ///< MPI has nobody to ask for other processes: no launcher, or Slurm or Flux with one task and no PMI
   LauncherKind kind = LauncherKind::none;  ///< who can bind this process to processors
 };
 

@@ -16,8 +16,9 @@
 namespace bsbr::harness {
 namespace {
 
-constexpr double delay_of_a_stopped_rank = 0.5;  // seconds beyond its time by which a rank knows that it was stopped itself
-constexpr double time_to_be_ended = 2.5;         // seconds for a launcher to end the others, once a rank has spoken
+constexpr double delay_of_a_stopped_rank =
+    0.5;                                  // seconds beyond its time by which a rank knows that it was stopped itself
+constexpr double time_to_be_ended = 2.5;  // seconds for a launcher to end the others, once a rank has spoken
 
 std::string last_words;  // made beforehand: the handler must not allocate
 
@@ -45,7 +46,8 @@ void set_timer(double seconds) {
 
 MpiLimit::MpiLimit(const std::string& program, const std::string& doing, double seconds) {
   if (seconds <= 0) return;
-  // Rank 0 speaks; if it is the one that is stuck, rank 1 does, when launchers would have ended it. The others would only be in the way.
+  // Rank 0 speaks; if it is the one that is stuck, rank 1 does, when launchers would have ended it. The others would
+  // only be in the way.
   const int rank = find_launcher().rank;
   last_words = rank > 1 ? ""
                         : program + ": error: " + doing + " after " + show_number("%g", seconds) +

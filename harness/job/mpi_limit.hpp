@@ -6,7 +6,8 @@
 
 namespace bsbr::harness {
 
-/// While this lives: ends the process with exit code 5 and an error line when `seconds` are over. 0: no limit. One at a time.
+/// While this lives: ends the process with exit code 5 and an error line when `seconds` are over. 0: no limit. One at a
+/// time.
 class MpiLimit {
  public:
   /// `doing`: for the error line, "MPI has not started".

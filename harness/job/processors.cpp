@@ -30,11 +30,12 @@ ProcessorMask processors_of_threads() {
   using Host = Kokkos::DefaultHostExecutionSpace;
   std::mutex access;
   ProcessorMask all;
-  Kokkos::parallel_for("bsbr::harness::processors", Kokkos::RangePolicy<Host>(0, static_cast<int>(Host().concurrency())), [&](int) {
-    const ProcessorMask mine = allowed_processors();
-    const std::lock_guard lock(access);
-    for (std::size_t i = 0; i < all.words.size(); ++i) all.words[i] |= mine.words[i];
-  });
+  Kokkos::parallel_for("bsbr::harness::processors",
+                       Kokkos::RangePolicy<Host>(0, static_cast<int>(Host().concurrency())), [&](int) {
+                         const ProcessorMask mine = allowed_processors();
+                         const std::lock_guard lock(access);
+                         for (std::size_t i = 0; i < all.words.size(); ++i) all.words[i] |= mine.words[i];
+                       });
   Host().fence();
   return all;
 }
@@ -42,7 +43,8 @@ ProcessorMask processors_of_threads() {
 ProcessorMask obtainable_processors() {
   ProcessorMask before = allowed_processors(), all;
   all.words.fill(~std::uint64_t{0});
-  if (sched_setaffinity(0, sizeof all.words, as_cpu_set(all)) != 0) return before;  // the system takes what there is of them
+  if (sched_setaffinity(0, sizeof all.words, as_cpu_set(all)) != 0)
+    return before;  // the system takes what there is of them
   ProcessorMask found = allowed_processors();
   sched_setaffinity(0, sizeof before.words, as_cpu_set(before));
   return found;

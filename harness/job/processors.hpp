@@ -22,7 +22,8 @@ ProcessorMask allowed_processors();
 /// Of all threads that Kokkos runs on the host, together: OMP_PROC_BIND binds each of them. Kokkos must be initialised.
 ProcessorMask processors_of_threads();
 
-/// All that the system lets this process have, whatever it is bound to: the node's, or those of the job where there are cgroups.
+/// All that the system lets this process have, whatever it is bound to: the node's, or those of the job where there are
+/// cgroups.
 ProcessorMask obtainable_processors();
 
 }  // namespace bsbr::harness

@@ -37,11 +37,11 @@ using parallel::check;
 
 namespace {
 
-constexpr double longest_wait = 5;                              // seconds for ranks that should be at the same place already
-constexpr double time_to_be_heard = 0.5;                        // seconds for ranks that fail, to hear of others that do
+constexpr double longest_wait = 5;        // seconds for ranks that should be at the same place already
+constexpr double time_to_be_heard = 0.5;  // seconds for ranks that fail, to hear of others that do
 constexpr auto time_to_print = std::chrono::milliseconds(100);  // for the launcher to pass a line on
 constexpr auto time_to_be_ended = std::chrono::seconds(3);      // for the rank that speaks to end the others
-constexpr auto time_for_rank_0 = std::chrono::seconds(2);       // to print, before the others leave and the launcher ends it
+constexpr auto time_for_rank_0 = std::chrono::seconds(2);  // to print, before the others leave and the launcher ends it
 constexpr auto time_between_looks = std::chrono::milliseconds(1);
 constexpr int most_turns = 10;  // ranks beyond speak together
 
@@ -77,9 +77,11 @@ class HiddenVariable {
 void set_up_mpi() {
   std::list<HiddenVariable> hidden;
   if (find_launcher().alone) {
-    // A process by itself needs no network and no helper process: Open MPI takes 0.3 s to find that out, and 15 ms if it is told.
+    // A process by itself needs no network and no helper process: Open MPI takes 0.3 s to find that out, and 15 ms if
+    // it is told.
     setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
-    // By these it takes whatever runs in a step of Slurm or a job of Flux for a rank, and ends where there is no PMI to ask for the others.
+    // By these it takes whatever runs in a step of Slurm or a job of Flux for a rank, and ends where there is no PMI to
+    // ask for the others.
     for (const char* variable : {"SLURM_STEPID", "SLURM_NODELIST", "FLUX_JOB_ID"}) hidden.emplace_back(variable);
     setenv("OMPI_MCA_pml", "ob1", 0);
     setenv("OMPI_MCA_btl", "self", 0);
@@ -89,7 +91,8 @@ void set_up_mpi() {
   if (initialised == 0 && MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     throw CommunicationError("MPI_Init_thread fails, and MPI does not say why");
   }
-  for (const MPI_Comm comm : {MPI_COMM_WORLD, MPI_COMM_SELF}) MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);  // become exceptions
+  for (const MPI_Comm comm : {MPI_COMM_WORLD, MPI_COMM_SELF})
+    MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);  // become exceptions
 }
 
 /// What is one rank's failure, of several, names it, unless it names others.
@@ -105,9 +108,11 @@ Failure of_rank(const Launcher& launcher, Failure failure) {
   while (begun.test_and_set()) ::pause();  // another thread of the same region
   remove_unfinished_file();
   const std::exception_ptr exception = std::current_exception();
-  const Failure failure = exception ? describe(exception) : Failure{bug, "internal error: terminated; please report it", "", false};
+  const Failure failure =
+      exception ? describe(exception) : Failure{bug, "internal error: terminated; please report it", "", false};
   const Launcher launcher = find_launcher();
-  std::this_thread::sleep_for(time_to_print * std::min(launcher.rank, most_turns));  // for a lower rank to speak first, and to end this one
+  std::this_thread::sleep_for(
+      time_to_print * std::min(launcher.rank, most_turns));  // for a lower rank to speak first, and to end this one
   print(program_name, of_rank(launcher, failure));
   std::_Exit(failure.code);
 }
@@ -142,13 +147,15 @@ class Session {
       std::this_thread::sleep_for(time_for_rank_0);
       std::_Exit(no_communication);
     }
-    throw CommunicationError("the launcher has started " + std::to_string(launcher.ranks) + " ranks, but MPI sees 1 in each",
-                             "start it with the launcher of the MPI that it was built with");
+    throw CommunicationError(
+        "the launcher has started " + std::to_string(launcher.ranks) + " ranks, but MPI sees 1 in each",
+        "start it with the launcher of the MPI that it was built with");
   }
 
   void start_kokkos() {
     const int sharing = ranks_that_share(m_runtime.m_comm);
-    m_runtime.m_threads_chosen = std::getenv("OMP_NUM_THREADS") != nullptr || std::getenv("KOKKOS_NUM_THREADS") != nullptr;
+    m_runtime.m_threads_chosen =
+        std::getenv("OMP_NUM_THREADS") != nullptr || std::getenv("KOKKOS_NUM_THREADS") != nullptr;
     agree_on_usage(m_runtime.m_comm, [&] { m_runtime.m_threads_note = initialize_kokkos(m_name, sharing); });
     agree_on_usage(m_runtime.m_comm, [] {
       parallel::mpi_takes_device_buffers();
@@ -205,8 +212,8 @@ int give(const Answer& answer) {
   return std::fputs(answer.text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0 ? done : no_output;
 }
 
-/// Ends a process that no other rank waits for, after its failure has been told. HDF5, which MPI_Finalize closes, may crash there if its
-/// memory ran out in the middle of a call.
+/// Ends a process that no other rank waits for, after its failure has been told. HDF5, which MPI_Finalize closes, may
+/// crash there if its memory ran out in the middle of a call.
 [[noreturn]] void end_without_hdf5(int code) {
   remove_unfinished_file();
   std::fflush(nullptr);

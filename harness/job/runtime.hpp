@@ -15,7 +15,8 @@ namespace bsbr::harness {
 
 class CommandLine;
 
-/// What parsing throws to answer --help and --version: a text for stdout, then success, with neither MPI nor Kokkos set up.
+/// What parsing throws to answer --help and --version: a text for stdout, then success, with neither MPI nor Kokkos set
+/// up.
 struct Answer {
   std::string text;
 };
@@ -40,8 +41,9 @@ class Runtime {
   /// Writes to stdout from rank 0. Collective; if that fails, OutputError on all ranks.
   void print(const std::string& text) const;
 
-  /// After a failure: waits for all ranks to call this; false if some do not for five seconds (or a quarter of --timeout), since they are
-  /// elsewhere. Uses a communicator of its own, so that it meets no other operation of such a rank.
+  /// After a failure: waits for all ranks to call this; false if some do not for five seconds (or a quarter of
+  /// --timeout), since they are elsewhere. Uses a communicator of its own, so that it meets no other operation of such
+  /// a rank.
   bool meet() const;
 
  private:
@@ -58,8 +60,8 @@ struct Program {
   std::string name;
   std::vector<std::string> arguments;  ///< without the name; the same on all ranks
 
-  /// Reads the command line before anything is set up. Throws Answer or UsageError. Returns how many seconds to wait for other ranks that
-  /// do not answer; 0: for ever.
+  /// Reads the command line before anything is set up. Throws Answer or UsageError. Returns how many seconds to wait
+  /// for other ranks that do not answer; 0: for ever.
   std::function<double()> parse;
 
   /// Runs with MPI and Kokkos.
@@ -68,8 +70,9 @@ struct Program {
 
 /// Runs a program and returns its exit code.
 ///
-/// Whatever its work throws is printed once, as failure.hpp says, and the other ranks end only after that, because a launcher ends them all
-/// when the first leaves. What may be one rank's failure alone ends with MPI_Abort, never with waiting for the others.
+/// Whatever its work throws is printed once, as failure.hpp says, and the other ranks end only after that, because a
+/// launcher ends them all when the first leaves. What may be one rank's failure alone ends with MPI_Abort, never with
+/// waiting for the others.
 int run_program(const Program& program);
 
 /// The same of a program that is the two functions. Options may have `timeout`.
@@ -82,10 +85,10 @@ int run_program(const std::string& name, int argc, const char* const* argv, Opti
     if constexpr (requires { options->timeout; }) return options->timeout;
     return 0.0;
   };
-  return run_program(
-      {.name = name, .arguments = {argv + std::min(argc, 1), argv + argc}, .parse = parse_all, .work = [&](const Runtime& runtime) {
-         work(runtime, *options);
-       }});
+  return run_program({.name = name,
+                      .arguments = {argv + std::min(argc, 1), argv + argc},
+                      .parse = parse_all,
+                      .work = [&](const Runtime& runtime) { work(runtime, *options); }});
 }
 
 /// --timeout, whose seconds Program::parse returns.

@@ -13,7 +13,8 @@ namespace bsbr::harness {
 namespace {
 
 std::vector<std::string> versions() {
-  return {"bsbr " + version() + " of commit " + git_commit(), "HDF5 " + hdf5_version(), "Kokkos " + kokkos_version(), mpi_version()};
+  return {"bsbr " + version() + " of commit " + git_commit(), "HDF5 " + hdf5_version(), "Kokkos " + kokkos_version(),
+          mpi_version()};
 }
 
 /// Rank 0's list, on all ranks.
@@ -41,17 +42,17 @@ void require_same_start(MPI_Comm comm, const std::string& program, const std::ve
     for (std::size_t i = 0; i < std::max(arguments.size(), first_arguments.size()); ++i) {
       const std::string own = at(arguments, i), first = at(first_arguments, i);
       if (own == first) continue;
-      throw UsageError("the ranks were started with different arguments: number " + std::to_string(i + 1) + " is " + own + " on " + here +
-                           ", " + first + " on rank 0",
+      throw UsageError("the ranks were started with different arguments: number " + std::to_string(i + 1) + " is " +
+                           own + " on " + here + ", " + first + " on rank 0",
                        "one command line for all ranks");
     }
   });
   parallel::agree(comm, [&] {
     for (std::size_t i = 0; i < first_versions.size(); ++i) {
       if (i < own_versions.size() && own_versions[i] == first_versions[i]) continue;
-      throw CommunicationError(
-          "the ranks run with different versions: " + here + " with " + at(own_versions, i) + ", rank 0 with " + at(first_versions, i),
-          "install the same program on all nodes");
+      throw CommunicationError("the ranks run with different versions: " + here + " with " + at(own_versions, i) +
+                                   ", rank 0 with " + at(first_versions, i),
+                               "install the same program on all nodes");
     }
   });
 }

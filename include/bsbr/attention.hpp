@@ -19,23 +19,24 @@ struct AttentionInput {
   Strided<const Real***> value;  ///< the same shape
   Strided<const Real***> gate;   ///< gau: the same shape, before the sigmoid; else empty
 
-  /// bsbr: r, meta_r_proj at the last real token of each local chunk, [batch, local chunks, num_heads · head_dim]. The row of a chunk
-  /// without a real token is not used.
+  /// bsbr: r, meta_r_proj at the last real token of each local chunk, [batch, local chunks, num_heads · head_dim]. The
+  /// row of a chunk without a real token is not used.
   Strided<const Real***> retrieval_query;
   Strided<const Real***> retrieval_key;  ///< bsbr: h, meta_h_proj at the same tokens, the same shape
 
-  Array<const Real**> compress_weight;    ///< bsbr with compression: compress_proj [S, d²], where S = config.state_size(); else empty
+  Array<const Real**>
+      compress_weight;  ///< bsbr with compression: compress_proj [S, d²], where S = config.state_size(); else empty
   Array<const Real**> decompress_weight;  ///< bsbr with compression: decompress_proj [d², S]; else empty
   Array<const Real*> compress_bias;       ///< bsbr with compression: [S]; else empty
   Array<const Real*> decompress_bias;     ///< bsbr with compression: [d²]; else empty
 
-  /// The output is exactly the array of `key`, and takes its place. Only where Attention::output_may_be_key(); saves a fifth of a layer's
-  /// memory.
+  /// The output is exactly the array of `key`, and takes its place. Only where Attention::output_may_be_key(); saves a
+  /// fifth of a layer's memory.
   bool overwrite_key = false;
 };
 
-/// The attention of one architecture for one shape of sequence. Its workspace is allocated once and used by every call of forward,
-/// so create one attention and use it for all layers.
+/// The attention of one architecture for one shape of sequence. Its workspace is allocated once and used by every call
+/// of forward, so create one attention and use it for all layers.
 template <class Real>
 class Attention {
  public:
@@ -53,19 +54,22 @@ class Attention {
   /// \param execution where the kernels are enqueued
   /// \param mask the padding mask of the sequence
   /// \param input projections of this rank's tokens; its arrays may be the same, or overlap each other
-  /// \param output [batch, local tokens, num_heads · head_dim]; shares no element with any array of the input, whatever the architecture
-  ///     and the sizes, unless AttentionInput::overwrite_key says that it is the key. It may lie between rows of the input
+  /// \param output [batch, local tokens, num_heads · head_dim]; shares no element with any array of the input, whatever
+  /// the architecture
+  ///     and the sizes, unless AttentionInput::overwrite_key says that it is the key. It may lie between rows of the
+  ///     input
   /// \param profile times and bytes are added to it; may be null
-  /// \throws ShapeError if extents do not fit, or the output overlaps the input, or is not the key where overwrite_key says so
-  /// \throws CommunicationError if MPI fails or a rank does not respond in time
-  virtual void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
-                       Profile* profile = nullptr) = 0;
+  /// \throws ShapeError if extents do not fit, or the output overlaps the input, or is not the key where overwrite_key
+  /// says so \throws CommunicationError if MPI fails or a rank does not respond in time
+  virtual void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                       const Array<Real***>& output, Profile* profile = nullptr) = 0;
 
-  /// Whether AttentionInput::overwrite_key may be set. It depends on the configuration: bsbr with chunks of at most 256 tokens, mostly.
+  /// Whether AttentionInput::overwrite_key may be set. It depends on the configuration: bsbr with chunks of at most 256
+  /// tokens, mostly.
   virtual bool output_may_be_key() const { return false; }
 
-  /// The mask that is used: `given`, or one without padding where the mechanism ignores padding (BSBR's reference causality). Project
-  /// r and h at the last real tokens of this mask.
+  /// The mask that is used: `given`, or one without padding where the mechanism ignores padding (BSBR's reference
+  /// causality). Project r and h at the last real tokens of this mask.
   virtual const PaddingMask& effective_mask(const PaddingMask& given) const { return given; }
 
   /// Bytes that `create` has allocated on this rank.

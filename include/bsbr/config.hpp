@@ -54,9 +54,11 @@ inline constexpr auto causalities = std::to_array<Named<Causality>>({{Causality:
                                                                      {Causality::bidirectional, "bidirectional"},
                                                                      {Causality::reference, "reference"}});
 /// All feature maps, and their names.
-inline constexpr auto feature_maps = std::to_array<Named<FeatureMap>>({{FeatureMap::none, "none"}, {FeatureMap::elu, "elu"}});
+inline constexpr auto feature_maps =
+    std::to_array<Named<FeatureMap>>({{FeatureMap::none, "none"}, {FeatureMap::elu, "elu"}});
 /// Both precisions, and their names.
-inline constexpr auto precisions = std::to_array<Named<Precision>>({{Precision::float32, "float"}, {Precision::float64, "double"}});
+inline constexpr auto precisions =
+    std::to_array<Named<Precision>>({{Precision::float32, "float"}, {Precision::float64, "double"}});
 
 /// The array above that lists the values and names of the enumeration `Value`.
 template <class Value>
@@ -97,8 +99,8 @@ std::string list_of_names() {
   return list;
 }
 
-/// A model's architecture and sizes. The fields are also attributes of model files and options of bsbr_init; `for_each_field` lists
-/// them with their ranges.
+/// A model's architecture and sizes. The fields are also attributes of model files and options of bsbr_init;
+/// `for_each_field` lists them with their ranges.
 struct ModelConfig {
   Architecture architecture = Architecture::bsbr;  ///< the attention mechanism
   std::int64_t vocab_size = 256;                   ///< number of token ids; ids are 0 to vocab_size − 1
@@ -109,12 +111,13 @@ struct ModelConfig {
   std::int64_t chunk_size = 128;                   ///< tokens in a chunk, B
   double dropout = 0;                              ///< dropout in training; does nothing in a forward pass
 
-  std::int64_t compression_factor = 0;        ///< bsbr: states are compressed to hidden_dim / compression_factor elements; 0: not at all
-  Causality causality = Causality::causal;    ///< bsbr: which tokens and chunks see which
-  std::int64_t window_size = 128;             ///< sliding_window: number of earlier tokens that a token sees besides itself
-  double temperature = 1;                     ///< hopfield: divides the scores
-  double beta = 0.9;                          ///< delta_net: step size of the delta rule, 0 to 2
-  std::int64_t expansion_factor = 1;          ///< gau: width of its one head, in units of hidden_dim
+  std::int64_t compression_factor =
+      0;  ///< bsbr: states are compressed to hidden_dim / compression_factor elements; 0: not at all
+  Causality causality = Causality::causal;  ///< bsbr: which tokens and chunks see which
+  std::int64_t window_size = 128;     ///< sliding_window: number of earlier tokens that a token sees besides itself
+  double temperature = 1;             ///< hopfield: divides the scores
+  double beta = 0.9;                  ///< delta_net: step size of the delta rule, 0 to 2
+  std::int64_t expansion_factor = 1;  ///< gau: width of its one head, in units of hidden_dim
   FeatureMap feature_map = FeatureMap::none;  ///< linear: the function that is applied to queries and keys
 
   /// Checks that a model can be built from this configuration.
@@ -131,7 +134,9 @@ struct ModelConfig {
   std::int64_t head_dim() const { return attention_dim() / num_heads; }
 
   /// Elements in the state of one chunk and head of BSBR: head_dim², or hidden_dim / compression_factor.
-  std::int64_t state_size() const { return compression_factor == 0 ? head_dim() * head_dim() : hidden_dim / compression_factor; }
+  std::int64_t state_size() const {
+    return compression_factor == 0 ? head_dim() * head_dim() : hidden_dim / compression_factor;
+  }
 };
 
 /// Describes one field of ModelConfig.
@@ -151,17 +156,20 @@ struct Field {
   bool belongs_to(Architecture architecture) const;
 };
 
-/// The largest size that a configuration may have. Far beyond any machine; products of three fit in 128 bits, and no sum overflows.
+/// The largest size that a configuration may have. Far beyond any machine; products of three fit in 128 bits, and no
+/// sum overflows.
 inline constexpr double largest_size = 1 << 30;
 
-/// Calls visit(Field, value&) for every field, in the order of files and help texts. `Config` is ModelConfig or const ModelConfig.
+/// Calls visit(Field, value&) for every field, in the order of files and help texts. `Config` is ModelConfig or const
+/// ModelConfig.
 template <class Config, class Visitor>
 void for_each_field(Config& config, Visitor&& visit) {
   visit(Field{"architecture", "attention of the model"}, config.architecture);
   visit(Field{"vocab_size", "number of token ids", 1, largest_size}, config.vocab_size);
   visit(Field{"hidden_dim", "width D of the hidden states", 1, largest_size}, config.hidden_dim);
   visit(Field{"num_layers", "number of layers", 1, 1 << 16}, config.num_layers);
-  visit(Field{"num_heads", "number of attention heads H, a divisor of hidden_dim; 1 for gau", 1, largest_size}, config.num_heads);
+  visit(Field{"num_heads", "number of attention heads H, a divisor of hidden_dim; 1 for gau", 1, largest_size},
+        config.num_heads);
   visit(Field{"ff_dim", "width of the feed-forward block", 1, largest_size}, config.ff_dim);
   visit(Field{"chunk_size", "tokens in a chunk, B", 1, largest_size}, config.chunk_size);
   visit(Field{"dropout", "dropout in training; does nothing in a forward pass", 0, 1}, config.dropout);
@@ -169,8 +177,9 @@ void for_each_field(Config& config, Visitor&& visit) {
         config.compression_factor);
   visit(Field{"causality", "which tokens see which"}, config.causality);
   visit(Field{"window_size", "tokens seen before the token itself", 0, 4e18}, config.window_size);
-  visit(Field{"temperature", "divides the scores", std::numeric_limits<float>::min(), std::numeric_limits<float>::max()},
-        config.temperature);
+  visit(
+      Field{"temperature", "divides the scores", std::numeric_limits<float>::min(), std::numeric_limits<float>::max()},
+      config.temperature);
   visit(Field{"beta", "step of the delta rule", 0, 2}, config.beta);
   visit(Field{"expansion_factor", "width of the one head / D", 1, 1 << 20}, config.expansion_factor);
   visit(Field{"feature_map", "what is applied to queries and keys"}, config.feature_map);
@@ -195,8 +204,9 @@ struct WeightInfo {
   std::int64_t size() const;
 };
 
-/// Every weight of a model, in the order in which they lie in memory. Weights of the same input (q, k, v; meta_r, meta_h) are adjacent,
-/// so that one product computes all of them. Allocation, files and initialisation all use this table. `config` must be valid.
+/// Every weight of a model, in the order in which they lie in memory. Weights of the same input (q, k, v; meta_r,
+/// meta_h) are adjacent, so that one product computes all of them. Allocation, files and initialisation all use this
+/// table. `config` must be valid.
 std::vector<WeightInfo> weight_table(const ModelConfig& config);
 
 /// Names of the projections of a layer's input: "q_proj", "k_proj", "v_proj" and, for gau, "gate_proj".
@@ -205,12 +215,13 @@ std::vector<std::string> input_projections(Architecture architecture);
 /// Number of parameters: the sum of the sizes in weight_table.
 std::int64_t parameter_count(const ModelConfig& config);
 
-/// Floating-point operations of one forward pass over `batch` sequences of `length` tokens; a multiply-add counts as two. Only useful work
-/// counts: the causal half of a triangle, no padding; the matrix products of projections, feed-forward, attention, states and
-/// mixing, but not norms, GELU, softmax and embedding.
+/// Floating-point operations of one forward pass over `batch` sequences of `length` tokens; a multiply-add counts as
+/// two. Only useful work counts: the causal half of a triangle, no padding; the matrix products of projections,
+/// feed-forward, attention, states and mixing, but not norms, GELU, softmax and embedding.
 double forward_flops(const ModelConfig& config, std::int64_t batch, std::int64_t length);
 
 /// forward_flops by phase of Profile: phase → operations.
-std::map<std::string, double> forward_flops_by_phase(const ModelConfig& config, std::int64_t batch, std::int64_t length);
+std::map<std::string, double> forward_flops_by_phase(const ModelConfig& config, std::int64_t batch,
+                                                     std::int64_t length);
 
 }  // namespace bsbr

@@ -12,7 +12,8 @@ namespace bsbr {
 class Error : public std::runtime_error {
  public:
   /// `message` is what `what()` returns, `hint` what `hint()` returns.
-  explicit Error(const std::string& message, std::string hint = {}) : std::runtime_error(message), m_hint(std::move(hint)) {}
+  explicit Error(const std::string& message, std::string hint = {})
+      : std::runtime_error(message), m_hint(std::move(hint)) {}
 
   /// What to do about it, on one line; may be empty.
   const std::string& hint() const noexcept { return m_hint; }
@@ -26,8 +27,8 @@ class ConfigError : public Error {
   using Error::Error;
 };
 
-/// Arrays whose extents do not fit each other or the configuration, or that overlap where they must not; ids outside the vocabulary; mask
-/// values other than 0 and 1.
+/// Arrays whose extents do not fit each other or the configuration, or that overlap where they must not; ids outside
+/// the vocabulary; mask values other than 0 and 1.
 class ShapeError : public Error {
   using Error::Error;
 };

@@ -26,7 +26,8 @@ class PaddingMask {
   /// [batch, local tokens], or empty where there is no padding.
   const Array<const std::uint8_t**>& tokens() const { return m_tokens; }
 
-  /// [batch, local chunks]: the last real token of each chunk, as an index into the local tokens; −1 if the chunk has none.
+  /// [batch, local chunks]: the last real token of each chunk, as an index into the local tokens; −1 if the chunk has
+  /// none.
   const Array<const std::int64_t**>& last_real() const { return m_last_real; }
 
   /// [batch, chunks of the whole sequence]: 1 if the chunk has a real token.

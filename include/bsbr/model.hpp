@@ -30,9 +30,10 @@ class Workspace {
   const Sequence& sequence() const { return m_sequence; }
 
   Array<Real****> projections;  ///< [3 or 4, batch, local tokens, attention_dim]: query, key, value and, for gau, gate
-  Array<Real***> heads;         ///< [batch, local tokens, attention_dim]: result of the attention; the key's memory where that is allowed
-  Array<Real****> retrieval;    ///< bsbr: [2, batch, local chunks, hidden_dim]: r and h; else empty
-  std::unique_ptr<Attention<Real>> attention;           ///< the attention, with a workspace of its own
+  Array<Real***>
+      heads;  ///< [batch, local tokens, attention_dim]: result of the attention; the key's memory where that is allowed
+  Array<Real****> retrieval;                   ///< bsbr: [2, batch, local chunks, hidden_dim]: r and h; else empty
+  std::unique_ptr<Attention<Real>> attention;  ///< the attention, with a workspace of its own
   std::unique_ptr<kernels::PanelBuffers<Real>> panels;  ///< rows between the products of a chain
 
  private:
@@ -48,10 +49,9 @@ std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence
 template <class Real>
 class Layer {
  public:
-  /// Layer `index` (from 0) of a model with these weights, which it shares. On CPUs, weight matrices are repacked (copied) for the GEMM
-  /// kernel.
-  /// \throws ConfigError if the configuration has no such layer
-  /// \throws MemoryError if there is not enough memory
+  /// Layer `index` (from 0) of a model with these weights, which it shares. On CPUs, weight matrices are repacked
+  /// (copied) for the GEMM kernel. \throws ConfigError if the configuration has no such layer \throws MemoryError if
+  /// there is not enough memory
   Layer(const Weights<Real>& weights, std::int64_t index);
 
   /// Applies the layer to x in place. Collective over the sequence's communicator.
@@ -92,24 +92,23 @@ class Model {
   /// The weights that it was made from.
   const Weights<Real>& weights() const { return m_weights; }
 
-  /// One forward pass. Collective over the sequence's communicator; either all ranks pass a mask or none. The workspace is kept for the
-  /// next call with the same Sequence or a copy of it, and so are the hidden states if the caller has no copy of that View by then.
-  /// Exceptions are thrown on all ranks.
-  /// \param execution where the kernels run; it has been fenced when this returns
-  /// \param sequence the shape of the batch, and this rank's part; its chunk_size must be the model's
-  /// \param ids [batch, local tokens], each from 0 to vocab_size − 1
-  /// \param mask [batch, local tokens]: 1 = real token, 0 = padding; empty: no padding
-  /// \param profile times and bytes are added to it; may be null
-  /// \returns hidden states after the final norm, [batch, local tokens, hidden_dim]
-  /// \throws ShapeError if extents or chunk sizes do not fit, an id is outside the vocabulary, or a mask value is neither 0 nor 1
-  /// \throws MemoryError if there is not enough memory
-  /// \throws CommunicationError if MPI fails or a rank does not respond in time
+  /// One forward pass. Collective over the sequence's communicator; either all ranks pass a mask or none. The workspace
+  /// is kept for the next call with the same Sequence or a copy of it, and so are the hidden states if the caller has
+  /// no copy of that View by then. Exceptions are thrown on all ranks. \param execution where the kernels run; it has
+  /// been fenced when this returns \param sequence the shape of the batch, and this rank's part; its chunk_size must be
+  /// the model's \param ids [batch, local tokens], each from 0 to vocab_size − 1 \param mask [batch, local tokens]: 1 =
+  /// real token, 0 = padding; empty: no padding \param profile times and bytes are added to it; may be null \returns
+  /// hidden states after the final norm, [batch, local tokens, hidden_dim] \throws ShapeError if extents or chunk sizes
+  /// do not fit, an id is outside the vocabulary, or a mask value is neither 0 nor 1 \throws MemoryError if there is
+  /// not enough memory \throws CommunicationError if MPI fails or a rank does not respond in time
   Array<Real***> forward(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
-                         const std::optional<Array<const std::uint8_t**>>& mask = std::nullopt, Profile* profile = nullptr);
+                         const std::optional<Array<const std::uint8_t**>>& mask = std::nullopt,
+                         Profile* profile = nullptr);
 
  private:
   /// Checks the arguments of forward and allocates its memory, on all ranks.
-  void prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, bool has_mask);
+  void prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
+               bool has_mask);
 
   Weights<Real> m_weights;
   std::vector<Layer<Real>> m_layers;

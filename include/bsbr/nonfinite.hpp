@@ -21,9 +21,11 @@ struct NonfiniteStates {
   std::optional<TokenPlace> first;  ///< the first token of the first sequence that has one; empty if there is none
 };
 
-/// Looks for them in `states` [batch, local tokens, width]. Collective over the sequence's communicator; all ranks return the same, which
-/// does not depend on their number. Throws ShapeError on all ranks if the extents are not those of the sequence.
+/// Looks for them in `states` [batch, local tokens, width]. Collective over the sequence's communicator; all ranks
+/// return the same, which does not depend on their number. Throws ShapeError on all ranks if the extents are not those
+/// of the sequence.
 template <class Real>
-NonfiniteStates find_nonfinite(const Execution& execution, const Sequence& sequence, const Array<const Real***>& states);
+NonfiniteStates find_nonfinite(const Execution& execution, const Sequence& sequence,
+                               const Array<const Real***>& states);
 
 }  // namespace bsbr

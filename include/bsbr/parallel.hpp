@@ -1,4 +1,5 @@
-// Collective operations for programs with several ranks, above all agreement on errors: what the library itself uses, and bsbr_forward too.
+// Collective operations for programs with several ranks, above all agreement on errors: what the library itself uses,
+// and bsbr_forward too.
 #pragma once
 
 #include <mpi.h>
@@ -10,13 +11,14 @@
 #include <type_traits>
 #include <vector>
 
-/// Collective operations: all ranks of `comm` call the same ones in the same order. Each waits for the other ranks as long as
-/// bsbr::set_timeout allows, and throws CommunicationError if MPI is not initialised or fails, or if a rank does not respond in time.
+/// Collective operations: all ranks of `comm` call the same ones in the same order. Each waits for the other ranks as
+/// long as bsbr::set_timeout allows, and throws CommunicationError if MPI is not initialised or fails, or if a rank
+/// does not respond in time.
 namespace bsbr::parallel {
 
-/// Runs `work` on every rank. If it throws on any, rethrows the error of the lowest failing rank on all ranks, so that none waits for a
-/// rank that has given up. Type, text and hint are unchanged, but that MemoryError and errors that are not a bsbr::Error also name the
-/// rank; of a class derived from one of bsbr/error.hpp the base is thrown.
+/// Runs `work` on every rank. If it throws on any, rethrows the error of the lowest failing rank on all ranks, so that
+/// none waits for a rank that has given up. Type, text and hint are unchanged, but that MemoryError and errors that are
+/// not a bsbr::Error also name the rank; of a class derived from one of bsbr/error.hpp the base is thrown.
 ///
 /// Collective, but `work` must not communicate: a rank on which it throws would leave the others waiting.
 /// \param comm the ranks that agree
@@ -40,8 +42,9 @@ void broadcast(void* data, std::int64_t bytes, MPI_Comm comm, int root = 0);
 /// A text of rank `root` for all; the others need not know its length.
 void broadcast(std::string& text, MPI_Comm comm, int root = 0);
 
-/// `number` of all ranks, combined by `operation`, on all ranks: of std::int32_t, std::int64_t, std::uint8_t, float and double.
-/// Floating-point numbers only by MPI_MIN and MPI_MAX: the order in which MPI adds them, and so their sum, depends on the number of ranks.
+/// `number` of all ranks, combined by `operation`, on all ranks: of std::int32_t, std::int64_t, std::uint8_t, float and
+/// double. Floating-point numbers only by MPI_MIN and MPI_MAX: the order in which MPI adds them, and so their sum,
+/// depends on the number of ranks.
 template <class Number>
 Number all_reduce(Number number, MPI_Op operation, MPI_Comm comm);
 
@@ -65,14 +68,16 @@ std::vector<Item> all_gather(const Item& mine, MPI_Comm comm) {
 /// \param all room for the items of all ranks, on rank 0
 /// \param comm the ranks
 /// \throws ShapeError if a count is negative or all together are too many for MPI, which counts to 2³¹ − 1
-void gather_on_first(const void* mine, std::int64_t item_bytes, const std::vector<std::int64_t>& counts, void* all, MPI_Comm comm);
+void gather_on_first(const void* mine, std::int64_t item_bytes, const std::vector<std::int64_t>& counts, void* all,
+                     MPI_Comm comm);
 
 /// The same, on rank 0 as a vector; none on the others.
 template <class Item>
 std::vector<Item> gather_on_first(const Item* mine, const std::vector<std::int64_t>& counts, MPI_Comm comm) {
   static_assert(std::is_trivially_copyable_v<Item>, "items are sent as the bytes that they are");
   std::vector<Item> all;
-  if (rank_in(comm) == 0) all.resize(static_cast<std::size_t>(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
+  if (rank_in(comm) == 0)
+    all.resize(static_cast<std::size_t>(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
   gather_on_first(mine, sizeof(Item), counts, all.data(), comm);
   return all;
 }

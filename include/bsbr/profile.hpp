@@ -17,19 +17,21 @@ struct ForwardProgress {
   std::int64_t layer = 0;       ///< the layer being computed, from 0; num_layers after the last one
   std::int64_t num_layers = 0;  ///< layers of the model
   std::string phase;            ///< the phase that begins, a key of Profile::seconds; empty at the end of the pass
-  double share = 0;             ///< of the pass's useful operations (forward_flops) that are done: 0 to 1, never decreasing
+  double share = 0;  ///< of the pass's useful operations (forward_flops) that are done: 0 to 1, never decreasing
 };
 
-/// Times of this rank by phase, and its messages by transfer (a kind of exchange between ranks, such as "states"). They accumulate over all
-/// forward passes that are run with it.
+/// Times of this rank by phase, and its messages by transfer (a kind of exchange between ranks, such as "states"). They
+/// accumulate over all forward passes that are run with it.
 struct Profile {
-  std::map<std::string, double> seconds;              ///< phase → wall-clock time
-  std::map<std::string, double> processor_seconds;    ///< phase → processor time of all threads of the process, as std::clock counts it
+  std::map<std::string, double> seconds;  ///< phase → wall-clock time
+  std::map<std::string, double>
+      processor_seconds;  ///< phase → processor time of all threads of the process, as std::clock counts it
   std::map<std::string, std::int64_t> bytes_sent;     ///< transfer → bytes sent to other ranks
   std::map<std::string, std::int64_t> messages_sent;  ///< transfer → number of messages to other ranks
 
-  /// Called by Model::forward when a phase begins and once at the end, on the calling thread, between kernels. Each rank may set it or not,
-  /// independently of the others. It must not communicate with other ranks, nor throw: the others would wait for this rank.
+  /// Called by Model::forward when a phase begins and once at the end, on the calling thread, between kernels. Each
+  /// rank may set it or not, independently of the others. It must not communicate with other ranks, nor throw: the
+  /// others would wait for this rank.
   std::function<void(const ForwardProgress&)> progress;
 
   /// Called when any phase begins, with its name, under the same rules; Model::forward sets it while `progress` is set.
@@ -42,8 +44,8 @@ struct Profile {
   }
 };
 
-/// Times a phase, from construction to destruction, and is its region "bsbr::<phase>" for Kokkos Tools. Without a Profile nothing is timed
-/// and nothing fenced.
+/// Times a phase, from construction to destruction, and is its region "bsbr::<phase>" for Kokkos Tools. Without a
+/// Profile nothing is timed and nothing fenced.
 class Phase {
  public:
   /// Begins the phase; the destructor fences `execution` and ends it. `name` must live as long as this object.

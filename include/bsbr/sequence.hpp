@@ -29,16 +29,20 @@ class Sequence {
   std::int64_t num_chunks() const { return m_chunks.items; }  ///< chunks of one sequence, over all ranks
   const Partition& chunks() const { return m_chunks; }        ///< which rank has which chunks
 
-  std::int64_t first_chunk() const { return m_chunks.begin(m_rank); }                       ///< index of this rank's first chunk
-  std::int64_t local_chunks() const { return m_chunks.size(m_rank); }                       ///< number of chunks on this rank
-  std::int64_t first_token() const { return first_token_of(m_rank); }                       ///< index of this rank's first token
-  std::int64_t local_tokens() const { return first_token_of(m_rank + 1) - first_token(); }  ///< number of tokens on this rank
+  std::int64_t first_chunk() const { return m_chunks.begin(m_rank); }  ///< index of this rank's first chunk
+  std::int64_t local_chunks() const { return m_chunks.size(m_rank); }  ///< number of chunks on this rank
+  std::int64_t first_token() const { return first_token_of(m_rank); }  ///< index of this rank's first token
+  std::int64_t local_tokens() const {
+    return first_token_of(m_rank + 1) - first_token();
+  }  ///< number of tokens on this rank
   /// Index of the first token of a rank's part; first_token_of(ranks()) = length().
   std::int64_t first_token_of(int rank) const;
 
   int rank() const { return m_rank; }           ///< rank of this process
   int ranks() const { return m_chunks.parts; }  ///< number of ranks
-  MPI_Comm comm() const { return *m_comm; }     ///< the duplicated communicator; it lives as long as the last copy of this Sequence
+  MPI_Comm comm() const {
+    return *m_comm;
+  }  ///< the duplicated communicator; it lives as long as the last copy of this Sequence
 
  private:
   std::shared_ptr<MPI_Comm> m_comm;

@@ -17,7 +17,8 @@ using Device = Kokkos::Device<Execution, Memory>;
 template <class Data>
 using Array = Kokkos::View<Data, Kokkos::LayoutRight, Device>;
 
-/// An array with gaps between its rows, such as the query columns of a buffer of queries, keys and values; the last index has stride 1.
+/// An array with gaps between its rows, such as the query columns of a buffer of queries, keys and values; the last
+/// index has stride 1.
 template <class Data>
 using Strided = Kokkos::View<Data, Kokkos::LayoutStride, Device>;
 

@@ -35,8 +35,8 @@ class Weights {
   /// \throws Error if there is no weight of that name
   std::int64_t offset(const std::string& name) const;
 
-  /// The weight of a linear layer, [out, in]; or `count` adjacent ones of the same shape as one matrix, [count·out, in].
-  /// \throws Error if there is no weight of that name
+  /// The weight of a linear layer, [out, in]; or `count` adjacent ones of the same shape as one matrix, [count·out,
+  /// in]. \throws Error if there is no weight of that name
   Array<const Real**> matrix(const std::string& name, int count = 1) const;
 
   /// A bias or the weight of a norm, [n]; or `count` adjacent ones of the same shape as one vector, [count·n].
@@ -51,11 +51,10 @@ class Weights {
   Array<Real*> m_data;
 };
 
-/// Random weights from the distributions that PyTorch uses for a new model: linear layers uniform in ±1/√in, the embedding standard normal,
-/// norms 1 and 0. Each element depends only on the seed, the name of its weight and its position in it (a counter-based generator),
-/// not on ranks, threads or the backend; float weights are the rounded double ones.
-/// \throws ConfigError if the configuration is not valid
-/// \throws MemoryError if there is not enough memory
+/// Random weights from the distributions that PyTorch uses for a new model: linear layers uniform in ±1/√in, the
+/// embedding standard normal, norms 1 and 0. Each element depends only on the seed, the name of its weight and its
+/// position in it (a counter-based generator), not on ranks, threads or the backend; float weights are the rounded
+/// double ones. \throws ConfigError if the configuration is not valid \throws MemoryError if there is not enough memory
 template <class Real>
 Weights<Real> random_weights(const ModelConfig& config, std::uint64_t seed);
 

@@ -22,16 +22,18 @@ enum class Transfer {
   chunk_states  ///< states of all chunks
 };
 
-/// All that is special about an architecture, but for its kernels and its reference. The folder of each architecture defines one in
-/// traits.cpp; what is not set there is as here.
+/// All that is special about an architecture, but for its kernels and its reference. The folder of each architecture
+/// defines one in traits.cpp; what is not set there is as here.
 struct Traits {
   /// Fields of ModelConfig that not all architectures have.
   std::vector<std::string_view> fields = {};
 
-  /// Linear layers that are applied to every token, of attention_dim outputs each: query, key, value, and gate if there is a fourth.
+  /// Linear layers that are applied to every token, of attention_dim outputs each: query, key, value, and gate if there
+  /// is a fourth.
   std::vector<std::string> token_projections = {"q_proj", "k_proj", "v_proj"};
 
-  /// Linear layers that are applied to the last real token of each chunk, of hidden_dim outputs each: r and h, if there are any.
+  /// Linear layers that are applied to the last real token of each chunk, of hidden_dim outputs each: r and h, if there
+  /// are any.
   std::vector<std::string> chunk_projections = {};
 
   bool has_gate() const { return token_projections.size() > 3; }
@@ -41,16 +43,20 @@ struct Traits {
   bool depends_on_chunks = false;  ///< the result depends on chunk_size
   Transfer transfer = Transfer::keys;
 
-  /// The field that says how many tokens before itself a token sees; of those whose keys cross ranks. None: it sees all.
+  /// The field that says how many tokens before itself a token sees; of those whose keys cross ranks. None: it sees
+  /// all.
   std::int64_t ModelConfig::*window_field = nullptr;
   std::int64_t window(const ModelConfig& config) const {
     return window_field == nullptr ? std::numeric_limits<std::int64_t>::max() : config.*window_field;
   }
 
   /// Elements of the running state of one head.
-  std::int64_t (*state_elements)(const ModelConfig&) = [](const ModelConfig& config) { return config.head_dim() * config.head_dim(); };
+  std::int64_t (*state_elements)(const ModelConfig&) = [](const ModelConfig& config) {
+    return config.head_dim() * config.head_dim();
+  };
 
-  /// The field by which queries, keys and values, all heads together, are wider than hidden_dim. None: they are as wide.
+  /// The field by which queries, keys and values, all heads together, are wider than hidden_dim. None: they are as
+  /// wide.
   std::int64_t ModelConfig::*width_factor = nullptr;
   std::int64_t width(const ModelConfig& config) const {
     return width_factor == nullptr ? config.hidden_dim : config.hidden_dim * config.*width_factor;
@@ -74,8 +80,8 @@ struct Traits {
   /// Useful operations of the attention of one layer and sequence, by phase, without those of projections of tokens.
   Flops (*flops)(const ModelConfig&, const FlopSizes&) = nullptr;
 
-  /// Elements of arrays larger than caches that each of these phases has to read and write for one token. a = attention_dim: queries, keys,
-  /// values and gates have a elements each, results as well.
+  /// Elements of arrays larger than caches that each of these phases has to read and write for one token. a =
+  /// attention_dim: queries, keys, values and gates have a elements each, results as well.
   std::map<std::string, double> (*elements_per_token)(const ModelConfig&) = nullptr;
 };
 
@@ -93,7 +99,8 @@ decltype(auto) with_architecture(Architecture architecture, Function&& function)
     BSBR_ARCHITECTURES(BSBR_CASE)
 #undef BSBR_CASE
   }
-  throw ConfigError("architecture = " + std::to_string(static_cast<int>(architecture)) + " is none of " + list_of_names<Architecture>());
+  throw ConfigError("architecture = " + std::to_string(static_cast<int>(architecture)) + " is none of " +
+                    list_of_names<Architecture>());
 }
 
 /// Each architecture's own, in src/architectures/<name>/traits.cpp.

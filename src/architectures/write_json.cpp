@@ -1,5 +1,6 @@
-// Writes architectures.json: what the Python tools ask about architectures and fields of the configuration (docs/formats.md). The build
-// runs it. Plain text, without a library for JSON: a build of the library alone need not have one.
+// Writes architectures.json: what the Python tools ask about architectures and fields of the configuration
+// (docs/formats.md). The build runs it. Plain text, without a library for JSON: a build of the library alone need not
+// have one.
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -133,8 +134,8 @@ std::string json() {
   for (const auto& entry : architectures) of_architectures.push_back(describe(entry.value));
   const ModelConfig config;
   for_each_field(config, [&](const Field& field, const auto& value) { of_fields.push_back(describe(field, value)); });
-  return "{\n  \"format\": \"bsbr-architectures\",\n  \"format_version\": 1,\n  \"architectures\": " + list_of(of_architectures) +
-         ",\n  \"fields\": " + list_of(of_fields) + "\n}\n";
+  return "{\n  \"format\": \"bsbr-architectures\",\n  \"format_version\": 1,\n  \"architectures\": " +
+         list_of(of_architectures) + ",\n  \"fields\": " + list_of(of_fields) + "\n}\n";
 }
 
 }  // namespace

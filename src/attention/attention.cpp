@@ -9,7 +9,8 @@ namespace {
 
 template <class Real>
 attention::AttentionClass<Real> class_for(const ModelConfig& config) {
-  return with_architecture(config.architecture, [](auto architecture) { return attention::attention_class<Real>(architecture); });
+  return with_architecture(config.architecture,
+                           [](auto architecture) { return attention::attention_class<Real>(architecture); });
 }
 
 }  // namespace
@@ -61,13 +62,15 @@ bool overlaps(const Strided<const Real***>& rows, const Array<Real***>& output) 
 template <class Real>
 void require_own_output(const ModelConfig& config, const AttentionInput<Real>& input, const Array<Real***>& output) {
   const auto refuse = [](const std::string& name) {
-    throw ShapeError("output overlaps " + name + ": it must be an array of its own", "AttentionInput::overwrite_key has the one exception");
+    throw ShapeError("output overlaps " + name + ": it must be an array of its own",
+                     "AttentionInput::overwrite_key has the one exception");
   };
   const auto require_rows_apart = [&](const char* name, const Strided<const Real***>& rows) {
     if (overlaps(rows, output)) refuse(name);
   };
   const auto require_apart = [&](const char* name, const auto& array) {
-    if (share_elements(array.data(), array.size(), static_cast<const Real*>(output.data()), output.size())) refuse(name);
+    if (share_elements(array.data(), array.size(), static_cast<const Real*>(output.data()), output.size()))
+      refuse(name);
   };
   require_rows_apart("query", input.query);
   if (!input.overwrite_key) require_rows_apart("key", input.key);
@@ -81,10 +84,12 @@ void require_own_output(const ModelConfig& config, const AttentionInput<Real>& i
   require_apart("decompress_bias", input.decompress_bias);
   if (!input.overwrite_key) return;
   if (!output_may_be_key<Real>(config))
-    throw ShapeError("overwrite_key is set, but keys may still be read after results are written", "see Attention::output_may_be_key()");
+    throw ShapeError("overwrite_key is set, but keys may still be read after results are written",
+                     "see Attention::output_may_be_key()");
   const Strided<const Real***> written(output);
   if (output.size() == 0) return;
-  if (input.key.data() != written.data() || input.key.stride(0) != written.stride(0) || input.key.stride(1) != written.stride(1))
+  if (input.key.data() != written.data() || input.key.stride(0) != written.stride(0) ||
+      input.key.stride(1) != written.stride(1))
     throw ShapeError("overwrite_key is set, but output is not the array of the key");
 }
 
@@ -95,18 +100,20 @@ std::string extents(const std::string& name, std::int64_t batch, std::int64_t ro
 }  // namespace
 
 template <class Real>
-void require_rows(const std::string& name, const Strided<const Real***>& rows, std::int64_t batch, std::int64_t count, std::int64_t width) {
+void require_rows(const std::string& name, const Strided<const Real***>& rows, std::int64_t batch, std::int64_t count,
+                  std::int64_t width) {
   const auto extent = [&](int i) { return static_cast<std::int64_t>(rows.extent(static_cast<std::size_t>(i))); };
   if (extent(0) != batch || extent(1) != count || extent(2) != width) {
-    throw ShapeError(extents(name, extent(0), extent(1), extent(2)) + ", " + extents("it", batch, count, width) + " that is needed");
+    throw ShapeError(extents(name, extent(0), extent(1), extent(2)) + ", " + extents("it", batch, count, width) +
+                     " that is needed");
   }
   if (rows.size() > 0 && width > 1 && rows.stride(2) != 1)
     throw ShapeError(name + " has stride " + std::to_string(rows.stride(2)) + " in its last index, which must be 1");
 }
 
 template <class Real>
-void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask, const AttentionInput<Real>& input,
-                   const Array<Real***>& output) {
+void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask,
+                   const AttentionInput<Real>& input, const Array<Real***>& output) {
   const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), width = config.attention_dim();
   require_rows<Real>("query", input.query, batch, tokens, width);
   require_rows<Real>("key", input.key, batch, tokens, width);
@@ -121,8 +128,9 @@ void require_mask(const PaddingMask& mask, const Sequence& sequence) {
   const auto require = [](const char* name, const auto& array, std::int64_t batch, std::int64_t count) {
     const auto rows = static_cast<std::int64_t>(array.extent(0)), columns = static_cast<std::int64_t>(array.extent(1));
     if (rows == batch && columns == count) return;
-    throw ShapeError("the padding mask was made for another sequence: its " + std::string(name) + " are [" + std::to_string(rows) + ", " +
-                     std::to_string(columns) + "], not [" + std::to_string(batch) + ", " + std::to_string(count) + "]");
+    throw ShapeError("the padding mask was made for another sequence: its " + std::string(name) + " are [" +
+                     std::to_string(rows) + ", " + std::to_string(columns) + "], not [" + std::to_string(batch) + ", " +
+                     std::to_string(count) + "]");
   };
   require("chunks", mask.real_chunks(), sequence.batch(), sequence.num_chunks());
   require("local chunks", mask.last_real(), sequence.batch(), sequence.local_chunks());
@@ -135,12 +143,14 @@ template std::int64_t scratch_bytes<float>(const ModelConfig&);
 template std::int64_t scratch_bytes<double>(const ModelConfig&);
 template bool output_may_be_key<float>(const ModelConfig&);
 template bool output_may_be_key<double>(const ModelConfig&);
-template void require_input<float>(const ModelConfig&, const Sequence&, const PaddingMask&, const AttentionInput<float>&,
-                                   const Array<float***>&);
-template void require_input<double>(const ModelConfig&, const Sequence&, const PaddingMask&, const AttentionInput<double>&,
-                                    const Array<double***>&);
-template void require_rows<float>(const std::string&, const Strided<const float***>&, std::int64_t, std::int64_t, std::int64_t);
-template void require_rows<double>(const std::string&, const Strided<const double***>&, std::int64_t, std::int64_t, std::int64_t);
+template void require_input<float>(const ModelConfig&, const Sequence&, const PaddingMask&,
+                                   const AttentionInput<float>&, const Array<float***>&);
+template void require_input<double>(const ModelConfig&, const Sequence&, const PaddingMask&,
+                                    const AttentionInput<double>&, const Array<double***>&);
+template void require_rows<float>(const std::string&, const Strided<const float***>&, std::int64_t, std::int64_t,
+                                  std::int64_t);
+template void require_rows<double>(const std::string&, const Strided<const double***>&, std::int64_t, std::int64_t,
+                                   std::int64_t);
 
 }  // namespace attention
 

@@ -39,13 +39,14 @@ bool share_elements(const Real* a, std::size_t a_count, const Real* b, std::size
 
 /// Throws ShapeError unless rows is [batch, count, width] with contiguous rows.
 template <class Real>
-void require_rows(const std::string& name, const Strided<const Real***>& rows, std::int64_t batch, std::int64_t count, std::int64_t width);
+void require_rows(const std::string& name, const Strided<const Real***>& rows, std::int64_t batch, std::int64_t count,
+                  std::int64_t width);
 
-/// Throws ShapeError unless query, key, value, the gate of gau, and output are [batch, local tokens, attention_dim], the output overlaps no
-/// array of the input (overwrite_key: but the key, which it is), and the mask fits.
+/// Throws ShapeError unless query, key, value, the gate of gau, and output are [batch, local tokens, attention_dim],
+/// the output overlaps no array of the input (overwrite_key: but the key, which it is), and the mask fits.
 template <class Real>
-void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask, const AttentionInput<Real>& input,
-                   const Array<Real***>& output);
+void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask,
+                   const AttentionInput<Real>& input, const Array<Real***>& output);
 
 /// Throws ShapeError unless the mask was made for a sequence of this shape.
 void require_mask(const PaddingMask& mask, const Sequence& sequence);

@@ -25,11 +25,11 @@ std::int64_t total(const std::vector<parallel::Segment>& segments) {
 
 /// Rows of `width` elements, [token][batch][row], as [batch, token, width] from `first` in each row on.
 template <class Real>
-Strided<Real***> as_rows(const Array<Real*>& data, std::int64_t batch, std::int64_t tokens, std::int64_t row, std::int64_t first,
-                         std::int64_t width) {
+Strided<Real***> as_rows(const Array<Real*>& data, std::int64_t batch, std::int64_t tokens, std::int64_t row,
+                         std::int64_t first, std::int64_t width) {
   const auto size = [](std::int64_t value) { return static_cast<std::size_t>(value); };
-  return Strided<Real***>(data.data() + first,
-                          Kokkos::LayoutStride(size(batch), size(row), size(tokens), size(batch * row), size(width), 1));
+  return Strided<Real***>(data.data() + first, Kokkos::LayoutStride(size(batch), size(row), size(tokens),
+                                                                    size(batch * row), size(width), 1));
 }
 
 }  // namespace
@@ -63,7 +63,9 @@ struct HeadTranspose<Real>::Sizes {
 
 template <class Real>
 HeadTranspose<Real>::HeadTranspose(const ModelConfig& config, const Sequence& sequence)
-    : m_config(config), m_sequence(sequence), m_dealing(config.num_heads, sequence.ranks(), kernels::tuning::query_tile) {
+    : m_config(config),
+      m_sequence(sequence),
+      m_dealing(config.num_heads, sequence.ranks(), kernels::tuning::query_tile) {
   const Sizes sizes(config, sequence, m_dealing);
   m_keys_to = sizes.keys_to;
   m_keys_from = sizes.keys_from;
@@ -81,13 +83,15 @@ HeadTranspose<Real>::HeadTranspose(const ModelConfig& config, const Sequence& se
 template <class Real>
 std::int64_t HeadTranspose<Real>::bytes(const ModelConfig& config, const Sequence& sequence) {
   const Sizes sizes(config, sequence, {config.num_heads, sequence.ranks(), kernels::tuning::query_tile});
-  const std::int64_t elements = total(sizes.keys_to) + total(sizes.keys_from) + 2 * total(sizes.queries_to) + total(sizes.queries_from);
+  const std::int64_t elements =
+      total(sizes.keys_to) + total(sizes.keys_from) + 2 * total(sizes.queries_to) + total(sizes.queries_from);
   return elements * static_cast<std::int64_t>(sizeof(Real)) + 2 * sequence.length() * sequence.batch();
 }
 
 /// The mask of all tokens; empty if there is no padding.
 template <class Real>
-Array<const std::uint8_t**> HeadTranspose<Real>::gather_mask(const Execution& execution, const PaddingMask& mask, Profile* profile) const {
+Array<const std::uint8_t**> HeadTranspose<Real>::gather_mask(const Execution& execution, const PaddingMask& mask,
+                                                             Profile* profile) const {
   if (!mask.has_padding()) return {};
   pack_mask(execution, mask, m_real_rows, m_sequence.first_token() * m_sequence.batch());
   std::vector<parallel::Segment> tokens;
@@ -113,7 +117,8 @@ typename HeadTranspose<Real>::Work HeadTranspose<Real>::all_work(const Array<con
           .first = 0,
           .last = dealt.before(length),
           .query = queries,
-          .keys = {as_rows(m_keys, batch, length, 2 * width, 0, width), as_rows(m_keys, batch, length, 2 * width, width, width), real, 0},
+          .keys = {as_rows(m_keys, batch, length, 2 * width, 0, width),
+                   as_rows(m_keys, batch, length, 2 * width, width, width), real, 0},
           .output = queries};
 }
 
@@ -125,11 +130,13 @@ typename HeadTranspose<Real>::Work HeadTranspose<Real>::all_work(const Array<con
 ///                                                          attend: results take the queries' place
 ///     results    m_results       ◀──────────────────────── m_queries
 ///
-/// Queries of rank 0 see the keys of rank 0 only, those of rank 1 the keys of ranks 0 and 1, and so on. So the ranks' tokens are worked on
-/// in their order, each as soon as its keys and queries have come; later ones, and results, are under way meanwhile.
+/// Queries of rank 0 see the keys of rank 0 only, those of rank 1 the keys of ranks 0 and 1, and so on. So the ranks'
+/// tokens are worked on in their order, each as soon as its keys and queries have come; later ones, and results, are
+/// under way meanwhile.
 template <class Real>
-void HeadTranspose<Real>::forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                                  const Array<Real***>& output, Profile* profile, const Attend& attend) {
+void HeadTranspose<Real>::forward(const Execution& execution, const PaddingMask& mask,
+                                  const AttentionInput<Real>& input, const Array<Real***>& output, Profile* profile,
+                                  const Attend& attend) {
   const MPI_Comm comm = m_sequence.comm();
   const int ranks = m_sequence.ranks();
   parallel::Exchange<Real> keys(execution, comm, m_own_keys, m_keys_to, m_keys, m_keys_from);
@@ -173,10 +180,12 @@ void HeadTranspose<Real>::pack(const Execution& execution, const AttentionInput<
   const Array<Real*> keys = m_own_keys, queries = m_own_queries;
   const auto query = input.query, key = input.key, value = input.value;
   kernels::copy_rows(
-      execution, "bsbr::attention::pack_heads", m_sequence.local_tokens() * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
+      execution, "bsbr::attention::pack_heads", m_sequence.local_tokens() * batch, width,
+      KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t t = i / batch, row = i % batch;
         Real* of_keys = keys.data() + key_offset + i * 2 * width;
-        Real* of_queries = queries.data() + query_offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
+        Real* of_queries =
+            queries.data() + query_offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
         return kernels::RowCopies<Real, 3>{{&key(row, t, column), &value(row, t, column), &query(row, t, column)},
                                            {of_keys, of_keys + width, dealt.has(first + t) ? of_queries : nullptr}};
       });
@@ -192,7 +201,8 @@ void HeadTranspose<Real>::unpack(const Execution& execution, const Array<Real***
   const std::int64_t dealt_before = dealt.before(first);
   const Array<const Real*> results = m_results;
   kernels::copy_rows(
-      execution, "bsbr::attention::unpack_heads", m_sequence.local_tokens() * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
+      execution, "bsbr::attention::unpack_heads", m_sequence.local_tokens() * batch, width,
+      KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t t = i / batch, row = i % batch;
         const Real* source = results.data() + offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
         return kernels::RowCopies<Real, 1>{{source}, {dealt.has(first + t) ? &output(row, t, column) : nullptr}};

@@ -1,4 +1,5 @@
-// From "my tokens, all heads" to "all tokens, my heads" and back: how standard and hopfield attention are distributed over ranks.
+// From "my tokens, all heads" to "all tokens, my heads" and back: how standard and hopfield attention are distributed
+// over ranks.
 #pragma once
 
 #include <cstdint>
@@ -12,16 +13,17 @@
 
 namespace bsbr::attention {
 
-/// Each rank sends queries, keys and values by head, so that it then has some heads of all tokens, and gets results back. With more ranks
-/// than heads the queries of a head are dealt out to several ranks, tile by tile. A rank sends 4·(L/P)·D elements where P ≤ H, less what is
-/// for itself.
+/// Each rank sends queries, keys and values by head, so that it then has some heads of all tokens, and gets results
+/// back. With more ranks than heads the queries of a head are dealt out to several ranks, tile by tile. A rank sends
+/// 4·(L/P)·D elements where P ≤ H, less what is for itself.
 template <class Real>
 class HeadTranspose {
  public:
   HeadTranspose(const ModelConfig& config, const Sequence& sequence);
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence);
 
-  /// What a rank works on at a time: rows of its heads side by side. Queries are those that were dealt to it, numbered without gaps.
+  /// What a rank works on at a time: rows of its heads side by side. Queries are those that were dealt to it, numbered
+  /// without gaps.
   struct Work {
     std::int64_t heads;
     parallel::DealtTokens dealt;
@@ -32,10 +34,10 @@ class HeadTranspose {
   };
   using Attend = std::function<void(const Work&)>;
 
-  /// Calls `attend` for the queries of one rank after another, as soon as they and the keys of the tokens up to them are there; meanwhile
-  /// later ones come, and results go back. Collective.
-  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
-               Profile* profile, const Attend& attend);
+  /// Calls `attend` for the queries of one rank after another, as soon as they and the keys of the tokens up to them
+  /// are there; meanwhile later ones come, and results go back. Collective.
+  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+               const Array<Real***>& output, Profile* profile, const Attend& attend);
 
   // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack(const Execution& execution, const AttentionInput<Real>& input, int rank) const;

@@ -8,7 +8,9 @@ namespace bsbr::attention {
 namespace {
 
 /// Elements of one token in the rows that move, those of the whole batch.
-std::int64_t row_elements(const ModelConfig& config, const Sequence& sequence) { return sequence.batch() * 2 * config.attention_dim(); }
+std::int64_t row_elements(const ModelConfig& config, const Sequence& sequence) {
+  return sequence.batch() * 2 * config.attention_dim();
+}
 
 }  // namespace
 
@@ -22,7 +24,8 @@ KeyHalo<Real>::KeyHalo(const ModelConfig& config, const Sequence& sequence, cons
 }
 
 template <class Real>
-std::int64_t KeyHalo<Real>::bytes(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed) {
+std::int64_t KeyHalo<Real>::bytes(const ModelConfig& config, const Sequence& sequence,
+                                  const parallel::FirstNeeded& first_needed) {
   const parallel::HaloPlan plan(sequence, first_needed);
   if (!plan.moves_anything()) return 0;
   return parallel::Halo<Real>::bytes(plan, row_elements(config, sequence)) +
@@ -30,8 +33,8 @@ std::int64_t KeyHalo<Real>::bytes(const ModelConfig& config, const Sequence& seq
 }
 
 template <class Real>
-kernels::KeysAndValues<Real> KeyHalo<Real>::start(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                                                  Profile* profile) {
+kernels::KeysAndValues<Real> KeyHalo<Real>::start(const Execution& execution, const PaddingMask& mask,
+                                                  const AttentionInput<Real>& input, Profile* profile) {
   if (!m_rows) return {input.key, input.value, mask.tokens(), m_sequence.first_token()};
   m_row_messages.reset();  // a forward that failed may have left some
   m_mask_messages.reset();
@@ -67,7 +70,8 @@ template <class Real>
 Strided<const Real***> KeyHalo<Real>::columns(std::int64_t first) const {
   const auto batch = static_cast<std::size_t>(m_sequence.batch()), rows = static_cast<std::size_t>(m_plan.rows());
   const auto width = static_cast<std::size_t>(m_width);
-  return Strided<const Real***>(m_rows->data().data() + first, Kokkos::LayoutStride(batch, 2 * width, rows, batch * 2 * width, width, 1));
+  return Strided<const Real***>(m_rows->data().data() + first,
+                                Kokkos::LayoutStride(batch, 2 * width, rows, batch * 2 * width, width, 1));
 }
 
 template <class Real>
@@ -76,9 +80,11 @@ void KeyHalo<Real>::pack_rows(const Execution& execution, const AttentionInput<R
   const Array<Real*> rows = m_rows->data();
   const auto key = input.key, value = input.value;
   kernels::copy_rows(
-      execution, "bsbr::attention::pack_keys", m_sequence.local_tokens() * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
+      execution, "bsbr::attention::pack_keys", m_sequence.local_tokens() * batch, width,
+      KOKKOS_LAMBDA(const std::int64_t i) {
         Real* target = &rows(offset + i * 2 * width);
-        return kernels::RowCopies<Real, 2>{{&key(i % batch, i / batch, 0), &value(i % batch, i / batch, 0)}, {target, target + width}};
+        return kernels::RowCopies<Real, 2>{{&key(i % batch, i / batch, 0), &value(i % batch, i / batch, 0)},
+                                           {target, target + width}};
       });
 }
 

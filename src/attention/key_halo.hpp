@@ -11,19 +11,22 @@
 
 namespace bsbr::attention {
 
-/// Fetches the keys and values that this rank needs from earlier ranks. If none are needed, uses the input in place and allocates nothing.
+/// Fetches the keys and values that this rank needs from earlier ranks. If none are needed, uses the input in place and
+/// allocates nothing.
 template <class Real>
 class KeyHalo {
  public:
   KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed);
-  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed);
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence,
+                            const parallel::FirstNeeded& first_needed);
 
   /// Whether any rank needs keys of another.
   bool moves_anything() const { return m_rows.has_value(); }
 
-  /// Keys, values and mask from the first needed token to the last of this rank. Until finish() only this rank's own are there. Collective.
-  kernels::KeysAndValues<Real> start(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                                     Profile* profile);
+  /// Keys, values and mask from the first needed token to the last of this rank. Until finish() only this rank's own
+  /// are there. Collective.
+  kernels::KeysAndValues<Real> start(const Execution& execution, const PaddingMask& mask,
+                                     const AttentionInput<Real>& input, Profile* profile);
   void progress();
   void finish(const Execution& execution, Profile* profile);
 

@@ -2,7 +2,8 @@
 
 namespace bsbr::attention {
 
-void pack_mask(const Execution& execution, const PaddingMask& mask, const Array<std::uint8_t*>& rows, std::int64_t offset) {
+void pack_mask(const Execution& execution, const PaddingMask& mask, const Array<std::uint8_t*>& rows,
+               std::int64_t offset) {
   const auto tokens = mask.tokens();
   const auto batch = static_cast<std::int64_t>(tokens.extent(0)), count = static_cast<std::int64_t>(tokens.extent(1));
   Kokkos::parallel_for(
@@ -10,7 +11,8 @@ void pack_mask(const Execution& execution, const PaddingMask& mask, const Array<
       KOKKOS_LAMBDA(const std::int64_t i) { rows(offset + i) = tokens(i % batch, i / batch); });
 }
 
-void unpack_mask(const Execution& execution, const Array<const std::uint8_t*>& rows, const Array<std::uint8_t**>& real) {
+void unpack_mask(const Execution& execution, const Array<const std::uint8_t*>& rows,
+                 const Array<std::uint8_t**>& real) {
   const auto batch = static_cast<std::int64_t>(real.extent(0)), count = static_cast<std::int64_t>(real.extent(1));
   Kokkos::parallel_for(
       "bsbr::attention::unpack_mask", Kokkos::RangePolicy<Execution>(execution, 0, count * batch),

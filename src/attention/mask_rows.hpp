@@ -6,7 +6,8 @@
 namespace bsbr::attention {
 
 /// rows, from `offset` on: this rank's tokens of the mask, which has padding.
-void pack_mask(const Execution& execution, const PaddingMask& mask, const Array<std::uint8_t*>& rows, std::int64_t offset);
+void pack_mask(const Execution& execution, const PaddingMask& mask, const Array<std::uint8_t*>& rows,
+               std::int64_t offset);
 
 /// real [batch, token] = rows [token][batch]
 void unpack_mask(const Execution& execution, const Array<const std::uint8_t*>& rows, const Array<std::uint8_t**>& real);

@@ -7,11 +7,12 @@
 
 namespace bsbr::attention {
 
-/// The work that hides messages is cut into so many portions, between which MPI is called: it moves large messages only then.
+/// The work that hides messages is cut into so many portions, between which MPI is called: it moves large messages only
+/// then.
 inline constexpr int overlap_portions = kernels::tuning::overlapped_parts;
 
-/// work(portion) for the portions [begin, end). After each the messages go on: once on a host, which has computed the portion by then; on a
-/// GPU until it has.
+/// work(portion) for the portions [begin, end). After each the messages go on: once on a host, which has computed the
+/// portion by then; on a GPU until it has.
 template <class Work, class... Messages>
 void overlap(const Execution& execution, int begin, int end, const Work& work, Messages&... messages) {
   for (int portion = begin; portion < end; ++portion) {

@@ -14,25 +14,29 @@ namespace {
 void validate(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask) {
   const auto batch = static_cast<std::int64_t>(mask.extent(0)), tokens = static_cast<std::int64_t>(mask.extent(1));
   if (batch != sequence.batch() || tokens != sequence.local_tokens()) {
-    throw ShapeError("mask is [" + std::to_string(batch) + ", " + std::to_string(tokens) + "], this rank's part of the sequence [" +
-                     std::to_string(sequence.batch()) + ", " + std::to_string(sequence.local_tokens()) + "]");
+    throw ShapeError("mask is [" + std::to_string(batch) + ", " + std::to_string(tokens) +
+                     "], this rank's part of the sequence [" + std::to_string(sequence.batch()) + ", " +
+                     std::to_string(sequence.local_tokens()) + "]");
   }
   std::int64_t others = 0;
   Kokkos::parallel_reduce(
       "bsbr::mask::validate", Kokkos::RangePolicy<Execution>(execution, 0, batch * tokens),
-      KOKKOS_LAMBDA(const std::int64_t i, std::int64_t& count) { count += mask(i / tokens, i % tokens) > 1 ? 1 : 0; }, others);
+      KOKKOS_LAMBDA(const std::int64_t i, std::int64_t& count) { count += mask(i / tokens, i % tokens) > 1 ? 1 : 0; },
+      others);
   if (others > 0) throw ShapeError("mask has " + std::to_string(others) + " values other than 0 and 1");
 }
 
-/// [batch, local chunks]: index of the last real token of each chunk among the local tokens, −1 if there is none. An empty mask: all are
-/// real.
-Array<const std::int64_t**> find_last_real(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask) {
+/// [batch, local chunks]: index of the last real token of each chunk among the local tokens, −1 if there is none. An
+/// empty mask: all are real.
+Array<const std::int64_t**> find_last_real(const Execution& execution, const Sequence& sequence,
+                                           const Array<const std::uint8_t**>& mask) {
   const std::int64_t batch = sequence.batch(), chunks = sequence.local_chunks(), size = sequence.chunk_size(),
                      tokens = sequence.local_tokens();
   const Array<std::int64_t**> last("bsbr::mask::last_real", batch, chunks);
   const bool padding = mask.data() != nullptr;
   Kokkos::parallel_for(
-      "bsbr::mask::last_real", Kokkos::RangePolicy<Execution>(execution, 0, batch * chunks), KOKKOS_LAMBDA(const std::int64_t i) {
+      "bsbr::mask::last_real", Kokkos::RangePolicy<Execution>(execution, 0, batch * chunks),
+      KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t row = i / chunks, chunk = i % chunks, begin = chunk * size;
         std::int64_t token = (begin + size < tokens ? begin + size : tokens) - 1;
         while (padding && token >= begin && mask(row, token) == 0) --token;
@@ -41,12 +45,15 @@ Array<const std::int64_t**> find_last_real(const Execution& execution, const Seq
   return last;
 }
 
-/// [chunk][batch] of the whole sequence, so that ranks' parts are contiguous: 1 where a chunk of this rank has a real token.
-Array<std::uint8_t*> mark_real_chunks(const Execution& execution, const Sequence& sequence, const Array<const std::int64_t**>& last_real) {
+/// [chunk][batch] of the whole sequence, so that ranks' parts are contiguous: 1 where a chunk of this rank has a real
+/// token.
+Array<std::uint8_t*> mark_real_chunks(const Execution& execution, const Sequence& sequence,
+                                      const Array<const std::int64_t**>& last_real) {
   const std::int64_t batch = sequence.batch(), local = sequence.local_chunks(), first = sequence.first_chunk();
   const Array<std::uint8_t*> marks("bsbr::mask::real_by_chunk", sequence.num_chunks() * batch);
   Kokkos::parallel_for(
-      "bsbr::mask::mark_real_chunks", Kokkos::RangePolicy<Execution>(execution, 0, batch * local), KOKKOS_LAMBDA(const std::int64_t i) {
+      "bsbr::mask::mark_real_chunks", Kokkos::RangePolicy<Execution>(execution, 0, batch * local),
+      KOKKOS_LAMBDA(const std::int64_t i) {
         marks((first + i / batch) * batch + i % batch) = last_real(i % batch, i / batch) >= 0 ? 1 : 0;
       });
   return marks;
@@ -54,11 +61,14 @@ Array<std::uint8_t*> mark_real_chunks(const Execution& execution, const Sequence
 
 /// The marks of all ranks.
 void gather_marks(const Execution& execution, const Sequence& sequence, const Array<std::uint8_t*>& marks) {
-  parallel::Gather<std::uint8_t>(execution, sequence.comm(), marks, sequence.batch(), parallel::segments_of(sequence.chunks())).wait();
+  parallel::Gather<std::uint8_t>(execution, sequence.comm(), marks, sequence.batch(),
+                                 parallel::segments_of(sequence.chunks()))
+      .wait();
 }
 
 /// [batch, chunks]: 1 where the chunk has a real token.
-Array<const std::uint8_t**> transpose_marks(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t*>& marks) {
+Array<const std::uint8_t**> transpose_marks(const Execution& execution, const Sequence& sequence,
+                                            const Array<const std::uint8_t*>& marks) {
   const std::int64_t batch = sequence.batch(), chunks = sequence.num_chunks();
   const Array<std::uint8_t**> real("bsbr::mask::real_chunks", batch, chunks);
   Kokkos::parallel_for(
@@ -70,14 +80,15 @@ Array<const std::uint8_t**> transpose_marks(const Execution& execution, const Se
 
 constexpr std::int64_t chunks_of_block = 64;
 
-/// [batch, chunks]: the last chunk ≤ i with a real token, −1 if there is none. Each thread has a block of chunks, and looks for the last
-/// one before it.
+/// [batch, chunks]: the last chunk ≤ i with a real token, −1 if there is none. Each thread has a block of chunks, and
+/// looks for the last one before it.
 Array<const std::int64_t**> find_nearest_real(const Execution& execution, const Array<const std::uint8_t**>& real) {
   const auto batch = static_cast<std::int64_t>(real.extent(0)), chunks = static_cast<std::int64_t>(real.extent(1));
   const Array<std::int64_t**> nearest("bsbr::mask::nearest_real", batch, chunks);
   const std::int64_t blocks = (chunks + chunks_of_block - 1) / chunks_of_block;
   Kokkos::parallel_for(
-      "bsbr::mask::nearest_real", Kokkos::RangePolicy<Execution>(execution, 0, batch * blocks), KOKKOS_LAMBDA(const std::int64_t i) {
+      "bsbr::mask::nearest_real", Kokkos::RangePolicy<Execution>(execution, 0, batch * blocks),
+      KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t row = i / blocks, begin = i % blocks * chunks_of_block;
         const std::int64_t end = begin + chunks_of_block < chunks ? begin + chunks_of_block : chunks;
         std::int64_t last = begin - 1;
@@ -93,14 +104,16 @@ Array<const std::int64_t**> find_nearest_real(const Execution& execution, const 
 
 }  // namespace
 
-PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence) : m_last_real(find_last_real(execution, sequence, {})) {
+PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence)
+    : m_last_real(find_last_real(execution, sequence, {})) {
   const Array<std::uint8_t**> all("bsbr::mask::real_chunks", sequence.batch(), sequence.num_chunks());
   Kokkos::deep_copy(execution, all, std::uint8_t{1});
   m_real_chunks = all;
   m_nearest_real = find_nearest_real(execution, m_real_chunks);
 }
 
-PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask) : m_tokens(mask) {
+PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask)
+    : m_tokens(mask) {
   Array<std::uint8_t*> marks;
   parallel::agree(sequence.comm(), [&] {
     validate(execution, sequence, mask);

@@ -13,9 +13,9 @@ namespace bsbr::attention {
 
 /// o_t = q_t S and S ← S + Σ k_sᵀ u_s, step by step, as a Rule of kernels/state_scan.hpp has it.
 ///
-/// Across ranks: the state goes from rank to rank in messages of some scan parts each ("carry"), so that ranks work on different ones at
-/// the same time. Steps are cut at global positions, so a rank may begin within one: it then gets the keys and values of the step's earlier
-/// tokens too ("halo"), and the state from before that step.
+/// Across ranks: the state goes from rank to rank in messages of some scan parts each ("carry"), so that ranks work on
+/// different ones at the same time. Steps are cut at global positions, so a rank may begin within one: it then gets the
+/// keys and values of the step's earlier tokens too ("halo"), and the state from before that step.
 template <class Real>
 class RunningState {
  public:
@@ -32,7 +32,8 @@ class RunningState {
 
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, std::int64_t step, int extra_columns) {
     return KeyHalo<Real>::bytes(config, sequence, step_begin(sequence, step)) +
-           2 * carried_elements(scan_parts_of(config, sequence, extra_columns), sequence) * static_cast<std::int64_t>(sizeof(Real));
+           2 * carried_elements(scan_parts_of(config, sequence, extra_columns), sequence) *
+               static_cast<std::int64_t>(sizeof(Real));
   }
 
   /// Collective.
@@ -68,12 +69,15 @@ class RunningState {
   ///                         ╲         ╲         ╲
   ///     rank 2               scan 0 ─▶ scan 1 ─▶ scan 2
   ///
-  /// A scan takes so many messages at once that its teams occupy all threads. m_before: what has come, m_after: what goes on.
+  /// A scan takes so many messages at once that its teams occupy all threads. m_before: what has come, m_after: what
+  /// goes on.
   template <class Scan>
   void carry(const Execution& execution, const Scan& scan_range, Profile* profile) const {
-    const Partition messages{m_scan_parts.count(),
-                             static_cast<int>(std::min(m_scan_parts.count(), std::int64_t{kernels::tuning::carry_messages}))};
-    parallel::Carry<Real> carry(execution, m_sequence, m_before, m_after, parallel::segments_of(messages, m_scan_parts.elements()));
+    const Partition messages{
+        m_scan_parts.count(),
+        static_cast<int>(std::min(m_scan_parts.count(), std::int64_t{kernels::tuning::carry_messages}))};
+    parallel::Carry<Real> carry(execution, m_sequence, m_before, m_after,
+                                parallel::segments_of(messages, m_scan_parts.elements()));
     const Array<const Real*> before = carry.receives() ? m_before : Array<Real*>();
     const std::int64_t teams = kernels::concurrent_teams(execution);
     for (int begin = 0, end = 0; begin < messages.parts; begin = end) {

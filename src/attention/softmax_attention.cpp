@@ -25,7 +25,8 @@ struct DealtWindow {
   KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
 };
 
-/// Whether heads are sent rather than the keys of earlier tokens: where the window reaches back so far that this is less.
+/// Whether heads are sent rather than the keys of earlier tokens: where the window reaches back so far that this is
+/// less.
 bool by_heads(const Sequence& sequence, std::int64_t window) {
   return sequence.ranks() > 1 && window > 2 * (sequence.length() / sequence.ranks());
 }
@@ -33,7 +34,8 @@ bool by_heads(const Sequence& sequence, std::int64_t window) {
 }  // namespace
 
 template <class Real>
-SoftmaxAttention<Real>::SoftmaxAttention(const ModelConfig& config, const Sequence& sequence, const SoftmaxParameters& parameters)
+SoftmaxAttention<Real>::SoftmaxAttention(const ModelConfig& config, const Sequence& sequence,
+                                         const SoftmaxParameters& parameters)
     : m_config(config), m_sequence(sequence), m_parameters(parameters) {
   if (by_heads(sequence, parameters.window))
     m_heads.emplace(config, sequence);
@@ -44,8 +46,9 @@ SoftmaxAttention<Real>::SoftmaxAttention(const ModelConfig& config, const Sequen
 template <class Real>
 std::int64_t SoftmaxAttention<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence,
                                                      const SoftmaxParameters& parameters) {
-  return by_heads(sequence, parameters.window) ? HeadTranspose<Real>::bytes(config, sequence)
-                                               : KeyHalo<Real>::bytes(config, sequence, first_seen(sequence, parameters.window));
+  return by_heads(sequence, parameters.window)
+             ? HeadTranspose<Real>::bytes(config, sequence)
+             : KeyHalo<Real>::bytes(config, sequence, first_seen(sequence, parameters.window));
 }
 
 template <class Real>
@@ -55,8 +58,9 @@ std::int64_t SoftmaxAttention<Real>::scratch_bytes(const ModelConfig& config) {
 }
 
 template <class Real>
-void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                                     const Array<Real***>& output, Profile* profile) {
+void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMask& mask,
+                                     const AttentionInput<Real>& input, const Array<Real***>& output,
+                                     Profile* profile) {
   parallel::agree(execution, m_sequence, profile, [&] { require_input(m_config, m_sequence, mask, input, output); });
   if (m_heads)
     attend_by_heads(execution, mask, input, output, profile);
@@ -64,28 +68,32 @@ void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMa
     attend_to_rows(execution, mask, input, output, profile);
 }
 
-/// Queries of this rank's heads as they come, those of one rank after another: they see the keys of that rank and of those before it.
+/// Queries of this rank's heads as they come, those of one rank after another: they see the keys of that rank and of
+/// those before it.
 template <class Real>
-void SoftmaxAttention<Real>::attend_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                                             const Array<Real***>& output, Profile* profile) {
+void SoftmaxAttention<Real>::attend_by_heads(const Execution& execution, const PaddingMask& mask,
+                                             const AttentionInput<Real>& input, const Array<Real***>& output,
+                                             Profile* profile) {
   const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
   m_heads->forward(execution, mask, input, output, profile, [&](const typename HeadTranspose<Real>::Work& work) {
     const Phase phase(execution, profile, "attention");
-    kernels::token_softmax(execution, label, work.heads, DealtWindow{{m_parameters.window}, work.dealt}, scale, work.query, work.keys,
-                           work.output, 0, work.first, work.last);
+    kernels::token_softmax(execution, label, work.heads, DealtWindow{{m_parameters.window}, work.dealt}, scale,
+                           work.query, work.keys, work.output, 0, work.first, work.last);
   });
 }
 
-/// This rank's queries: those that see its own keys only, which hides the messages; then those that see the keys that have come.
+/// This rank's queries: those that see its own keys only, which hides the messages; then those that see the keys that
+/// have come.
 template <class Real>
-void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                                            const Array<Real***>& output, Profile* profile) {
+void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const PaddingMask& mask,
+                                            const AttentionInput<Real>& input, const Array<Real***>& output,
+                                            Profile* profile) {
   const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
   const std::int64_t first = m_sequence.first_token(), last = first + m_sequence.local_tokens();
   const auto keys = m_keys->start(execution, mask, input, profile);
   const auto attend = [&](std::int64_t begin, std::int64_t end) {
-    kernels::token_softmax(execution, label, m_config.num_heads, kernels::Window{m_parameters.window}, scale, input.query, keys, output,
-                           first, begin, end);
+    kernels::token_softmax(execution, label, m_config.num_heads, kernels::Window{m_parameters.window}, scale,
+                           input.query, keys, output, first, begin, end);
   };
   std::int64_t alone = last;  // queries from here on see this rank's keys only
   if (m_keys->moves_anything()) {
@@ -95,8 +103,8 @@ void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const Pa
     {
       const Phase phase(execution, profile, "attention");
       overlap(
-          execution, 0, overlap_portions, [&](int portion) { attend(alone + queries.begin(portion), alone + queries.end(portion)); },
-          *m_keys);
+          execution, 0, overlap_portions,
+          [&](int portion) { attend(alone + queries.begin(portion), alone + queries.end(portion)); }, *m_keys);
     }
     m_keys->finish(execution, profile);
   }

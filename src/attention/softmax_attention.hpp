@@ -18,25 +18,26 @@ struct SoftmaxParameters {
 
 /// o_t = Σ_s softmax_s(q_t·k_s / (τ√d)) v_s over t − w ≤ s ≤ t, all that there is of it: docs/mathematics.md.
 ///
-/// Across ranks: each gets the keys and values that its tokens see from the ranks before it ("halo"), or, where the window reaches far
-/// back, some heads of all tokens ("heads").
+/// Across ranks: each gets the keys and values that its tokens see from the ranks before it ("halo"), or, where the
+/// window reaches far back, some heads of all tokens ("heads").
 template <class Real>
 class SoftmaxAttention : public Attention<Real> {
  public:
   SoftmaxAttention(const ModelConfig& config, const Sequence& sequence, const SoftmaxParameters& parameters);
 
-  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
-               Profile* profile) override;
+  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+               const Array<Real***>& output, Profile* profile) override;
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence, m_parameters); }
-  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence, const SoftmaxParameters& parameters);
+  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence,
+                                      const SoftmaxParameters& parameters);
   static std::int64_t scratch_bytes(const ModelConfig& config);
 
  private:
-  void attend_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
-                       Profile* profile);
-  void attend_to_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
-                      Profile* profile);
+  void attend_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                       const Array<Real***>& output, Profile* profile);
+  void attend_to_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                      const Array<Real***>& output, Profile* profile);
 
   ModelConfig m_config;
   Sequence m_sequence;

@@ -7,16 +7,16 @@
 
 namespace bsbr::attention {
 
-/// Rule: one of kernels/state_scan.hpp that is made from a configuration. Its steps are tiles, whatever the chunk size: the result has the
-/// same bits for all of them.
+/// Rule: one of kernels/state_scan.hpp that is made from a configuration. Its steps are tiles, whatever the chunk size:
+/// the result has the same bits for all of them.
 template <class Real, class Rule>
 class StateAttention : public Attention<Real> {
  public:
   StateAttention(const ModelConfig& config, const Sequence& sequence)
       : m_config(config), m_sequence(sequence), m_state(config, sequence, step(config), Rule(config).extra_columns()) {}
 
-  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
-               Profile* profile) override {
+  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+               const Array<Real***>& output, Profile* profile) override {
     parallel::agree(execution, m_sequence, profile, [&] { require_input(m_config, m_sequence, mask, input, output); });
     m_state.scan(execution, mask, input, Rule(m_config), output, profile);
   }

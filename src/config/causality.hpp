@@ -1,5 +1,6 @@
-// The mask of BSBR, in one place for kernels, reference and operation counts: which tokens a token sees, which chunks a chunk sees, and
-// where r comes from (docs/mathematics.md, "Causality"). No Kokkos here, but GPUs call these functions, too.
+// The mask of BSBR, in one place for kernels, reference and operation counts: which tokens a token sees, which chunks a
+// chunk sees, and where r comes from (docs/mathematics.md, "Causality"). No Kokkos here, but GPUs call these functions,
+// too.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +28,8 @@ BSBR_FUNCTION constexpr Range tokens_seen(Causality causality, std::int64_t t, R
   return chunk;
 }
 
-/// Further keys and values of zeros that each token of a chunk sees: the Python package pads the last chunk with them, and does not mask
-/// them.
+/// Further keys and values of zeros that each token of a chunk sees: the Python package pads the last chunk with them,
+/// and does not mask them.
 BSBR_FUNCTION constexpr std::int64_t absent_tokens(Causality causality, std::int64_t chunk_size, Range chunk) {
   return causality == Causality::reference ? chunk_size - (chunk.end - chunk.begin) : 0;
 }

@@ -29,7 +29,8 @@ std::string show_limit(std::int64_t limit) { return show(limit); }
 
 std::string show(__int128 positive) {
   std::string digits;
-  for (; positive > 0; positive /= 10) digits.insert(digits.begin(), static_cast<char>('0' + static_cast<int>(positive % 10)));
+  for (; positive > 0; positive /= 10)
+    digits.insert(digits.begin(), static_cast<char>('0' + static_cast<int>(positive % 10)));
   return digits.empty() ? "0" : digits;
 }
 
@@ -49,7 +50,8 @@ void check_name(const Field& field, Enumeration value) {
   for (const auto& entry : names_of<Enumeration>()) {
     if (entry.value == value) return;
   }
-  throw ConfigError(equation(field.name, static_cast<std::int64_t>(value)) + " is none of " + list_of_names<Enumeration>());
+  throw ConfigError(equation(field.name, static_cast<std::int64_t>(value)) + " is none of " +
+                    list_of_names<Enumeration>());
 }
 
 /// "hidden_dim = 512 can have 4 or 8 heads": the divisors next to the number that was asked for.
@@ -65,26 +67,29 @@ std::string suggest_heads(std::int64_t hidden_dim, std::int64_t num_heads) {
     consider(hidden_dim / divisor);
   }
   const bool between = num_heads < hidden_dim && below < above;
-  return equation("hidden_dim", hidden_dim) + " can have " + (between ? show(below) + " or " + show(above) : show(hidden_dim)) + " heads";
+  return equation("hidden_dim", hidden_dim) + " can have " +
+         (between ? show(below) + " or " + show(above) : show(hidden_dim)) + " heads";
 }
 
 void check_heads(const ModelConfig& config) {
   if (traits(config.architecture).has_one_head && config.num_heads != 1) {
-    throw ConfigError(
-        equation("num_heads", config.num_heads) + " is not 1, and " + std::string(to_string(config.architecture)) + " has one head",
-        "the width of that head is hidden_dim times expansion_factor");
+    throw ConfigError(equation("num_heads", config.num_heads) + " is not 1, and " +
+                          std::string(to_string(config.architecture)) + " has one head",
+                      "the width of that head is hidden_dim times expansion_factor");
   }
   if (config.hidden_dim % config.num_heads != 0) {
-    throw ConfigError(equation("num_heads", config.num_heads) + " does not divide " + equation("hidden_dim", config.hidden_dim),
-                      suggest_heads(config.hidden_dim, config.num_heads));
+    throw ConfigError(
+        equation("num_heads", config.num_heads) + " does not divide " + equation("hidden_dim", config.hidden_dim),
+        suggest_heads(config.hidden_dim, config.num_heads));
   }
 }
 
 void check_parameters(const ModelConfig& config) {
   const __int128 parameters = wide_parameter_count(config);
   if (parameters <= most_parameters) return;
-  throw ConfigError("the configuration calls for " + show(parameters) + " parameters, more than " + show(most_parameters),
-                    "vocab_size, hidden_dim, ff_dim and num_layers decide how many there are");
+  throw ConfigError(
+      "the configuration calls for " + show(parameters) + " parameters, more than " + show(most_parameters),
+      "vocab_size, hidden_dim, ff_dim and num_layers decide how many there are");
 }
 
 }  // namespace

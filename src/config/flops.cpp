@@ -1,5 +1,5 @@
-// Useful multiplications and additions of a forward pass. Two for each multiply-add of a matrix product; norms, GELU, softmax, embedding,
-// gates and the scores of BSBR's retrieval are left out.
+// Useful multiplications and additions of a forward pass. Two for each multiply-add of a matrix product; norms, GELU,
+// softmax, embedding, gates and the scores of BSBR's retrieval are left out.
 #include "config/flops.hpp"
 
 #include "architectures/traits.hpp"
@@ -33,7 +33,8 @@ double softmax_pairs(const FlopSizes& sizes, double pairs) { return 4 * sizes.in
 double states(const FlopSizes& sizes) { return 2 * sizes.head * sizes.inner * sizes.tokens; }
 
 /// Every layer: projections of tokens and out_proj 2·D·a each a token, feed-forward 4·D·Dff a token, and the attention.
-std::map<std::string, double> forward_flops_by_phase(const ModelConfig& config, std::int64_t batch, std::int64_t length) {
+std::map<std::string, double> forward_flops_by_phase(const ModelConfig& config, std::int64_t batch,
+                                                     std::int64_t length) {
   const FlopSizes sizes(config, length);
   const double projection = 2 * sizes.hidden * sizes.inner * sizes.tokens;
   Flops flops = traits(config.architecture).flops(config, sizes);

@@ -1,5 +1,5 @@
-// Sizes and sums that the operation counts of several architectures have in common. Symbols as in docs/mathematics.md; a = H·d is the width
-// of the attention. A multiply-add counts as two; all sums are over one sequence.
+// Sizes and sums that the operation counts of several architectures have in common. Symbols as in docs/mathematics.md;
+// a = H·d is the width of the attention. A multiply-add counts as two; all sums are over one sequence.
 #pragma once
 
 #include <cstdint>

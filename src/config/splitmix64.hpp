@@ -1,4 +1,5 @@
-// A counter-based random number generator: number i of a stream is a function of the stream and i alone, whoever asks for it.
+// A counter-based random number generator: number i of a stream is a function of the stream and i alone, whoever asks
+// for it.
 #pragma once
 
 #include <cstdint>

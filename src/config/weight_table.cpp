@@ -20,8 +20,10 @@ WeightInfo linear_bias(const std::string& name, std::int64_t out, std::int64_t i
   return {name + ".bias", {out}, Initialisation::uniform, 1 / std::sqrt(static_cast<double>(in))};
 }
 
-/// Linear layers of the same shape that are computed as one: all weights, then all biases, so that both are one block of memory.
-void add_fused(std::vector<WeightInfo>& table, const std::vector<std::string>& names, std::int64_t out, std::int64_t in) {
+/// Linear layers of the same shape that are computed as one: all weights, then all biases, so that both are one block
+/// of memory.
+void add_fused(std::vector<WeightInfo>& table, const std::vector<std::string>& names, std::int64_t out,
+               std::int64_t in) {
   for (const auto& name : names) table.push_back(linear_weight("attention." + name, out, in));
   for (const auto& name : names) table.push_back(linear_bias("attention." + name, out, in));
 }
@@ -104,7 +106,8 @@ std::optional<WeightPlace> WeightLayout::find(const std::string& name) const {
 }
 
 std::int64_t WeightLayout::count() const {
-  return static_cast<std::int64_t>(m_before.size() + m_after.size()) + m_layers * static_cast<std::int64_t>(m_layer.size());
+  return static_cast<std::int64_t>(m_before.size() + m_after.size()) +
+         m_layers * static_cast<std::int64_t>(m_layer.size());
 }
 
 std::vector<WeightInfo> weight_table(const ModelConfig& config) {
@@ -119,6 +122,8 @@ __int128 wide_parameter_count(const ModelConfig& config) {
   return wide_size(embedding(config)) + config.num_layers * layer + 2 * static_cast<__int128>(config.hidden_dim);
 }
 
-std::int64_t parameter_count(const ModelConfig& config) { return static_cast<std::int64_t>(wide_parameter_count(config)); }
+std::int64_t parameter_count(const ModelConfig& config) {
+  return static_cast<std::int64_t>(wide_parameter_count(config));
+}
 
 }  // namespace bsbr

@@ -1,5 +1,5 @@
-// The order of a model's weights, without a list of them that grows with the layers; and what validate() needs of it before it can trust
-// the sizes: their sum in 128 bits.
+// The order of a model's weights, without a list of them that grows with the layers; and what validate() needs of it
+// before it can trust the sizes: their sum in 128 bits.
 #pragma once
 
 #include <optional>
@@ -16,8 +16,8 @@ struct WeightPlace {
   std::int64_t offset, rows, columns;  // columns = 0: a vector
 };
 
-/// The weights of a model, one after the other in the order of weight_table(config). All layers have the same table, which is held once:
-/// a model may have 65,536 layers of a few elements each.
+/// The weights of a model, one after the other in the order of weight_table(config). All layers have the same table,
+/// which is held once: a model may have 65,536 layers of a few elements each.
 class WeightLayout {
  public:
   /// The configuration must be valid.
@@ -53,7 +53,7 @@ class WeightLayout {
 
   std::int64_t m_layers, m_layer_size = 0;
   std::vector<WeightInfo> m_before, m_layer, m_after;  // of a layer without the prefix
-  Places m_places, m_layer_places;                     // of a layer those of the first, by their names without the prefix
+  Places m_places, m_layer_places;  // of a layer those of the first, by their names without the prefix
 };
 
 /// Weight and bias of a linear layer: [out, in] and [out], uniform within ±1/√in as in PyTorch.

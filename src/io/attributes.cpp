@@ -25,7 +25,8 @@ Handle variable_text(H5T_cset_t set) {
   return type;
 }
 
-/// Bytes that an attribute of one value takes in its file: a text of variable length lies elsewhere, and here is its length and place.
+/// Bytes that an attribute of one value takes in its file: a text of variable length lies elsewhere, and here is its
+/// length and place.
 std::size_t stored_bytes(hid_t attribute, hid_t type) {
   if (H5Tis_variable_str(type) <= 0) return H5Tget_size(type);
   const Handle file(H5Iget_file_id(attribute), H5Fclose, "HDF5"), creation(H5Fget_create_plist(file), H5Pclose, "HDF5");
@@ -92,7 +93,8 @@ AttributeValue read_value(hid_t attribute, hid_t type, const std::string& name) 
     check_hdf5(H5Aread(attribute, H5T_NATIVE_DOUBLE, &value), label(name) + " cannot be read");
     return value;
   }
-  return H5Tis_variable_str(type) > 0 ? read_variable_text(attribute, type, name) : read_fixed_text(attribute, type, name);
+  return H5Tis_variable_str(type) > 0 ? read_variable_text(attribute, type, name)
+                                      : read_fixed_text(attribute, type, name);
 }
 
 void write_value(hid_t object, const std::string& name, hid_t file_type, hid_t memory_type, const void* value,

@@ -13,8 +13,8 @@ namespace bsbr::io {
 
 using AttributeValue = std::variant<std::string, std::int64_t, double>;
 
-/// The value of an attribute, or nothing if there is no such attribute. Throws ContentError for arrays and other types. An integer that
-/// only 64 unsigned bits can hold becomes a double.
+/// The value of an attribute, or nothing if there is no such attribute. Throws ContentError for arrays and other types.
+/// An integer that only 64 unsigned bits can hold becomes a double.
 std::optional<AttributeValue> read_attribute(hid_t object, const std::string& name);
 
 /// An integer, also one that is stored as a real. Nothing for text, fractions, NaN, and what int64 cannot hold.

@@ -26,8 +26,8 @@ class ChunkGrid {
   /// Whether the chunk that begins at `place` reaches beyond the shape.
   bool is_partial(const Extents& place) const;
 
-  /// Calls function(place, index) for each chunk that the block of `count` elements from `begin` meets, row by row: where in the dataset
-  /// the chunk begins, and its index among all of them.
+  /// Calls function(place, index) for each chunk that the block of `count` elements from `begin` meets, row by row:
+  /// where in the dataset the chunk begins, and its index among all of them.
   template <class Function>
   void for_each(const Extents& begin, const Extents& count, Function&& function) const;
 

@@ -8,7 +8,8 @@
 namespace bsbr::io {
 namespace {
 
-[[noreturn]] void refuse(const Field& field, const AttributeValue& value, const std::string& rule, const std::string& hint = {}) {
+[[noreturn]] void refuse(const Field& field, const AttributeValue& value, const std::string& rule,
+                         const std::string& hint = {}) {
   throw ContentError("attribute " + std::string(field.name) + " is " + show(value) + ", " + rule, hint);
 }
 
@@ -25,7 +26,9 @@ void assign(const Field& field, const AttributeValue& value, double& target) {
 void assign(const Field& field, const AttributeValue& value, std::int64_t& target) {
   const auto number = whole_number(value);
   const auto* real = std::get_if<double>(&value);
-  if (!number) refuse(field, value, real != nullptr && std::abs(*real) >= 0x1p63 ? "which is out of range" : "which is not a whole number");
+  if (!number)
+    refuse(field, value,
+           real != nullptr && std::abs(*real) >= 0x1p63 ? "which is out of range" : "which is not a whole number");
   target = *number;
 }
 
@@ -62,7 +65,8 @@ void read_field(hid_t object, const Field& field, Architecture architecture, Val
 
 ModelConfig read_config_attributes(hid_t object) {
   ModelConfig config;
-  for_each_field(config, [&](const Field& field, auto& value) { read_field(object, field, config.architecture, value); });
+  for_each_field(config,
+                 [&](const Field& field, auto& value) { read_field(object, field, config.architecture, value); });
   config.validate();
   return config;
 }

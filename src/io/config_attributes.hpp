@@ -1,4 +1,5 @@
-// A model's configuration as attributes of a file: which there must be, which there must not be, and what they may hold.
+// A model's configuration as attributes of a file: which there must be, which there must not be, and what they may
+// hold.
 #pragma once
 
 #include "bsbr/config.hpp"

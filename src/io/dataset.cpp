@@ -14,8 +14,8 @@ namespace {
 /// A chunk larger than this must not be larger than its dataset: it is held in memory as a whole.
 constexpr std::int64_t largest_chunk = 1 << 26;
 
-/// How many times smaller than its elements a compressed dataset can be: deflate's limit, and scale-offset's, which has none for equal
-/// elements. The first is the limit for unwritten chunks, too.
+/// How many times smaller than its elements a compressed dataset can be: deflate's limit, and scale-offset's, which has
+/// none for equal elements. The first is the limit for unwritten chunks, too.
 constexpr std::int64_t deflate_ratio = 1032, scale_offset_ratio = 1 << 16;
 
 constexpr const char* unwritten_hint =
@@ -32,7 +32,8 @@ bool has_hard_link(hid_t group, const std::string& name, const std::string& path
   const char* kind = link.type == H5L_TYPE_SOFT       ? "a soft link"
                      : link.type == H5L_TYPE_EXTERNAL ? "an external link"
                                                       : "a user-defined link";
-  throw ContentError(printable(path) + " is " + kind + ", and links are not followed", "put the data themselves into the file");
+  throw ContentError(printable(path) + " is " + kind + ", and links are not followed",
+                     "put the data themselves into the file");
 }
 
 std::vector<std::string> split(const std::string& path) {
@@ -51,7 +52,8 @@ Handle open_dataset(const InputFile& file, const std::string& path) {
   if (!object || H5Iget_type(*object) != H5I_DATASET) throw ContentError(printable(path) + " is not a dataset");
   const Handle access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose, "HDF5");
   // Room for a chunk, so that reading it in several pieces does not decompress it each time.
-  check_hdf5(H5Pset_chunk_cache(access, H5D_CHUNK_CACHE_NSLOTS_DEFAULT, largest_chunk, H5D_CHUNK_CACHE_W0_DEFAULT), "HDF5");
+  check_hdf5(H5Pset_chunk_cache(access, H5D_CHUNK_CACHE_NSLOTS_DEFAULT, largest_chunk, H5D_CHUNK_CACHE_W0_DEFAULT),
+             "HDF5");
   return {H5Dopen2(file.id(), path.c_str(), access), H5Dclose, cannot_read(path)};
 }
 
@@ -63,13 +65,15 @@ H5Z_filter_t checked_filter(hid_t creation, unsigned index, const std::string& p
   check_hdf5(filter, cannot_read(path));
   const std::string title = (name[0] == '\0' ? "number " : quoted(name.data()) + ", number ") + std::to_string(filter);
   const std::string hint =
-      "copy it with the program that wrote it, compressed by gzip (h5py: compression=\"gzip\"); h5repack drops datasets whose filter it "
+      "copy it with the program that wrote it, compressed by gzip (h5py: compression=\"gzip\"); h5repack drops "
+      "datasets whose filter it "
       "lacks";
   if (filter < H5Z_FILTER_DEFLATE || filter > H5Z_FILTER_SCALEOFFSET) {
     throw ContentError(printable(path) + " is stored by a filter that is not HDF5's own (" + title + ")", hint);
   }
   if (H5Zfilter_avail(filter) <= 0) {
-    throw ContentError(printable(path) + " is stored by a filter that this HDF5 library was built without (" + title + ")", hint);
+    throw ContentError(
+        printable(path) + " is stored by a filter that this HDF5 library was built without (" + title + ")", hint);
   }
   return filter;
 }
@@ -85,7 +89,8 @@ std::vector<H5Z_filter_t> checked_filters(hid_t creation, const std::string& pat
 /// The creation properties, once it is clear that all data are within the file.
 Handle checked_creation(hid_t dataset, const std::string& path) {
   Handle creation(H5Dget_create_plist(dataset), H5Pclose, cannot_read(path));
-  if (H5Pget_layout(creation) == H5D_VIRTUAL) throw ContentError(printable(path) + " is a virtual dataset: its data are in other files");
+  if (H5Pget_layout(creation) == H5D_VIRTUAL)
+    throw ContentError(printable(path) + " is a virtual dataset: its data are in other files");
   if (check_hdf5(H5Pget_external_count(creation), cannot_read(path)) > 0) {
     throw ContentError(printable(path) + " is in external storage: its data are in other files");
   }
@@ -95,7 +100,8 @@ Handle checked_creation(hid_t dataset, const std::string& path) {
 Extents read_shape(hid_t dataset, const std::string& path) {
   const Handle space(H5Dget_space(dataset), H5Sclose, cannot_read(path));
   if (H5Sget_simple_extent_type(space) == H5S_NULL) return {0};
-  std::vector<hsize_t> extents(static_cast<std::size_t>(check_hdf5(H5Sget_simple_extent_ndims(space), cannot_read(path))));
+  std::vector<hsize_t> extents(
+      static_cast<std::size_t>(check_hdf5(H5Sget_simple_extent_ndims(space), cannot_read(path))));
   check_hdf5(H5Sget_simple_extent_dims(space, extents.data(), nullptr), cannot_read(path));
   Extents shape;
   std::int64_t size = 1;
@@ -112,8 +118,9 @@ std::int64_t largest_ratio(const std::vector<H5Z_filter_t>& filters) {
   return std::ranges::find(filters, H5Z_FILTER_SCALEOFFSET) != filters.end() ? scale_offset_ratio : deflate_ratio;
 }
 
-/// Bytes that the file must hold of a chunk of `whole` bytes for which the filters of the bits of `skipped` were left out. HDF5 takes a
-/// chunk for whole that no filter has made smaller, and its checksum for there, however little there is.
+/// Bytes that the file must hold of a chunk of `whole` bytes for which the filters of the bits of `skipped` were left
+/// out. HDF5 takes a chunk for whole that no filter has made smaller, and its checksum for there, however little there
+/// is.
 std::int64_t least_chunk(const std::vector<H5Z_filter_t>& filters, unsigned skipped, std::int64_t whole) {
   std::int64_t data = whole, checksum = 0;
   for (std::size_t i = 0; i < filters.size(); ++i) {
@@ -178,11 +185,13 @@ std::int64_t Dataset::size() const {
   return product;
 }
 
-std::int64_t Dataset::bytes() const { return checked_product(size(), static_cast<std::int64_t>(H5Tget_size(m_type)), m_path); }
+std::int64_t Dataset::bytes() const {
+  return checked_product(size(), static_cast<std::int64_t>(H5Tget_size(m_type)), m_path);
+}
 
 void Dataset::incomplete(std::int64_t stored) const {
-  throw ContentError(printable(m_path) + " is " + bracketed(m_shape) + ", " + show_bytes(bytes()) + ", of which the file holds " +
-                         (stored == 0 ? "none" : show_bytes(stored)),
+  throw ContentError(printable(m_path) + " is " + bracketed(m_shape) + ", " + show_bytes(bytes()) +
+                         ", of which the file holds " + (stored == 0 ? "none" : show_bytes(stored)),
                      stored == 0 ? unwritten_hint : "the file is damaged, or not all of the dataset was written");
 }
 
@@ -214,9 +223,11 @@ void Dataset::check_contiguous(bool filled) const {
 void Dataset::check_grid(std::int64_t held, bool filled) {
   m_grid.emplace(m_path, m_creation, m_shape, static_cast<std::int64_t>(H5Tget_size(m_type)));
   if (m_grid->chunk_bytes() > std::max(largest_chunk, bytes())) {
-    throw ContentError(printable(m_path) + " is stored in chunks of " + show_bytes(m_grid->chunk_bytes()) + ", more than the whole of it");
+    throw ContentError(printable(m_path) + " is stored in chunks of " + show_bytes(m_grid->chunk_bytes()) +
+                       ", more than the whole of it");
   }
-  if (m_grid->chunks() > (filled ? m_file_bytes : held)) incomplete(held);  // a chunk that was written takes a byte at least
+  if (m_grid->chunks() > (filled ? m_file_bytes : held))
+    incomplete(held);  // a chunk that was written takes a byte at least
   if (!filled) require_written();
 }
 
@@ -226,7 +237,8 @@ std::int64_t Dataset::stored_bytes(const Extents& place) const {
   if (H5Dget_chunk_storage_size(m_dataset, offset.data(), &stored) < 0) {
     ContentError error = hdf5_error(cannot_read(m_path));
     // HDF5 1.10 gives no size for a chunk that was never written, but an error.
-    const bool unwritten = std::string_view(error.what()).find("chunk storage is not allocated") != std::string_view::npos;
+    const bool unwritten =
+        std::string_view(error.what()).find("chunk storage is not allocated") != std::string_view::npos;
     if (!unwritten) throw ContentError(std::move(error));
     stored = 0;
   }
@@ -244,8 +256,9 @@ void Dataset::require_written() const {
     if (stored_bytes(place) == 0 && unwritten++ == 0) first = place;
   });
   if (unwritten == 0) return;
-  throw ContentError(printable(m_path) + " has " + std::to_string(m_grid->chunks()) + " chunks, of which " + std::to_string(unwritten) +
-                         (unwritten == 1 ? " was" : " were") + " never written, the first at " + bracketed(first),
+  throw ContentError(printable(m_path) + " has " + std::to_string(m_grid->chunks()) + " chunks, of which " +
+                         std::to_string(unwritten) + (unwritten == 1 ? " was" : " were") +
+                         " never written, the first at " + bracketed(first),
                      unwritten_hint);
 }
 
@@ -271,9 +284,9 @@ void Dataset::check_chunk(const Extents& place) const {
     least = least_chunk(m_filters, skipped, whole);
   }
   if (stored >= least) return;
-  throw ContentError(
-      printable(m_path) + " has a chunk of " + std::to_string(stored) + " bytes, must be " + std::to_string(least) + " at least",
-      "the file is damaged");
+  throw ContentError(printable(m_path) + " has a chunk of " + std::to_string(stored) + " bytes, must be " +
+                         std::to_string(least) + " at least",
+                     "the file is damaged");
 }
 
 void Dataset::read(hid_t memory_type, const Extents& begin, const Extents& count, void* target) const {

@@ -1,4 +1,5 @@
-// Datasets of untrusted files: nothing is followed out of the file, and nothing believed that the file's size does not bear out.
+// Datasets of untrusted files: nothing is followed out of the file, and nothing believed that the file's size does not
+// bear out.
 #pragma once
 
 #include <cstdint>
@@ -11,15 +12,15 @@
 
 namespace bsbr::io {
 
-/// The object at `path`, reached by hard links only; nothing if it is missing. Throws ContentError for other links on the way, and where
-/// a part of the path is no group.
+/// The object at `path`, reached by hard links only; nothing if it is missing. Throws ContentError for other links on
+/// the way, and where a part of the path is no group.
 std::optional<Handle> find_object(const InputFile& file, const std::string& path);
 
 /// A dataset whose kind, layout, filters and shape have been looked at. Nothing is allocated for its elements.
 class Dataset {
  public:
-  /// Nothing if there is no such object. Throws ContentError if it is no dataset, virtual, in external storage, or needs a filter that is
-  /// not HDF5's own.
+  /// Nothing if there is no such object. Throws ContentError if it is no dataset, virtual, in external storage, or
+  /// needs a filter that is not HDF5's own.
   static std::optional<Dataset> find(const InputFile& file, const std::string& path);
 
   const std::string& path() const { return m_path; }
@@ -27,12 +28,12 @@ class Dataset {
   hid_t type() const { return m_type; }
   std::int64_t size() const;  ///< product of the shape, at most 2^62
 
-  /// Throws ContentError unless the file holds all of the elements that the shape promises, or the writer has set the value of those that
-  /// it does not hold. To be called before read().
+  /// Throws ContentError unless the file holds all of the elements that the shape promises, or the writer has set the
+  /// value of those that it does not hold. To be called before read().
   void check_storage();
 
-  /// Reads the block of `count` elements from `begin`, in each dimension, as `memory_type`. Throws ContentError, also for chunks of the
-  /// block with fewer bytes than they must have.
+  /// Reads the block of `count` elements from `begin`, in each dimension, as `memory_type`. Throws ContentError, also
+  /// for chunks of the block with fewer bytes than they must have.
   void read(hid_t memory_type, const Extents& begin, const Extents& count, void* target) const;
 
  private:

@@ -3,7 +3,8 @@
 namespace bsbr::io {
 namespace {
 
-/// The known types are arguments, each by itself: HDF5's names for them call a function, which nvcc garbles within the braces of a list.
+/// The known types are arguments, each by itself: HDF5's names for them call a function, which nvcc garbles within the
+/// braces of a list.
 template <class... Types>
 bool is_any_of(hid_t type, Types... known) {
   return ((H5Tequal(type, known) > 0) || ...);
@@ -12,8 +13,9 @@ bool is_any_of(hid_t type, Types... known) {
 }  // namespace
 
 bool is_integer(hid_t type) {
-  return is_any_of(type, H5T_STD_I8LE, H5T_STD_U8LE, H5T_STD_I8BE, H5T_STD_U8BE, H5T_STD_I16LE, H5T_STD_U16LE, H5T_STD_I16BE, H5T_STD_U16BE,
-                   H5T_STD_I32LE, H5T_STD_U32LE, H5T_STD_I32BE, H5T_STD_U32BE, H5T_STD_I64LE, H5T_STD_U64LE, H5T_STD_I64BE, H5T_STD_U64BE);
+  return is_any_of(type, H5T_STD_I8LE, H5T_STD_U8LE, H5T_STD_I8BE, H5T_STD_U8BE, H5T_STD_I16LE, H5T_STD_U16LE,
+                   H5T_STD_I16BE, H5T_STD_U16BE, H5T_STD_I32LE, H5T_STD_U32LE, H5T_STD_I32BE, H5T_STD_U32BE,
+                   H5T_STD_I64LE, H5T_STD_U64LE, H5T_STD_I64BE, H5T_STD_U64BE);
 }
 
 bool is_bit_field(hid_t type) { return H5Tequal(type, H5T_STD_B8LE) > 0 || H5Tequal(type, H5T_STD_B8BE) > 0; }

@@ -7,7 +7,8 @@
 
 namespace bsbr::io {
 
-/// Two's complement of 8, 16, 32 or 64 bits, of either byte order and sign. An enumeration of such, as h5py writes booleans, is not one.
+/// Two's complement of 8, 16, 32 or 64 bits, of either byte order and sign. An enumeration of such, as h5py writes
+/// booleans, is not one.
 bool is_integer(hid_t type);
 
 /// A bit field of 8 bits, as PyTables writes a boolean. HDF5 converts them to nothing else.

@@ -15,9 +15,11 @@ namespace {
 
 constexpr std::int64_t piece = 1 << 30;  // what the system reads and writes in one call is limited
 
-/// Calls transfer(offset, pointer, size), which is pread or pwrite, until all bytes are through or it says 0. Returns how many are.
+/// Calls transfer(offset, pointer, size), which is pread or pwrite, until all bytes are through or it says 0. Returns
+/// how many are.
 template <class Byte, class Transfer>
-std::int64_t transfer_all(std::int64_t offset, Byte* bytes, std::int64_t size, const std::string& doing, Transfer&& transfer) {
+std::int64_t transfer_all(std::int64_t offset, Byte* bytes, std::int64_t size, const std::string& doing,
+                          Transfer&& transfer) {
   std::int64_t done = 0;
   while (done < size) {
     const auto now = transfer(offset + done, bytes + done, static_cast<std::size_t>(std::min(piece, size - done)));
@@ -55,14 +57,15 @@ std::int64_t Descriptor::identity() const {
 }
 
 std::int64_t Descriptor::read(std::int64_t offset, void* bytes, std::int64_t size) const {
-  return transfer_all(offset, static_cast<char*>(bytes), size, m_doing,
-                      [&](std::int64_t at, char* to, std::size_t count) { return ::pread(m_descriptor, to, count, at); });
+  return transfer_all(
+      offset, static_cast<char*>(bytes), size, m_doing,
+      [&](std::int64_t at, char* to, std::size_t count) { return ::pread(m_descriptor, to, count, at); });
 }
 
 void Descriptor::write(std::int64_t offset, const void* bytes, std::int64_t size) const {
-  const auto written =
-      transfer_all(offset, static_cast<const char*>(bytes), size, m_doing,
-                   [&](std::int64_t at, const char* from, std::size_t count) { return ::pwrite(m_descriptor, from, count, at); });
+  const auto written = transfer_all(
+      offset, static_cast<const char*>(bytes), size, m_doing,
+      [&](std::int64_t at, const char* from, std::size_t count) { return ::pwrite(m_descriptor, from, count, at); });
   if (written != size) fail(m_doing, ENOSPC);
 }
 
@@ -76,7 +79,8 @@ void Descriptor::try_close() const {
 }
 
 void Descriptor::sync() const {
-  if (::fsync(m_descriptor) != 0 && errno != EINVAL && errno != ENOTSUP) fail(m_doing, errno);  // those two: there is nothing to sync
+  if (::fsync(m_descriptor) != 0 && errno != EINVAL && errno != ENOTSUP)
+    fail(m_doing, errno);  // those two: there is nothing to sync
 }
 
 void Descriptor::close() {

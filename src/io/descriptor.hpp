@@ -39,7 +39,8 @@ class Descriptor {
   /// Sees to it that what was written is on the disk.
   void sync() const;
 
-  /// Closes a copy of the descriptor: some file systems report errors only when a file is closed, and this one stays open.
+  /// Closes a copy of the descriptor: some file systems report errors only when a file is closed, and this one stays
+  /// open.
   void try_close() const;
 
   /// Closes it, and throws if that fails.

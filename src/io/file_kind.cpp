@@ -18,11 +18,14 @@ struct Signature {
 using namespace std::string_view_literals;
 
 constexpr const char* save_hint = "read it where it was made, and save the ids: numpy.save(\"ids.npy\", ids)";
-constexpr const char* pickle_hint = "load it where it was made, and save the ids: numpy.save(\"ids.npy\", numpy.asarray(ids))";
-constexpr const char* npz_hint = "of an .npz save the array of the ids: numpy.save(\"ids.npy\", numpy.load(FILE)[\"input_ids\"])";
+constexpr const char* pickle_hint =
+    "load it where it was made, and save the ids: numpy.save(\"ids.npy\", numpy.asarray(ids))";
+constexpr const char* npz_hint =
+    "of an .npz save the array of the ids: numpy.save(\"ids.npy\", numpy.load(FILE)[\"input_ids\"])";
 
 constexpr std::array signatures{
-    Signature{"version https://git-lfs.github.com/spec/"sv, "a Git LFS pointer", "git lfs pull gets the file that it stands for"},
+    Signature{"version https://git-lfs.github.com/spec/"sv, "a Git LFS pointer",
+              "git lfs pull gets the file that it stands for"},
     Signature{"PK\3\4"sv, "a zip archive, as .npz and .pt are", npz_hint},
     Signature{"PK\5\6"sv, "an empty zip archive", npz_hint},
     Signature{"\x1f\x8b\b"sv, "a file compressed by gzip", "gunzip unpacks it"},
@@ -51,14 +54,15 @@ constexpr std::array signatures{
     Signature{"\x80\5\x95"sv, "a Python pickle", pickle_hint},
     Signature{"GGUF"sv, "a GGUF file", "it holds a model, not ids"},
     // The length of its header, in 8 bytes, comes first.
-    Signature{"\0\0\0\0{\""sv, "a safetensors file", "it holds weights: convert_weights.py makes a model file of them", 4},
+    Signature{"\0\0\0\0{\""sv, "a safetensors file", "it holds weights: convert_weights.py makes a model file of them",
+              4},
 };
 
 /// Endings of files that hold data to be parsed, not tokens of one byte each.
-constexpr std::array<std::string_view, 32> endings{".h5",    ".hdf5",        ".hdf",      ".he5", ".nc",     ".nc4", ".mat",   ".npy",
-                                                   ".npz",   ".pt",          ".pth",      ".pkl", ".pickle", ".bin", ".dat",   ".gz",
-                                                   ".bz2",   ".xz",          ".zst",      ".zip", ".tar",    ".tgz", ".jsonl", ".parquet",
-                                                   ".arrow", ".safetensors", ".tfrecord", ".idx", ".json",   ".csv", ".tsv",   ".feather"};
+constexpr std::array<std::string_view, 32> endings{
+    ".h5",    ".hdf5",    ".hdf",   ".he5",         ".nc",       ".nc4", ".mat",  ".npy", ".npz", ".pt",     ".pth",
+    ".pkl",   ".pickle",  ".bin",   ".dat",         ".gz",       ".bz2", ".xz",   ".zst", ".zip", ".tar",    ".tgz",
+    ".jsonl", ".parquet", ".arrow", ".safetensors", ".tfrecord", ".idx", ".json", ".csv", ".tsv", ".feather"};
 
 }  // namespace
 
@@ -66,7 +70,8 @@ std::optional<FileKind> find_file_kind(const Descriptor& file) {
   std::string begin(64, '\0');
   begin.resize(static_cast<std::size_t>(file.read(0, begin.data(), static_cast<std::int64_t>(begin.size()))));
   for (const Signature& one : signatures) {
-    if (begin.compare(std::min(one.offset, begin.size()), one.begin.size(), one.begin) == 0) return FileKind{one.name, one.hint};
+    if (begin.compare(std::min(one.offset, begin.size()), one.begin.size(), one.begin) == 0)
+      return FileKind{one.name, one.hint};
   }
   return std::nullopt;
 }

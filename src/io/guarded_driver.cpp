@@ -25,10 +25,10 @@ struct GuardedFile {
 GuardedFile& guarded(H5FD_t* file) { return *reinterpret_cast<GuardedFile*>(file); }
 const GuardedFile& guarded(const H5FD_t* file) { return *reinterpret_cast<const GuardedFile*>(file); }
 
-// ---- global heaps (HDF5 File Format Specification, section III.E) ----
+// ---- global heaps (HDF5 File Format Specification, section III.E) ---------------------------------------------------
 
 constexpr std::string_view heap_begin("GCOL\1\0\0\0", 8);  // signature, version, reserved
-constexpr std::size_t size_at = 8;                         // of a heap, and of an object: after index (2), references (2), reserved (4)
+constexpr std::size_t size_at = 8;  // of a heap, and of an object: after index (2), references (2), reserved (4)
 constexpr hsize_t smallest_heap = 4096;
 constexpr int most_objects = 1 << 16;  // as an index has 16 bits
 
@@ -38,8 +38,12 @@ constexpr hsize_t padded(hsize_t bytes) { return (bytes + 7) / 8 * 8; }
 bool is_sound_heap(const GuardedFile& file, hid_t transfer, haddr_t begin) {
   const std::size_t header = size_at + static_cast<std::size_t>(file.length_width);
   std::array<char, size_at + 8> bytes{};
-  const auto read_header = [&](haddr_t at) { return H5FDread(file.posix, H5FD_MEM_DRAW, transfer, at, header, bytes.data()) >= 0; };
-  const auto read_size = [&]() -> hsize_t { return little_endian(std::string_view(bytes.data(), header).substr(size_at)); };
+  const auto read_header = [&](haddr_t at) {
+    return H5FDread(file.posix, H5FD_MEM_DRAW, transfer, at, header, bytes.data()) >= 0;
+  };
+  const auto read_size = [&]() -> hsize_t {
+    return little_endian(std::string_view(bytes.data(), header).substr(size_at));
+  };
 
   if (!read_header(begin)) return false;
   const hsize_t size = read_size();
@@ -58,11 +62,12 @@ bool is_sound_heap(const GuardedFile& file, hid_t transfer, haddr_t begin) {
 }
 
 herr_t refuse_heap() {
-  H5Epush2(H5E_DEFAULT, __FILE__, __func__, __LINE__, H5E_ERR_CLS, H5E_HEAP, H5E_BADVALUE, "the global heap that has its text is damaged");
+  H5Epush2(H5E_DEFAULT, __FILE__, __func__, __LINE__, H5E_ERR_CLS, H5E_HEAP, H5E_BADVALUE,
+           "the global heap that has its text is damaged");
   return -1;
 }
 
-// ---- what a driver does: that of POSIX, but for reading ----
+// ---- what a driver does: that of POSIX, but for reading -------------------------------------------------------------
 
 H5FD_t* open_file(const char* name, unsigned flags, hid_t access, haddr_t max_address) {
   const auto& guarded_access = *static_cast<const GuardedAccess*>(H5Pget_driver_info(access));
@@ -72,7 +77,8 @@ H5FD_t* open_file(const char* name, unsigned flags, hid_t access, haddr_t max_ad
   return file->posix == nullptr ? nullptr : &file.release()->base;
 }
 
-/// Never fails: nothing that was read is lost, and HDF5 would keep a file that it could not close, and crash over it when it ends.
+/// Never fails: nothing that was read is lost, and HDF5 would keep a file that it could not close, and crash over it
+/// when it ends.
 herr_t close_file(H5FD_t* file) {
   const std::unique_ptr<GuardedFile> closed(&guarded(file));
   if (H5FDclose(closed->posix) < 0) keep_quiet_at_the_end();
@@ -93,7 +99,9 @@ herr_t query(const H5FD_t* file, unsigned long* features) {
 }
 
 haddr_t get_eoa(const H5FD_t* file, H5FD_mem_t type) { return H5FDget_eoa(guarded(file).posix, type); }
-herr_t set_eoa(H5FD_t* file, H5FD_mem_t type, haddr_t address) { return H5FDset_eoa(guarded(file).posix, type, address); }
+herr_t set_eoa(H5FD_t* file, H5FD_mem_t type, haddr_t address) {
+  return H5FDset_eoa(guarded(file).posix, type, address);
+}
 haddr_t get_eof(const H5FD_t* file, H5FD_mem_t type) { return H5FDget_eof(guarded(file).posix, type); }
 
 /// Fails only if another program holds a lock for writing. Where the file system has no locks, reading goes on without.

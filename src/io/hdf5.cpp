@@ -44,13 +44,15 @@ void keep_quiet_at_the_end() {
 
 std::string newer_format_hint() {
   return "unless the file is damaged, its format is newer than HDF5 " + hdf5_version() +
-         " reads: write it with libver=\"v110\" (h5py), or copy it with --high=2 by the h5repack of the HDF5 that wrote it";
+         " reads: write it with libver=\"v110\" (h5py), or copy it with --high=2 by the h5repack of the HDF5 that "
+         "wrote it";
 }
 
 ContentError hdf5_error(const std::string& doing) {
   std::string reason;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &reason);
-  // "bad version number for layout message", "unknown datatype version", …: each kind of metadata has a version of its own.
+  // "bad version number for layout message", "unknown datatype version", …: each kind of metadata has a version of its
+  // own.
   const bool may_be_newer = reason.find("version") != std::string::npos;
   return ContentError(doing + ": " + (reason.empty() ? "HDF5 does not say why" : printable(reason, 200)),
                       may_be_newer ? newer_format_hint() : "");
@@ -58,7 +60,8 @@ ContentError hdf5_error(const std::string& doing) {
 
 LibraryScope::LibraryScope() : m_exceptions(std::uncaught_exceptions()) {
   // Fails where the caller uses the error interface of HDF5 1.6, which is then left as it is.
-  m_silenced = H5Eget_auto2(H5E_DEFAULT, &m_print, &m_print_data) >= 0 && H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+  m_silenced =
+      H5Eget_auto2(H5E_DEFAULT, &m_print, &m_print_data) >= 0 && H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
   if (H5PLget_loading_state(&m_plugins) >= 0) H5PLset_loading_state(0);
 }
 

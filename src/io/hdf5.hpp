@@ -10,8 +10,8 @@
 
 namespace bsbr::io {
 
-/// Something is wrong with a file, said without the file's name: reading() and writing() add it, and make this a FileError or an
-/// OutputError.
+/// Something is wrong with a file, said without the file's name: reading() and writing() add it, and make this a
+/// FileError or an OutputError.
 class ContentError : public Error {
   using Error::Error;
 };
@@ -19,8 +19,8 @@ class ContentError : public Error {
 /// What to do about a file that is, or may be, in a newer format than this HDF5 reads.
 std::string newer_format_hint();
 
-/// "<doing>: <the most specific thing that HDF5 has to say about its last failed call on this thread>", with a hint where HDF5 may be too
-/// old for the file.
+/// "<doing>: <the most specific thing that HDF5 has to say about its last failed call on this thread>", with a hint
+/// where HDF5 may be too old for the file.
 ContentError hdf5_error(const std::string& doing);
 
 /// Throws hdf5_error() if an HDF5 call's answer is negative, and returns the answer otherwise.
@@ -75,7 +75,8 @@ class Handle {
   Close m_close;
 };
 
-/// Runs `work`, which reads the file `path`. ContentError and ConfigError become a FileError that begins with the file's name.
+/// Runs `work`, which reads the file `path`. ContentError and ConfigError become a FileError that begins with the
+/// file's name.
 template <class Work>
 decltype(auto) reading(const std::string& path, Work&& work);
 

@@ -36,12 +36,14 @@ bool is_locked(const Descriptor& file) { return ::flock(file, LOCK_SH | LOCK_NB)
     throw ContentError("is open for writing in another program", "close it there first, or read a copy");
   }
   if (superblock->is_open) {
-    throw ContentError("is marked as open for writing: it is still being written, or its writer ended without closing it",
-                       "if no program writes to it any more, h5clear -s FILE clears the mark");
+    throw ContentError(
+        "is marked as open for writing: it is still being written, or its writer ended without closing it",
+        "if no program writes to it any more, h5clear -s FILE clears the mark");
   }
   if (superblock->end > static_cast<std::uint64_t>(bytes)) {
-    throw ContentError("is truncated: it holds " + std::to_string(bytes) + " bytes of " + std::to_string(superblock->end),
-                       "the copy or the program that wrote it was interrupted");
+    throw ContentError(
+        "is truncated: it holds " + std::to_string(bytes) + " bytes of " + std::to_string(superblock->end),
+        "the copy or the program that wrote it was interrupted");
   }
   throw error;
 }

@@ -27,11 +27,13 @@ std::string dataset_path(const WeightInfo& weight) { return std::string(group) +
 
 void check_format(hid_t file) {
   const auto found = read_attribute(file, "format");
-  if (!found) throw ContentError("has no attribute format = \"" + std::string(format) + "\", so it is not a model file");
+  if (!found)
+    throw ContentError("has no attribute format = \"" + std::string(format) + "\", so it is not a model file");
   const auto* name = std::get_if<std::string>(&*found);
   if (name == nullptr || *name != format) {
-    throw ContentError("attribute format is " + show(*found) + ", a model file has " + quoted(format),
-                       name != nullptr && *name == "bsbr-result" ? "this is a result that bsbr_forward has written" : "");
+    throw ContentError(
+        "attribute format is " + show(*found) + ", a model file has " + quoted(format),
+        name != nullptr && *name == "bsbr-result" ? "this is a result that bsbr_forward has written" : "");
   }
 }
 
@@ -40,8 +42,9 @@ void check_version(hid_t file) {
   if (!found) throw ContentError("attribute format_version is missing");
   const auto version = whole_number(*found);
   if (version == format_version) return;
-  throw ContentError("attribute format_version is " + show(*found) + ", this library reads version " + std::to_string(format_version),
-                     version > format_version ? "a newer version of bsbr has written the file" : "");
+  throw ContentError(
+      "attribute format_version is " + show(*found) + ", this library reads version " + std::to_string(format_version),
+      version > format_version ? "a newer version of bsbr has written the file" : "");
 }
 
 struct Search {
@@ -57,8 +60,8 @@ herr_t compare_name(hid_t, const char* name, const H5L_info_t*, void* data) noex
   return 1;
 }
 
-/// A model file that is open on this process. Its configuration is borne out by its weights: /weights holds what it calls for, and nothing
-/// else.
+/// A model file that is open on this process. Its configuration is borne out by its weights: /weights holds what it
+/// calls for, and nothing else.
 class ModelFile {
  public:
   /// Throws ContentError.
@@ -93,7 +96,8 @@ ModelConfig ModelFile::read_config() const {
 std::string ModelFile::surplus(const WeightLayout& expected) const {
   Search search{expected, {}};
   const auto weights = find_object(m_file, group);
-  check_hdf5(H5Literate(*weights, H5_INDEX_NAME, H5_ITER_INC, nullptr, compare_name, &search), std::string(group) + " cannot be read");
+  check_hdf5(H5Literate(*weights, H5_INDEX_NAME, H5_ITER_INC, nullptr, compare_name, &search),
+             std::string(group) + " cannot be read");
   return printable(search.surplus, 200);
 }
 
@@ -101,8 +105,10 @@ Dataset ModelFile::find(const WeightInfo& weight, const WeightLayout& expected) 
   auto dataset = Dataset::find(m_file, dataset_path(weight));
   if (dataset) return std::move(*dataset);
   const std::string other = surplus(expected);
-  throw ContentError(dataset_path(weight) + " is missing, the configuration needs it as " + bracketed(weight.shape),
-                     other.empty() ? "" : "there is " + std::string(group) + '/' + other + ", which the configuration has no place for");
+  throw ContentError(
+      dataset_path(weight) + " is missing, the configuration needs it as " + bracketed(weight.shape),
+      other.empty() ? ""
+                    : "there is " + std::string(group) + '/' + other + ", which the configuration has no place for");
 }
 
 void check_weight(Dataset dataset, const WeightInfo& weight) {
@@ -110,7 +116,8 @@ void check_weight(Dataset dataset, const WeightInfo& weight) {
     throw ContentError(dataset.path() + " holds " + describe(dataset.type()) + ", weights are float32 or float64");
   }
   if (dataset.shape() != weight.shape) {
-    throw ContentError(dataset.path() + " is " + bracketed(dataset.shape()) + ", the configuration needs " + bracketed(weight.shape));
+    throw ContentError(dataset.path() + " is " + bracketed(dataset.shape()) + ", the configuration needs " +
+                       bracketed(weight.shape));
   }
   dataset.check_storage();
 }
@@ -203,8 +210,9 @@ Weights<Real> read_weights(const std::string& path, MPI_Comm comm) {
   parallel::broadcast(&config, sizeof config, comm);
   std::unique_ptr<Weights<Real>> weights;
   parallel::agree(comm, [&] { weights = std::make_unique<Weights<Real>>(config); });
-  WeightLayout(config).for_each(
-      [&](const WeightInfo& info, std::int64_t offset) { read_weight(path, file.get(), info, weights->data().data() + offset, comm); });
+  WeightLayout(config).for_each([&](const WeightInfo& info, std::int64_t offset) {
+    read_weight(path, file.get(), info, weights->data().data() + offset, comm);
+  });
   return std::move(*weights);
 }
 

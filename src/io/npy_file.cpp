@@ -73,8 +73,9 @@ class Parser {
 
   std::string read_text() {
     skip_blanks();
-    const std::size_t end =
-        m_rest.empty() || (m_rest.front() != '\'' && m_rest.front() != '"') ? std::string_view::npos : m_rest.find(m_rest.front(), 1);
+    const std::size_t end = m_rest.empty() || (m_rest.front() != '\'' && m_rest.front() != '"')
+                                ? std::string_view::npos
+                                : m_rest.find(m_rest.front(), 1);
     if (end == std::string_view::npos) refuse();
     const std::string text(m_rest.substr(1, end - 1));
     m_rest.remove_prefix(end + 1);
@@ -108,7 +109,8 @@ class Parser {
     expect(':');
     if (key == "descr") {
       skip_blanks();
-      if (m_rest.starts_with('[')) throw ContentError("holds records, ids are integers", "save the field of the ids by itself");
+      if (m_rest.starts_with('['))
+        throw ContentError("holds records, ids are integers", "save the field of the ids by itself");
       found.description = read_text();
     } else if (key == "fortran_order") {
       const bool yes = accept_word("True");
@@ -165,18 +167,21 @@ void NpyFile::read_header() {
   m_begin = static_cast<std::int64_t>(8 + width);
   if (there < m_begin) throw ContentError("is truncated: it holds " + show_bytes(bytes));
   if (version < 1 || version > 3) {
-    throw ContentError("is a .npy file of version " + std::to_string(version) + ", versions 1 to 3 are read", damaged_hint);
+    throw ContentError("is a .npy file of version " + std::to_string(version) + ", versions 1 to 3 are read",
+                       damaged_hint);
   }
   const auto length = static_cast<std::int64_t>(little_endian(std::string_view(fixed.data() + 8, width)));
   if (length > longest_header) throw ContentError("has a .npy header of " + show_bytes(length), damaged_hint);
   std::string text(static_cast<std::size_t>(length), '\0');
-  if (m_file.read(m_begin, text.data(), length) != length) throw ContentError("is truncated: it holds " + show_bytes(bytes));
+  if (m_file.read(m_begin, text.data(), length) != length)
+    throw ContentError("is truncated: it holds " + show_bytes(bytes));
   m_begin += length;
   const Dictionary header = Parser(text).parse();
   m_column_major = *header.column_major;
   set_type(*header.description);
   set_shape(*header.shape);
-  const std::int64_t needed = checked_product(checked_product(m_rows, m_length, "the .npy header"), m_width, "the .npy header");
+  const std::int64_t needed =
+      checked_product(checked_product(m_rows, m_length, "the .npy header"), m_width, "the .npy header");
   if (needed > bytes - m_begin) {
     throw ContentError("is truncated: its header promises ids " + bracketed(*header.shape) + ", " + show_bytes(needed) +
                            ", of which it holds " + show_bytes(bytes - m_begin),
@@ -187,7 +192,8 @@ void NpyFile::read_header() {
 void NpyFile::set_type(const std::string& description) {
   const bool integer = description.size() == 3 && (description[1] == 'i' || description[1] == 'u');
   const char order = description.empty() ? '\0' : description[0], width = integer ? description[2] : '\0';
-  if (std::string_view("1248").find(width) == std::string_view::npos || std::string_view("<>|=").find(order) == std::string_view::npos) {
+  if (std::string_view("1248").find(width) == std::string_view::npos ||
+      std::string_view("<>|=").find(order) == std::string_view::npos) {
     throw ContentError("holds " + describe_type(description) + ", ids are integers of 8 to 64 bits");
   }
   m_width = width - '0';
@@ -210,14 +216,16 @@ std::string NpyFile::type() const { return (m_signed ? "int" : "uint") + std::to
 std::vector<unsigned char> NpyFile::read_bytes(std::int64_t first, std::int64_t count) const {
   std::vector<unsigned char> bytes(static_cast<std::size_t>(count * m_width));
   const auto size = static_cast<std::int64_t>(bytes.size());
-  if (m_file.read(m_begin + first * m_width, bytes.data(), size) != size) throw ContentError("has become shorter while it was read");
+  if (m_file.read(m_begin + first * m_width, bytes.data(), size) != size)
+    throw ContentError("has become shorter while it was read");
   return bytes;
 }
 
 /// Lines, rows or columns, are read together where whole ones are wanted.
 void NpyFile::read(const Block& block, std::int64_t* target) const {
   const std::int64_t line = m_column_major ? m_rows : m_length;  // elements from one line to the next
-  const std::int64_t lines = m_column_major ? block.positions : block.rows, wanted = m_column_major ? block.rows : block.positions;
+  const std::int64_t lines = m_column_major ? block.positions : block.rows,
+                     wanted = m_column_major ? block.rows : block.positions;
   const std::int64_t first = m_column_major ? block.position * line + block.row : block.row * line + block.position;
   const std::int64_t together = wanted == line ? lines : 1;
   for (std::int64_t done = 0; done < lines; done += together) {

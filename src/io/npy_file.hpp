@@ -1,4 +1,5 @@
-// Arrays of integers in NumPy's .npy format (NEP 1), untrusted: the header is believed no further than the file's size bears it out.
+// Arrays of integers in NumPy's .npy format (NEP 1), untrusted: the header is believed no further than the file's size
+// bears it out.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ bool is_npy(const Descriptor& file);
 /// A .npy file of integers, [length] or [rows, length], that is open for reading.
 class NpyFile {
  public:
-  /// Throws ContentError: damaged or truncated, another type than integers of 8 to 64 bits, another rank than 1 or 2, empty.
+  /// Throws ContentError: damaged or truncated, another type than integers of 8 to 64 bits, another rank than 1 or 2,
+  /// empty.
   explicit NpyFile(const std::string& path);
 
   std::int64_t rows() const { return m_rows; }

@@ -45,7 +45,8 @@ herr_t close_file(H5FD_t* file) {
 
 /// The features of the driver of POSIX that make metadata lie together.
 herr_t query(const H5FD_t*, unsigned long* features) {
-  *features = H5FD_FEAT_AGGREGATE_METADATA | H5FD_FEAT_ACCUMULATE_METADATA | H5FD_FEAT_DATA_SIEVE | H5FD_FEAT_AGGREGATE_SMALLDATA;
+  *features = H5FD_FEAT_AGGREGATE_METADATA | H5FD_FEAT_ACCUMULATE_METADATA | H5FD_FEAT_DATA_SIEVE |
+              H5FD_FEAT_AGGREGATE_SMALLDATA;
   return 0;
 }
 
@@ -62,7 +63,9 @@ haddr_t get_eof(const H5FD_t* file, H5FD_mem_t) { return opened(file).end; }
 herr_t read(H5FD_t* file, H5FD_mem_t, hid_t, haddr_t begin, std::size_t size, void* bytes) {
   const OutputAccess& output = opened(file).output;
   std::memset(bytes, 0, size);
-  const auto work = [&] { output.file->read(static_cast<std::int64_t>(begin), bytes, static_cast<std::int64_t>(size)); };
+  const auto work = [&] {
+    output.file->read(static_cast<std::int64_t>(begin), bytes, static_cast<std::int64_t>(size));
+  };
   return attempt(output, work) ? 0 : -1;
 }
 
@@ -70,7 +73,8 @@ herr_t write(H5FD_t* file, H5FD_mem_t, hid_t, haddr_t begin, std::size_t size, c
   OpenFile& to = opened(file);
   to.end = std::max(to.end, begin + size);
   if (*to.output.failure) return 0;
-  attempt(to.output, [&] { to.output.file->write(static_cast<std::int64_t>(begin), bytes, static_cast<std::int64_t>(size)); });
+  attempt(to.output,
+          [&] { to.output.file->write(static_cast<std::int64_t>(begin), bytes, static_cast<std::int64_t>(size)); });
   return 0;
 }
 

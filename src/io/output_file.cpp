@@ -19,12 +19,14 @@ constexpr std::int64_t alignment = 1 << 12;         // of everything that is at 
 
 [[noreturn]] void no_space(int error, std::int64_t bytes, const std::string& folder) {
   std::string text = "needs " + show_bytes(bytes) + ": ";
-  if (error == EFBIG) throw ContentError(text + "larger than a file may be here", "ulimit -f shows the limit of this process");
+  if (error == EFBIG)
+    throw ContentError(text + "larger than a file may be here", "ulimit -f shows the limit of this process");
   if (error == EDQUOT) throw ContentError(text + "no space left within the disk quota");
   struct statvfs state {};
   text += "no space left on the device";
   if (::statvfs(folder.c_str(), &state) == 0) {
-    text += ", which has " + show_bytes(static_cast<std::int64_t>(state.f_bavail) * static_cast<std::int64_t>(state.f_frsize));
+    text += ", which has " +
+            show_bytes(static_cast<std::int64_t>(state.f_bavail) * static_cast<std::int64_t>(state.f_frsize));
   }
   throw ContentError(text);
 }
@@ -32,7 +34,8 @@ constexpr std::int64_t alignment = 1 << 12;         // of everything that is at 
 /// Asked for rather than tried: trying would raise SIGXFSZ.
 bool exceeds_limit(std::int64_t bytes) {
   struct rlimit limit {};
-  return ::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && static_cast<rlim_t>(bytes) > limit.rlim_cur;
+  return ::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+         static_cast<rlim_t>(bytes) > limit.rlim_cur;
 }
 
 /// Reserves blocks of the disk; 0 or the error. EOPNOTSUPP where the file system, or the system, cannot.
@@ -47,7 +50,8 @@ int allocate_blocks([[maybe_unused]] int file, [[maybe_unused]] std::int64_t byt
 #endif
 }
 
-/// Where blocks cannot be reserved, a disk without room for the metadata is noticed before anything is computed into the file.
+/// Where blocks cannot be reserved, a disk without room for the metadata is noticed before anything is computed into
+/// the file.
 void fill_metadata(const Descriptor& file, std::int64_t bytes) {
   const std::string zeros(static_cast<std::size_t>(bytes), '\0');
   file.write(0, zeros.data(), bytes);
@@ -74,7 +78,8 @@ void set_versions(hid_t access) {
 #endif
 }
 
-/// The bytes of an HDF5 file with nothing in it. They are put into a file that has its blocks already: H5Fcreate would give them back.
+/// The bytes of an HDF5 file with nothing in it. They are put into a file that has its blocks already: H5Fcreate would
+/// give them back.
 std::string empty_image() {
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "HDF5");
   check_hdf5(H5Pset_fapl_core(access, 1 << 16, false), "HDF5");
@@ -99,7 +104,8 @@ Handle OutputFile::open() {
   m_file.require_ours();
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "HDF5");
   use_output_driver(access, {&m_file.descriptor(), &m_failure});
-  check_hdf5(H5Pset_meta_block_size(access, static_cast<hsize_t>(m_metadata_bytes)), "HDF5");  // all of it where room is sure
+  check_hdf5(H5Pset_meta_block_size(access, static_cast<hsize_t>(m_metadata_bytes)),
+             "HDF5");  // all of it where room is sure
   check_hdf5(H5Pset_alignment(access, alignment, alignment), "HDF5");
   set_versions(access);
   return {H5Fopen(part().c_str(), H5F_ACC_RDWR, access), H5Fclose, "cannot be written"};
@@ -122,10 +128,12 @@ Handle create_dataset(hid_t group, const std::string& name, const std::vector<st
   check_hdf5(H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY), name);
   check_hdf5(H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER), name);
   check_hdf5(H5Pset_obj_track_times(creation, false), name);  // the same content makes the same bytes
-  return {H5Dcreate2(group, name.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT), H5Dclose, name + " cannot be created"};
+  return {H5Dcreate2(group, name.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT), H5Dclose,
+          name + " cannot be created"};
 }
 
-void write_dataset(hid_t group, const std::string& name, const std::vector<std::int64_t>& shape, hid_t type, const void* data) {
+void write_dataset(hid_t group, const std::string& name, const std::vector<std::int64_t>& shape, hid_t type,
+                   const void* data) {
   Handle dataset = create_dataset(group, name, shape, type);
   check_hdf5(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), name + " cannot be written");
   dataset.close(name + " cannot be written");

@@ -11,7 +11,8 @@
 
 namespace bsbr::io {
 
-/// <path>.part, an empty HDF5 file with disk space for its content to come. It is gone with this object unless committed.
+/// <path>.part, an empty HDF5 file with disk space for its content to come. It is gone with this object unless
+/// committed.
 class OutputFile {
  public:
   /// There will be this many datasets, of so many bytes together. Throws ContentError.
@@ -45,6 +46,7 @@ class OutputFile {
 Handle create_dataset(hid_t group, const std::string& name, const std::vector<std::int64_t>& shape, hid_t type);
 
 /// The same, and writes its elements.
-void write_dataset(hid_t group, const std::string& name, const std::vector<std::int64_t>& shape, hid_t type, const void* data);
+void write_dataset(hid_t group, const std::string& name, const std::vector<std::int64_t>& shape, hid_t type,
+                   const void* data);
 
 }  // namespace bsbr::io

@@ -24,7 +24,8 @@ void require_folder(const std::string& folder) {
   if (::access(folder.c_str(), W_OK | X_OK) != 0) fail(shown + " cannot be written to", errno);
 }
 
-/// In a folder like /tmp only its owner may replace a file: said before the work is done rather than by rename() after it.
+/// In a folder like /tmp only its owner may replace a file: said before the work is done rather than by rename() after
+/// it.
 void require_owner(const std::string& path, const struct stat& file, const std::string& shown) {
   struct stat folder {};
   if (::stat(folder_of(path).c_str(), &folder) != 0 || (folder.st_mode & S_ISVTX) == 0) return;
@@ -45,7 +46,8 @@ void require_replaceable(const std::string& path, const std::string& shown) {
   require_owner(path, state, shown);
 }
 
-/// The name to make the file under, which a killed run may have left, or another one is still writing to: that file is not written into.
+/// The name to make the file under, which a killed run may have left, or another one is still writing to: that file is
+/// not written into.
 std::string free_name(const std::string& path) {
   require_writable(path);
   const std::string part = part_of(path);
@@ -87,7 +89,8 @@ PartFile::~PartFile() {
 
 void PartFile::require_ours() const {
   if (Descriptor(m_part, O_RDONLY, "cannot be written").identity() == m_identity) return;
-  throw ContentError("cannot be finished: another run has replaced " + printable(m_part), "one run at a time can write a file");
+  throw ContentError("cannot be finished: another run has replaced " + printable(m_part),
+                     "one run at a time can write a file");
 }
 
 void PartFile::commit() {

@@ -1,4 +1,5 @@
-// Files that are made under another name and renamed when they are whole: under their own name there is never half of one.
+// Files that are made under another name and renamed when they are whole: under their own name there is never half of
+// one.
 #pragma once
 
 #include <cstdint>
@@ -10,10 +11,12 @@
 
 namespace bsbr::io {
 
-/// Throws ContentError if `path` surely cannot be written: its folder is missing or not writable, or it is a folder or a device.
+/// Throws ContentError if `path` surely cannot be written: its folder is missing or not writable, or it is a folder or
+/// a device.
 void require_writable(const std::string& path);
 
-/// <path>.part, an empty file. It is gone with this object unless committed, and whatever else ends the process: see UnfinishedFile.
+/// <path>.part, an empty file. It is gone with this object unless committed, and whatever else ends the process: see
+/// UnfinishedFile.
 class PartFile {
  public:
   /// Throws ContentError.
@@ -23,8 +26,10 @@ class PartFile {
   ~PartFile();
 
   const std::string& name() const { return m_part; }
-  const Descriptor& descriptor() const { return m_file; }  ///< open as long as this lives, so that no other file can get its inode
-  std::int64_t identity() const { return m_identity; }     ///< see Descriptor::identity
+  const Descriptor& descriptor() const {
+    return m_file;
+  }  ///< open as long as this lives, so that no other file can get its inode
+  std::int64_t identity() const { return m_identity; }  ///< see Descriptor::identity
 
   /// Throws ContentError if another run has put its own file in the place of this.
   void require_ours() const;

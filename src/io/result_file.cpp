@@ -1,10 +1,11 @@
-// Result files. Rank 0 lays the file out with HDF5 and closes it, all ranks put their rows of the one contiguous dataset where HDF5 wants
-// them, and rank 0 finishes the file.
+// Result files. Rank 0 lays the file out with HDF5 and closes it, all ranks put their rows of the one contiguous
+// dataset where HDF5 wants them, and rank 0 finishes the file.
 //
-// The rows are written with the system's own calls, not through HDF5 and MPI-IO: a rank's part of a sequence is one piece of the file, so
-// there is nothing that collective buffering could put together. In return an error stays where it is found, and no rank waits in a
-// collective call for one that has given up; a full disk is told as such (Open MPI's ompio reports success from collective writes to one,
-// or hangs); no H5Fclose can fail over it; and names with colons work (ROMIO takes what stands before one for a kind of file system).
+// The rows are written with the system's own calls, not through HDF5 and MPI-IO: a rank's part of a sequence is one
+// piece of the file, so there is nothing that collective buffering could put together. In return an error stays where
+// it is found, and no rank waits in a collective call for one that has given up; a full disk is told as such (Open
+// MPI's ompio reports success from collective writes to one, or hangs); no H5Fclose can fail over it; and names with
+// colons work (ROMIO takes what stands before one for a kind of file system).
 #include <fcntl.h>
 
 #include <algorithm>
@@ -37,7 +38,8 @@ void for_each_run(const Sequence& sequence, Function&& function) {
   const std::int64_t local = sequence.local_tokens();
   if (local == 0) return;
   if (local == sequence.length()) return function(0, 0, sequence.batch() * local);
-  for (std::int64_t row = 0; row < sequence.batch(); ++row) function(row * sequence.length() + sequence.first_token(), row * local, local);
+  for (std::int64_t row = 0; row < sequence.batch(); ++row)
+    function(row * sequence.length() + sequence.first_token(), row * local, local);
 }
 
 template <class Real>
@@ -45,7 +47,8 @@ using Elements = Kokkos::View<const Real*, Kokkos::LayoutRight, Device, Kokkos::
 
 /// Writes `count` numbers of a view that may be on a device.
 template <class Real>
-void write_elements(const Descriptor& file, std::int64_t offset, const Elements<Real>& elements, std::int64_t begin, std::int64_t count) {
+void write_elements(const Descriptor& file, std::int64_t offset, const Elements<Real>& elements, std::int64_t begin,
+                    std::int64_t count) {
   constexpr std::int64_t number = sizeof(Real), most = piece_bytes / number;
   for (std::int64_t done = 0; done < count; done += most) {
     const std::int64_t now = std::min(most, count - done);
@@ -74,7 +77,8 @@ std::int64_t bytes_of(const std::vector<std::int64_t>& shape, std::size_t number
   __int128 bytes = static_cast<__int128>(number);
   for (const auto extent : shape) {
     bytes *= extent;
-    if (bytes > std::int64_t{1} << 62) throw ContentError("a result of " + bracketed(shape) + " is larger than any file");
+    if (bytes > std::int64_t{1} << 62)
+      throw ContentError("a result of " + bracketed(shape) + " is larger than any file");
   }
   return static_cast<std::int64_t>(bytes);
 }
@@ -111,16 +115,19 @@ void check_shape(const ModelConfig& config, const Sequence& sequence, const Arra
   std::vector<std::int64_t> given;
   for (std::size_t i = 0; i < 3; ++i) given.push_back(static_cast<std::int64_t>(hidden_states.extent(i)));
   if (given != needed)
-    throw ShapeError("hidden_states is " + bracketed(given) + ", the sequence and the configuration need " + bracketed(needed));
+    throw ShapeError("hidden_states is " + bracketed(given) + ", the sequence and the configuration need " +
+                     bracketed(needed));
   if (!hidden_states.span_is_contiguous()) throw ShapeError("hidden_states is not contiguous");
 }
 
 /// Writes this rank's rows. Not collective.
 template <class Real>
-void write_rows(const std::string& part, const Layout& layout, const Sequence& sequence, const Array<const Real***>& hidden_states) {
+void write_rows(const std::string& part, const Layout& layout, const Sequence& sequence,
+                const Array<const Real***>& hidden_states) {
   const auto hidden = static_cast<std::int64_t>(hidden_states.extent(2));
   const Elements<Real> elements(hidden_states.data(), hidden_states.size());
-  const std::string doing = "cannot be written" + (sequence.ranks() > 1 ? " by rank " + std::to_string(sequence.rank()) : "");
+  const std::string doing =
+      "cannot be written" + (sequence.ranks() > 1 ? " by rank " + std::to_string(sequence.rank()) : "");
   Descriptor file(part, O_WRONLY, doing);
   if (file.size() != layout.bytes || file.identity() != layout.identity) {
     throw ContentError(doing + ", which sees another file under the name " + printable(part),
@@ -137,8 +144,8 @@ void write_rows(const std::string& part, const Layout& layout, const Sequence& s
 }  // namespace
 
 template <class Real>
-void write_result(const std::string& path, const ModelConfig& config, const Attributes& attributes, const Sequence& sequence,
-                  const Array<const Real***>& hidden_states) {
+void write_result(const std::string& path, const ModelConfig& config, const Attributes& attributes,
+                  const Sequence& sequence, const Array<const Real***>& hidden_states) {
   const MPI_Comm comm = sequence.comm();
   parallel::agree(comm, [&] { check_shape(config, sequence, hidden_states); });
   Kokkos::fence();  // whoever computes the hidden states may not be done
@@ -154,7 +161,8 @@ void write_result(const std::string& path, const ModelConfig& config, const Attr
   parallel::broadcast(&layout, sizeof layout, comm);
   std::string part = output ? output->part() : "";
   parallel::broadcast(part, comm);
-  std::optional<UnfinishedFile> unfinished;  // of the other ranks: one that was stopped cannot finish what they have given up
+  std::optional<UnfinishedFile>
+      unfinished;  // of the other ranks: one that was stopped cannot finish what they have given up
   if (!output) unfinished.emplace(part, layout.identity);
   parallel::agree(comm, [&] { writing(path, [&] { write_rows(part, layout, sequence, hidden_states); }); });
   parallel::agree(comm, [&] {
@@ -169,7 +177,8 @@ void check_output_path(const std::string& path, MPI_Comm comm) {
   });
 }
 
-template void write_result<float>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&, const Array<const float***>&);
+template void write_result<float>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&,
+                                  const Array<const float***>&);
 template void write_result<double>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&,
                                    const Array<const double***>&);
 

@@ -29,7 +29,9 @@ std::optional<std::int64_t> find_signature(const Descriptor& file, std::int64_t 
   return std::nullopt;
 }
 
-bool is_piece_of_signature(const Descriptor& file) { return signature.starts_with(bytes_at(file, 0, signature.size())); }
+bool is_piece_of_signature(const Descriptor& file) {
+  return signature.starts_with(bytes_at(file, 0, signature.size()));
+}
 
 std::optional<Superblock> read_superblock(const Descriptor& file, std::int64_t bytes) {
   const auto begin = find_signature(file, bytes);
@@ -41,7 +43,8 @@ std::optional<Superblock> read_superblock(const Descriptor& file, std::int64_t b
   const bool old = byte(8) < 2;
   const std::size_t width = byte(old ? 13 : 9), length_width = byte(old ? 14 : 10);
   const std::size_t addresses = old ? (byte(8) == 0 ? 24 : 28) : 12;
-  if (width < 2 || width > 8 || length_width < 2 || length_width > 8 || addresses + 3 * width > block.size()) return std::nullopt;
+  if (width < 2 || width > 8 || length_width < 2 || length_width > 8 || addresses + 3 * width > block.size())
+    return std::nullopt;
   return Superblock{.version = byte(8),
                     .is_open = byte(8) == 3 && (byte(11) & 1U) != 0,
                     .end = little_endian(std::string_view(block).substr(addresses + 2 * width, width)),

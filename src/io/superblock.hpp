@@ -1,4 +1,5 @@
-// How an HDF5 file begins (HDF5 File Format Specification, section II.A), for what must be known before HDF5 opens it or when it will not.
+// How an HDF5 file begins (HDF5 File Format Specification, section II.A), for what must be known before HDF5 opens it
+// or when it will not.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,9 @@ bool is_piece_of_signature(const Descriptor& file);
 constexpr int newest_superblock = 3;  ///< the newest version that is known here
 
 struct Superblock {
-  int version;        ///< of one that is newer than newest_superblock, nothing else is known
-  bool is_open;       ///< marked as open for writing: set when a file is opened in the format of HDF5 1.10, cleared when it is closed
+  int version;   ///< of one that is newer than newest_superblock, nothing else is known
+  bool is_open;  ///< marked as open for writing: set when a file is opened in the format of HDF5 1.10, cleared when it
+                 ///< is closed
   std::uint64_t end;  ///< of the file, where it is whole
   int length_width;   ///< bytes of a length in the file's metadata, 2 to 8
 };

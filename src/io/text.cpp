@@ -37,10 +37,16 @@ std::size_t character_border(std::string_view text, std::size_t at) {
   return at;
 }
 
-/// Bytes of the UTF-8 character that begins at `i`, 0 if none does. Overlong forms and surrogates, which RFC 3629 forbids, pass.
+/// Bytes of the UTF-8 character that begins at `i`, 0 if none does. Overlong forms and surrogates, which RFC 3629
+/// forbids, pass.
 std::size_t character_length(std::string_view text, std::size_t i) {
   const auto first = static_cast<unsigned char>(text[i]);
-  const std::size_t length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+  const std::size_t length = first < 0x80   ? 1
+                             : first < 0xc2 ? 0
+                             : first < 0xe0 ? 2
+                             : first < 0xf0 ? 3
+                             : first < 0xf5 ? 4
+                                            : 0;
   if (length > text.size() - i) return 0;
   const std::string_view rest = text.substr(i, length).substr(std::min<std::size_t>(length, 1));
   const auto continues = [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0U) == 0x80U; };
@@ -78,7 +84,8 @@ std::string show_bytes(std::int64_t bytes) {
   if (bytes < 1 << 20) return exact;
   std::array<char, 32> text{};
   const bool large = bytes >= 1 << 30;
-  std::snprintf(text.data(), text.size(), " (%.1f %s)", static_cast<double>(bytes) / (large ? 1 << 30 : 1 << 20), large ? "GiB" : "MiB");
+  std::snprintf(text.data(), text.size(), " (%.1f %s)", static_cast<double>(bytes) / (large ? 1 << 30 : 1 << 20),
+                large ? "GiB" : "MiB");
   return exact.append(text.data());
 }
 

@@ -8,7 +8,8 @@
 
 namespace bsbr::io {
 
-/// The text with control characters, and bytes that are not UTF-8, as \n, \x1b and so on, cut where it is longer than `longest` bytes.
+/// The text with control characters, and bytes that are not UTF-8, as \n, \x1b and so on, cut where it is longer than
+/// `longest` bytes.
 std::string printable(std::string_view text, std::size_t longest = std::string_view::npos);
 
 /// printable() in quotation marks, cut where it is long: for values of attributes.

@@ -26,7 +26,8 @@ constexpr std::int64_t nothing = std::numeric_limits<std::int64_t>::max();
 
 std::string rank_name(int rank) { return "rank " + std::to_string(rank); }
 
-constexpr const char* same_file_hint = "every rank reads the file by itself: it must be in a folder that all nodes share";
+constexpr const char* same_file_hint =
+    "every rank reads the file by itself: it must be in a folder that all nodes share";
 
 /// parallel::agree for a file that each rank opens by itself: an error that some of them have only says whose it is.
 void agree_on_file(const std::string& path, MPI_Comm comm, const std::function<void()>& work) {
@@ -49,18 +50,21 @@ void agree_on_file(const std::string& path, MPI_Comm comm, const std::function<v
 /// Throws on all ranks unless all see the same.
 void require_same(const std::string& path, const TokenShape& mine, MPI_Comm comm) {
   using Row = std::array<std::int64_t, 4>;
-  const auto all = parallel::all_gather(Row{mine.batch, mine.length, mine.has_mask ? 1 : 0, static_cast<std::int64_t>(mine.format)}, comm);
+  const auto all = parallel::all_gather(
+      Row{mine.batch, mine.length, mine.has_mask ? 1 : 0, static_cast<std::int64_t>(mine.format)}, comm);
   const auto other = std::find_if(all.begin(), all.end(), [&](const Row& one) { return one != all[0]; });
   if (other == all.end()) return;
   const auto sees = [&](std::vector<Row>::const_iterator one) {
     return rank_name(static_cast<int>(one - all.cbegin())) + " sees ids " + bracketed({(*one)[0], (*one)[1]}) +
            ((*one)[2] != 0 ? " with" : " without") + " a mask" +
-           ((*other)[3] == all[0][3] ? "" : " in the format " + std::string(to_string(static_cast<TokenFormat>((*one)[3]))));
+           ((*other)[3] == all[0][3] ? ""
+                                     : " in the format " + std::string(to_string(static_cast<TokenFormat>((*one)[3]))));
   };
   throw FileError(named(path, (sees(all.begin()) + ", " + sees(other)).c_str()), same_file_hint);
 }
 
-/// Calls function(block) for pieces of this rank's part, which are long in the direction in which the source stores them.
+/// Calls function(block) for pieces of this rank's part, which are long in the direction in which the source stores
+/// them.
 template <class Function>
 void for_each_block(const Sequence& sequence, bool column_major, Function&& function) {
   const std::int64_t batch = sequence.batch(), local = sequence.local_tokens();
@@ -69,7 +73,8 @@ void for_each_block(const Sequence& sequence, bool column_major, Function&& func
   const std::int64_t positions = std::max<std::int64_t>(1, piece / rows);
   for (std::int64_t row = 0; row < batch; row += rows) {
     for (std::int64_t done = 0; done < local; done += positions) {
-      function(Block{row, std::min(rows, batch - row), sequence.first_token() + done, std::min(positions, local - done)});
+      function(
+          Block{row, std::min(rows, batch - row), sequence.first_token() + done, std::min(positions, local - done)});
     }
   }
 }
@@ -81,7 +86,8 @@ struct BadElement {
 
 /// Reads this rank's part into `target`. `below`: what all elements must be. Returns the first that is not.
 template <class Number, class Read>
-BadElement read_part(const Sequence& sequence, bool column_major, std::int64_t below, const HostArray<Number**>& target, Read&& read) {
+BadElement read_part(const Sequence& sequence, bool column_major, std::int64_t below, const HostArray<Number**>& target,
+                     Read&& read) {
   BadElement bad;
   std::vector<std::int64_t> numbers;
   for_each_block(sequence, column_major, [&](const Block& block) {
@@ -114,18 +120,20 @@ void refuse_first(const std::string& path, const Sequence& sequence, const BadEl
 
 template <class Number>
 HostArray<Number**> allocate(const char* label, const Sequence& sequence) {
-  const auto batch = static_cast<std::size_t>(sequence.batch()), local = static_cast<std::size_t>(sequence.local_tokens());
+  const auto batch = static_cast<std::size_t>(sequence.batch()),
+             local = static_cast<std::size_t>(sequence.local_tokens());
   try {
     return HostArray<Number**>(Kokkos::view_alloc(std::string(label), Kokkos::WithoutInitializing), batch, local);
   } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + bracketed({sequence.batch(), sequence.local_tokens()}) + " token ids: " + error.what());
+    throw MemoryError("no memory for " + bracketed({sequence.batch(), sequence.local_tokens()}) +
+                      " token ids: " + error.what());
   }
 }
 
 void require_enough(const TokenShape& shape, const Sequence& sequence) {
   if (shape.batch == sequence.batch() && shape.length >= sequence.length()) return;
-  throw ContentError("holds ids " + bracketed({shape.batch, shape.length}) + ", " + bracketed({sequence.batch(), sequence.length()}) +
-                     " are needed");
+  throw ContentError("holds ids " + bracketed({shape.batch, shape.length}) + ", " +
+                     bracketed({sequence.batch(), sequence.length()}) + " are needed");
 }
 
 bool is_there(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
@@ -134,8 +142,10 @@ bool is_there(const std::string& path) { return ::access(path.c_str(), F_OK) == 
 
 TokenSource TokenSource::parse(const std::string& text) {
   if (is_there(text)) return {text, {}};
-  for (std::size_t colon = text.rfind(':'); colon != std::string::npos && colon > 0; colon = text.rfind(':', colon - 1)) {
-    if (colon + 1 < text.size() && is_there(text.substr(0, colon))) return {text.substr(0, colon), text.substr(colon + 1)};
+  for (std::size_t colon = text.rfind(':'); colon != std::string::npos && colon > 0;
+       colon = text.rfind(':', colon - 1)) {
+    if (colon + 1 < text.size() && is_there(text.substr(0, colon)))
+      return {text.substr(0, colon), text.substr(colon + 1)};
   }
   const std::size_t colon = text.rfind(":/");  // no such file; the message should be about what was meant
   if (colon == std::string::npos || colon == 0) return {text, {}};
@@ -155,7 +165,8 @@ std::string_view to_string(TokenFormat format) {
 
 void require_byte_vocabulary(const TokenSource& source, const TokenShape& shape, std::int64_t vocab_size) {
   if (shape.format != TokenFormat::bytes || source.bytes || vocab_size == 256) return;
-  const std::string text = "is read as bytes, one id from 0 to 255 each, but the model's vocab_size is " + std::to_string(vocab_size);
+  const std::string text =
+      "is read as bytes, one id from 0 to 255 each, but the model's vocab_size is " + std::to_string(vocab_size);
   throw FileError(named(source.path, text.c_str()),
                   "tokenise it and save the ids, numpy.save(\"ids.npy\", ids); --bytes takes its bytes all the same");
 }

@@ -21,7 +21,8 @@ namespace {
 std::string note_of_bytes(const TokenSource& source) {
   const std::string ending = source.bytes ? "" : foreign_ending(source.path);
   if (ending.empty()) return {};
-  return "it is read as bytes although its name ends in " + ending + "; save integer ids as .npy or HDF5, or give --bytes";
+  return "it is read as bytes although its name ends in " + ending +
+         "; save integer ids as .npy or HDF5, or give --bytes";
 }
 
 /// The bytes of a file, as one sequence.
@@ -68,7 +69,8 @@ class NpyReader : public TokenReader {
 /// Datasets of an HDF5 file.
 class DatasetReader : public TokenReader {
  public:
-  DatasetReader(const std::string& path, const std::string& dataset) : m_file(path), m_ids(find_ids(dataset)), m_mask(find_mask()) {}
+  DatasetReader(const std::string& path, const std::string& dataset)
+      : m_file(path), m_ids(find_ids(dataset)), m_mask(find_mask()) {}
 
   TokenShape shape() const override {
     const auto& extents = m_ids.shape();
@@ -96,7 +98,8 @@ class DatasetReader : public TokenReader {
 
 void check_ids(Dataset& ids) {
   const std::string name = printable(ids.path());
-  if (!is_integer(ids.type())) throw ContentError(name + " holds " + describe(ids.type()) + ", ids are integers of 8 to 64 bits");
+  if (!is_integer(ids.type()))
+    throw ContentError(name + " holds " + describe(ids.type()) + ", ids are integers of 8 to 64 bits");
   if (ids.shape().empty() || ids.shape().size() > 2) {
     throw ContentError(name + " is " + bracketed(ids.shape()) + ", ids are [sequence] or [batch, sequence]");
   }
@@ -105,7 +108,8 @@ void check_ids(Dataset& ids) {
 }
 
 Dataset DatasetReader::find_ids(const std::string& name) const {
-  const std::vector<std::string> places = name.empty() ? std::vector<std::string>{"/inputs/input_ids", "/input_ids"} : std::vector{name};
+  const std::vector<std::string> places =
+      name.empty() ? std::vector<std::string>{"/inputs/input_ids", "/input_ids"} : std::vector{name};
   for (const std::string& place : places) {
     auto ids = Dataset::find(m_file, place.starts_with('/') ? place : '/' + place);
     if (!ids) continue;
@@ -113,7 +117,8 @@ Dataset DatasetReader::find_ids(const std::string& name) const {
     return std::move(*ids);
   }
   if (!name.empty()) throw ContentError("has no dataset " + printable(name));
-  throw ContentError("has neither /inputs/input_ids nor /input_ids", "name the dataset of the ids after a colon: file.h5:/path");
+  throw ContentError("has neither /inputs/input_ids nor /input_ids",
+                     "name the dataset of the ids after a colon: file.h5:/path");
 }
 
 std::optional<Dataset> DatasetReader::find_mask() const {
@@ -125,7 +130,8 @@ std::optional<Dataset> DatasetReader::find_mask() const {
     throw ContentError(name + " holds " + describe(mask->type()) + ", a mask has integers of 8 to 64 bits or booleans");
   }
   if (mask->shape() != m_ids.shape()) {
-    throw ContentError(name + " is " + bracketed(mask->shape()) + ", " + printable(ids) + " is " + bracketed(m_ids.shape()));
+    throw ContentError(name + " is " + bracketed(mask->shape()) + ", " + printable(ids) + " is " +
+                       bracketed(m_ids.shape()));
   }
   mask->check_storage();
   return mask;
@@ -133,7 +139,8 @@ std::optional<Dataset> DatasetReader::find_mask() const {
 
 void DatasetReader::read_mask(const Block& block, std::int64_t* mask) const {
   if (!is_bit_field(m_mask->type())) return read(*m_mask, H5T_NATIVE_INT64, block, mask);
-  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(block.rows * block.positions));  // HDF5 does not convert them to integers
+  std::vector<std::uint8_t> bytes(
+      static_cast<std::size_t>(block.rows * block.positions));  // HDF5 does not convert them to integers
   read(*m_mask, H5T_NATIVE_B8, block, bytes.data());
   std::ranges::copy(bytes, mask);
 }
@@ -158,7 +165,8 @@ std::unique_ptr<TokenReader> open_tokens(const TokenSource& source) {
   if (source.bytes) return std::make_unique<ByteReader>(source);
   if (is_npy(file)) return std::make_unique<NpyReader>(source.path);
   if (const auto kind = find_file_kind(file)) {
-    throw ContentError("is " + kind->name + ", whose bytes are not token ids", kind->hint + "; --bytes takes its bytes all the same");
+    throw ContentError("is " + kind->name + ", whose bytes are not token ids",
+                       kind->hint + "; --bytes takes its bytes all the same");
   }
   return std::make_unique<ByteReader>(source);
 }

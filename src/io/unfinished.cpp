@@ -28,7 +28,8 @@ void remove_unfinished_file() noexcept {
 
 namespace io {
 
-UnfinishedFile::UnfinishedFile(const std::string& part, std::int64_t file_identity) : m_exceptions(std::uncaught_exceptions()) {
+UnfinishedFile::UnfinishedFile(const std::string& part, std::int64_t file_identity)
+    : m_exceptions(std::uncaught_exceptions()) {
   if (part.size() >= name.size()) return;  // longer than the system takes
   std::copy_n(part.c_str(), part.size() + 1, name.begin());
   identity = file_identity;

@@ -6,8 +6,8 @@
 
 namespace bsbr::io {
 
-/// While this lives, remove_unfinished_file() of bsbr/io.hpp removes `part`, if it is still the file with this identity (Descriptor's). An
-/// exception that passes removes it as well. One at a time.
+/// While this lives, remove_unfinished_file() of bsbr/io.hpp removes `part`, if it is still the file with this identity
+/// (Descriptor's). An exception that passes removes it as well. One at a time.
 class UnfinishedFile {
  public:
   UnfinishedFile(const std::string& part, std::int64_t identity);

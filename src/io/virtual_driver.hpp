@@ -1,4 +1,5 @@
-// What our drivers of HDF5's virtual file layer have in common: their class, but for its functions, and how a file gets one.
+// What our drivers of HDF5's virtual file layer have in common: their class, but for its functions, and how a file gets
+// one.
 #pragma once
 
 #include "io/hdf5.hpp"
@@ -9,8 +10,8 @@
 
 namespace bsbr::io {
 
-/// A driver class without functions. `value` identifies it among all drivers of the process: 256 to 511 are free, as HDF5 registers none of
-/// them. HDF5 copies `access_size` bytes when a file gets the driver.
+/// A driver class without functions. `value` identifies it among all drivers of the process: 256 to 511 are free, as
+/// HDF5 registers none of them. HDF5 copies `access_size` bytes when a file gets the driver.
 H5FD_class_t make_driver_class(const char* name, int value, std::size_t access_size);
 
 /// Files that are opened with `access` use `driver`, which lives as long as the process; `driver_access` is copied.

@@ -1,4 +1,5 @@
-// Which backend the kernels run on. All that is decided for a host or for a GPU when it is compiled asks here, and the questions differ:
+// Which backend the kernels run on. All that is decided for a host or for a GPU when it is compiled asks here, and the
+// questions differ:
 //
 //                                                         on_host   on_host_threads   host_memory
 //     OpenMP, C++ threads, one thread                       yes           yes             yes
@@ -27,8 +28,8 @@ static_assert(on_host_threads, "BSBR_DEVICE_BODIES is for a Kokkos whose default
 inline constexpr bool device_bodies_on_host = false;
 #endif
 
-/// Kernels have the bodies of a host: a team is one thread whose inner loops vectorise. Otherwise those of a GPU, whose teams have many
-/// threads.
+/// Kernels have the bodies of a host: a team is one thread whose inner loops vectorise. Otherwise those of a GPU, whose
+/// teams have many threads.
 inline constexpr bool on_host = on_host_threads && !device_bodies_on_host;
 
 /// Kernels run on an NVIDIA GPU.

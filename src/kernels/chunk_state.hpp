@@ -49,8 +49,8 @@ struct AppliedState {
         state(scratch.template take<Real>(std::int64_t{key_width} * padded<Real>(value_width))) {}
 };
 
-/// Columns of a state that a team of Tile, StateTile or AppliedState, has at a time: all of them on a host. A GPU halves them until the
-/// team's scratch fits into shared memory; if no block of some columns does, it takes them all.
+/// Columns of a state that a team of Tile, StateTile or AppliedState, has at a time: all of them on a host. A GPU
+/// halves them until the team's scratch fits into shared memory; if no block of some columns does, it takes them all.
 template <class Tile>
 int state_columns(int key_width, int value_width) {
   if constexpr (!on_host) {
@@ -61,11 +61,11 @@ int state_columns(int key_width, int value_width) {
   return value_width;
 }
 
-/// tile[row, :] = rows of tokens [first, first + count), padded with zeros; rows of tokens that are not real are zeros. mask: null = all
-/// real.
+/// tile[row, :] = rows of tokens [first, first + count), padded with zeros; rows of tokens that are not real are zeros.
+/// mask: null = all real.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void load_rows(const Team& team, const TokenRows<Real>& tokens, const std::uint8_t* mask, std::int64_t first,
-                                      int count, Real* tile) {
+KOKKOS_INLINE_FUNCTION void load_rows(const Team& team, const TokenRows<Real>& tokens, const std::uint8_t* mask,
+                                      std::int64_t first, int count, Real* tile) {
   const auto source = [&](int row) -> const Real* {
     const std::int64_t token = first + row;
     const Real* of_token = tokens.data + token * tokens.stride;
@@ -75,10 +75,12 @@ KOKKOS_INLINE_FUNCTION void load_rows(const Team& team, const TokenRows<Real>& t
   load_padded_rows(team, count, source, tokens.width, tile, padded<Real>(tokens.width));
 }
 
-/// tile.state = Σ key_tᵀ value_t over the real ones of the tokens [begin, end), of one chunk: tiles are counted from its beginning.
+/// tile.state = Σ key_tᵀ value_t over the real ones of the tokens [begin, end), of one chunk: tiles are counted from
+/// its beginning.
 template <class Real>
 KOKKOS_INLINE_FUNCTION void form_state(const Team& team, const TokenRows<Real>& keys, const TokenRows<Real>& values,
-                                       const std::uint8_t* mask, std::int64_t begin, std::int64_t end, const StateTile<Real>& tile) {
+                                       const std::uint8_t* mask, std::int64_t begin, std::int64_t end,
+                                       const StateTile<Real>& tile) {
   const int key_stride = padded<Real>(keys.width), value_stride = padded<Real>(values.width);
   Real* state = tile.state;
   for_each(team, keys.width * value_stride, [&](const int i) { state[i] = 0; });
@@ -86,21 +88,23 @@ KOKKOS_INLINE_FUNCTION void form_state(const Team& team, const TokenRows<Real>& 
     const int count = end - first < tuning::state_tile ? static_cast<int>(end - first) : tuning::state_tile;
     load_rows(team, keys, mask, first, count, tile.keys);
     load_rows(team, values, mask, first, count, tile.values);
-    add_product(team, keys.width, values.width, count, LeftFactor<Real>{tile.keys, 1, key_stride}, tile.values, value_stride, state,
-                value_stride);
+    add_product(team, keys.width, values.width, count, LeftFactor<Real>{tile.keys, 1, key_stride}, tile.values,
+                value_stride, state, value_stride);
   }
 }
 
 /// output_t += query_t · tile.state for the tokens [begin, end). Row t of the output is at output + t·output_stride.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>& queries, std::int64_t begin, std::int64_t end,
-                                        int value_width, Real* output, std::int64_t output_stride, const AppliedState<Real>& tile) {
+KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>& queries, std::int64_t begin,
+                                        std::int64_t end, int value_width, Real* output, std::int64_t output_stride,
+                                        const AppliedState<Real>& tile) {
   const int value_stride = padded<Real>(value_width);
   Real* product = tile.outputs;
   for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
     const int count = end - first < tuning::state_tile ? static_cast<int>(end - first) : tuning::state_tile;
-    form_product(team, count, value_width, queries.width, LeftFactor<Real>{queries.data + first * queries.stride, queries.stride, 1},
-                 tile.state, value_stride, product, value_stride);
+    form_product(team, count, value_width, queries.width,
+                 LeftFactor<Real>{queries.data + first * queries.stride, queries.stride, 1}, tile.state, value_stride,
+                 product, value_stride);
     for_each_in_rows(team, count, value_width, [&](const int row) {
       Real* target = output + (first + row) * output_stride;
       const Real* source = product + row * value_stride;
@@ -111,12 +115,13 @@ KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>&
   }
 }
 
-// ---- The same without scratch: for states that are rows of a panel -------------------------------------------------------------------
+// ---- The same without scratch: for states that are rows of a panel --------------------------------------------------
 
-/// state [key width, value width], rows without padding, = Σ key_tᵀ value_t over the real ones of the tokens [begin, end) of one chunk.
+/// state [key width, value width], rows without padding, = Σ key_tᵀ value_t over the real ones of the tokens [begin,
+/// end) of one chunk.
 template <class Real>
-inline void form_flat_state(const SerialTeam&, const TokenRows<Real>& keys, const TokenRows<Real>& values, const std::uint8_t* mask,
-                            std::int64_t begin, std::int64_t end, Real* state) {
+inline void form_flat_state(const SerialTeam&, const TokenRows<Real>& keys, const TokenRows<Real>& values,
+                            const std::uint8_t* mask, std::int64_t begin, std::int64_t end, Real* state) {
   constexpr int block = HostSizes::flat_state_vectors * lanes<Real>;
   for (int row = 0; row < keys.width; ++row) {
     for (int column = 0; column < values.width; column += block) {
@@ -139,8 +144,9 @@ inline void form_flat_state(const SerialTeam&, const TokenRows<Real>& keys, cons
 }
 
 template <class Real>
-KOKKOS_INLINE_FUNCTION void form_flat_state(const TeamMember& team, const TokenRows<Real>& keys, const TokenRows<Real>& values,
-                                            const std::uint8_t* mask, std::int64_t begin, std::int64_t end, Real* state) {
+KOKKOS_INLINE_FUNCTION void form_flat_state(const TeamMember& team, const TokenRows<Real>& keys,
+                                            const TokenRows<Real>& values, const std::uint8_t* mask, std::int64_t begin,
+                                            std::int64_t end, Real* state) {
   for_each(team, keys.width * values.width, [&](const int i) {
     Real total = 0;
     for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
@@ -156,10 +162,11 @@ KOKKOS_INLINE_FUNCTION void form_flat_state(const TeamMember& team, const TokenR
   });
 }
 
-/// output_t += query_t · state for the tokens [begin, end); state as above, row t of the output at output + t·output_stride.
+/// output_t += query_t · state for the tokens [begin, end); state as above, row t of the output at output +
+/// t·output_stride.
 template <class Real>
-inline void apply_flat_state(const SerialTeam&, const TokenRows<Real>& queries, std::int64_t begin, std::int64_t end, int value_width,
-                             const Real* state, Real* output, std::int64_t output_stride) {
+inline void apply_flat_state(const SerialTeam&, const TokenRows<Real>& queries, std::int64_t begin, std::int64_t end,
+                             int value_width, const Real* state, Real* output, std::int64_t output_stride) {
   for (std::int64_t t = begin; t < end; ++t) {
     Real* target = output + t * output_stride;
     for (int k = 0; k < queries.width; ++k) {
@@ -170,14 +177,16 @@ inline void apply_flat_state(const SerialTeam&, const TokenRows<Real>& queries, 
 }
 
 template <class Real>
-KOKKOS_INLINE_FUNCTION void apply_flat_state(const TeamMember& team, const TokenRows<Real>& queries, std::int64_t begin, std::int64_t end,
-                                             int value_width, const Real* state, Real* output, std::int64_t output_stride) {
+KOKKOS_INLINE_FUNCTION void apply_flat_state(const TeamMember& team, const TokenRows<Real>& queries, std::int64_t begin,
+                                             std::int64_t end, int value_width, const Real* state, Real* output,
+                                             std::int64_t output_stride) {
   const auto tokens = static_cast<int>(end - begin);
   for_each(team, tokens * value_width, [&](const int i) {
     const std::int64_t t = begin + i / value_width;
     const int column = i % value_width;
     Real* target = output + t * output_stride + column;
-    for (int k = 0; k < queries.width; ++k) *target += queries.data[t * queries.stride + k] * state[k * value_width + column];
+    for (int k = 0; k < queries.width; ++k)
+      *target += queries.data[t * queries.stride + k] * state[k * value_width + column];
   });
 }
 

@@ -1,5 +1,5 @@
-// What differs between hosts and GPUs, for all kernels: teams, loops and sums over a team. What differs for one kernel alone is beside it
-// (the products of product.hpp and panel_chain.hpp, the bodies of a tile).
+// What differs between hosts and GPUs, for all kernels: teams, loops and sums over a team. What differs for one kernel
+// alone is beside it (the products of product.hpp and panel_chain.hpp, the bodies of a tile).
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,9 @@
 
 namespace bsbr::kernels {
 
-/// While one of these lives, this thread takes denormal numbers for zeros, as operands and as results; then its mode is what it was. A
-/// denormal number takes a core a hundred times as long as another, so the time of a kernel would depend on the numbers that it is given.
-/// Where the CPU has no such mode, or is not known here, nothing happens.
+/// While one of these lives, this thread takes denormal numbers for zeros, as operands and as results; then its mode is
+/// what it was. A denormal number takes a core a hundred times as long as another, so the time of a kernel would depend
+/// on the numbers that it is given. Where the CPU has no such mode, or is not known here, nothing happens.
 class FlushDenormals {
  public:
   FlushDenormals() : m_before(mode()) { set_mode(m_before | flush); }
@@ -20,8 +20,8 @@ class FlushDenormals {
   ~FlushDenormals() { set_mode(m_before); }
 
  private:
-  // The instructions are said to change memory, so that no operand is loaded before the mode is set, and no result stored after it is
-  // reset.
+  // The instructions are said to change memory, so that no operand is loaded before the mode is set, and no result
+  // stored after it is reset.
 #if defined(__x86_64__)
   using Mode = std::uint32_t;
   static constexpr Mode flush = 0x8040;  // MXCSR: results (FTZ), operands (DAZ)
@@ -65,7 +65,8 @@ using TeamMember = TeamPolicy::member_type;
 /// The team that a kernel's body sees.
 using Team = std::conditional_t<on_host, SerialTeam, TeamMember>;
 
-/// The team of a kernel's body, which every kernel begins with; its type depends on the argument's, so that only one branch is compiled.
+/// The team of a kernel's body, which every kernel begins with; its type depends on the argument's, so that only one
+/// branch is compiled.
 template <class Member>
 KOKKOS_INLINE_FUNCTION std::conditional_t<on_host, SerialTeam, Member> as_team([[maybe_unused]] const Member& member) {
   if constexpr (on_host) {
@@ -78,7 +79,8 @@ KOKKOS_INLINE_FUNCTION std::conditional_t<on_host, SerialTeam, Member> as_team([
 /// Whether the kernels of `execution` are done, without waiting for them; a host's are when they return.
 inline bool is_idle([[maybe_unused]] const Execution& execution) {
 #if defined(KOKKOS_ENABLE_CUDA)
-  if constexpr (std::is_same_v<Execution, Kokkos::Cuda>) return cudaStreamQuery(execution.cuda_stream()) != cudaErrorNotReady;
+  if constexpr (std::is_same_v<Execution, Kokkos::Cuda>)
+    return cudaStreamQuery(execution.cuda_stream()) != cudaErrorNotReady;
 #elif defined(KOKKOS_ENABLE_HIP)
   if constexpr (!on_host) return hipStreamQuery(execution.hip_stream()) != hipErrorNotReady;
 #endif
@@ -94,8 +96,9 @@ KOKKOS_INLINE_FUNCTION void prefetch([[maybe_unused]] const Real* data, [[maybe_
   }
 }
 
-/// f(i) for every i in [0, count), by all threads of the team; all of it is done when this returns. Code between two of these runs on every
-/// thread: it may read what the first has written, and must write nothing that another thread reads.
+/// f(i) for every i in [0, count), by all threads of the team; all of it is done when this returns. Code between two of
+/// these runs on every thread: it may read what the first has written, and must write nothing that another thread
+/// reads.
 template <class Function>
 inline void for_each([[maybe_unused]] const SerialTeam& team, int count, Function&& function) {
   for (int i = 0; i < count; ++i) function(i);
@@ -112,8 +115,9 @@ KOKKOS_INLINE_FUNCTION void for_each(const TeamMember& team, int count, Function
   team.team_barrier();
 }
 
-/// of_row(row)(i) for every row in [0, rows) and i in [0, width), by all threads of the team; all of it is done when this returns. of_row
-/// prepares what the elements of a row have in common; a GPU's threads share out the elements of all rows at once.
+/// of_row(row)(i) for every row in [0, rows) and i in [0, width), by all threads of the team; all of it is done when
+/// this returns. of_row prepares what the elements of a row have in common; a GPU's threads share out the elements of
+/// all rows at once.
 template <class OfRow>
 inline void for_each_in_rows([[maybe_unused]] const SerialTeam& team, int rows, int width, OfRow&& of_row) {
   for (int row = 0; row < rows; ++row) {
@@ -127,7 +131,8 @@ KOKKOS_INLINE_FUNCTION void for_each_in_rows(const TeamMember& team, int rows, i
   for_each(team, rows * width, [&](const int element) { of_row(element / width)(element % width); });
 }
 
-/// Σ f(i) over [0, count), in an order that depends on nothing but count: partial sums that a host's compiler vectorises.
+/// Σ f(i) over [0, count), in an order that depends on nothing but count: partial sums that a host's compiler
+/// vectorises.
 template <class Real, class Function>
 inline Real sum([[maybe_unused]] const SerialTeam& team, int count, Function&& function) {
   constexpr int lanes = HostSizes::sum_lanes;

@@ -11,10 +11,11 @@ namespace bsbr::kernels {
 
 namespace detail {
 
-/// u_t += Σ_{first ≤ s < t} factors[s, t] u_s of the rows t in [first, first + rows), one after the other. On a GPU each thread has columns
-/// of its own.
+/// u_t += Σ_{first ≤ s < t} factors[s, t] u_s of the rows t in [first, first + rows), one after the other. On a GPU
+/// each thread has columns of its own.
 template <class Real>
-inline void substitute(const SerialTeam& team, int first, int rows, int columns, const Real* factors, int stride, Real* u) {
+inline void substitute(const SerialTeam& team, int first, int rows, int columns, const Real* factors, int stride,
+                       Real* u) {
   for (int t = first + 1; t < first + rows; ++t) {
     for (int s = first; s < t; ++s) {
       const Real factor = factors[s * stride + t];
@@ -24,7 +25,8 @@ inline void substitute(const SerialTeam& team, int first, int rows, int columns,
 }
 
 template <class Real>
-KOKKOS_INLINE_FUNCTION void substitute(const TeamMember& team, int first, int rows, int columns, const Real* factors, int stride, Real* u) {
+KOKKOS_INLINE_FUNCTION void substitute(const TeamMember& team, int first, int rows, int columns, const Real* factors,
+                                       int stride, Real* u) {
   for_each(team, columns, [&](const int i) {
     for (int t = first + 1; t < first + rows; ++t) {
       for (int s = first; s < t; ++s) u[t * columns + i] += factors[s * stride + t] * u[s * columns + i];
@@ -34,7 +36,8 @@ KOKKOS_INLINE_FUNCTION void substitute(const TeamMember& team, int first, int ro
 
 }  // namespace detail
 
-/// tile.values: v → u, by forward substitution in blocks of rows. tile.scores holds k_s·k_t in its second half, which is used up.
+/// tile.values: v → u, by forward substitution in blocks of rows. tile.scores holds k_s·k_t in its second half, which
+/// is used up.
 template <class Real, class Tile>
 KOKKOS_INLINE_FUNCTION void solve_delta_rule(const Team& team, Real beta, int count, const Tile& tile) {
   constexpr int stride = Tile::score_stride, step = tuning::delta_rule_rows;
@@ -52,10 +55,12 @@ KOKKOS_INLINE_FUNCTION void solve_delta_rule(const Team& team, Real beta, int co
     return [=](const int t) { row[t] *= -beta; };
   });
 
-  // u_t += Σ_{s < first} factors[s, t] u_s + Σ_{first ≤ s < t} factors[s, t] u_s of a block of rows t; those before it are solved
+  // u_t += Σ_{s < first} factors[s, t] u_s + Σ_{first ≤ s < t} factors[s, t] u_s of a block of rows t; those before it
+  // are solved
   for (int first = 0; first < count; first += step) {
     const int rows = count - first < step ? count - first : step;
-    add_product(team, rows, columns, first, LeftFactor<Real>{factors + first, 1, stride}, u, columns, u + first * columns, columns);
+    add_product(team, rows, columns, first, LeftFactor<Real>{factors + first, 1, stride}, u, columns,
+                u + first * columns, columns);
     detail::substitute(team, first, rows, columns, factors, stride, u);
   }
 }

@@ -39,7 +39,8 @@ cublasComputeType_t compute_type(cudaDataType_t type) {
   return tf32_products() ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 }
 
-/// The largest power of two that divides an address, as far as cublasLt asks: weights lie one after the other, at any number.
+/// The largest power of two that divides an address, as far as cublasLt asks: weights lie one after the other, at any
+/// number.
 std::uint32_t alignment(const void* address) {
   constexpr std::uintptr_t most = 256;
   const auto number = reinterpret_cast<std::uintptr_t>(address) | most;
@@ -59,7 +60,8 @@ struct CublasProblem {
 class CublasPlan {
  public:
   CublasPlan(cublasLtHandle_t handle, const CublasProblem& problem) {
-    require_cublas(cublasLtMatmulDescInit(&m_product, compute_type(problem.type), problem.type), "cublasLtMatmulDescInit");
+    require_cublas(cublasLtMatmulDescInit(&m_product, compute_type(problem.type), problem.type),
+                   "cublasLtMatmulDescInit");
     set_transpose(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
     set_transpose(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
     describe(m_a, problem.type, problem.matrices.a);
@@ -71,10 +73,11 @@ class CublasPlan {
   CublasPlan& operator=(const CublasPlan&) = delete;
 
   template <class Real>
-  void run(cublasLtHandle_t handle, cudaStream_t stream, const RowProduct<Real>& of, const ProductWorkspace& workspace) {
+  void run(cublasLtHandle_t handle, cudaStream_t stream, const RowProduct<Real>& of,
+           const ProductWorkspace& workspace) {
     const Real one = 1, zero = 0;
-    require_cublas(cublasLtMatmul(handle, &m_product, &one, of.weight, &m_a, of.input, &m_b, &zero, of.product, &m_c, of.product, &m_c,
-                                  &m_algorithm, workspace.data(), workspace.size(), stream),
+    require_cublas(cublasLtMatmul(handle, &m_product, &one, of.weight, &m_a, of.input, &m_b, &zero, of.product, &m_c,
+                                  of.product, &m_c, &m_algorithm, workspace.data(), workspace.size(), stream),
                    "cublasLtMatmul");
   }
 
@@ -86,7 +89,8 @@ class CublasPlan {
   }
 
   void set_transpose(cublasLtMatmulDescAttributes_t which, cublasOperation_t operation) {
-    require_cublas(cublasLtMatmulDescSetAttribute(&m_product, which, &operation, sizeof operation), "cublasLtMatmulDescSetAttribute");
+    require_cublas(cublasLtMatmulDescSetAttribute(&m_product, which, &operation, sizeof operation),
+                   "cublasLtMatmulDescSetAttribute");
   }
 
   void choose(cublasLtHandle_t handle, const std::array<std::uint32_t, 3>& alignments) {
@@ -103,8 +107,9 @@ class CublasPlan {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignments[2]);
     cublasLtMatmulHeuristicResult_t best{};
     int found = 0;
-    require_cublas(cublasLtMatmulAlgoGetHeuristic(handle, &m_product, &m_a, &m_b, &m_c, &m_c, &preference, 1, &best, &found),
-                   "cublasLtMatmulAlgoGetHeuristic");
+    require_cublas(
+        cublasLtMatmulAlgoGetHeuristic(handle, &m_product, &m_a, &m_b, &m_c, &m_c, &preference, 1, &best, &found),
+        "cublasLtMatmulAlgoGetHeuristic");
     require_cublas(found == 1 ? best.state : CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic");
     m_algorithm = best.algo;
   }
@@ -139,7 +144,8 @@ class CublasLt {
  private:
   CublasLt() { require_cublas(cublasLtCreate(&m_handle), "cublasLtCreate"); }
 
-  /// Asking cublasLt takes longer than many a product. A program that meets ever new numbers of rows begins afresh now and then.
+  /// Asking cublasLt takes longer than many a product. A program that meets ever new numbers of rows begins afresh now
+  /// and then.
   CublasPlan& plan(const CublasProblem& problem) {
     constexpr std::size_t most = 4096;
     if (const auto known = m_plans.find(problem); known != m_plans.end()) return known->second;
@@ -174,7 +180,8 @@ void call_blas(const Execution& execution, const RowProduct<Real>& of, const Pro
 
 #endif
 
-/// Row by row: the last digits of a host's BLAS depend on how many rows it is given, and so would all that is tested bit by bit.
+/// Row by row: the last digits of a host's BLAS depend on how many rows it is given, and so would all that is tested
+/// bit by bit.
 template <class Real>
 void call_blas_of_host(const Execution& execution, const RowProduct<Real>& of, const ProductWorkspace& workspace) {
   for (std::int64_t row = 0; row < of.rows; ++row) {

@@ -1,4 +1,5 @@
-// The big matrix products of a GPU: one call of a BLAS each. With CUDA it is cublasLt, elsewhere that of Kokkos Kernels.
+// The big matrix products of a GPU: one call of a BLAS each. With CUDA it is cublasLt, elsewhere that of Kokkos
+// Kernels.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -10,12 +11,13 @@
 
 namespace bsbr::kernels {
 
-/// Whether products of floats take the operands as TF32, with 10 bits of mantissa instead of 23, and are several times as fast for it: the
-/// environment variable BSBR_TF32=on or off; off if it is not set. Without effect but on on_cuda. Found out once for each process. Throws
-/// ConfigError for another value.
+/// Whether products of floats take the operands as TF32, with 10 bits of mantissa instead of 23, and are several times
+/// as fast for it: the environment variable BSBR_TF32=on or off; off if it is not set. Without effect but on on_cuda.
+/// Found out once for each process. Throws ConfigError for another value.
 bool tf32_products();
 
-/// Memory that a BLAS may use for itself while it multiplies. Products that share it run one after the other, on one stream.
+/// Memory that a BLAS may use for itself while it multiplies. Products that share it run one after the other, on one
+/// stream.
 using ProductWorkspace = Array<char*>;
 
 inline ProductWorkspace make_product_workspace() {
@@ -45,12 +47,13 @@ struct RowProduct {
   const Real *weight, *input;
   Real* product;
 
-  /// What lies row after row is its transpose for a BLAS, which sees a = weightᵀ, b = inputᵀ and c = productᵀ = weight · inputᵀ = aᵀ · b.
+  /// What lies row after row is its transpose for a BLAS, which sees a = weightᵀ, b = inputᵀ and c = productᵀ = weight
+  /// · inputᵀ = aᵀ · b.
   BlasMatrices for_blas() const { return {{in, out}, {in, rows}, {out, rows}}; }
 };
 
-/// Multiplies on a GPU, in the order of `execution`: only older Kokkos Kernels, which cannot be told, are waited for. Throws Error where
-/// the BLAS refuses.
+/// Multiplies on a GPU, in the order of `execution`: only older Kokkos Kernels, which cannot be told, are waited for.
+/// Throws Error where the BLAS refuses.
 template <class Real>
 void device_product(const Execution& execution, const RowProduct<Real>& of, const ProductWorkspace& workspace);
 

@@ -2,9 +2,9 @@
 //
 //     P[t, 2m] = sin(t·ω_m),  P[t, 2m+1] = cos(t·ω_m),  ω_m = 10000^(−2m/D)
 //
-// One angle is evaluated for each tile of positions and turned by ω_m from token to token: (cos, sin) of a sum, in double precision. Tiles
-// are cut at global positions, so a position's bits do not depend on where a rank begins; after tuning::position_tile turns the error is
-// below 1e-13.
+// One angle is evaluated for each tile of positions and turned by ω_m from token to token: (cos, sin) of a sum, in
+// double precision. Tiles are cut at global positions, so a position's bits do not depend on where a rank begins; after
+// tuning::position_tile turns the error is below 1e-13.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -31,7 +31,8 @@ struct PositionTile {
 namespace detail {
 
 /// (sine, cosine) = of t·ω_m of global position t, (turn_sine, turn_cosine) = of ω_m
-KOKKOS_INLINE_FUNCTION void start_positions(const Team& team, int hidden, std::int64_t token, const PositionTile& tile) {
+KOKKOS_INLINE_FUNCTION void start_positions(const Team& team, int hidden, std::int64_t token,
+                                            const PositionTile& tile) {
   for_each(team, (hidden + 1) / 2, [&](const int m) {
     const double frequency = std::pow(10000.0, -2.0 * m / hidden), angle = static_cast<double>(token) * frequency;
     tile.sine[m] = std::sin(angle);
@@ -52,10 +53,11 @@ KOKKOS_INLINE_FUNCTION void turn_positions(const Team& team, int pairs, const Po
 
 }  // namespace detail
 
-/// x [batch, local tokens, D] = rows `ids` of `table` [vocabulary, D] plus the positions from global token `first` on. Ids must be valid.
+/// x [batch, local tokens, D] = rows `ids` of `table` [vocabulary, D] plus the positions from global token `first` on.
+/// Ids must be valid.
 template <class Real>
-void embed(const Execution& execution, const Array<const std::int32_t**>& ids, const Array<const Real**>& table, std::int64_t first,
-           const Array<Real***>& x) {
+void embed(const Execution& execution, const Array<const std::int32_t**>& ids, const Array<const Real**>& table,
+           std::int64_t first, const Array<Real***>& x) {
   constexpr std::int64_t size = tuning::position_tile;
   const auto batch = static_cast<std::int64_t>(x.extent(0)), tokens = static_cast<std::int64_t>(x.extent(1));
   const int hidden = static_cast<int>(x.extent(2)), pairs = (hidden + 1) / 2;
@@ -74,8 +76,9 @@ void embed(const Execution& execution, const Array<const std::int32_t**>& ids, c
           for (std::int64_t row = 0; token >= first && row < batch; ++row) {  // x_t = E[id_t] + P_t
             const Real* source = &table(ids(row, token - first), 0);
             Real* target = &x(row, token - first, 0);
-            for_each(team, hidden,
-                     [&](const int i) { target[i] = source[i] + static_cast<Real>(i % 2 == 0 ? tile.sine[i / 2] : tile.cosine[i / 2]); });
+            for_each(team, hidden, [&](const int i) {
+              target[i] = source[i] + static_cast<Real>(i % 2 == 0 ? tile.sine[i / 2] : tile.cosine[i / 2]);
+            });
           }
           detail::turn_positions(team, pairs, tile);
         }

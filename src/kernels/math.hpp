@@ -9,13 +9,16 @@
 
 namespace bsbr::kernels {
 
-/// exp(x) for x ≤ 0 (−∞ included), within 2 units in the last place; exactly 1 at 0, exactly 0 from −87 down; NaN stays NaN.
+/// exp(x) for x ≤ 0 (−∞ included), within 2 units in the last place; exactly 1 at 0, exactly 0 from −87 down; NaN stays
+/// NaN.
 ///
-/// Exactly 0 rather than the smallest normal number: what a mask leaves must not become denormal in the next product. Cody-Waite
-/// reduction by two parts of ln 2 (Cephes, expf), polynomial of degree 7 in the remainder.
+/// Exactly 0 rather than the smallest normal number: what a mask leaves must not become denormal in the next product.
+/// Cody-Waite reduction by two parts of ln 2 (Cephes, expf), polynomial of degree 7 in the remainder.
 KOKKOS_INLINE_FUNCTION float exp_nonpositive(float x) {
-  const float bounded = x <= -87.f ? -87.f : x, number = x > -87.f ? x : -87.f;  // the same, but of NaN: no integer can be made of that
-  const auto power = static_cast<std::int32_t>(number * 1.44269504088896341f - 0.5f);  // truncation rounds to nearest below 0
+  const float bounded = x <= -87.f ? -87.f : x,
+              number = x > -87.f ? x : -87.f;  // the same, but of NaN: no integer can be made of that
+  const auto power =
+      static_cast<std::int32_t>(number * 1.44269504088896341f - 0.5f);  // truncation rounds to nearest below 0
   const auto n = static_cast<float>(power);
   const float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -26,17 +29,19 @@ KOKKOS_INLINE_FUNCTION float exp_nonpositive(float x) {
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.f;
   const float value = p * __builtin_bit_cast(float, (power + 127) << 23);
-  // A select by bits: of `x <= −87 ? 0 : value` the compiler makes a branch around the whole computation, and the loop stays scalar.
+  // A select by bits: of `x <= −87 ? 0 : value` the compiler makes a branch around the whole computation, and the loop
+  // stays scalar.
   return __builtin_bit_cast(float, __builtin_bit_cast(std::int32_t, value) & -static_cast<std::int32_t>(!(x <= -87.f)));
 }
 
 KOKKOS_INLINE_FUNCTION double exp_nonpositive(double x) { return std::exp(x); }
 
-/// 2^x for x ≤ 0 (−∞ included), within 3 units in the last place; exactly 1 at 0, exactly 0 below −126; NaN stays NaN. One number, or a
-/// vector of them: the softmax takes this one, since it is two thirds of the work of exp (its scores are scaled by log₂ e beforehand).
+/// 2^x for x ≤ 0 (−∞ included), within 3 units in the last place; exactly 1 at 0, exactly 0 below −126; NaN stays NaN.
+/// One number, or a vector of them: the softmax takes this one, since it is two thirds of the work of exp (its scores
+/// are scaled by log₂ e beforehand).
 ///
-/// Adding 1.5·2²³ rounds to an integer, which is then found in the lowest bits. Polynomial of degree 5 on [−½, ½], fitted by iteratively
-/// reweighted least squares to a relative error of 9.2e-8.
+/// Adding 1.5·2²³ rounds to an integer, which is then found in the lowest bits. Polynomial of degree 5 on [−½, ½],
+/// fitted by iteratively reweighted least squares to a relative error of 9.2e-8.
 template <class Float, class Unsigned>
 KOKKOS_INLINE_FUNCTION Float exp2_nonpositive(Float x) {
   const Float shifted = x + 12582912.f;
@@ -56,9 +61,9 @@ KOKKOS_INLINE_FUNCTION double exp2_nonpositive(double x) { return std::exp2(x); 
 
 /// GELU(z) = z·Φ(z), exact form, absolute error below 3e-7·|z|.
 ///
-/// With a = |z|: Φ(−a) = exp(−a²/2)·Q(a), and Q, which is ½·erfcx(a/√2), is a polynomial of degree 8 in t = 1/(1 + 0.3a), fitted by
-/// iteratively reweighted least squares to a relative error of 1.5e-7 on a ≤ 14. GELU(z) = max(z, 0) − a·Φ(−a), and the maximum is
-/// (z + a)/2 exactly: a select would keep loops from vectorising.
+/// With a = |z|: Φ(−a) = exp(−a²/2)·Q(a), and Q, which is ½·erfcx(a/√2), is a polynomial of degree 8 in t = 1/(1 +
+/// 0.3a), fitted by iteratively reweighted least squares to a relative error of 1.5e-7 on a ≤ 14. GELU(z) = max(z, 0) −
+/// a·Φ(−a), and the maximum is (z + a)/2 exactly: a select would keep loops from vectorising.
 KOKKOS_INLINE_FUNCTION float gelu(float z) {
   const float a = std::fabs(z);
   const float t = 1.f / (1.f + 0.3f * a);

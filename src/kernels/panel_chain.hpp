@@ -4,8 +4,9 @@
 //
 //     row = prologue(t);  row = after_1(row · W_1ᵀ);  row = after_2(row · W_2ᵀ);  …
 //
-// On a host each thread takes a panel of rows through the whole chain, in buffers that stay in its cache. On a GPU each step is one launch,
-// or one BLAS call, over a slab of rows. On a host a row's bits do not depend on the panel that it is in, nor on its place there.
+// On a host each thread takes a panel of rows through the whole chain, in buffers that stay in its cache. On a GPU each
+// step is one launch, or one BLAS call, over a slab of rows. On a host a row's bits do not depend on the panel that it
+// is in, nor on its place there.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -35,8 +36,8 @@ struct Stage {
 template <class Real, class After>
 Stage(ProductWeight<Real>, After) -> Stage<Real, After>;
 
-/// Room for the rows that are under way: two buffers for each thread (host) or altogether (GPU), which the products read and write in turn;
-/// and what a GPU's BLAS wants for itself.
+/// Room for the rows that are under way: two buffers for each thread (host) or altogether (GPU), which the products
+/// read and write in turn; and what a GPU's BLAS wants for itself.
 template <class Real>
 class PanelBuffers {
  public:
@@ -44,7 +45,8 @@ class PanelBuffers {
 
   /// `width`: the widest row of any chain that will use them.
   explicit PanelBuffers(std::int64_t width)
-      : m_data(Kokkos::view_alloc(std::string("bsbr::panels"), Kokkos::WithoutInitializing), count(), 2, elements(width)),
+      : m_data(Kokkos::view_alloc(std::string("bsbr::panels"), Kokkos::WithoutInitializing), count(), 2,
+               elements(width)),
         m_workspace(make_product_workspace()),
         m_width(width) {}
 
@@ -53,14 +55,18 @@ class PanelBuffers {
   }
 
   /// Buffer 0 or 1 of a thread.
-  KOKKOS_FUNCTION Real* get(int thread, int which) const { return m_data.data() + (thread * 2 + which) * m_data.extent(2); }
+  KOKKOS_FUNCTION Real* get(int thread, int which) const {
+    return m_data.data() + (thread * 2 + which) * m_data.extent(2);
+  }
   std::int64_t width() const { return m_width; }
   const ProductWorkspace& workspace() const { return m_workspace; }
   void poison(const Execution& execution) const { kernels::poison(execution, m_data); }
 
  private:
   static std::int64_t count() { return on_host ? Kokkos::Experimental::UniqueToken<Execution>().size() : 1; }
-  static std::int64_t elements(std::int64_t width) { return tuning::panel_rows * ProductWeight<Real>::row_stride(width); }
+  static std::int64_t elements(std::int64_t width) {
+    return tuning::panel_rows * ProductWeight<Real>::row_stride(width);
+  }
 
   Array<Real***> m_data;
   ProductWorkspace m_workspace;
@@ -80,8 +86,8 @@ template <class Real>
 void run_stages(const SerialTeam&, const Rows&, std::int64_t, std::int64_t, Real*, Real*) {}
 
 template <class Real, class First, class... Rest>
-void run_stages(const SerialTeam& team, const Rows& rows, std::int64_t begin, std::int64_t end, Real* input, Real* other,
-                const Stage<Real, First>& stage, const Rest&... rest) {
+void run_stages(const SerialTeam& team, const Rows& rows, std::int64_t begin, std::int64_t end, Real* input,
+                Real* other, const Stage<Real, First>& stage, const Rest&... rest) {
   const ProductWeight<Real>& weight = stage.weight;
   const std::int64_t stride = weight.row_stride(weight.out());
   weight.multiply(end - begin, input, weight.row_stride(weight.in()), other, stride);
@@ -99,29 +105,32 @@ std::int64_t panel_height(const Execution& execution, std::int64_t rows) {
 }
 
 template <class Real, class Prologue, class First, class... Rest>
-void run_on_host(const Execution& execution, const std::string& label, const Rows& rows, const PanelBuffers<Real>& buffers,
-                 const Prologue& prologue, const Stage<Real, First>& first, const Rest&... rest) {
+void run_on_host(const Execution& execution, const std::string& label, const Rows& rows,
+                 const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stage<Real, First>& first,
+                 const Rest&... rest) {
   const std::int64_t all = rows.batch * rows.count, height = panel_height<Real>(execution, all);
   const std::int64_t stride = first.weight.row_stride(first.weight.in());
   using Token = Kokkos::Experimental::UniqueToken<Execution>;
   const Token token;
   using Policy = Kokkos::RangePolicy<Execution, Kokkos::Schedule<Kokkos::Dynamic>, Kokkos::IndexType<std::int64_t>>;
-  Kokkos::parallel_for(label, Policy(execution, 0, (all + height - 1) / height, Kokkos::ChunkSize(1)), [=](const std::int64_t panel) {
-    const SerialTeam team{};
-    const std::int64_t begin = panel * height, end = std::min(begin + height, all);
-    const int thread = token.acquire();
-    Real *input = buffers.get(thread, 0), *other = buffers.get(thread, 1);
-    for (std::int64_t row = begin; row < end; ++row) call(team, prologue, rows, row, input + (row - begin) * stride);
-    run_stages(team, rows, begin, end, input, other, first, rest...);
-    token.release(thread);
-  });
+  Kokkos::parallel_for(label, Policy(execution, 0, (all + height - 1) / height, Kokkos::ChunkSize(1)),
+                       [=](const std::int64_t panel) {
+                         const SerialTeam team{};
+                         const std::int64_t begin = panel * height, end = std::min(begin + height, all);
+                         const int thread = token.acquire();
+                         Real *input = buffers.get(thread, 0), *other = buffers.get(thread, 1);
+                         for (std::int64_t row = begin; row < end; ++row)
+                           call(team, prologue, rows, row, input + (row - begin) * stride);
+                         run_stages(team, rows, begin, end, input, other, first, rest...);
+                         token.release(thread);
+                       });
 }
 
-/// function(team, batch, row, data + (index − first) · width) for the rows of all sequences with elements [first, first + count), one team
-/// a row.
+/// function(team, batch, row, data + (index − first) · width) for the rows of all sequences with elements [first, first
+/// + count), one team a row.
 template <class Real, class Function>
-void for_rows(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first, std::int64_t count,
-              std::int64_t width, Real* data, const Function& function) {
+void for_rows(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first,
+              std::int64_t count, std::int64_t width, Real* data, const Function& function) {
   const std::int64_t rows_of_one = rows.count;
   Kokkos::parallel_for(
       label, team_policy(execution, count, 0), KOKKOS_LAMBDA(const TeamMember& member) {
@@ -131,36 +140,39 @@ void for_rows(const Execution& execution, const std::string& label, const Rows& 
 }
 
 template <class Real>
-void run_slab_stages(const Execution&, const std::string&, const Rows&, std::int64_t, std::int64_t, Real*, Real*, const ProductWorkspace&) {
-}
+void run_slab_stages(const Execution&, const std::string&, const Rows&, std::int64_t, std::int64_t, Real*, Real*,
+                     const ProductWorkspace&) {}
 
 template <class Real, class First, class... Rest>
-void run_slab_stages(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first, std::int64_t count,
-                     Real* input, Real* other, const ProductWorkspace& workspace, const Stage<Real, First>& stage, const Rest&... rest) {
+void run_slab_stages(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first,
+                     std::int64_t count, Real* input, Real* other, const ProductWorkspace& workspace,
+                     const Stage<Real, First>& stage, const Rest&... rest) {
   stage.weight.multiply(execution, count, input, other, workspace);
   for_rows(execution, label, rows, first, count, stage.weight.out(), other, stage.after);
   run_slab_stages(execution, label, rows, first, count, other, input, workspace, rest...);
 }
 
 template <class Real, class Prologue, class First, class... Rest>
-void run_on_device(const Execution& execution, const std::string& label, const Rows& rows, const PanelBuffers<Real>& buffers,
-                   const Prologue& prologue, const Stage<Real, First>& stage, const Rest&... rest) {
+void run_on_device(const Execution& execution, const std::string& label, const Rows& rows,
+                   const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stage<Real, First>& stage,
+                   const Rest&... rest) {
   constexpr std::int64_t height = tuning::panel_rows;
   const std::int64_t all = rows.batch * rows.count;
   for (std::int64_t first = 0; first < all; first += height) {
     const std::int64_t count = std::min(height, all - first);
     for_rows(execution, label, rows, first, count, stage.weight.in(), buffers.get(0, 0), prologue);
-    run_slab_stages(execution, label, rows, first, count, buffers.get(0, 0), buffers.get(0, 1), buffers.workspace(), stage, rest...);
+    run_slab_stages(execution, label, rows, first, count, buffers.get(0, 0), buffers.get(0, 1), buffers.workspace(),
+                    stage, rest...);
   }
 }
 
 }  // namespace detail
 
-/// Runs the chain for every row; prologue(team, batch, row, data) fills data [first weight's columns]. Rows are independent: the
-/// functions may read and write what belongs to their own row only.
+/// Runs the chain for every row; prologue(team, batch, row, data) fills data [first weight's columns]. Rows are
+/// independent: the functions may read and write what belongs to their own row only.
 template <class Real, class Prologue, class... Stages>
-void panel_chain(const Execution& execution, const std::string& label, const Rows& rows, const PanelBuffers<Real>& buffers,
-                 const Prologue& prologue, const Stages&... stages) {
+void panel_chain(const Execution& execution, const std::string& label, const Rows& rows,
+                 const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stages&... stages) {
   if (rows.batch == 0 || rows.count == 0) return;
   const std::int64_t widest = std::max({std::max(stages.weight.out(), stages.weight.in())...});
   if (widest > buffers.width())

@@ -1,5 +1,6 @@
-// Builds for finding errors (the CMake option BSBR_POISON): what nobody has written is NaN, and what nobody may write is watched, since
-// kernels work on raw pointers, which no check of a View's bounds sees. Without the option all of this is nothing.
+// Builds for finding errors (the CMake option BSBR_POISON): what nobody has written is NaN, and what nobody may write
+// is watched, since kernels work on raw pointers, which no check of a View's bounds sees. Without the option all of
+// this is nothing.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -38,7 +39,8 @@ void poison([[maybe_unused]] const Execution& execution, [[maybe_unused]] const 
     using Real = typename View::non_const_value_type;
     constexpr Real nan = std::numeric_limits<Real>::quiet_NaN();
     Real* data = array.data();
-    const Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>> policy(execution, 0, static_cast<std::int64_t>(array.size()));
+    const Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>> policy(
+        execution, 0, static_cast<std::int64_t>(array.size()));
     Kokkos::parallel_for(
         "bsbr::kernels::poison", policy, KOKKOS_LAMBDA(const std::int64_t i) { data[i] = nan; });
   }
@@ -47,8 +49,8 @@ void poison([[maybe_unused]] const Execution& execution, [[maybe_unused]] const 
 /// Bytes between a piece of scratch and the next: on a host, where one thread has all of them.
 inline constexpr std::int64_t scratch_gap = poisons && on_host ? 64 : 0;
 
-/// Watches the gaps between the pieces of a team's scratch, for as long as it lives. With the address sanitizer, whoever touches one is
-/// stopped there and then; without it the program ends when the kernel has ended.
+/// Watches the gaps between the pieces of a team's scratch, for as long as it lives. With the address sanitizer,
+/// whoever touches one is stopped there and then; without it the program ends when the kernel has ended.
 template <bool watches>
 class ScratchGuard;
 

@@ -1,7 +1,7 @@
 // The innermost loop of the big matrix products on a host, for the vectors that this CPU has.
 //
-// It is compiled once for each set of instructions (product_kernel_*.cpp), whatever the rest of the library is compiled for, and chosen
-// when the program runs: so in packages for any CPU these products are as fast as in those for one.
+// It is compiled once for each set of instructions (product_kernel_*.cpp), whatever the rest of the library is compiled
+// for, and chosen when the program runs: so in packages for any CPU these products are as fast as in those for one.
 #pragma once
 
 #include <cstdint>
@@ -9,16 +9,17 @@
 
 namespace bsbr::kernels {
 
-/// One tile of c = a·b that stays in registers over the whole depth. Each element is one chain of multiply-adds from 0, so that its bits
-/// depend on its row of a and its column of b only.
+/// One tile of c = a·b that stays in registers over the whole depth. Each element is one chain of multiply-adds from 0,
+/// so that its bits depend on its row of a and its column of b only.
 template <class Real>
 struct ProductKernel {
   const char* name;   ///< "avx512"
   int rows, columns;  ///< largest number of rows, and the number of columns, of a tile
 
-  /// c [rows, columns] = a [rows, depth] · b [depth, columns], or += . Rows of a and c lie a_stride and c_stride elements apart, those of b
-  /// one after the other.
-  void (*tile)(int rows, int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride, bool add);
+  /// c [rows, columns] = a [rows, depth] · b [depth, columns], or += . Rows of a and c lie a_stride and c_stride
+  /// elements apart, those of b one after the other.
+  void (*tile)(int rows, int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride,
+               bool add);
 };
 
 /// Those that this CPU can run, the fastest first; never empty.

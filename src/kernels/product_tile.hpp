@@ -1,6 +1,6 @@
-// The body of product_kernel_*.cpp. What includes it defines BSBR_INSTRUCTIONS, the name of the instructions that it is compiled for;
-// nothing else is included, since inline functions of other headers would be compiled for them, too, and the linker could give those to
-// everybody.
+// The body of product_kernel_*.cpp. What includes it defines BSBR_INSTRUCTIONS, the name of the instructions that it is
+// compiled for; nothing else is included, since inline functions of other headers would be compiled for them, too, and
+// the linker could give those to everybody.
 #include "kernels/product_kernel.hpp"
 #include "kernels/sizes.hpp"
 #include "kernels/vectors.hpp"
@@ -8,7 +8,8 @@
 namespace bsbr::kernels::BSBR_INSTRUCTIONS {
 namespace {
 
-constexpr int vector_bytes = CpuRegisters::vector_bytes, tile_rows = CpuRegisters::micro_rows, tile_vectors = CpuRegisters::micro_vectors;
+constexpr int vector_bytes = CpuRegisters::vector_bytes, tile_rows = CpuRegisters::micro_rows,
+              tile_vectors = CpuRegisters::micro_vectors;
 
 template <class Real>
 using Vector [[gnu::vector_size(vector_bytes)]] = Real;
@@ -39,7 +40,8 @@ void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* 
 
 /// The same of 1 to tile_rows rows.
 template <class Real>
-void tile_of(int rows, int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride, bool add) {
+void tile_of(int rows, int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride,
+             bool add) {
   with_constant<tile_rows>(rows, [&](auto count) { tile<count>(depth, a, a_stride, b, c, c_stride, add); });
 }
 

@@ -22,19 +22,20 @@ inline constexpr Real largest_number = std::numeric_limits<Real>::max();
 template <class Real>
 inline constexpr Real not_a_number = std::numeric_limits<Real>::quiet_NaN();
 
-/// A factor of elements whose squares overflow, or would without it be lost beside those: squares of the products are small, and a sum of
-/// them is within range. A power of 2, so that it rounds nothing.
+/// A factor of elements whose squares overflow, or would without it be lost beside those: squares of the products are
+/// small, and a sum of them is within range. A power of 2, so that it rounds nothing.
 template <class Real>
 inline constexpr Real square_scale = sizeof(Real) == 4 ? Real(0x1p-80) : Real(0x1p-600);
 
-/// y = (x − mean) / √variance · weight + bias where the variance overflows; there 1e-5 is nothing beside it. All of a row with an element
-/// that is not finite, or with a mean that is not, is NaN, always the same one.
+/// y = (x − mean) / √variance · weight + bias where the variance overflows; there 1e-5 is nothing beside it. All of a
+/// row with an element that is not finite, or with a mean that is not, is NaN, always the same one.
 template <class Member, class Real>
-KOKKOS_INLINE_FUNCTION void layer_norm_of_large(const Member& team, int width, const Real* x, Real mean, const Real* weight,
-                                                const Real* bias, Real* y) {
+KOKKOS_INLINE_FUNCTION void layer_norm_of_large(const Member& team, int width, const Real* x, Real mean,
+                                                const Real* weight, const Real* bias, Real* y) {
   constexpr Real scale = square_scale<Real>, nan = not_a_number<Real>;
   const auto scaled = [&](const int i) { return x[i] * scale - mean * scale; };
-  const Real variance = sum<Real>(team, width, [&](const int i) { return scaled(i) * scaled(i); }) / static_cast<Real>(width);
+  const Real variance =
+      sum<Real>(team, width, [&](const int i) { return scaled(i) * scaled(i); }) / static_cast<Real>(width);
   const bool finite = variance <= largest_number<Real>;
   const Real factor = Real(1) / std::sqrt(variance);
   for_each(team, width, [&](const int i) { y[i] = finite ? scaled(i) * factor * weight[i] + bias[i] : nan; });
@@ -42,12 +43,16 @@ KOKKOS_INLINE_FUNCTION void layer_norm_of_large(const Member& team, int width, c
 
 }  // namespace detail
 
-/// y = (x − mean) / √(variance + 1e-5) · weight + bias over `width` elements; the variance is the biased one. x and y may be the same.
+/// y = (x − mean) / √(variance + 1e-5) · weight + bias over `width` elements; the variance is the biased one. x and y
+/// may be the same.
 template <class Member, class Real>
-KOKKOS_INLINE_FUNCTION void layer_norm(const Member& team, int width, const Real* x, const Real* weight, const Real* bias, Real* y) {
+KOKKOS_INLINE_FUNCTION void layer_norm(const Member& team, int width, const Real* x, const Real* weight,
+                                       const Real* bias, Real* y) {
   const Real mean = sum<Real>(team, width, [&](const int i) { return x[i]; }) / static_cast<Real>(width);
-  const Real variance = sum<Real>(team, width, [&](const int i) { return (x[i] - mean) * (x[i] - mean); }) / static_cast<Real>(width);
-  if (!(variance <= detail::largest_number<Real>)) return detail::layer_norm_of_large(team, width, x, mean, weight, bias, y);
+  const Real variance =
+      sum<Real>(team, width, [&](const int i) { return (x[i] - mean) * (x[i] - mean); }) / static_cast<Real>(width);
+  if (!(variance <= detail::largest_number<Real>))
+    return detail::layer_norm_of_large(team, width, x, mean, weight, bias, y);
   const Real factor = Real(1) / std::sqrt(variance + Real(1e-5));
   for_each(team, width, [&](const int i) { y[i] = (x[i] - mean) * factor * weight[i] + bias[i]; });
 }
@@ -76,10 +81,11 @@ KOKKOS_INLINE_FUNCTION void gelu_with_bias(const Member& team, int width, const 
   for_each(team, width, [&](const int i) { x[i] = gelu(x[i] + bias[i]); });
 }
 
-/// x = x / max(‖x‖, 1e-12). In double precision until the end, so that each element is rounded by itself: a factor that was rounded
-/// before would make all of a vector too long or too short, and similar vectors all alike; delta_net's state multiplies such errors from
-/// token to token. Squares of floats do not overflow in double; where those of doubles do, the vector is scaled first. An element that is
-/// not finite gives NaN. Row: a pointer, or what has elements of type Real as a pointer does.
+/// x = x / max(‖x‖, 1e-12). In double precision until the end, so that each element is rounded by itself: a factor that
+/// was rounded before would make all of a vector too long or too short, and similar vectors all alike; delta_net's
+/// state multiplies such errors from token to token. Squares of floats do not overflow in double; where those of
+/// doubles do, the vector is scaled first. An element that is not finite gives NaN. Row: a pointer, or what has
+/// elements of type Real as a pointer does.
 template <class Real, class Member, class Row>
 KOKKOS_INLINE_FUNCTION void normalise(const Member& team, int width, const Row& x) {
   const auto square = [&] {
@@ -87,7 +93,8 @@ KOKKOS_INLINE_FUNCTION void normalise(const Member& team, int width, const Row& 
   };
   double squares = square();
   if (!(squares <= detail::largest_number<double>)) {
-    for_each(team, width, [&](const int i) { x[i] = static_cast<Real>(static_cast<double>(x[i]) * detail::square_scale<double>); });
+    for_each(team, width,
+             [&](const int i) { x[i] = static_cast<Real>(static_cast<double>(x[i]) * detail::square_scale<double>); });
     squares = square();
   }
   const double norm = std::sqrt(squares);
@@ -123,10 +130,11 @@ struct RowCopies {
   Real* to[count];
 };
 
-/// Copies `width` elements of the rows that copies(row), a RowCopies, names, for every row in [0, rows): a host's thread takes whole rows,
-/// a GPU's threads side by side take elements side by side.
+/// Copies `width` elements of the rows that copies(row), a RowCopies, names, for every row in [0, rows): a host's
+/// thread takes whole rows, a GPU's threads side by side take elements side by side.
 template <class Copies>
-void copy_rows(const Execution& execution, const std::string& label, std::int64_t rows, std::int64_t width, const Copies& copies) {
+void copy_rows(const Execution& execution, const std::string& label, std::int64_t rows, std::int64_t width,
+               const Copies& copies) {
   using Policy = Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>>;
   if (width == 0) return;  // rows without elements may lie beyond an array's end
   if constexpr (on_host) {
@@ -149,7 +157,8 @@ void copy_rows(const Execution& execution, const std::string& label, std::int64_
 
 /// function(team, row) for every row [width] of an array [batch, rows, width].
 template <class Real, class Function>
-void for_each_row(const Execution& execution, const std::string& label, const Array<Real***>& array, const Function& function) {
+void for_each_row(const Execution& execution, const std::string& label, const Array<Real***>& array,
+                  const Function& function) {
   const auto batch = static_cast<std::int64_t>(array.extent(0)), rows = static_cast<std::int64_t>(array.extent(1));
   Kokkos::parallel_for(
       label, team_policy(execution, batch * rows, 0), KOKKOS_LAMBDA(const TeamMember& member) {

@@ -1,15 +1,18 @@
-// Sizes of tiles, panels and teams: one struct for each backend, and the only place of such sizes. tuning.hpp chooses among them.
+// Sizes of tiles, panels and teams: one struct for each backend, and the only place of such sizes. tuning.hpp chooses
+// among them.
 //
-// None of them changes what is computed. Those of the first group of a struct decide in which order sums are formed or values rounded, so
-// that results of two builds with other values differ in the last digits. All are static members of an integral type, which a GPU's code
-// may use. Includes no other header, since product_tile.hpp is compiled for several sets of instructions.
+// None of them changes what is computed. Those of the first group of a struct decide in which order sums are formed or
+// values rounded, so that results of two builds with other values differ in the last digits. All are static members of
+// an integral type, which a GPU's code may use. Includes no other header, since product_tile.hpp is compiled for
+// several sets of instructions.
 #pragma once
 
 #include <cstdint>
 
 namespace bsbr::kernels {
 
-// ---- A CPU's registers, and the tile of a product that they hold: rows · vectors sums, `vectors` of b, one element of a ---------------
+// ---- A CPU's registers, and the tile of a product that they hold: rows · vectors sums, `vectors` of b, one element of
+// a ---------------
 
 struct Avx512Registers {  // 29 of 32
   static constexpr int vector_bytes = 64, micro_rows = 6, micro_vectors = 4;
@@ -35,7 +38,7 @@ using CpuRegisters = SseRegisters;
 using CpuRegisters = NeonRegisters;
 #endif
 
-// ---- Backends -----------------------------------------------------------------------------------------------------------------------
+// ---- Backends -------------------------------------------------------------------------------------------------------
 
 /// What is the same everywhere.
 struct CommonSizes {
@@ -44,19 +47,21 @@ struct CommonSizes {
   /// Tokens whose positions are formed from one angle.
   static constexpr int position_tile = 256;
 
-  /// Rows of delta_net's triangular system that are solved one after the other; a product does what lies to the left of them.
+  /// Rows of delta_net's triangular system that are solved one after the other; a product does what lies to the left of
+  /// them.
   static constexpr int delta_rule_rows = 6;
 
   // Decide no bits.
 
-  /// Teams that each thread should have, so that a slow one holds up few; and groups of neighbouring softmax teams, whose work differs: the
-  /// last ones of a causal triangle have most of it.
+  /// Teams that each thread should have, so that a slow one holds up few; and groups of neighbouring softmax teams,
+  /// whose work differs: the last ones of a causal triangle have most of it.
   static constexpr int teams_per_thread = 4, softmax_groups_per_thread = 8 * teams_per_thread;
 
   /// Tiles of queries that a team takes together use no more memory than this.
   static constexpr std::int64_t softmax_bytes = 512 << 10;
 
-  /// Messages in which a running state goes to the next rank, at most: small parts fill the pipeline, each has its latency.
+  /// Messages in which a running state goes to the next rank, at most: small parts fill the pipeline, each has its
+  /// latency.
   static constexpr int carry_messages = 64;
 
   /// Room for mixed states, in double precision: all blocks are mixed in as many rounds as that takes.
@@ -66,8 +71,8 @@ struct CommonSizes {
   static constexpr int cache_line_bytes = 64;
 };
 
-/// Threads of a host: a team is one thread, whose inner loops vectorise. A template, since files that are compiled for other instructions
-/// must not have another struct of the same name.
+/// Threads of a host: a team is one thread, whose inner loops vectorise. A template, since files that are compiled for
+/// other instructions must not have another struct of the same name.
 template <class Registers>
 struct HostSizesWith : CommonSizes, Registers {
   // Decide bits.
@@ -78,8 +83,8 @@ struct HostSizesWith : CommonSizes, Registers {
   /// Tokens that are added up at a time when a state is formed or carried along.
   static constexpr int state_tile = 64;
 
-  /// Elements of the sum of a product that are added up in one chain. With product_columns a block of a weight of 512 KiB in float, about
-  /// half of a second-level cache.
+  /// Elements of the sum of a product that are added up in one chain. With product_columns a block of a weight of 512
+  /// KiB in float, about half of a second-level cache.
   static constexpr int product_depth = 512;
 
   /// Partial sums of the elements of a row, which vectorise.
@@ -87,7 +92,8 @@ struct HostSizesWith : CommonSizes, Registers {
 
   // Decide no bits.
 
-  /// Rows that go through a chain of big products together: they and their results should fit a core's second-level cache.
+  /// Rows that go through a chain of big products together: they and their results should fit a core's second-level
+  /// cache.
   static constexpr int panel_rows = 192;
 
   /// Columns of a product in a block of a weight, which all rows of a panel meet before the next block.
@@ -115,8 +121,8 @@ struct HostSizesWith : CommonSizes, Registers {
 };
 using HostSizes = HostSizesWith<CpuRegisters>;
 
-/// A GPU, where teams have many threads. Nothing here depends on the host's instructions: host and device both compute from it how much
-/// scratch a team has.
+/// A GPU, where teams have many threads. Nothing here depends on the host's instructions: host and device both compute
+/// from it how much scratch a team has.
 struct GpuSizes : CommonSizes {
   // Decide bits.
 
@@ -128,8 +134,8 @@ struct GpuSizes : CommonSizes {
   /// Threads that form the weights of one query: each sums its share of the keys of a tile.
   static constexpr int query_sharers = 4;
 
-  /// Scratch of a team that is put into shared memory; tiles are made smaller so that it fits, and larger ones go to ordinary memory. Every
-  /// GPU has 48 KiB for a block, less what Kokkos and alignment take.
+  /// Scratch of a team that is put into shared memory; tiles are made smaller so that it fits, and larger ones go to
+  /// ordinary memory. Every GPU has 48 KiB for a block, less what Kokkos and alignment take.
   static constexpr std::int64_t shared_bytes = 46 << 10;
 
   /// Rows that one call of the BLAS multiplies. Its bits may depend on how many there are.
@@ -137,7 +143,8 @@ struct GpuSizes : CommonSizes {
 
   // Decide no bits.
 
-  /// Elements of a product that a thread forms at a time: 4 + 2 loads serve 8 multiply-adds, and 32 × 32 elements 128 threads.
+  /// Elements of a product that a thread forms at a time: 4 + 2 loads serve 8 multiply-adds, and 32 × 32 elements 128
+  /// threads.
   static constexpr int device_tile_rows = 4, device_tile_columns = 2;
 
   static constexpr int query_tile = 32, most_query_tiles = 1;
@@ -146,7 +153,8 @@ struct GpuSizes : CommonSizes {
   /// A tile of such blocks has to fit into shared memory.
   static constexpr int state_block = 128;
 
-  /// A state that does not fit into shared memory is formed and applied in blocks of some columns, but not of fewer than these.
+  /// A state that does not fit into shared memory is formed and applied in blocks of some columns, but not of fewer
+  /// than these.
   static constexpr int least_state_columns = 16;
 
   /// Neighbouring elements of a row that threads side by side read where rows are transposed: whole sectors of memory.
@@ -169,7 +177,8 @@ struct CudaSizes : GpuSizes {
 
 struct HipSizes : GpuSizes {};
 
-/// A host's threads that stand in for a GPU, in tests: teams no larger than the host has threads, and several panels of short sequences.
+/// A host's threads that stand in for a GPU, in tests: teams no larger than the host has threads, and several panels of
+/// short sequences.
 struct DeviceBodiesSizes : GpuSizes {
   static constexpr int team_size = 8, panel_rows = 256;
 };

@@ -1,12 +1,14 @@
-// First kernel family: softmax attention in tiles, with an online softmax (Milakov and Gimelshein 2018; Dao et al. 2022, FlashAttention).
+// First kernel family: softmax attention in tiles, with an online softmax (Milakov and Gimelshein 2018; Dao et al.
+// 2022, FlashAttention).
 //
 //     output_t = Σ_s softmax_s( query_t · key_s · scale  over s in [lo(t), hi(t)) that exist ) value_s
 //
-// The range of keys is all that tells in-chunk attention, full attention and a sliding window apart; with chunks for tokens and whole
-// states for values it is BSBR's retrieval. Memory: one tile of scratch, whatever the length or the chunk size.
+// The range of keys is all that tells in-chunk attention, full attention and a sliding window apart; with chunks for
+// tokens and whole states for values it is BSBR's retrieval. Memory: one tile of scratch, whatever the length or the
+// chunk size.
 //
-// Scores are formed transposed, [key, query]: the softmax then runs down columns and vectorises over queries, sums over keys have one
-// order, and keys and values are read as they lie in memory.
+// Scores are formed transposed, [key, query]: the softmax then runs down columns and vectorises over queries, sums over
+// keys have one order, and keys and values are read as they lie in memory.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -28,11 +30,13 @@ using KeyRange = Range;
 //   data members
 //     Real scale; int key_width, value_width;
 //     std::int64_t groups             independent problems, such as batch × heads
-//     std::int64_t neighbours         so many of them have their rows side by side, such as heads: they are computed one after the other
-//     std::int64_t unit               teams take whole units of so many queries, at most most_queries_of_team(), counted from query 0:
-//     where
-//                                     the queries of a unit are the only ones that see its keys, outputs may be written over keys or values
-//     std::int64_t first, last        queries [first, last) of each group. Queries and keys are numbered globally, since tiles of keys are
+//     std::int64_t neighbours         so many of them have their rows side by side, such as heads: they are computed
+//     one after the other std::int64_t unit               teams take whole units of so many queries, at most
+//     most_queries_of_team(), counted from query 0: where
+//                                     the queries of a unit are the only ones that see its keys, outputs may be written
+//                                     over keys or values
+//     std::int64_t first, last        queries [first, last) of each group. Queries and keys are numbered globally,
+//     since tiles of keys are
 //                                     cut at multiples of tuning::key_tile: a row's bits depend on where they are cut
 //   KOKKOS_FUNCTIONs, const
 //     KeyRange range(query)
@@ -44,7 +48,8 @@ using KeyRange = Range;
 
 namespace detail {
 
-/// Queries and keys of a tile. division: 1, or 2 or 4 on a GPU where a team's scratch would otherwise not fit into shared memory.
+/// Queries and keys of a tile. division: 1, or 2 or 4 on a GPU where a team's scratch would otherwise not fit into
+/// shared memory.
 template <int division>
 inline constexpr int queries_of = tuning::query_tile / division;
 template <int division>
@@ -66,7 +71,8 @@ struct QueryTile {
   std::int32_t* end;    // [query_tile]
 };
 
-/// Scratch of one team: some tiles of queries, which meet each tile of keys in turn, so that keys and values are fetched once for all.
+/// Scratch of one team: some tiles of queries, which meet each tile of keys in turn, so that keys and values are
+/// fetched once for all.
 template <class Real, int division>
 struct SoftmaxTile {
   using Queries = QueryTile<Real, division>;
@@ -84,8 +90,8 @@ struct SoftmaxTile {
   /// Of one tile of queries.
   KOKKOS_INLINE_FUNCTION static std::int64_t query_bytes(int key_width, int value_width) {
     return scratch_bytes<Real>(std::int64_t{query_count} * key_width) +
-           scratch_bytes<Real>(std::int64_t{query_count} * padded<Real>(value_width)) + 2 * scratch_bytes<Real>(query_count) +
-           2 * scratch_bytes<std::int32_t>(query_count);
+           scratch_bytes<Real>(std::int64_t{query_count} * padded<Real>(value_width)) +
+           2 * scratch_bytes<Real>(query_count) + 2 * scratch_bytes<std::int32_t>(query_count);
   }
 
   /// How many tiles of queries a team has: as many as fit into a fast cache.
@@ -102,8 +108,9 @@ struct SoftmaxTile {
 
   KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int value_width) {
     return scratch_bytes<Real>(std::int64_t{key_count} * padded<Real>(key_width)) +
-           scratch_bytes<Real>(std::int64_t{key_count} * padded<Real>(value_width)) + scratch_bytes<Real>(query_count * key_count) +
-           scratch_bytes<Real>(query_count) + scratch_bytes<Real>(2 * sharers * query_count) +
+           scratch_bytes<Real>(std::int64_t{key_count} * padded<Real>(value_width)) +
+           scratch_bytes<Real>(query_count * key_count) + scratch_bytes<Real>(query_count) +
+           scratch_bytes<Real>(2 * sharers * query_count) +
            scratch_bytes<char>(query_tiles_for(key_width, value_width) * query_bytes(key_width, value_width));
   }
 
@@ -113,13 +120,15 @@ struct SoftmaxTile {
         scores(scratch.take<Real>(query_count * key_count)),
         rescale(scratch.take<Real>(query_count)),
         shared(scratch.take<Real>(2 * sharers * query_count)),
-        query_tiles(scratch.take<char>(query_tiles_for(width_of_keys, width_of_values) * query_bytes(width_of_keys, width_of_values))),
+        query_tiles(scratch.take<char>(query_tiles_for(width_of_keys, width_of_values) *
+                                       query_bytes(width_of_keys, width_of_values))),
         key_width(width_of_keys),
         value_width(width_of_values) {}
 
   /// The tile `index` of queries, which are [first, last) together.
   template <class Problem>
-  KOKKOS_INLINE_FUNCTION Queries query_tile(const Problem& problem, std::int64_t first, std::int64_t last, int index) const {
+  KOKKOS_INLINE_FUNCTION Queries query_tile(const Problem& problem, std::int64_t first, std::int64_t last,
+                                            int index) const {
     Queries tile;
     tile.first = first + std::int64_t{index} * query_count;
     tile.count = last - tile.first < query_count ? static_cast<int>(last - tile.first) : query_count;
@@ -144,15 +153,17 @@ auto with_softmax_tile(int key_width, int value_width, Function&& f) {
 /// Scratch of a team, in bytes.
 template <class Real>
 std::int64_t softmax_scratch_bytes(int key_width, int value_width) {
-  return with_softmax_tile<Real>(key_width, value_width,
-                                 [&](auto division) { return SoftmaxTile<Real, division>::bytes(key_width, value_width); });
+  return with_softmax_tile<Real>(key_width, value_width, [&](auto division) {
+    return SoftmaxTile<Real, division>::bytes(key_width, value_width);
+  });
 }
 
 /// Queries that one team can take.
 template <class Real>
 std::int64_t most_queries_of_team(int key_width, int value_width) {
-  return with_softmax_tile<Real>(key_width, value_width,
-                                 [&](auto division) { return SoftmaxTile<Real, division>::most_queries(key_width, value_width); });
+  return with_softmax_tile<Real>(key_width, value_width, [&](auto division) {
+    return SoftmaxTile<Real, division>::most_queries(key_width, value_width);
+  });
 }
 
 namespace detail {
@@ -163,8 +174,8 @@ inline constexpr double log2_e = 1.44269504088896340736;
 template <class Real>
 inline constexpr Real minus_infinity = -std::numeric_limits<Real>::infinity();
 
-/// Keys that some of the queries of a tile, or of a part of it, see, [begin, end), and those that all of them see, [all_begin, all_end).
-/// Ranges do not decrease: the first query's and the last one's say it.
+/// Keys that some of the queries of a tile, or of a part of it, see, [begin, end), and those that all of them see,
+/// [all_begin, all_end). Ranges do not decrease: the first query's and the last one's say it.
 template <class Integer>
 struct KeysSeen {
   Integer begin, end, all_begin, all_end;
@@ -192,8 +203,8 @@ struct KeysOfTile {
   }
 };
 
-/// Loads the queries of a tile and starts their sums: largest = −∞, total = 0, output = 0; or, with null keys, whose score is 0, largest =
-/// 0 and total = their number.
+/// Loads the queries of a tile and starts their sums: largest = −∞, total = 0, output = 0; or, with null keys, whose
+/// score is 0, largest = 0 and total = their number.
 template <class Real, int division, class Problem>
 KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& problem, std::int64_t group,
                                           const QueryTile<Real, division>& tile) {
@@ -206,7 +217,8 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
     if (problem.neighbours > 1) prefetch(query + problem.key_width, problem.key_width);
     return query;
   };
-  transpose_rows(team, query_tile, problem.key_width, static_cast<Real>(problem.scale * log2_e), row, tile.queries, query_tile);
+  transpose_rows(team, query_tile, problem.key_width, static_cast<Real>(problem.scale * log2_e), row, tile.queries,
+                 query_tile);
   for_each(team, query_tile, [&](const int q) {
     const std::int64_t t = tile.first + q;
     const bool within = q < tile.count;
@@ -220,19 +232,20 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
   for_each(team, query_tile * value_stride, [&](const int i) { tile.output[i] = 0; });
 }
 
-/// keys[s, :] and values[s, :] of keys [begin, end) of the tile at `first`; zeros where there is no key, since 0 · infinity is not 0. Rows
-/// of a head lie far apart, often each on a page of its own, and hardware does not foresee them: on a host those of the next tile, before
-/// last_key, and of the neighbour are asked for.
+/// keys[s, :] and values[s, :] of keys [begin, end) of the tile at `first`; zeros where there is no key, since 0 ·
+/// infinity is not 0. Rows of a head lie far apart, often each on a page of its own, and hardware does not foresee
+/// them: on a host those of the next tile, before last_key, and of the neighbour are asked for.
 template <class Real, int division, class Problem>
-inline void load_keys(const SerialTeam&, const Problem& problem, std::int64_t group, std::int64_t first, int begin, int end,
-                      std::int64_t last_key, const SoftmaxTile<Real, division>& tile) {
+inline void load_keys(const SerialTeam&, const Problem& problem, std::int64_t group, std::int64_t first, int begin,
+                      int end, std::int64_t last_key, const SoftmaxTile<Real, division>& tile) {
   constexpr int key_tile = keys_of<division>;
   const int key_width = problem.key_width, value_width = problem.value_width;
   const int key_stride = padded<Real>(key_width), value_stride = padded<Real>(value_width);
   for (int s = begin; s < end; ++s) {
     const bool exists = problem.has_key(group, first + s);
     load_padded(exists ? problem.key(group, first + s) : nullptr, key_width, tile.keys + s * key_stride, key_stride);
-    load_padded(exists ? problem.value(group, first + s) : nullptr, value_width, tile.values + s * value_stride, value_stride);
+    load_padded(exists ? problem.value(group, first + s) : nullptr, value_width, tile.values + s * value_stride,
+                value_stride);
     if (problem.neighbours > 1) {
       prefetch(problem.key(group, first + s) + key_width, key_width);
       prefetch(problem.value(group, first + s) + value_width, value_width);
@@ -245,8 +258,9 @@ inline void load_keys(const SerialTeam&, const Problem& problem, std::int64_t gr
 }
 
 template <class Real, int division, class Problem>
-KOKKOS_INLINE_FUNCTION void load_keys(const TeamMember& team, const Problem& problem, std::int64_t group, std::int64_t first, int begin,
-                                      int end, std::int64_t, const SoftmaxTile<Real, division>& tile) {
+KOKKOS_INLINE_FUNCTION void load_keys(const TeamMember& team, const Problem& problem, std::int64_t group,
+                                      std::int64_t first, int begin, int end, std::int64_t,
+                                      const SoftmaxTile<Real, division>& tile) {
   const int key_stride = padded<Real>(problem.key_width), value_stride = padded<Real>(problem.value_width);
   const auto key = [&](int row) -> const Real* {
     const std::int64_t s = first + begin + row;
@@ -260,10 +274,11 @@ KOKKOS_INLINE_FUNCTION void load_keys(const TeamMember& team, const Problem& pro
   load_padded_rows(team, end - begin, value, problem.value_width, tile.values + begin * value_stride, value_stride);
 }
 
-/// Columns (queries) of the scores that keys [key, last_key] may be seen by, in whole vectors. Ranges do not decrease, so they are
-/// neighbours.
+/// Columns (queries) of the scores that keys [key, last_key] may be seen by, in whole vectors. Ranges do not decrease,
+/// so they are neighbours.
 template <class Real, int division>
-KOKKOS_INLINE_FUNCTION void seen_by(const QueryTile<Real, division>& tile, std::int32_t key, std::int32_t last_key, int& begin, int& end) {
+KOKKOS_INLINE_FUNCTION void seen_by(const QueryTile<Real, division>& tile, std::int32_t key, std::int32_t last_key,
+                                    int& begin, int& end) {
   begin = 0;
   while (begin < tile.count && tile.end[begin] <= key) ++begin;
   end = tile.count;
@@ -275,7 +290,8 @@ KOKKOS_INLINE_FUNCTION void seen_by(const QueryTile<Real, division>& tile, std::
 /// scores[s, q] = key_s · query_q, where a query may see the key.
 template <class Real, int division, class Problem>
 KOKKOS_INLINE_FUNCTION void form_scores(const Team& team, const Problem& problem, const KeysOfTile& keys, bool all_seen,
-                                        const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
+                                        const QueryTile<Real, division>& queries,
+                                        const SoftmaxTile<Real, division>& tile) {
   constexpr int query_tile = queries_of<division>, key_tile = keys_of<division>;
   const int key_stride = padded<Real>(problem.key_width);
   constexpr int step = on_host ? HostSizes::micro_rows : key_tile;  // a host leaves out more of a triangle
@@ -300,8 +316,8 @@ inline Vector<Real> exp2_of_vector(Vector<Real> x) {
   }
 }
 
-/// Consecutive queries of a tile, as many as a vector has lanes: where their ranges begin and end, counted from the tile's origin, and what
-/// they see of a tile of keys.
+/// Consecutive queries of a tile, as many as a vector has lanes: where their ranges begin and end, counted from the
+/// tile's origin, and what they see of a tile of keys.
 template <class Real>
 struct QueryVector {
   static constexpr int width = lanes<Real>;
@@ -309,7 +325,8 @@ struct QueryVector {
   KeysSeen<int> seen;
 
   template <int division>
-  QueryVector(const QueryTile<Real, division>& queries, int q, const KeysOfTile& keys) : begins(queries.begin + q), ends(queries.end + q) {
+  QueryVector(const QueryTile<Real, division>& queries, int q, const KeysOfTile& keys)
+      : begins(queries.begin + q), ends(queries.end + q) {
     const int last = queries.count - q < width ? queries.count - q - 1 : width - 1;
     seen = {keys.place(begins[0]), keys.place(ends[last]), keys.place(begins[last]), keys.place(ends[0])};
   }
@@ -317,16 +334,19 @@ struct QueryVector {
   bool all_see(int s) const { return seen.all_begin <= s && s < seen.all_end; }
 };
 
-/// scores[s, q] = −∞ for the queries that do not see key s of a tile, which is number `key` in their ranges; key < 0: for all of them.
+/// scores[s, q] = −∞ for the queries that do not see key s of a tile, which is number `key` in their ranges; key < 0:
+/// for all of them.
 template <class Real>
 inline void mask_scores(const QueryVector<Real>& queries, std::int32_t key, Real* row) {
-  for (int i = 0; i < queries.width; ++i) row[i] = queries.begins[i] <= key && key < queries.ends[i] ? row[i] : minus_infinity<Real>;
+  for (int i = 0; i < queries.width; ++i)
+    row[i] = queries.begins[i] <= key && key < queries.ends[i] ? row[i] : minus_infinity<Real>;
 }
 
-/// max(largest, max_s scores[s, q]) over the keys that q sees; the scores of others become −∞. scores: of key 0 and these queries.
+/// max(largest, max_s scores[s, q]) over the keys that q sees; the scores of others become −∞. scores: of key 0 and
+/// these queries.
 template <class Real, class Exists>
-inline Vector<Real> new_maxima(const QueryVector<Real>& queries, const KeysOfTile& keys, const Exists& exists, Vector<Real> largest,
-                               Real* scores, int stride) {
+inline Vector<Real> new_maxima(const QueryVector<Real>& queries, const KeysOfTile& keys, const Exists& exists,
+                               Vector<Real> largest, Real* scores, int stride) {
   for (int s = queries.seen.begin; s < queries.seen.end; ++s) {
     Real* row = scores + s * stride;
     if (!queries.all_see(s) || !exists(s)) mask_scores(queries, exists(s) ? keys.offset + s : -1, row);
@@ -338,7 +358,8 @@ inline Vector<Real> new_maxima(const QueryVector<Real>& queries, const KeysOfTil
 
 /// weights[s, q] = 2^(scores[s, q] − shift[q]), in the scores' place; total[q] + Σ_s weights[s, q]
 template <class Real>
-inline Vector<Real> weights_and_sums(const QueryVector<Real>& queries, Vector<Real> shift, Vector<Real> total, Real* scores, int stride) {
+inline Vector<Real> weights_and_sums(const QueryVector<Real>& queries, Vector<Real> shift, Vector<Real> total,
+                                     Real* scores, int stride) {
   for (int s = queries.seen.begin; s < queries.seen.end; ++s) {
     Real* row = scores + s * stride;
     const Vector<Real> weight = exp2_of_vector<Real>(load<Vector<Real>>(row) - shift);
@@ -348,19 +369,19 @@ inline Vector<Real> weights_and_sums(const QueryVector<Real>& queries, Vector<Re
   return total;
 }
 
-/// Turns the scores of what a query sees into weights, and brings its sums up to date, of which the older are to be multiplied by
-/// `rescale`:
+/// Turns the scores of what a query sees into weights, and brings its sums up to date, of which the older are to be
+/// multiplied by `rescale`:
 ///
 ///     largest' = max(largest, max_s score_s),  rescale = 2^(largest − largest'),
 ///     weight_s = 2^(score_s − largest'),       total' = rescale · total + Σ_s weight_s
 ///
 /// weight_s is 0 where a key does not exist. exists(s): whether there is a key s of the tile.
 ///
-/// On a host, vectors of queries one after the other: their maxima and sums stay in registers, and of a triangle only the half that is seen
-/// is computed.
+/// On a host, vectors of queries one after the other: their maxima and sums stay in registers, and of a triangle only
+/// the half that is seen is computed.
 template <class Real, int division, class Exists>
-inline void form_weights(const SerialTeam&, const KeysOfTile& keys, const Exists& exists, const QueryTile<Real, division>& queries,
-                         const SoftmaxTile<Real, division>& tile) {
+inline void form_weights(const SerialTeam&, const KeysOfTile& keys, const Exists& exists,
+                         const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
   constexpr int stride = queries_of<division>;
   const Vector<Real> nothing = Vector<Real>{} + minus_infinity<Real>;
   for (int q = 0; q < queries.count; q += lanes<Real>) {
@@ -369,7 +390,8 @@ inline void form_weights(const SerialTeam&, const KeysOfTile& keys, const Exists
     const auto before = load<Vector<Real>>(queries.largest + q);
     const Vector<Real> largest = new_maxima<Real>(some, keys, exists, before, scores, stride);
     const Vector<Real> shift = largest == nothing ? Vector<Real>{} : largest;
-    const Vector<Real> difference = before == nothing ? Vector<Real>{} : before - shift;  // of sums that are 0 nothing is changed
+    const Vector<Real> difference =
+        before == nothing ? Vector<Real>{} : before - shift;  // of sums that are 0 nothing is changed
     const Vector<Real> rescale = exp2_of_vector<Real>(difference);
     store(tile.rescale + q, rescale);
     store(queries.largest + q, largest);
@@ -378,15 +400,18 @@ inline void form_weights(const SerialTeam&, const KeysOfTile& keys, const Exists
   }
 }
 
-/// On a GPU `sharers` threads for each query: each takes every so-many-th key of the tile (bits), and what they have found meets in
-/// scratch.
+/// On a GPU `sharers` threads for each query: each takes every so-many-th key of the tile (bits), and what they have
+/// found meets in scratch.
 template <class Real, int division, class Exists>
 KOKKOS_INLINE_FUNCTION void form_weights(const TeamMember& team, const KeysOfTile& keys, const Exists& exists,
-                                         const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
+                                         const QueryTile<Real, division>& queries,
+                                         const SoftmaxTile<Real, division>& tile) {
   constexpr int query_tile = queries_of<division>;
   constexpr int sharers = SoftmaxTile<Real, division>::sharers;
-  const auto first_of = [&](int sharer) { return keys.begin + (sharer + sharers - keys.begin % sharers) % sharers; };  // key
-  Real *tops = tile.shared, *sums = tile.shared + sharers * query_tile;                                                // [sharer, query]
+  const auto first_of = [&](int sharer) {
+    return keys.begin + (sharer + sharers - keys.begin % sharers) % sharers;
+  };                                                                     // key
+  Real *tops = tile.shared, *sums = tile.shared + sharers * query_tile;  // [sharer, query]
 
   // tops[sharer, q] = max_s scores[s, q] over the sharer's keys that q sees
   for_each(team, sharers * query_tile, [&](const int i) {
@@ -421,7 +446,8 @@ KOKKOS_INLINE_FUNCTION void form_weights(const TeamMember& team, const KeysOfTil
 
   // rescale = 2^(largest − largest'), total' = rescale · total + Σ_sharer sums[sharer, q]
   for_each(team, query_tile, [&](const int q) {
-    const Real top = top_of(q), factor = top == minus_infinity<Real> ? Real(1) : exp2_nonpositive(queries.largest[q] - top);
+    const Real top = top_of(q),
+               factor = top == minus_infinity<Real> ? Real(1) : exp2_nonpositive(queries.largest[q] - top);
     Real sum = queries.total[q] * factor;
     for (int i = q; i < sharers * query_tile; i += query_tile) sum += sums[i];
     tile.rescale[q] = factor;
@@ -442,14 +468,17 @@ inline void rescale_output(const SerialTeam& team, int value_stride, const Query
 }
 
 template <class Real, int division>
-KOKKOS_INLINE_FUNCTION void rescale_output(const TeamMember& team, int value_stride, const QueryTile<Real, division>& queries,
+KOKKOS_INLINE_FUNCTION void rescale_output(const TeamMember& team, int value_stride,
+                                           const QueryTile<Real, division>& queries,
                                            const SoftmaxTile<Real, division>& tile) {
-  for_each(team, queries.count * value_stride, [&](const int i) { queries.output[i] *= tile.rescale[i / value_stride]; });
+  for_each(team, queries.count * value_stride,
+           [&](const int i) { queries.output[i] *= tile.rescale[i / value_stride]; });
 }
 
 /// output[q, :] += Σ_s weights[s, q] values[s, :] over the keys that the query sees.
 template <class Real, int division>
-KOKKOS_INLINE_FUNCTION void add_values(const Team& team, const KeysOfTile& keys, const QueryTile<Real, division>& queries,
+KOKKOS_INLINE_FUNCTION void add_values(const Team& team, const KeysOfTile& keys,
+                                       const QueryTile<Real, division>& queries,
                                        const SoftmaxTile<Real, division>& tile) {
   constexpr int query_tile = queries_of<division>;
   const int stride = padded<Real>(tile.value_width);
@@ -461,8 +490,8 @@ KOKKOS_INLINE_FUNCTION void add_values(const Team& team, const KeysOfTile& keys,
       LeftFactor<Real>{tile.scores, 1, query_tile}, tile.values, stride, queries.output, stride);
 }
 
-/// Writes output / total; 0 where there was nothing to see. NaN, of scores that overflowed, is shown: also where all that a query sees has
-/// the score −∞, so that its weights have no sum.
+/// Writes output / total; 0 where there was nothing to see. NaN, of scores that overflowed, is shown: also where all
+/// that a query sees has the score −∞, so that its weights have no sum.
 template <class Real, int division, class Problem>
 KOKKOS_INLINE_FUNCTION void write_output(const Team& team, const Problem& problem, std::int64_t group,
                                          const QueryTile<Real, division>& tile) {
@@ -486,14 +515,16 @@ KOKKOS_INLINE_FUNCTION void write_output(const Team& team, const Problem& proble
 
 /// What one tile of queries sees of one tile of keys.
 template <class Real, int division, class Problem>
-KOKKOS_INLINE_FUNCTION void attend_tile(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first_key,
-                                        const QueryTile<Real, division>& queries, const SoftmaxTile<Real, division>& tile) {
+KOKKOS_INLINE_FUNCTION void attend_tile(const Team& team, const Problem& problem, std::int64_t group,
+                                        std::int64_t first_key, const QueryTile<Real, division>& queries,
+                                        const SoftmaxTile<Real, division>& tile) {
   constexpr int query_tile = queries_of<division>, key_tile = keys_of<division>;
   const KeysSeen<std::int64_t> seen = keys_seen(problem, queries);
   if (seen.begin >= first_key + key_tile || seen.end <= first_key) return;
   const int begin = seen.begin > first_key ? static_cast<int>(seen.begin - first_key) : 0;
   const int end = seen.end - first_key < key_tile ? static_cast<int>(seen.end - first_key) : key_tile;
-  const bool all_seen = queries.count == query_tile && seen.all_begin <= first_key + begin && first_key + end <= seen.all_end;
+  const bool all_seen =
+      queries.count == query_tile && seen.all_begin <= first_key + begin && first_key + end <= seen.all_end;
   const KeysOfTile keys(first_key, queries.origin, begin, end);
   form_scores(team, problem, keys, all_seen, queries, tile);
   form_weights(
@@ -504,8 +535,9 @@ KOKKOS_INLINE_FUNCTION void attend_tile(const Team& team, const Problem& problem
 
 /// All of the queries [first, last) of one group, no more than the tiles hold.
 template <class Real, int division, class Problem>
-KOKKOS_INLINE_FUNCTION void softmax_tile(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first,
-                                         std::int64_t last, const SoftmaxTile<Real, division>& tile) {
+KOKKOS_INLINE_FUNCTION void softmax_tile(const Team& team, const Problem& problem, std::int64_t group,
+                                         std::int64_t first, std::int64_t last,
+                                         const SoftmaxTile<Real, division>& tile) {
   constexpr int query_tile = queries_of<division>, key_tile = keys_of<division>;
   const int tiles = static_cast<int>((last - first + query_tile - 1) / query_tile);
   const auto queries = [&](int index) { return tile.query_tile(problem, first, last, index); };
@@ -528,8 +560,8 @@ KOKKOS_INLINE_FUNCTION void softmax_tile(const Team& team, const Problem& proble
 
 }  // namespace detail
 
-/// How the queries of a problem are cut into teams, each of which takes `size` of them of one group, [index · size, (index + 1) · size).
-/// How they are cut changes no bit.
+/// How the queries of a problem are cut into teams, each of which takes `size` of them of one group, [index · size,
+/// (index + 1) · size). How they are cut changes no bit.
 struct QueryTeams {
   std::int64_t size;              // queries of a team: whole units
   std::int64_t first, per_group;  // teams of each group, counted from query 0
@@ -546,7 +578,8 @@ struct QueryTeams {
   /// Of a team: neighbouring groups follow each other.
   KOKKOS_INLINE_FUNCTION Work work(std::int64_t team) const {
     const std::int64_t neighbour = team % neighbours, others = team / neighbours;
-    const std::int64_t group = others / per_group * neighbours + neighbour, from = (first + others % per_group) * size, to = from + size;
+    const std::int64_t group = others / per_group * neighbours + neighbour, from = (first + others % per_group) * size,
+                       to = from + size;
     return {group, from > begin ? from : begin, to < end ? to : end};
   }
 };
@@ -570,7 +603,8 @@ void softmax_tiles_of(const Execution& execution, const std::string& label, cons
   using Tile = SoftmaxTile<Real, division>;
   const std::int64_t bytes = Tile::bytes(problem.key_width, problem.value_width);
   const QueryTeams teams = query_teams<Real, division>(execution, problem);
-  const std::int64_t together = taken_together(execution, teams.count(), problem.neighbours, tuning::softmax_groups_per_thread);
+  const std::int64_t together =
+      taken_together(execution, teams.count(), problem.neighbours, tuning::softmax_groups_per_thread);
   Kokkos::parallel_for(
       label, team_policy(execution, teams.count(), bytes, together), KOKKOS_LAMBDA(const TeamMember& member) {
         const QueryTeams::Work work = teams.work(member.league_rank());

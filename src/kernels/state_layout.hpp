@@ -10,8 +10,8 @@
 
 namespace bsbr::kernels {
 
-/// The elements of a state are cut into `blocks` of `width` (the last may be shorter), the same everywhere: blocks are what ranks deal out
-/// among themselves. A buffer of states is
+/// The elements of a state are cut into `blocks` of `width` (the last may be shorter), the same everywhere: blocks are
+/// what ranks deal out among themselves. A buffer of states is
 ///
 ///     [block][chunk][batch][width]
 ///
@@ -37,7 +37,8 @@ struct StateBlocks {
   }
 
   /// Where a block of (chunk, batch row) begins in a buffer that holds `chunks` chunks.
-  KOKKOS_FUNCTION std::int64_t offset(std::int64_t block, std::int64_t chunk, std::int64_t row, std::int64_t chunks) const {
+  KOKKOS_FUNCTION std::int64_t offset(std::int64_t block, std::int64_t chunk, std::int64_t row,
+                                      std::int64_t chunks) const {
     return ((block * chunks + chunk) * batch + row) * width;
   }
 };
@@ -48,8 +49,8 @@ struct StateRef {
   Real* data;  // block 0 of the head
   std::int64_t block_stride, width;
 
-  /// function(i, run, length) for each run of elements that lie together, those of one block, within [first, first + count) of the
-  /// flattened state: run[0, length) are its elements from first + i on.
+  /// function(i, run, length) for each run of elements that lie together, those of one block, within [first, first +
+  /// count) of the flattened state: run[0, length) are its elements from first + i on.
   template <class Function>
   KOKKOS_INLINE_FUNCTION void for_runs(std::int64_t first, int count, Function&& function) const {
     for (int i = 0; i < count;) {
@@ -63,47 +64,54 @@ struct StateRef {
   /// Element i of the flattened state.
   KOKKOS_INLINE_FUNCTION Real& at(std::int64_t i) const { return data[i / width * block_stride + i % width]; }
 
-  /// Columns [first, first + count) of the state [rows, columns] from a tile whose rows are `stride` apart, and the other way round.
+  /// Columns [first, first + count) of the state [rows, columns] from a tile whose rows are `stride` apart, and the
+  /// other way round.
   template <class Member>
-  KOKKOS_INLINE_FUNCTION void store_columns(const Member& team, int rows, int columns, int first, int count, const Real* tile,
-                                            int stride) const {
+  KOKKOS_INLINE_FUNCTION void store_columns(const Member& team, int rows, int columns, int first, int count,
+                                            const Real* tile, int stride) const {
     if constexpr (on_host) {
       for (int row = 0; row < rows; ++row) store(team, std::int64_t{row} * columns + first, count, tile + row * stride);
     } else {
-      for_each(team, rows * count,
-               [&](const int i) { at(std::int64_t{i / count} * columns + first + i % count) = tile[i / count * stride + i % count]; });
+      for_each(team, rows * count, [&](const int i) {
+        at(std::int64_t{i / count} * columns + first + i % count) = tile[i / count * stride + i % count];
+      });
     }
   }
   template <class Member>
-  KOKKOS_INLINE_FUNCTION void load_columns(const Member& team, int rows, int columns, int first, int count, std::remove_const_t<Real>* tile,
-                                           int stride) const {
+  KOKKOS_INLINE_FUNCTION void load_columns(const Member& team, int rows, int columns, int first, int count,
+                                           std::remove_const_t<Real>* tile, int stride) const {
     if constexpr (on_host) {
       for (int row = 0; row < rows; ++row) load(team, std::int64_t{row} * columns + first, count, tile + row * stride);
     } else {
-      for_each(team, rows * count,
-               [&](const int i) { tile[i / count * stride + i % count] = at(std::int64_t{i / count} * columns + first + i % count); });
+      for_each(team, rows * count, [&](const int i) {
+        tile[i / count * stride + i % count] = at(std::int64_t{i / count} * columns + first + i % count);
+      });
     }
   }
 
   /// Elements [first, first + count) = row[0, count), and the other way round.
   template <class Member>
   KOKKOS_INLINE_FUNCTION void store(const Member& team, std::int64_t first, int count, const Real* row) const {
-    for_runs(first, count, [&](int i, Real* run, int length) { for_each(team, length, [&](const int k) { run[k] = row[i + k]; }); });
+    for_runs(first, count,
+             [&](int i, Real* run, int length) { for_each(team, length, [&](const int k) { run[k] = row[i + k]; }); });
   }
   template <class Member>
-  KOKKOS_INLINE_FUNCTION void load(const Member& team, std::int64_t first, int count, std::remove_const_t<Real>* row) const {
-    for_runs(first, count, [&](int i, Real* run, int length) { for_each(team, length, [&](const int k) { row[i + k] = run[k]; }); });
+  KOKKOS_INLINE_FUNCTION void load(const Member& team, std::int64_t first, int count,
+                                   std::remove_const_t<Real>* row) const {
+    for_runs(first, count,
+             [&](int i, Real* run, int length) { for_each(team, length, [&](const int k) { row[i + k] = run[k]; }); });
   }
 };
 
 template <class Real>
-KOKKOS_INLINE_FUNCTION StateRef<Real> state_ref(Real* buffer, const StateBlocks& blocks, std::int64_t chunk, std::int64_t row,
-                                                std::int64_t head, std::int64_t chunks) {
-  return {buffer + blocks.offset(head * blocks.per_head, chunk, row, chunks), chunks * blocks.batch * blocks.width, blocks.width};
+KOKKOS_INLINE_FUNCTION StateRef<Real> state_ref(Real* buffer, const StateBlocks& blocks, std::int64_t chunk,
+                                                std::int64_t row, std::int64_t head, std::int64_t chunks) {
+  return {buffer + blocks.offset(head * blocks.per_head, chunk, row, chunks), chunks * blocks.batch * blocks.width,
+          blocks.width};
 }
 
-/// Where the states of all chunks are, for the blocks of one rank, after they have been sent by block. What came from each rank is a
-/// segment, laid out as above with the chunks of that rank:
+/// Where the states of all chunks are, for the blocks of one rank, after they have been sent by block. What came from
+/// each rank is a segment, laid out as above with the chunks of that rank:
 ///
 ///     [rank][block of this rank][chunk of that rank][batch][width]
 struct GatheredStates {
@@ -112,7 +120,9 @@ struct GatheredStates {
   std::int64_t first_block, block_count;  // the blocks of this rank
 
   /// Elements before the segment of a rank.
-  KOKKOS_INLINE_FUNCTION std::int64_t segment_offset(int rank) const { return blocks.elements(block_count, chunks.begin(rank)); }
+  KOKKOS_INLINE_FUNCTION std::int64_t segment_offset(int rank) const {
+    return blocks.elements(block_count, chunks.begin(rank));
+  }
 
   /// Where block `first_block + local` of (chunk, row) begins: in the segment of the rank that the chunk came from.
   KOKKOS_INLINE_FUNCTION std::int64_t offset(std::int64_t local, std::int64_t chunk, std::int64_t row) const {

@@ -11,8 +11,9 @@
 //
 //     o_t = γ^(t+1) q_t S + Σ_{s ≤ t} γ^(t−s) (q_t·k_s) u_s,   S ← γⁿ S + Σ_s γ^(n−1−s) k_sᵀ u_s
 //
-// The columns of S do not depend on each other: teams share out batch, heads and blocks of columns, and each goes through the whole
-// sequence with its block of S in scratch. Steps are cut at global positions, so that results do not depend on the ranks.
+// The columns of S do not depend on each other: teams share out batch, heads and blocks of columns, and each goes
+// through the whole sequence with its block of S in scratch. Steps are cut at global positions, so that results do not
+// depend on the ranks.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -30,8 +31,8 @@ struct EveryRow {
   KOKKOS_INLINE_FUNCTION bool operator()(int) const { return true; }
 };
 
-// A rule says what an architecture does; it is copied to the device. One concept for each of its members, so that the compiler names the
-// one that is missing.
+// A rule says what an architecture does; it is copied to the device. One concept for each of its members, so that the
+// compiler names the one that is missing.
 
 /// Whether a token sees the earlier ones of its step, and whether prepare() wants k_s·k_t.
 template <class Rule>
@@ -46,26 +47,28 @@ concept HasExtraColumns = requires(const Rule& rule) {
   { rule.extra_columns() } -> std::same_as<int>;
 };
 
-/// void map(team, head, rows, wanted): what is done in place to the queries or keys of a head: those of the TileRows that wanted(row).
+/// void map(team, head, rows, wanted): what is done in place to the queries or keys of a head: those of the TileRows
+/// that wanted(row).
 template <class Rule, class Real>
 concept MapsRows = requires(const Rule& rule, const Team& team, std::int64_t head, const TileRows<Real>& rows) {
   rule.map(team, head, rows, EveryRow());
 };
 
-/// auto store(batch, token, column, columns, const Real* row, Real* output): a function of i that writes output[i], for i < columns. row:
-/// of one token `columns` results from `column` on, and those of the extra columns; token: counted from ScanTokens::first.
+/// auto store(batch, token, column, columns, const Real* row, Real* output): a function of i that writes output[i], for
+/// i < columns. row: of one token `columns` results from `column` on, and those of the extra columns; token: counted
+/// from ScanTokens::first.
 template <class Rule, class Real>
 concept StoresResults = requires(const Rule& rule, std::int64_t at, int columns, const Real* row, Real* output) {
   rule.store(at, at, at, columns, row, output)(columns);
 };
 
-/// Where tokens see their own step, also void prepare(team, tile, count): tile.values: v → u, of the `count` tokens of a ScanTile. It is a
-/// template, which no concept can ask for.
+/// Where tokens see their own step, also void prepare(team, tile, count): tile.values: v → u, of the `count` tokens of
+/// a ScanTile. It is a template, which no concept can ask for.
 template <class Rule, class Real>
 concept ScanRule = SaysWhatItSees<Rule> && HasExtraColumns<Rule> && MapsRows<Rule, Real> && StoresResults<Rule, Real>;
 
-/// Real decay(head), of a rule that has it: by how much the state of a head is multiplied before each token, S ← γ S + kᵀu. Tokens must see
-/// their own step.
+/// Real decay(head), of a rule that has it: by how much the state of a head is multiplied before each token, S ← γ S +
+/// kᵀu. Tokens must see their own step.
 template <class Rule>
 inline constexpr bool decays = requires(const Rule& rule, std::int64_t head) {
   rule.decay(head);
@@ -82,13 +85,15 @@ struct ScanTokens {
   std::int64_t first, last;  // the tokens with results
   std::int64_t step;         // tokens of one step; where it sees itself, tokens_of_scan_tile()
 
-  /// The scan begins with the step that the first token is in, and leaves the state before the step that the next rank's first token is in.
+  /// The scan begins with the step that the first token is in, and leaves the state before the step that the next
+  /// rank's first token is in.
   KOKKOS_INLINE_FUNCTION std::int64_t begin() const { return first / step * step; }
   KOKKOS_INLINE_FUNCTION std::int64_t end() const { return last / step * step; }
 };
 
-/// How the states of all heads are cut into parts, each one team's: a block of columns of one head of one sequence, with the extra columns
-/// behind it. In memory a part is [key width][columns + extra columns], and part after part [batch][head][block].
+/// How the states of all heads are cut into parts, each one team's: a block of columns of one head of one sequence,
+/// with the extra columns behind it. In memory a part is [key width][columns + extra columns], and part after part
+/// [batch][head][block].
 struct ScanParts {
   std::int64_t batch, heads;
   int width, extra_columns;
@@ -101,8 +106,8 @@ struct ScanParts {
   KOKKOS_INLINE_FUNCTION std::int64_t elements() const { return std::int64_t{width} * (columns() + extra_columns); }
 };
 
-/// Scratch of one team; shapes in [ ]. T tokens: tuning::state_tile, or a half or a quarter of it on a GPU where the scratch would
-/// otherwise not fit into shared memory.
+/// Scratch of one team; shapes in [ ]. T tokens: tuning::state_tile, or a half or a quarter of it on a GPU where the
+/// scratch would otherwise not fit into shared memory.
 template <class Real, class Rule, int division>
 struct ScanTile {
   using Number = Real;
@@ -110,22 +115,24 @@ struct ScanTile {
   static constexpr int score_columns = Rule::needs_key_scores ? 2 * tokens : tokens;
   static constexpr int score_stride = score_columns + lanes<Real>;  // no power of two
 
-  Real* keys;             // [T, padded key width]
-  Real* values;           // [T, padded columns]
-  Real* state;            // [key width, padded columns]
-  Real* output;           // [T, padded columns]
-  Real* row;              // [padded key width], of one query
-  Real* transposed;       // [key width, T queries, then T keys where their scores are needed]: what scores are formed from
-  Real* scores;           // [T keys, T queries, then T keys]
-  Real* powers;           // [T + 1], of the decay: 1, γ, γ², …
+  Real* keys;        // [T, padded key width]
+  Real* values;      // [T, padded columns]
+  Real* state;       // [key width, padded columns]
+  Real* output;      // [T, padded columns]
+  Real* row;         // [padded key width], of one query
+  Real* transposed;  // [key width, T queries, then T keys where their scores are needed]: what scores are formed from
+  Real* scores;      // [T keys, T queries, then T keys]
+  Real* powers;      // [T + 1], of the decay: 1, γ, γ², …
   int key_width, stride;  // stride: padded columns
 
   KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int columns) {
     const std::int64_t rows = scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(columns));
-    const std::int64_t scores = scratch_bytes<Real>(std::int64_t{key_width} * score_stride) + scratch_bytes<Real>(tokens * score_stride);
+    const std::int64_t scores =
+        scratch_bytes<Real>(std::int64_t{key_width} * score_stride) + scratch_bytes<Real>(tokens * score_stride);
     return scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(key_width)) + 2 * rows +
-           scratch_bytes<Real>(std::int64_t{key_width} * padded<Real>(columns)) + scratch_bytes<Real>(padded<Real>(key_width)) +
-           (Rule::sees_own_step ? scores : 0) + (decays<Rule> ? scratch_bytes<Real>(tokens + 1) : 0);
+           scratch_bytes<Real>(std::int64_t{key_width} * padded<Real>(columns)) +
+           scratch_bytes<Real>(padded<Real>(key_width)) + (Rule::sees_own_step ? scores : 0) +
+           (decays<Rule> ? scratch_bytes<Real>(tokens + 1) : 0);
   }
 
   KOKKOS_INLINE_FUNCTION ScanTile(Scratch& scratch, int width, int columns)
@@ -145,22 +152,27 @@ struct ScanTile {
 template <class Real, class Rule, class Function>
 auto with_scan_tile(const Rule& rule, int width, Function&& f) {
   const ScanParts parts{1, 1, width, rule.extra_columns()};
-  return with_division([&](auto division) { return ScanTile<Real, Rule, division>::bytes(width, parts.columns() + parts.extra_columns); },
-                       f);
+  return with_division(
+      [&](auto division) {
+        return ScanTile<Real, Rule, division>::bytes(width, parts.columns() + parts.extra_columns);
+      },
+      f);
 }
 
 /// Tokens of a step that sees itself: one tile.
 template <class Real, class Rule>
 std::int64_t tokens_of_scan_tile(const Rule& rule, int width) {
-  return with_scan_tile<Real>(rule, width, [](auto division) -> std::int64_t { return ScanTile<Real, Rule, division>::tokens; });
+  return with_scan_tile<Real>(rule, width,
+                              [](auto division) -> std::int64_t { return ScanTile<Real, Rule, division>::tokens; });
 }
 
 /// Scratch of a team, in bytes.
 template <class Real, class Rule>
 std::int64_t scan_scratch_bytes(const Rule& rule, int width) {
   const ScanParts parts{1, 1, width, rule.extra_columns()};
-  return with_scan_tile<Real>(
-      rule, width, [&](auto division) { return ScanTile<Real, Rule, division>::bytes(width, parts.columns() + parts.extra_columns); });
+  return with_scan_tile<Real>(rule, width, [&](auto division) {
+    return ScanTile<Real, Rule, division>::bytes(width, parts.columns() + parts.extra_columns);
+  });
 }
 
 namespace detail {
@@ -178,7 +190,8 @@ KOKKOS_INLINE_FUNCTION void load_state(const Team& team, const Real* state, int 
 template <class Tile, class Real>
 KOKKOS_INLINE_FUNCTION void save_state(const Team& team, Real* state, int columns, const Tile& tile) {
   if (state == nullptr) return;
-  for_each(team, tile.key_width * columns, [&](const int i) { state[i] = tile.state[i / columns * tile.stride + i % columns]; });
+  for_each(team, tile.key_width * columns,
+           [&](const int i) { state[i] = tile.state[i / columns * tile.stride + i % columns]; });
 }
 
 /// What one team goes through: a head of a sequence, and a block of columns of its values.
@@ -197,8 +210,8 @@ struct RealTokens {
 
 /// tile.keys[t, :] = k_t as the rule maps it; zeros where a token is padding.
 template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void load_keys(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                      const RealTokens& is_real, int count, const Tile& tile) {
+KOKKOS_INLINE_FUNCTION void load_keys(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
+                                      const ScanPart& part, const RealTokens& is_real, int count, const Tile& tile) {
   const TokenRows<Real> keys = tokens.keys.keys_of(part.batch, part.head, tokens.width);
   load_rows(team, keys, is_real.mask, is_real.first, count, tile.keys);
   rule.map(team, part.head, TileRows<Real>{tile.keys, count, tokens.width, padded<Real>(tokens.width), 1}, is_real);
@@ -206,18 +219,20 @@ KOKKOS_INLINE_FUNCTION void load_keys(const Team& team, const ScanTokens<Real>& 
 
 /// tile.values[t, :] = v_t, of this part's columns, and 1 in the extra ones; zeros where a token is padding.
 template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void load_values(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                        const RealTokens& is_real, int count, const Tile& tile) {
-  const TokenRows<Real> values = tokens.keys.values_of(part.batch, part.head, tokens.width).columns(part.column, part.columns);
+KOKKOS_INLINE_FUNCTION void load_values(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
+                                        const ScanPart& part, const RealTokens& is_real, int count, const Tile& tile) {
+  const TokenRows<Real> values =
+      tokens.keys.values_of(part.batch, part.head, tokens.width).columns(part.column, part.columns);
   const auto row = [&](int t) { return is_real(t) ? values.data + (is_real.first + t) * values.stride : nullptr; };
   load_padded_rows(team, count, row, part.columns, tile.values, tile.stride);
-  for_each(team, count * rule.extra_columns(), [&](const int t) { tile.values[t * tile.stride + part.columns] = is_real(t) ? 1 : 0; });
+  for_each(team, count * rule.extra_columns(),
+           [&](const int t) { tile.values[t * tile.stride + part.columns] = is_real(t) ? 1 : 0; });
 }
 
 /// Keys and values of the tokens [first, first + count).
 template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                        std::int64_t first, int count, const Tile& tile) {
+KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
+                                        const ScanPart& part, std::int64_t first, int count, const Tile& tile) {
   const RealTokens is_real{tokens.keys.mask(part.batch), first - tokens.keys.origin};
   load_keys(team, tokens, rule, part, is_real, count, tile);
   load_values(team, tokens, rule, part, is_real, count, tile);
@@ -225,7 +240,8 @@ KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>
 
 /// tile.output[t, :] = q_t S; the queries are the rows of `left`.
 template <class Tile, class Real>
-KOKKOS_INLINE_FUNCTION void apply_running_state(const Team& team, int count, const LeftFactor<Real>& left, const Tile& tile) {
+KOKKOS_INLINE_FUNCTION void apply_running_state(const Team& team, int count, const LeftFactor<Real>& left,
+                                                const Tile& tile) {
   for_each(team, count * tile.stride, [&](const int i) { tile.output[i] = 0; });
   add_product(team, count, tile.stride, tile.key_width, left, tile.state, tile.stride, tile.output, tile.stride);
 }
@@ -234,31 +250,33 @@ KOKKOS_INLINE_FUNCTION void apply_running_state(const Team& team, int count, con
 template <class Tile>
 KOKKOS_INLINE_FUNCTION void add_to_state(const Team& team, int count, const Tile& tile) {
   using Real = typename Tile::Number;
-  add_product(team, tile.key_width, tile.stride, count, LeftFactor<Real>{tile.keys, 1, padded<Real>(tile.key_width)}, tile.values,
-              tile.stride, tile.state, tile.stride);
+  add_product(team, tile.key_width, tile.stride, count, LeftFactor<Real>{tile.keys, 1, padded<Real>(tile.key_width)},
+              tile.values, tile.stride, tile.state, tile.stride);
 }
 
 /// o_t, as the rule finishes it, of the tokens [first, first + count) that are this rank's.
 template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void store_results(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                          std::int64_t first, int count, const Tile& tile) {
+KOKKOS_INLINE_FUNCTION void store_results(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
+                                          const ScanPart& part, std::int64_t first, int count, const Tile& tile) {
   const int earlier = first < tokens.first ? static_cast<int>(tokens.first - first) : 0;  // tokens of the rank before
   for_each_in_rows(team, count - earlier, part.columns, [&](const int row) {
     const int t = earlier + row;
     const std::int64_t local = first + t - tokens.first, column = part.head * tokens.width + part.column;
-    return rule.store(part.batch, local, column, part.columns, tile.output + t * tile.stride, &tokens.output(part.batch, local, column));
+    return rule.store(part.batch, local, column, part.columns, tile.output + t * tile.stride,
+                      &tokens.output(part.batch, local, column));
   });
 }
 
-/// The queries of the tokens [first, first + count) as they lie in memory; null for a token of the rank before, whose result is not wanted,
-/// and beyond `count`.
+/// The queries of the tokens [first, first + count) as they lie in memory; null for a token of the rank before, whose
+/// result is not wanted, and beyond `count`.
 template <class Real>
 struct QueriesOfTile {
   const Real* data;  // of the token tokens.first
   std::int64_t stride, first, wanted;
   int count;
 
-  KOKKOS_INLINE_FUNCTION QueriesOfTile(const ScanTokens<Real>& tokens, const ScanPart& part, std::int64_t first_token, int tile_tokens)
+  KOKKOS_INLINE_FUNCTION QueriesOfTile(const ScanTokens<Real>& tokens, const ScanPart& part, std::int64_t first_token,
+                                       int tile_tokens)
       : data(&tokens.query(part.batch, 0, part.head * tokens.width)),
         stride(static_cast<std::int64_t>(tokens.query.stride(1))),
         first(first_token),
@@ -270,11 +288,11 @@ struct QueriesOfTile {
   }
 };
 
-/// transposed[k, t] = element k of q_t as the rule maps it; 0 where there is none. A host maps a query as a row, a GPU all of them as
-/// columns.
+/// transposed[k, t] = element k of q_t as the rule maps it; 0 where there is none. A host maps a query as a row, a GPU
+/// all of them as columns.
 template <class Tile, class Real, class Rule>
-inline void transpose_queries(const SerialTeam& team, const QueriesOfTile<Real>& queries, const Rule& rule, std::int64_t head,
-                              const Tile& tile) {
+inline void transpose_queries(const SerialTeam& team, const QueriesOfTile<Real>& queries, const Rule& rule,
+                              std::int64_t head, const Tile& tile) {
   const int width = tile.key_width;
   for (int t = 0; t < Tile::tokens; ++t) {
     const Real* query = queries(t);
@@ -285,8 +303,8 @@ inline void transpose_queries(const SerialTeam& team, const QueriesOfTile<Real>&
 }
 
 template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void transpose_queries(const TeamMember& team, const QueriesOfTile<Real>& queries, const Rule& rule,
-                                              std::int64_t head, const Tile& tile) {
+KOKKOS_INLINE_FUNCTION void transpose_queries(const TeamMember& team, const QueriesOfTile<Real>& queries,
+                                              const Rule& rule, std::int64_t head, const Tile& tile) {
   const auto is_wanted = [&](int t) { return queries(t) != nullptr; };
   transpose_rows(team, Tile::tokens, tile.key_width, Real(1), queries, tile.transposed, Tile::score_stride);
   rule.map(team, head, TileRows<Real>{tile.transposed, Tile::tokens, tile.key_width, 1, Tile::score_stride}, is_wanted);
@@ -307,8 +325,8 @@ KOKKOS_INLINE_FUNCTION void form_step_scores(const Team& team, int count, const 
   using Real = typename Tile::Number;
   constexpr int columns = Tile::score_columns, stride = Tile::score_stride;
   for_each(team, count * stride, [&](const int i) { tile.scores[i] = 0; });
-  add_product(team, count, columns, tile.key_width, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1}, tile.transposed, stride,
-              tile.scores, stride);
+  add_product(team, count, columns, tile.key_width, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1},
+              tile.transposed, stride, tile.scores, stride);
 }
 
 /// output[t, :] += Σ_{s ≤ t} scores[s, t] u_s
@@ -364,8 +382,8 @@ KOKKOS_INLINE_FUNCTION void decay_state(const Team& team, int count, const Tile&
 
 /// A step whose tokens see each other: one tile.
 template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                      std::int64_t begin, std::int64_t end, const Tile& tile) {
+KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
+                                      const ScanPart& part, std::int64_t begin, std::int64_t end, const Tile& tile) {
   const auto count = static_cast<int>(end - begin);
   load_tokens(team, tokens, rule, part, begin, count, tile);
   transpose_queries(team, QueriesOfTile<Real>(tokens, part, begin, count), rule, part.head, tile);
@@ -382,12 +400,13 @@ KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const ScanTokens<Real>& 
 
 /// A step whose tokens do not: a chunk, tile by tile, first what its tokens see and then what they add.
 template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                       std::int64_t begin, std::int64_t end, const Tile& tile) {
+KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
+                                       const ScanPart& part, std::int64_t begin, std::int64_t end, const Tile& tile) {
   constexpr int size = Tile::tokens;
   const auto count_at = [&](std::int64_t first) { return end - first < size ? static_cast<int>(end - first) : size; };
   const auto queries = token_rows(tokens.query, part.batch, part.head * tokens.width, tokens.width);
-  for (std::int64_t first = begin < tokens.first ? tokens.first : begin; first < end; first += size) {  // no query of another rank
+  for (std::int64_t first = begin < tokens.first ? tokens.first : begin; first < end;
+       first += size) {  // no query of another rank
     const Real* query = queries.data + (first - tokens.first) * queries.stride;
     apply_running_state(team, count_at(first), LeftFactor<Real>{query, queries.stride, 1}, tile);
     store_results(team, tokens, rule, part, first, count_at(first), tile);
@@ -400,8 +419,9 @@ KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const ScanTokens<Real>&
 
 /// before, after: the part's state in memory, `stored` columns wide.
 template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule, const ScanPart& part,
-                                      const Real* before, Real* after, int stored, const Tile& tile) {
+KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
+                                      const ScanPart& part, const Real* before, Real* after, int stored,
+                                      const Tile& tile) {
   load_state(team, before, stored, tile);
   form_powers(team, rule, part.head, tile);
   for (std::int64_t begin = tokens.begin(); begin < tokens.last; begin += tokens.step) {
@@ -421,8 +441,9 @@ KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& 
 
 /// state_scan() with tiles of a division.
 template <int division, class Real, class Rule>
-void state_scan_of(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens, const Rule& rule,
-                   std::int64_t first_part, std::int64_t count, const Array<const Real*>& before, const Array<Real*>& after) {
+void state_scan_of(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens,
+                   const Rule& rule, std::int64_t first_part, std::int64_t count, const Array<const Real*>& before,
+                   const Array<Real*>& after) {
   using Tile = ScanTile<Real, Rule, division>;
   const ScanParts parts{tokens.batch, tokens.heads, tokens.width, rule.extra_columns()};
   const std::int64_t bytes = Tile::bytes(tokens.width, parts.columns() + parts.extra_columns);
@@ -441,14 +462,16 @@ void state_scan_of(const Execution& execution, const std::string& label, const S
       });
 }
 
-/// Results of all tokens, of the `count` parts from first_part on. before, after: the states of all parts at tokens.begin() and
-/// tokens.end(); without memory: zeros, and not wanted.
+/// Results of all tokens, of the `count` parts from first_part on. before, after: the states of all parts at
+/// tokens.begin() and tokens.end(); without memory: zeros, and not wanted.
 template <class Real, ScanRule<Real> Rule>
 void state_scan(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens, const Rule& rule,
-                std::int64_t first_part, std::int64_t count, const Array<const Real*>& before, const Array<Real*>& after) {
+                std::int64_t first_part, std::int64_t count, const Array<const Real*>& before,
+                const Array<Real*>& after) {
   if (count == 0 || tokens.first == tokens.last) return;
-  with_scan_tile<Real>(rule, tokens.width,
-                       [&](auto division) { state_scan_of<division>(execution, label, tokens, rule, first_part, count, before, after); });
+  with_scan_tile<Real>(rule, tokens.width, [&](auto division) {
+    state_scan_of<division>(execution, label, tokens, rule, first_part, count, before, after);
+  });
 }
 
 }  // namespace bsbr::kernels

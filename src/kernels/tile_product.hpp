@@ -1,7 +1,7 @@
 // The product inside the kernels of the three families: a small c = a·b or c += a·b on tiles in cache.
 //
-// Each element is one chain of multiply-adds over the depth, started from 0 and then stored, or added to c. Its bits depend on its own row
-// of a and column of b only, not on where it lies in a tile or on the tile's size.
+// Each element is one chain of multiply-adds over the depth, started from 0 and then stored, or added to c. Its bits
+// depend on its own row of a and column of b only, not on where it lies in a tile or on the tile's size.
 #pragma once
 
 #include <cstdint>
@@ -42,11 +42,12 @@ using Vector [[gnu::vector_size(tuning::vector_bytes)]] = Real;
 
 /// All lanes or none, for a select between vectors.
 template <class Real>
-using Lanes [[gnu::vector_size(tuning::vector_bytes)]] = std::conditional_t<sizeof(Real) == 4, std::int32_t, std::int64_t>;
+using Lanes [[gnu::vector_size(tuning::vector_bytes)]] =
+    std::conditional_t<sizeof(Real) == 4, std::int32_t, std::int64_t>;
 
-/// c[row, :] = Σ_k a(row, k) b[k, :], or += : rows × (vectors · lanes) elements of c, held in registers over the whole depth. Factors that
-/// all rows take are in the middle of it. At both ends a select, rather than a branch, leaves out the rows that do not take one: sums stay
-/// in registers.
+/// c[row, :] = Σ_k a(row, k) b[k, :], or += : rows × (vectors · lanes) elements of c, held in registers over the whole
+/// depth. Factors that all rows take are in the middle of it. At both ends a select, rather than a branch, leaves out
+/// the rows that do not take one: sums stay in registers.
 template <bool add, int rows, int vectors, class Real, class Depth>
 inline void micro_tile(const Depth& depth, const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c,
                        std::int64_t c_stride) {
@@ -79,8 +80,8 @@ inline void micro_tile(const Depth& depth, const LeftFactor<Real>& a, const Real
   }
 }
 
-/// All columns of `rows` rows, which are a multiple of the vector length: tiles as wide as registers hold, then one of what is left. A
-/// function by itself: inlined, those of all numbers of rows would stand in every kernel.
+/// All columns of `rows` rows, which are a multiple of the vector length: tiles as wide as registers hold, then one of
+/// what is left. A function by itself: inlined, those of all numbers of rows would stand in every kernel.
 template <bool add, int rows, class Real, class Depth>
 [[gnu::noinline]] inline void micro_rows_of(int columns, const Depth& depth, const LeftFactor<Real>& a, const Real* b,
                                             std::int64_t b_stride, Real* c, std::int64_t c_stride) {
@@ -90,15 +91,17 @@ template <bool add, int rows, class Real, class Depth>
     micro_tile<add, rows, most>(depth, a, b + column, b_stride, c + column, c_stride);
   }
   if (column == columns) return;
-  with_constant<most - 1>((columns - column) / lanes<Real>,
-                          [&](auto vectors) { micro_tile<add, rows, vectors>(depth, a, b + column, b_stride, c + column, c_stride); });
+  with_constant<most - 1>((columns - column) / lanes<Real>, [&](auto vectors) {
+    micro_tile<add, rows, vectors>(depth, a, b + column, b_stride, c + column, c_stride);
+  });
 }
 
 /// The same of 1 to HostSizes::micro_rows rows.
 template <bool add, class Real, class Depth>
-inline void micro_rows(int rows, int columns, const Depth& depth, const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c,
-                       std::int64_t c_stride) {
-  with_constant<HostSizes::micro_rows>(rows, [&](auto count) { micro_rows_of<add, count>(columns, depth, a, b, b_stride, c, c_stride); });
+inline void micro_rows(int rows, int columns, const Depth& depth, const LeftFactor<Real>& a, const Real* b,
+                       std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+  with_constant<HostSizes::micro_rows>(
+      rows, [&](auto count) { micro_rows_of<add, count>(columns, depth, a, b, b_stride, c, c_stride); });
 }
 
 /// Every row takes the whole depth.
@@ -136,18 +139,20 @@ LeftFactor<Real> rows_from(const LeftFactor<Real>& a, int row) {
 }
 
 template <bool add, class Real>
-inline void product([[maybe_unused]] const SerialTeam& team, int rows, int columns, int depth, const LeftFactor<Real>& a, const Real* b,
-                    std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+inline void product([[maybe_unused]] const SerialTeam& team, int rows, int columns, int depth,
+                    const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
   constexpr int step = HostSizes::micro_rows;
   for (int row = 0; row < rows; row += step) {
     const int count = rows - row < step ? rows - row : step;
-    micro_rows<add>(count, padded<Real>(columns), WholeDepth{depth}, rows_from(a, row), b, b_stride, c + row * c_stride, c_stride);
+    micro_rows<add>(count, padded<Real>(columns), WholeDepth{depth}, rows_from(a, row), b, b_stride, c + row * c_stride,
+                    c_stride);
   }
 }
 
 template <class Real, class Range>
-inline void product_of_ranges([[maybe_unused]] const SerialTeam& team, int rows, int columns, const Range& range, const LeftFactor<Real>& a,
-                              const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+inline void product_of_ranges([[maybe_unused]] const SerialTeam& team, int rows, int columns, const Range& range,
+                              const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c,
+                              std::int64_t c_stride) {
   constexpr int step = HostSizes::micro_rows;
   for (int row = 0; row < rows; row += step) {
     const int count = rows - row < step ? rows - row : step;
@@ -156,19 +161,20 @@ inline void product_of_ranges([[maybe_unused]] const SerialTeam& team, int rows,
     if (depth.begin() >= depth.end()) continue;
     if (depth.is_the_same_of_all()) {
       const LeftFactor<Real> taken{part.data + depth.begin() * part.depth_stride, part.row_stride, part.depth_stride};
-      micro_rows<true>(count, padded<Real>(columns), WholeDepth{depth.end() - depth.begin()}, taken, b + depth.begin() * b_stride, b_stride,
-                       c + row * c_stride, c_stride);
+      micro_rows<true>(count, padded<Real>(columns), WholeDepth{depth.end() - depth.begin()}, taken,
+                       b + depth.begin() * b_stride, b_stride, c + row * c_stride, c_stride);
     } else {
       micro_rows<true>(count, padded<Real>(columns), depth, part, b, b_stride, c + row * c_stride, c_stride);
     }
   }
 }
 
-/// A GPU's thread holds tile_rows × tile_columns elements of c in registers, so that what it loads serves as many multiply-adds. Its
-/// columns lie `groups` apart: threads side by side read neighbouring elements of b.
+/// A GPU's thread holds tile_rows × tile_columns elements of c in registers, so that what it loads serves as many
+/// multiply-adds. Its columns lie `groups` apart: threads side by side read neighbouring elements of b.
 template <bool add, class Real, class Range>
 KOKKOS_INLINE_FUNCTION void register_tile(int row, int rows, int column, int columns, int groups, const Range& range,
-                                          const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+                                          const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c,
+                                          std::int64_t c_stride) {
   constexpr int tile_rows = gpu_tuning::device_tile_rows, tile_columns = gpu_tuning::device_tile_columns;
   DepthRange taken[tile_rows];
   for (int i = 0; i < tile_rows; ++i) taken[i] = row + i < rows ? range(row + i) : DepthRange{0, 0};
@@ -177,7 +183,8 @@ KOKKOS_INLINE_FUNCTION void register_tile(int row, int rows, int column, int col
   Real sums[tile_rows][tile_columns] = {};
   for (int k = begin; k < end; ++k) {
     Real b_row[tile_columns];
-    for (int j = 0; j < tile_columns; ++j) b_row[j] = column + j * groups < columns ? b[k * b_stride + column + j * groups] : Real(0);
+    for (int j = 0; j < tile_columns; ++j)
+      b_row[j] = column + j * groups < columns ? b[k * b_stride + column + j * groups] : Real(0);
     for (int i = 0; i < tile_rows; ++i) {
       if (k < taken[i].begin || k >= taken[i].end) continue;
       const Real factor = a.data[(row + i) * a.row_stride + k * a.depth_stride];
@@ -193,51 +200,56 @@ KOKKOS_INLINE_FUNCTION void register_tile(int row, int rows, int column, int col
 }
 
 template <bool add, class Real, class Range>
-KOKKOS_INLINE_FUNCTION void product_on_device(const TeamMember& team, int rows, int columns, const Range& range, const LeftFactor<Real>& a,
-                                              const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+KOKKOS_INLINE_FUNCTION void product_on_device(const TeamMember& team, int rows, int columns, const Range& range,
+                                              const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c,
+                                              std::int64_t c_stride) {
   constexpr int tile_rows = gpu_tuning::device_tile_rows, tile_columns = gpu_tuning::device_tile_columns;
   const int groups = (columns + tile_columns - 1) / tile_columns;
   for_each(team, (rows + tile_rows - 1) / tile_rows * groups, [&](const int tile) {
-    register_tile<add>(tile / groups * tile_rows, rows, tile % groups, columns, groups, range, a, b, b_stride, c, c_stride);
+    register_tile<add>(tile / groups * tile_rows, rows, tile % groups, columns, groups, range, a, b, b_stride, c,
+                       c_stride);
   });
 }
 
 template <bool add, class Real>
-KOKKOS_INLINE_FUNCTION void product(const TeamMember& team, int rows, int columns, int depth, const LeftFactor<Real>& a, const Real* b,
-                                    std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+KOKKOS_INLINE_FUNCTION void product(const TeamMember& team, int rows, int columns, int depth, const LeftFactor<Real>& a,
+                                    const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
   const auto whole = [=](int) { return DepthRange{0, depth}; };
   product_on_device<add>(team, rows, columns, whole, a, b, b_stride, c, c_stride);
 }
 
 template <class Real, class Range>
-KOKKOS_INLINE_FUNCTION void product_of_ranges(const TeamMember& team, int rows, int columns, const Range& range, const LeftFactor<Real>& a,
-                                              const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+KOKKOS_INLINE_FUNCTION void product_of_ranges(const TeamMember& team, int rows, int columns, const Range& range,
+                                              const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride, Real* c,
+                                              std::int64_t c_stride) {
   product_on_device<true>(team, rows, columns, range, a, b, b_stride, c, c_stride);
 }
 
 }  // namespace detail
 
-/// c[row, column] = Σ_k a(row, k) b[k, column] for row < rows, column < columns, k < depth. Whole vectors of b and c are read and written:
-/// rows of b and c must have padded(columns) elements, the surplus ones being anything.
+/// c[row, column] = Σ_k a(row, k) b[k, column] for row < rows, column < columns, k < depth. Whole vectors of b and c
+/// are read and written: rows of b and c must have padded(columns) elements, the surplus ones being anything.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void form_product(const Team& team, int rows, int columns, int depth, const LeftFactor<Real>& a, const Real* b,
-                                         std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+KOKKOS_INLINE_FUNCTION void form_product(const Team& team, int rows, int columns, int depth, const LeftFactor<Real>& a,
+                                         const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
   detail::product<false>(team, rows, columns, depth, a, b, b_stride, c, c_stride);
 }
 
 /// The same, c[row, column] +=.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void add_product(const Team& team, int rows, int columns, int depth, const LeftFactor<Real>& a, const Real* b,
-                                        std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+KOKKOS_INLINE_FUNCTION void add_product(const Team& team, int rows, int columns, int depth, const LeftFactor<Real>& a,
+                                        const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
   detail::product<true>(team, rows, columns, depth, a, b, b_stride, c, c_stride);
 }
 
-/// c[row, column] += Σ_k a(row, k) b[k, column] over the k in range(row), a DepthRange; neither end decreases from row to row. What a row
-/// does not take is not multiplied: its factor may hold anything, and what overflowed in b stays away, which a factor of 0 would not do
-/// (0 · infinity is NaN). Where b is finite the bits are those of add_product with factors of 0 outside of the ranges.
+/// c[row, column] += Σ_k a(row, k) b[k, column] over the k in range(row), a DepthRange; neither end decreases from row
+/// to row. What a row does not take is not multiplied: its factor may hold anything, and what overflowed in b stays
+/// away, which a factor of 0 would not do (0 · infinity is NaN). Where b is finite the bits are those of add_product
+/// with factors of 0 outside of the ranges.
 template <class Real, class Range>
-KOKKOS_INLINE_FUNCTION void add_product_of_ranges(const Team& team, int rows, int columns, const Range& range, const LeftFactor<Real>& a,
-                                                  const Real* b, std::int64_t b_stride, Real* c, std::int64_t c_stride) {
+KOKKOS_INLINE_FUNCTION void add_product_of_ranges(const Team& team, int rows, int columns, const Range& range,
+                                                  const LeftFactor<Real>& a, const Real* b, std::int64_t b_stride,
+                                                  Real* c, std::int64_t c_stride) {
   detail::product_of_ranges(team, rows, columns, range, a, b, b_stride, c, c_stride);
 }
 
@@ -268,14 +280,17 @@ inline void load_padded(const Real* row, int width, Real* tile, int stride) {
   }
 }
 
-/// tile[row, 0 … stride) = source(row)[0 … width), then zeros, for row < rows; zeros where source(row), a pointer, is null.
+/// tile[row, 0 … stride) = source(row)[0 … width), then zeros, for row < rows; zeros where source(row), a pointer, is
+/// null.
 template <class Real, class Source>
-inline void load_padded_rows([[maybe_unused]] const SerialTeam& team, int rows, const Source& source, int width, Real* tile, int stride) {
+inline void load_padded_rows([[maybe_unused]] const SerialTeam& team, int rows, const Source& source, int width,
+                             Real* tile, int stride) {
   for (int row = 0; row < rows; ++row) load_padded(source(row), width, tile + row * stride, stride);
 }
 
 template <class Real, class Source>
-KOKKOS_INLINE_FUNCTION void load_padded_rows(const TeamMember& team, int rows, const Source& source, int width, Real* tile, int stride) {
+KOKKOS_INLINE_FUNCTION void load_padded_rows(const TeamMember& team, int rows, const Source& source, int width,
+                                             Real* tile, int stride) {
   for_each_in_rows(team, rows, stride, [&](const int row) {
     const Real* from = source(row);
     return [=](const int i) { tile[row * stride + i] = from != nullptr && i < width ? from[i] : Real(0); };

@@ -16,7 +16,9 @@ struct WithinChunk {
   Causality causality;
   std::int64_t chunk_size, length;
 
-  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const { return tokens_seen(causality, t, chunk_of_token(t, chunk_size, length)); }
+  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const {
+    return tokens_seen(causality, t, chunk_of_token(t, chunk_size, length));
+  }
   KOKKOS_FUNCTION int null_keys(std::int64_t t) const {
     return static_cast<int>(absent_tokens(causality, chunk_size, chunk_of_token(t, chunk_size, length)));
   }
@@ -45,9 +47,15 @@ struct TokenSoftmax {
   KOKKOS_FUNCTION int null_keys(std::int64_t t) const { return visible.null_keys(t); }
   KOKKOS_FUNCTION bool has_query(std::int64_t, std::int64_t) const { return true; }
   KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const { return keys.is_real(group / neighbours, s); }
-  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const { return row(query_rows, group, t - origin); }
-  KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t s) const { return row(keys.key, group, s - keys.origin); }
-  KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t s) const { return row(keys.value, group, s - keys.origin); }
+  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const {
+    return row(query_rows, group, t - origin);
+  }
+  KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t s) const {
+    return row(keys.key, group, s - keys.origin);
+  }
+  KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t s) const {
+    return row(keys.value, group, s - keys.origin);
+  }
   KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t t) const {
     return &output_rows(group / neighbours, t - origin, group % neighbours * value_width);
   }
@@ -56,19 +64,21 @@ struct TokenSoftmax {
   }
 };
 
-/// 1/(τ√d): what scores are multiplied by. Formed in double precision wherever it is needed, so that the same formula has the same bits.
+/// 1/(τ√d): what scores are multiplied by. Formed in double precision wherever it is needed, so that the same formula
+/// has the same bits.
 template <class Real>
 Real score_scale(std::int64_t head_dim, double temperature = 1) {
   return static_cast<Real>(1 / (temperature * std::sqrt(static_cast<double>(head_dim))));
 }
 
-/// output_t = Σ_s softmax_s(query_t·key_s·scale  over s in visible of t) value_s for the tokens [first, last) of all heads; query and
-/// output hold the tokens from `origin` on. `unit`: where tokens see keys of their own unit of so many only, output may be the keys' array.
+/// output_t = Σ_s softmax_s(query_t·key_s·scale  over s in visible of t) value_s for the tokens [first, last) of all
+/// heads; query and output hold the tokens from `origin` on. `unit`: where tokens see keys of their own unit of so many
+/// only, output may be the keys' array.
 template <class Real, class VisibleRange>
-void token_softmax(const Execution& execution, const std::string& label, std::int64_t heads, const VisibleRange& visible, Real scale,
-                   const Strided<const Real***>& query, const KeysAndValues<Real>& keys,
-                   const std::type_identity_t<Strided<Real***>>& output, std::int64_t origin, std::int64_t first, std::int64_t last,
-                   std::int64_t unit = 1) {
+void token_softmax(const Execution& execution, const std::string& label, std::int64_t heads,
+                   const VisibleRange& visible, Real scale, const Strided<const Real***>& query,
+                   const KeysAndValues<Real>& keys, const std::type_identity_t<Strided<Real***>>& output,
+                   std::int64_t origin, std::int64_t first, std::int64_t last, std::int64_t unit = 1) {
   const auto width = static_cast<int>(static_cast<std::int64_t>(output.extent(2)) / heads);
   const TokenSoftmax<Real, VisibleRange> problem{.visible = visible,
                                                  .scale = scale,

@@ -21,7 +21,8 @@ struct TokenRows {
 
 /// Columns [first, first + width) of one sequence of the batch.
 template <class Real>
-KOKKOS_INLINE_FUNCTION TokenRows<Real> token_rows(const Strided<const Real***>& rows, std::int64_t batch, std::int64_t first, int width) {
+KOKKOS_INLINE_FUNCTION TokenRows<Real> token_rows(const Strided<const Real***>& rows, std::int64_t batch,
+                                                  std::int64_t first, int width) {
   return {&rows(batch, 0, first), static_cast<std::int64_t>(rows.stride(1)), width};
 }
 
@@ -43,7 +44,9 @@ struct KeysAndValues {
     return token_rows(value, batch, head * width, width);
   }
   /// Of one sequence of the batch, from `origin` on; null: all are real.
-  KOKKOS_INLINE_FUNCTION const std::uint8_t* mask(std::int64_t batch) const { return real.data() == nullptr ? nullptr : &real(batch, 0); }
+  KOKKOS_INLINE_FUNCTION const std::uint8_t* mask(std::int64_t batch) const {
+    return real.data() == nullptr ? nullptr : &real(batch, 0);
+  }
 };
 
 }  // namespace bsbr::kernels

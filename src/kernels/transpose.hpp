@@ -21,8 +21,9 @@ inline Real element(const Vector<Real>& first, const Vector<Real>& second) {
   }
 }
 
-/// One step of a transpose of `lanes` vectors: of two that are `half` apart, the lower gets the even blocks of `half` elements of both, the
-/// upper the odd ones. Compilers make one permutation of each list; not every one that Kokkos runs on has a builtin for it.
+/// One step of a transpose of `lanes` vectors: of two that are `half` apart, the lower gets the even blocks of `half`
+/// elements of both, the upper the odd ones. Compilers make one permutation of each list; not every one that Kokkos
+/// runs on has a builtin for it.
 template <int half, class Real, int... lane>
 inline void exchange_blocks(Vector<Real>& lower, Vector<Real>& upper, std::integer_sequence<int, lane...>) {
   constexpr int n = lanes<Real>;
@@ -35,7 +36,8 @@ template <int half, class Real>
 inline void transpose_vectors(Vector<Real>* rows) {
   if constexpr (half > 0) {
     for (int i = 0; i < lanes<Real>; ++i) {
-      if ((i & half) == 0) exchange_blocks<half, Real>(rows[i], rows[i + half], std::make_integer_sequence<int, lanes<Real>>());
+      if ((i & half) == 0)
+        exchange_blocks<half, Real>(rows[i], rows[i + half], std::make_integer_sequence<int, lanes<Real>>());
     }
     transpose_vectors<half / 2, Real>(rows);
   }
@@ -43,11 +45,11 @@ inline void transpose_vectors(Vector<Real>* rows) {
 
 }  // namespace detail
 
-/// columns[k · stride + i] = factor · row_i[k] for i < count, k < width; 0 for i of the last whole vector beyond `count`, and where row(i),
-/// a pointer, is null.
+/// columns[k · stride + i] = factor · row_i[k] for i < count, k < width; 0 for i of the last whole vector beyond
+/// `count`, and where row(i), a pointer, is null.
 template <class Real, class Row>
-inline void transpose_rows([[maybe_unused]] const SerialTeam& team, int count, int width, Real factor, const Row& row, Real* columns,
-                           std::int64_t stride) {
+inline void transpose_rows([[maybe_unused]] const SerialTeam& team, int count, int width, Real factor, const Row& row,
+                           Real* columns, std::int64_t stride) {
   constexpr int n = lanes<Real>;
   for (int first = 0; first < count; first += n) {
     const Real* rows[n];
@@ -68,9 +70,10 @@ inline void transpose_rows([[maybe_unused]] const SerialTeam& team, int count, i
 }
 
 template <class Real, class Row>
-KOKKOS_INLINE_FUNCTION void transpose_rows(const TeamMember& team, int count, int width, Real factor, const Row& row, Real* columns,
-                                           std::int64_t stride) {
-  constexpr int run = gpu_tuning::transposed_run;  // that threads side by side read of a row: few conflicts where they write
+KOKKOS_INLINE_FUNCTION void transpose_rows(const TeamMember& team, int count, int width, Real factor, const Row& row,
+                                           Real* columns, std::int64_t stride) {
+  constexpr int run =
+      gpu_tuning::transposed_run;  // that threads side by side read of a row: few conflicts where they write
   const int runs = (width + run - 1) / run;
   for_each(team, count * runs * run, [&](const int element) {
     const int i = element / run % count, k = element / run / count * run + element % run;

@@ -46,8 +46,9 @@ struct Linear {
 
 /// target(:, batch, row, :) = linear(row that `prologue` makes), for all rows: the result of each of these layers.
 template <class Real, class Prologue>
-void project_rows(const Execution& execution, const std::string& label, const Rows& rows, const kernels::PanelBuffers<Real>& panels,
-                  const Prologue& prologue, const Linear<Real>& linear, const Array<Real****>& target) {
+void project_rows(const Execution& execution, const std::string& label, const Rows& rows,
+                  const kernels::PanelBuffers<Real>& panels, const Prologue& prologue, const Linear<Real>& linear,
+                  const Array<Real****>& target) {
   const Array<const Real*> bias = linear.bias;
   const auto store = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t row, const Real* data) {
     const auto width = static_cast<int>(target.extent(3));
@@ -69,18 +70,21 @@ void poison_workspace(const Execution& execution, const Workspace<Real>& workspa
 
 /// Queries, keys, values (and gates) of all local tokens.
 template <class Real>
-void project_tokens(const Execution& execution, const Norm<Real>& norm, const Linear<Real>& linear, Workspace<Real>& workspace,
-                    const Array<Real***>& x) {
+void project_tokens(const Execution& execution, const Norm<Real>& norm, const Linear<Real>& linear,
+                    Workspace<Real>& workspace, const Array<Real***>& x) {
   const Sequence& sequence = workspace.sequence();
-  const auto token = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, Real* data) { norm(team, &x(batch, t, 0), data); };
-  project_rows(execution, "bsbr::layer::project", {sequence.batch(), sequence.local_tokens()}, *workspace.panels, token, linear,
-               workspace.projections);
+  const auto token = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, Real* data) {
+    norm(team, &x(batch, t, 0), data);
+  };
+  project_rows(execution, "bsbr::layer::project", {sequence.batch(), sequence.local_tokens()}, *workspace.panels, token,
+               linear, workspace.projections);
 }
 
-/// r and h of all local chunks, at their last real tokens. Rows of chunks without a real token are computed from zeros and never read.
+/// r and h of all local chunks, at their last real tokens. Rows of chunks without a real token are computed from zeros
+/// and never read.
 template <class Real>
-void project_chunk_ends(const Execution& execution, const Norm<Real>& norm, const Linear<Real>& linear, const PaddingMask& mask,
-                        Workspace<Real>& workspace, const Array<Real***>& x) {
+void project_chunk_ends(const Execution& execution, const Norm<Real>& norm, const Linear<Real>& linear,
+                        const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x) {
   const Sequence& sequence = workspace.sequence();
   const auto last_real = mask.last_real();
   const auto chunk_end = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t chunk, Real* data) {
@@ -91,14 +95,15 @@ void project_chunk_ends(const Execution& execution, const Norm<Real>& norm, cons
       kernels::for_each(team, static_cast<int>(x.extent(2)), [&](const int i) { data[i] = 0; });
     }
   };
-  project_rows(execution, "bsbr::layer::project_chunk_ends", {sequence.batch(), sequence.local_chunks()}, *workspace.panels, chunk_end,
-               linear, workspace.retrieval);
+  project_rows(execution, "bsbr::layer::project_chunk_ends", {sequence.batch(), sequence.local_chunks()},
+               *workspace.panels, chunk_end, linear, workspace.retrieval);
 }
 
 /// out_proj, residual, norm, feed-forward, residual.
 template <class Real>
-void finish_tokens(const Execution& execution, const Linear<Real>& out, const Norm<Real>& norm, const Linear<Real>& expand,
-                   const Linear<Real>& contract, const Workspace<Real>& workspace, const Array<Real***>& x) {
+void finish_tokens(const Execution& execution, const Linear<Real>& out, const Norm<Real>& norm,
+                   const Linear<Real>& expand, const Linear<Real>& contract, const Workspace<Real>& workspace,
+                   const Array<Real***>& x) {
   const Sequence& sequence = workspace.sequence();
   const Array<const Real***> heads = workspace.heads;
   const Array<const Real*> out_bias = out.bias, expand_bias = expand.bias, contract_bias = contract.bias;
@@ -118,8 +123,9 @@ void finish_tokens(const Execution& execution, const Linear<Real>& out, const No
   const auto add = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, const Real* data) {
     kernels::add_with_bias(team, hidden, data, contract_bias.data(), &x(batch, t, 0));
   };
-  kernels::panel_chain(execution, "bsbr::layer::finish", Rows{sequence.batch(), sequence.local_tokens()}, *workspace.panels, load,
-                       Stage{out.weight, add_and_norm}, Stage{expand.weight, activate}, Stage{contract.weight, add});
+  kernels::panel_chain(execution, "bsbr::layer::finish", Rows{sequence.batch(), sequence.local_tokens()},
+                       *workspace.panels, load, Stage{out.weight, add_and_norm}, Stage{expand.weight, activate},
+                       Stage{contract.weight, add});
 }
 
 /// One of several arrays [batch, rows, width].
@@ -128,7 +134,8 @@ Strided<const Real***> array_of(const Array<Real****>& arrays, int index) {
   return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
 }
 
-/// Throws ShapeError if x has an element of an array of the workspace, which is written before x has been read for the last time.
+/// Throws ShapeError if x has an element of an array of the workspace, which is written before x has been read for the
+/// last time.
 template <class Real>
 void require_own_states(const Workspace<Real>& workspace, const Array<Real***>& x) {
   const auto require_apart = [&](const char* name, const auto& array) {
@@ -142,17 +149,19 @@ void require_own_states(const Workspace<Real>& workspace, const Array<Real***>& 
 
 /// Throws ShapeError unless x and the workspace fit the model and each other, and the mask its sequence.
 template <class Real>
-void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, const PaddingMask& mask, const Array<Real***>& x) {
+void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, const PaddingMask& mask,
+              const Array<Real***>& x) {
   const Sequence& sequence = workspace.sequence();
   const ModelConfig& config = weights.config();
   const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens();
   const std::size_t projections = input_projections(config.architecture).size();
   attention::require_rows<Real>("x", x, batch, tokens, config.hidden_dim);
   if (workspace.projections.extent(0) != projections) {
-    throw ShapeError("the workspace has room for " + std::to_string(workspace.projections.extent(0)) + " projections of the " +
-                     std::to_string(projections) + " that are needed");
+    throw ShapeError("the workspace has room for " + std::to_string(workspace.projections.extent(0)) +
+                     " projections of the " + std::to_string(projections) + " that are needed");
   }
-  attention::require_rows<Real>("workspace.projections", array_of(workspace.projections, 0), batch, tokens, config.attention_dim());
+  attention::require_rows<Real>("workspace.projections", array_of(workspace.projections, 0), batch, tokens,
+                                config.attention_dim());
   attention::require_rows<Real>("workspace.heads", workspace.heads, batch, tokens, config.attention_dim());
   require_own_states(workspace, x);
   attention::require_mask(mask, sequence);
@@ -180,15 +189,18 @@ struct Layer<Real>::Modules {
         contract(weights, prefix + "ff.3") {
     const auto& chunk_projections = traits(weights.config().architecture).chunk_projections;
     if (chunk_projections.empty()) return;
-    project_chunk_ends.emplace(weights, prefix + "attention." + chunk_projections.front(), static_cast<int>(chunk_projections.size()));
+    project_chunk_ends.emplace(weights, prefix + "attention." + chunk_projections.front(),
+                               static_cast<int>(chunk_projections.size()));
   }
 };
 
 template <class Real>
-Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index) : m_weights(weights), m_prefix(WeightLayout::layer_prefix(index)) {
+Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index)
+    : m_weights(weights), m_prefix(WeightLayout::layer_prefix(index)) {
   const std::int64_t layers = weights.config().num_layers;
   if (index < 0 || index >= layers) {
-    throw ConfigError("layer " + std::to_string(index) + " is not among the model's, 0 to " + std::to_string(layers - 1));
+    throw ConfigError("layer " + std::to_string(index) + " is not among the model's, 0 to " +
+                      std::to_string(layers - 1));
   }
   m_modules = std::make_shared<const Modules>(weights, m_prefix);
 }
@@ -199,8 +211,8 @@ std::int64_t packed_weight_bytes(const ModelConfig& config) {
   const std::int64_t width = config.attention_dim(), hidden = config.hidden_dim;
   const auto chunk_projections = static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size());
   const std::int64_t retrieval = chunk_projections > 0 ? bytes(chunk_projections * hidden, hidden) : 0;
-  return config.num_layers * (bytes(projections_of(config.architecture) * width, hidden) + retrieval + bytes(hidden, width) +
-                              bytes(config.ff_dim, hidden) + bytes(hidden, config.ff_dim));
+  return config.num_layers * (bytes(projections_of(config.architecture) * width, hidden) + retrieval +
+                              bytes(hidden, width) + bytes(config.ff_dim, hidden) + bytes(hidden, config.ff_dim));
 }
 
 template <class Real>
@@ -226,8 +238,8 @@ AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspa
 }
 
 template <class Real>
-void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x,
-                          Profile* profile) const {
+void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace,
+                          const Array<Real***>& x, Profile* profile) const {
   parallel::agree(execution, workspace.sequence(), profile, [&] { validate(m_weights, workspace, mask, x); });
   poison_workspace(execution, workspace);
   {

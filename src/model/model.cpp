@@ -17,11 +17,13 @@ namespace bsbr {
 namespace {
 
 /// Throws ShapeError unless ids are [batch, local tokens] and all within the vocabulary.
-void validate_ids(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, std::int64_t vocab_size) {
+void validate_ids(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
+                  std::int64_t vocab_size) {
   const auto batch = static_cast<std::int64_t>(ids.extent(0)), tokens = static_cast<std::int64_t>(ids.extent(1));
   if (batch != sequence.batch() || tokens != sequence.local_tokens()) {
-    throw ShapeError("ids are [" + std::to_string(batch) + ", " + std::to_string(tokens) + "], this rank's part of the sequence [" +
-                     std::to_string(sequence.batch()) + ", " + std::to_string(sequence.local_tokens()) + "]");
+    throw ShapeError("ids are [" + std::to_string(batch) + ", " + std::to_string(tokens) +
+                     "], this rank's part of the sequence [" + std::to_string(sequence.batch()) + ", " +
+                     std::to_string(sequence.local_tokens()) + "]");
   }
   std::int64_t others = 0;
   Kokkos::parallel_reduce(
@@ -31,23 +33,26 @@ void validate_ids(const Execution& execution, const Sequence& sequence, const Ar
         count += id < 0 || id >= vocab_size ? 1 : 0;
       },
       others);
-  if (others > 0) throw ShapeError(std::to_string(others) + " ids are not within 0 to " + std::to_string(vocab_size - 1));
+  if (others > 0)
+    throw ShapeError(std::to_string(others) + " ids are not within 0 to " + std::to_string(vocab_size - 1));
 }
 
 template <class Real>
 Array<Real***> allocate_states(const Sequence& sequence, std::int64_t hidden_dim) {
   try {
-    return Array<Real***>(Kokkos::view_alloc(std::string("bsbr::model::hidden_states"), Kokkos::WithoutInitializing), sequence.batch(),
-                          sequence.local_tokens(), hidden_dim);
+    return Array<Real***>(Kokkos::view_alloc(std::string("bsbr::model::hidden_states"), Kokkos::WithoutInitializing),
+                          sequence.batch(), sequence.local_tokens(), hidden_dim);
   } catch (const std::exception& error) {
-    throw MemoryError("no memory for hidden states [" + std::to_string(sequence.batch()) + ", " + std::to_string(sequence.local_tokens()) +
-                      ", " + std::to_string(hidden_dim) + "]: " + error.what());
+    throw MemoryError("no memory for hidden states [" + std::to_string(sequence.batch()) + ", " +
+                      std::to_string(sequence.local_tokens()) + ", " + std::to_string(hidden_dim) +
+                      "]: " + error.what());
   }
 }
 
 /// Whether a workspace that was made for one sequence serves another.
 bool same_part(const Sequence& a, const Sequence& b) {
-  return a.batch() == b.batch() && a.length() == b.length() && a.chunk_size() == b.chunk_size() && parallel::same_comm(a.comm(), b.comm());
+  return a.batch() == b.batch() && a.length() == b.length() && a.chunk_size() == b.chunk_size() &&
+         parallel::same_comm(a.comm(), b.comm());
 }
 
 template <class Real>
@@ -68,7 +73,8 @@ Model<Real>::Model(Weights<Real> weights) : m_weights(std::move(weights)) {
 }
 
 template <class Real>
-void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids, bool has_mask) {
+void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
+                          bool has_mask) {
   const int with_mask = parallel::all_reduce(has_mask ? 1 : 0, MPI_SUM, sequence.comm());
   const bool kept = m_workspace != nullptr && same_part(m_workspace->sequence(), sequence);
   parallel::agree(sequence.comm(), [&] {
@@ -77,7 +83,8 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
                        ", the model has chunk_size = " + std::to_string(config().chunk_size));
     }
     if (with_mask != 0 && with_mask != sequence.ranks()) {
-      throw ShapeError(std::to_string(with_mask) + " of " + std::to_string(sequence.ranks()) + " ranks have a mask: all must, or none");
+      throw ShapeError(std::to_string(with_mask) + " of " + std::to_string(sequence.ranks()) +
+                       " ranks have a mask: all must, or none");
     }
     validate_ids(execution, sequence, ids, config().vocab_size);
   });
@@ -95,7 +102,8 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
 }
 
 template <class Real>
-Array<Real***> Model<Real>::forward(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
+Array<Real***> Model<Real>::forward(const Execution& execution, const Sequence& sequence,
+                                    const Array<const std::int32_t**>& ids,
                                     const std::optional<Array<const std::uint8_t**>>& mask, Profile* profile) {
   prepare(execution, sequence, ids, mask.has_value());
   ProgressReports progress(config(), sequence, profile);

@@ -31,8 +31,8 @@ Found find_local(const Execution& execution, const Sequence& sequence, const Arr
   Found found;
   if (width == 0) return found;
   Kokkos::parallel_reduce(
-      "bsbr::nonfinite::count", all, KOKKOS_LAMBDA(const std::int64_t i, std::int64_t& count) { count += is_nonfinite(i) ? 1 : 0; },
-      found.count);
+      "bsbr::nonfinite::count", all,
+      KOKKOS_LAMBDA(const std::int64_t i, std::int64_t& count) { count += is_nonfinite(i) ? 1 : 0; }, found.count);
   if (found.count == 0) return found;
   Kokkos::parallel_reduce(
       "bsbr::nonfinite::find_first", all,
@@ -48,14 +48,16 @@ template <class Real>
 void require_states(const Sequence& sequence, const Array<const Real***>& states) {
   const auto batch = static_cast<std::int64_t>(states.extent(0)), tokens = static_cast<std::int64_t>(states.extent(1));
   if (batch == sequence.batch() && tokens == sequence.local_tokens()) return;
-  throw ShapeError("states are [" + std::to_string(batch) + ", " + std::to_string(tokens) + ", …], this rank's part of the sequence [" +
-                   std::to_string(sequence.batch()) + ", " + std::to_string(sequence.local_tokens()) + ", …]");
+  throw ShapeError("states are [" + std::to_string(batch) + ", " + std::to_string(tokens) +
+                   ", …], this rank's part of the sequence [" + std::to_string(sequence.batch()) + ", " +
+                   std::to_string(sequence.local_tokens()) + ", …]");
 }
 
 }  // namespace
 
 template <class Real>
-NonfiniteStates find_nonfinite(const Execution& execution, const Sequence& sequence, const Array<const Real***>& states) {
+NonfiniteStates find_nonfinite(const Execution& execution, const Sequence& sequence,
+                               const Array<const Real***>& states) {
   Found found;
   parallel::agree(sequence.comm(), [&] {
     require_states(sequence, states);

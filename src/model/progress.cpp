@@ -10,7 +10,8 @@ ProgressReports::ProgressReports(const ModelConfig& config, const Sequence& sequ
   m_profile = profile;
   m_now.num_layers = config.num_layers;
   m_shares = forward_flops_by_phase(config, sequence.batch(), sequence.length());
-  const double all = forward_flops(config, sequence.batch(), sequence.length()) * static_cast<double>(config.num_layers);
+  const double all =
+      forward_flops(config, sequence.batch(), sequence.length()) * static_cast<double>(config.num_layers);
   for (auto& phase : m_shares) phase.second /= all;
   m_profile->phase_begins = [this](const char* phase) { begin(phase); };
 }
@@ -27,8 +28,8 @@ void ProgressReports::start_layer(std::int64_t layer) {
   m_running.clear();
 }
 
-/// A phase with operations is done when another one with operations begins. One that is split, with exchanges in between, counts as a
-/// whole after its first stretch.
+/// A phase with operations is done when another one with operations begins. One that is split, with exchanges in
+/// between, counts as a whole after its first stretch.
 void ProgressReports::begin(const char* phase) {
   if (phase != m_running && m_left.count(phase) > 0) {
     if (const auto done = m_left.find(m_running); done != m_left.end()) {

@@ -10,7 +10,8 @@
 
 namespace bsbr {
 
-/// While it lives, every phase is reported to Profile::progress. Without a profile, or if that has no such function, it does nothing.
+/// While it lives, every phase is reported to Profile::progress. Without a profile, or if that has no such function, it
+/// does nothing.
 class ProgressReports {
  public:
   ProgressReports(const ModelConfig& config, const Sequence& sequence, Profile* profile);

@@ -107,7 +107,8 @@ Weights<Real> random_weights(const ModelConfig& config, std::uint64_t seed) {
   WeightLayout(config).for_each([&](const WeightInfo& weight, std::int64_t offset) {
     const std::uint64_t stream = stream_of(weight.name, seed);
     Real* first = host.data() + offset;
-    for (std::int64_t i = 0; i < weight.size(); ++i) first[i] = static_cast<Real>(draw(weight, stream, static_cast<std::uint64_t>(i)));
+    for (std::int64_t i = 0; i < weight.size(); ++i)
+      first[i] = static_cast<Real>(draw(weight, stream, static_cast<std::uint64_t>(i)));
   });
   Kokkos::deep_copy(weights.data(), host);
   return weights;

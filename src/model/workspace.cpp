@@ -30,12 +30,15 @@ struct Sizes {
 };
 
 template <class Real>
-Array<Real****> allocate(const char* label, std::int64_t arrays, std::int64_t batch, std::int64_t rows, std::int64_t width) {
+Array<Real****> allocate(const char* label, std::int64_t arrays, std::int64_t batch, std::int64_t rows,
+                         std::int64_t width) {
   try {
-    return Array<Real****>(Kokkos::view_alloc(std::string(label), Kokkos::WithoutInitializing), arrays, batch, rows, width);
+    return Array<Real****>(Kokkos::view_alloc(std::string(label), Kokkos::WithoutInitializing), arrays, batch, rows,
+                           width);
   } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + std::string(label) + " [" + std::to_string(arrays) + ", " + std::to_string(batch) + ", " +
-                      std::to_string(rows) + ", " + std::to_string(width) + "]: " + error.what());
+    throw MemoryError("no memory for " + std::string(label) + " [" + std::to_string(arrays) + ", " +
+                      std::to_string(batch) + ", " + std::to_string(rows) + ", " + std::to_string(width) +
+                      "]: " + error.what());
   }
 }
 
@@ -50,8 +53,8 @@ Workspace<Real>::Workspace(const ModelConfig& config, const Sequence& sequence) 
   retrieval = allocate<Real>("bsbr::layer::retrieval", sizes.retrieval, sizes.batch, sizes.chunks, sizes.hidden);
   constexpr int key = 1;
   const std::size_t elements = static_cast<std::size_t>(sizes.batch * sizes.tokens * sizes.width);
-  heads = Array<Real***>(sizes.heads > 0 ? m_separate_heads.data() : projections.data() + key * elements, sizes.batch, sizes.tokens,
-                         sizes.width);
+  heads = Array<Real***>(sizes.heads > 0 ? m_separate_heads.data() : projections.data() + key * elements, sizes.batch,
+                         sizes.tokens, sizes.width);
   try {
     panels = std::make_unique<kernels::PanelBuffers<Real>>(sizes.panel_width);
   } catch (const std::exception& error) {
@@ -65,10 +68,12 @@ Workspace<Real>::~Workspace() = default;
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
   const Sizes sizes(config, sequence, !attention::output_may_be_key<Real>(config));
-  const std::int64_t elements = sizes.batch * (sizes.tokens * (sizes.hidden + (sizes.projections + sizes.heads) * sizes.width) +
-                                               sizes.chunks * sizes.retrieval * sizes.hidden);
+  const std::int64_t elements =
+      sizes.batch * (sizes.tokens * (sizes.hidden + (sizes.projections + sizes.heads) * sizes.width) +
+                     sizes.chunks * sizes.retrieval * sizes.hidden);
   return elements * static_cast<std::int64_t>(sizeof(Real)) + kernels::PanelBuffers<Real>::bytes(sizes.panel_width) +
-         attention::workspace_bytes<Real>(config, sequence) + kernels::scratch_in_device_memory(attention::scratch_bytes<Real>(config));
+         attention::workspace_bytes<Real>(config, sequence) +
+         kernels::scratch_in_device_memory(attention::scratch_bytes<Real>(config));
 }
 
 template class Workspace<float>;

@@ -71,7 +71,8 @@ void agree(MPI_Comm comm, const std::function<void()>& work) {
   broadcast(&failure.kind, sizeof failure.kind, comm, first);
   broadcast(failure.message, comm, first);
   broadcast(failure.hint, comm, first);
-  const bool is_of_a_process = failure.kind == Kind::memory || failure.kind == Kind::other;  // not of something that all ranks share
+  const bool is_of_a_process =
+      failure.kind == Kind::memory || failure.kind == Kind::other;  // not of something that all ranks share
   if (is_of_a_process && ranks > 1 && failure.message.find("rank ") == std::string::npos)
     failure.message += ", on rank " + std::to_string(first);
   rethrow(failure);

@@ -20,13 +20,14 @@ CarryRanks::CarryRanks(const Sequence& sequence) {
 }
 
 template <class Real>
-Carry<Real>::Carry(const Execution& execution, const Sequence& sequence, const Array<Real*>& before, const Array<Real*>& after,
-                   std::vector<Segment> messages)
+Carry<Real>::Carry(const Execution& execution, const Sequence& sequence, const Array<Real*>& before,
+                   const Array<Real*>& after, std::vector<Segment> messages)
     : m_execution(execution), m_sequence(sequence), m_ranks(sequence), m_after(after), m_messages(std::move(messages)) {
   if (!receives()) return;
   for (const Segment& segment : m_messages) {
     m_incoming.push_back(std::make_unique<Exchange<Real>>(execution, sequence.comm(), Array<Real*>(), only(-1, 0),
-                                                          range_of(before, segment), only(m_ranks.previous, segment.count)));
+                                                          range_of(before, segment),
+                                                          only(m_ranks.previous, segment.count)));
   }
 }
 
@@ -48,7 +49,8 @@ void Carry<Real>::send(std::size_t message) {
   if (m_ranks.next < 0) return;
   const Segment& segment = m_messages[message];
   m_outgoing.push_back(std::make_unique<Exchange<Real>>(m_execution, m_sequence.comm(), range_of(m_after, segment),
-                                                        only(m_ranks.next, segment.count), Array<Real*>(), only(-1, 0)));
+                                                        only(m_ranks.next, segment.count), Array<Real*>(),
+                                                        only(-1, 0)));
   m_outgoing.back()->send();
   m_bytes_sent += m_outgoing.back()->bytes_sent();
   m_messages_sent += m_outgoing.back()->messages_sent();

@@ -9,19 +9,20 @@
 
 namespace bsbr::parallel {
 
-/// The ranks with tokens that come before and after this one in the sequence; −1 if there is none, or if this one has none itself.
+/// The ranks with tokens that come before and after this one in the sequence; −1 if there is none, or if this one has
+/// none itself.
 struct CarryRanks {
   explicit CarryRanks(const Sequence& sequence);
   int previous = -1, next = -1;
 };
 
-/// The state comes from the previous rank and goes to the next one in several messages, in the same order on all ranks: a rank works on
-/// one while those around it work on others.
+/// The state comes from the previous rank and goes to the next one in several messages, in the same order on all ranks:
+/// a rank works on one while those around it work on others.
 template <class Real>
 class Carry {
  public:
-  /// `before`: room for what comes; receives all messages from now on. `after`: what will go. `messages`: where in both the elements of
-  /// each message are, the same on all ranks.
+  /// `before`: room for what comes; receives all messages from now on. `after`: what will go. `messages`: where in both
+  /// the elements of each message are, the same on all ranks.
   Carry(const Execution& execution, const Sequence& sequence, const Array<Real*>& before, const Array<Real*>& after,
         std::vector<Segment> messages);
 

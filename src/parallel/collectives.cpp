@@ -64,14 +64,17 @@ void all_gather(const void* mine, std::int64_t bytes, void* all, MPI_Comm comm) 
   const int count = as_count(bytes);
   const auto size = static_cast<std::size_t>(bytes);
   auto buffer = std::make_unique<std::vector<std::byte>>(size * static_cast<std::size_t>(ranks_of(comm)));
-  std::copy_n(static_cast<const std::byte*>(mine), size, buffer->data() + size * static_cast<std::size_t>(rank_in(comm)));
+  std::copy_n(static_cast<const std::byte*>(mine), size,
+              buffer->data() + size * static_cast<std::size_t>(rank_in(comm)));
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Iallgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buffer->data(), count, MPI_BYTE, comm, &request), "MPI_Iallgather");
+  check(MPI_Iallgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buffer->data(), count, MPI_BYTE, comm, &request),
+        "MPI_Iallgather");
   wait(comm, request, "MPI_Iallgather", buffer);
   std::copy(buffer->begin(), buffer->end(), static_cast<std::byte*>(all));
 }
 
-void gather_on_first(const void* mine, std::int64_t item_bytes, const std::vector<std::int64_t>& counts, void* all, MPI_Comm comm) {
+void gather_on_first(const void* mine, std::int64_t item_bytes, const std::vector<std::int64_t>& counts, void* all,
+                     MPI_Comm comm) {
   struct Buffers {
     std::vector<std::byte> mine, all;
     std::vector<int> sizes, places;
@@ -92,8 +95,8 @@ void gather_on_first(const void* mine, std::int64_t item_bytes, const std::vecto
   check(MPI_Type_contiguous(as_count(item_bytes), MPI_BYTE, &buffers->item), "MPI_Type_contiguous");
   check(MPI_Type_commit(&buffers->item), "MPI_Type_commit");
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Igatherv(buffers->mine.data(), own, buffers->item, buffers->all.data(), buffers->sizes.data(), buffers->places.data(),
-                     buffers->item, 0, comm, &request),
+  check(MPI_Igatherv(buffers->mine.data(), own, buffers->item, buffers->all.data(), buffers->sizes.data(),
+                     buffers->places.data(), buffers->item, 0, comm, &request),
         "MPI_Igatherv");
   wait(comm, request, "MPI_Igatherv", buffers);
   check(MPI_Type_free(&buffers->item), "MPI_Type_free");

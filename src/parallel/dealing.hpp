@@ -8,8 +8,8 @@
 
 namespace bsbr::parallel {
 
-/// Queries that one rank works on: of the tiles of `tile` tokens each `ranks`-th, beginning with the `index`-th. Dealt out like that, ranks
-/// have about the same work in a causal triangle.
+/// Queries that one rank works on: of the tiles of `tile` tokens each `ranks`-th, beginning with the `index`-th. Dealt
+/// out like that, ranks have about the same work in a causal triangle.
 struct DealtTokens {
   std::int64_t tile = 1;
   int ranks = 1, index = 0;
@@ -17,7 +17,9 @@ struct DealtTokens {
   KOKKOS_FUNCTION bool has(std::int64_t token) const { return token / tile % ranks == index; }
 
   /// The token of query number `query`, counted without gaps.
-  KOKKOS_FUNCTION std::int64_t token(std::int64_t query) const { return (query / tile * ranks + index) * tile + query % tile; }
+  KOKKOS_FUNCTION std::int64_t token(std::int64_t query) const {
+    return (query / tile * ranks + index) * tile + query % tile;
+  }
 
   /// Number of these tokens among the first `tokens` of the sequence.
   KOKKOS_FUNCTION std::int64_t before(std::int64_t tokens) const {
@@ -26,13 +28,15 @@ struct DealtTokens {
   }
 };
 
-/// Which heads a rank has, and which queries of them: whole heads where there are no more ranks than heads, else a head's queries are dealt
-/// out to several ranks, and each of them has its keys and values.
+/// Which heads a rank has, and which queries of them: whole heads where there are no more ranks than heads, else a
+/// head's queries are dealt out to several ranks, and each of them has its keys and values.
 class HeadDealing {
  public:
   HeadDealing(std::int64_t heads, int ranks, std::int64_t tile) : m_heads(heads), m_ranks(ranks), m_tile(tile) {}
 
-  std::int64_t first_head(int rank) const { return whole() ? heads_over_ranks().begin(rank) : ranks_over_heads().part_of(rank); }
+  std::int64_t first_head(int rank) const {
+    return whole() ? heads_over_ranks().begin(rank) : ranks_over_heads().part_of(rank);
+  }
   std::int64_t head_count(int rank) const { return whole() ? heads_over_ranks().size(rank) : 1; }
   DealtTokens queries(int rank) const {
     if (whole()) return {m_tile, 1, 0};

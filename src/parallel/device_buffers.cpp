@@ -23,8 +23,9 @@ bool mpi_says_so() {
     if (query != nullptr && query() == 1) return true;
   }
   using Query = int (*)(int, int*);
-  if (const auto query = reinterpret_cast<Query>(::dlsym(RTLD_DEFAULT, "MPIX_GPU_query_support")); query != nullptr) {  // MPICH 4
-    for (const int kind : {0, 1, 2}) {                                                                                  // CUDA, ZE, HIP
+  if (const auto query = reinterpret_cast<Query>(::dlsym(RTLD_DEFAULT, "MPIX_GPU_query_support"));
+      query != nullptr) {               // MPICH 4
+    for (const int kind : {0, 1, 2}) {  // CUDA, ZE, HIP
       int supported = 0;
       if (query(kind, &supported) == MPI_SUCCESS && supported != 0) return true;
     }
@@ -41,7 +42,8 @@ bool buffers_arrive() {
     for (int i = 0; i < count; ++i) expected(i) = i + 1;
     Kokkos::deep_copy(source, expected);
     Kokkos::fence();
-    check(MPI_Sendrecv(source.data(), count, MPI_INT32_T, 0, 0, target.data(), count, MPI_INT32_T, 0, 0, MPI_COMM_SELF, MPI_STATUS_IGNORE),
+    check(MPI_Sendrecv(source.data(), count, MPI_INT32_T, 0, 0, target.data(), count, MPI_INT32_T, 0, 0, MPI_COMM_SELF,
+                       MPI_STATUS_IGNORE),
           "MPI_Sendrecv");
     const auto arrived = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), target);
     for (int i = 0; i < count; ++i) {
@@ -53,7 +55,8 @@ bool buffers_arrive() {
 
 bool decide() {
   if (const std::optional<bool> said = environment_switch("BSBR_GPU_AWARE_MPI"); said) return *said;
-  return kernels::on_host || (mpi_says_so() && buffers_arrive());  // with a GPU's bodies as on one, so that staging is tested
+  return kernels::on_host ||
+         (mpi_says_so() && buffers_arrive());  // with a GPU's bodies as on one, so that staging is tested
 }
 
 }  // namespace

@@ -48,12 +48,14 @@ MessageBuffer<Number>::MessageBuffer(const Array<Number*>& data) : m_data(data) 
 
 template <class Number>
 void MessageBuffer<Number>::prepare(const Execution& execution, const Segment& segment) const {
-  if (m_staged != nullptr && segment.count > 0) Kokkos::deep_copy(execution, range_of(m_host, segment), range_of(m_data, segment));
+  if (m_staged != nullptr && segment.count > 0)
+    Kokkos::deep_copy(execution, range_of(m_host, segment), range_of(m_data, segment));
 }
 
 template <class Number>
 void MessageBuffer<Number>::deliver(const Execution& execution, const Segment& segment) const {
-  if (m_staged != nullptr && segment.count > 0) Kokkos::deep_copy(execution, range_of(m_data, segment), range_of(m_host, segment));
+  if (m_staged != nullptr && segment.count > 0)
+    Kokkos::deep_copy(execution, range_of(m_data, segment), range_of(m_host, segment));
 }
 
 template <class Number>
@@ -62,8 +64,8 @@ void MessageBuffer<Number>::keep_for_ever() const {
 }
 
 template <class Number>
-Exchange<Number>::Exchange(const Execution& execution, MPI_Comm comm, const Array<Number*>& source, std::vector<Segment> to,
-                           const Array<Number*>& target, std::vector<Segment> from)
+Exchange<Number>::Exchange(const Execution& execution, MPI_Comm comm, const Array<Number*>& source,
+                           std::vector<Segment> to, const Array<Number*>& target, std::vector<Segment> from)
     : m_execution(execution),
       m_comm(comm),
       m_rank(rank_in(comm)),
@@ -147,7 +149,9 @@ template <class Number>
 void Exchange<Number>::wait_for(int rank) {
   if (rank == m_rank || m_delivered[index(rank)]) return;
   const auto [offset, count] = m_receives_from[index(rank)];
-  parallel::wait(m_comm, std::span(m_receives).subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(count)), "MPI_Irecv");
+  parallel::wait(m_comm,
+                 std::span(m_receives).subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(count)),
+                 "MPI_Irecv");
   deliver(rank);
   m_execution.fence();  // the buffer on the host may be gone soon
 }
@@ -194,11 +198,12 @@ Gather<Number>::Gather(const Execution& execution, MPI_Comm comm, const Array<Nu
   check(MPI_Type_contiguous(static_cast<int>(row), mpi_type<Number>(), &m_row), "MPI_Type_contiguous");
   check(MPI_Type_commit(&m_row), "MPI_Type_commit");
   const auto own = segments[index(rank_in(comm))].count;
-  m_bytes_sent = own * row * static_cast<std::int64_t>(sizeof(Number)) * (static_cast<std::int64_t>(segments.size()) - 1);
+  m_bytes_sent =
+      own * row * static_cast<std::int64_t>(sizeof(Number)) * (static_cast<std::int64_t>(segments.size()) - 1);
   m_request.push_back(MPI_REQUEST_NULL);
-  check(
-      MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, m_buffer.at(0), m_counts.data(), m_offsets.data(), m_row, comm, m_request.data()),
-      "MPI_Iallgatherv");
+  check(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, m_buffer.at(0), m_counts.data(), m_offsets.data(), m_row,
+                        comm, m_request.data()),
+        "MPI_Iallgatherv");
 }
 
 template <class Number>
@@ -218,7 +223,8 @@ template <class Number>
 Gather<Number>::~Gather() {
   if (!settle(m_request)) {
     m_buffer.keep_for_ever();
-    // NOLINTBEGIN(bugprone-unhandled-exception-at-new): where these few bytes are not to be had, the program ends, and so does the message
+    // NOLINTBEGIN(bugprone-unhandled-exception-at-new): where these few bytes are not to be had, the program ends, and
+    // so does the message
     new auto(std::move(m_counts));
     new auto(std::move(m_offsets));
     // NOLINTEND(bugprone-unhandled-exception-at-new)

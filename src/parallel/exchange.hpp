@@ -27,9 +27,12 @@ class MessageBuffer {
  public:
   explicit MessageBuffer(const Array<Number*>& data);
 
-  Number* at(std::int64_t offset) const { return m_staged != nullptr ? m_host.data() + offset : m_data.data() + offset; }
+  Number* at(std::int64_t offset) const {
+    return m_staged != nullptr ? m_host.data() + offset : m_data.data() + offset;
+  }
 
-  /// Before a segment is sent, and after one has come: in the order of `execution`, which the caller fences, once for several segments.
+  /// Before a segment is sent, and after one has come: in the order of `execution`, which the caller fences, once for
+  /// several segments.
   void prepare(const Execution& execution, const Segment& segment) const;
   void deliver(const Execution& execution, const Segment& segment) const;
 
@@ -38,19 +41,19 @@ class MessageBuffer {
 
  private:
   Array<Number*> m_data;
-  std::shared_ptr<const StagingBuffer> m_staged;                                             // null where MPI takes m_data itself
+  std::shared_ptr<const StagingBuffer> m_staged;  // null where MPI takes m_data itself
   Kokkos::View<Number*, Kokkos::LayoutRight, StagingSpace, Kokkos::MemoryUnmanaged> m_host;  // of m_staged
 };
 
-/// Sends one segment to each rank and receives one from each, as an all-to-all does, but split where MPI's counts end, each when it is
-/// ready. A rank's own segment is copied.
+/// Sends one segment to each rank and receives one from each, as an all-to-all does, but split where MPI's counts end,
+/// each when it is ready. A rank's own segment is copied.
 template <class Number>
 class Exchange {
  public:
-  /// Segments by rank. Receives from now on; sends nothing yet. The buffers live, and the segments of the target are left alone, until
-  /// wait(), and those of the source from send() to wait().
-  Exchange(const Execution& execution, MPI_Comm comm, const Array<Number*>& source, std::vector<Segment> to, const Array<Number*>& target,
-           std::vector<Segment> from);
+  /// Segments by rank. Receives from now on; sends nothing yet. The buffers live, and the segments of the target are
+  /// left alone, until wait(), and those of the source from send() to wait().
+  Exchange(const Execution& execution, MPI_Comm comm, const Array<Number*>& source, std::vector<Segment> to,
+           const Array<Number*>& target, std::vector<Segment> from);
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
   ~Exchange();
@@ -91,13 +94,14 @@ class Exchange {
   std::int64_t m_bytes_sent = 0, m_messages_sent = 0;
 };
 
-/// Every rank's items to every rank, in place: `data` holds rows of `row` elements, those of rank p in segments[p] (in rows), this rank's
-/// own filled in. The data must stay as they are until wait().
+/// Every rank's items to every rank, in place: `data` holds rows of `row` elements, those of rank p in segments[p] (in
+/// rows), this rank's own filled in. The data must stay as they are until wait().
 template <class Number>
 class Gather {
  public:
   /// Returns at once.
-  Gather(const Execution& execution, MPI_Comm comm, const Array<Number*>& data, std::int64_t row, const std::vector<Segment>& segments);
+  Gather(const Execution& execution, MPI_Comm comm, const Array<Number*>& data, std::int64_t row,
+         const std::vector<Segment>& segments);
   Gather(const Gather&) = delete;
   Gather& operator=(const Gather&) = delete;
   ~Gather();

@@ -17,7 +17,9 @@ std::vector<Segment> in_elements(std::vector<Segment> rows, std::int64_t row) {
 }  // namespace
 
 HaloPlan::HaloPlan(const Sequence& sequence, const FirstNeeded& first_needed)
-    : m_first(sequence.first_token()), m_own(sequence.first_token()), m_last(sequence.first_token() + sequence.local_tokens()) {
+    : m_first(sequence.first_token()),
+      m_own(sequence.first_token()),
+      m_last(sequence.first_token() + sequence.local_tokens()) {
   const auto begin_of = [&](int rank) { return sequence.first_token_of(rank); };
   const auto needed_by = [&](int rank) {  // a rank without tokens needs none
     return begin_of(rank) == begin_of(rank + 1) ? begin_of(rank) : first_needed(rank);
@@ -46,8 +48,8 @@ template <class Number>
 std::unique_ptr<Exchange<Number>> Halo<Number>::start(const Execution& execution, MPI_Comm comm) const {
   const auto others = Kokkos::subview(m_data, std::make_pair(std::int64_t{0}, own_offset()));
   const auto own = Kokkos::subview(m_data, std::make_pair(own_offset(), static_cast<std::int64_t>(m_data.extent(0))));
-  auto messages =
-      std::make_unique<Exchange<Number>>(execution, comm, own, in_elements(m_plan.to(), m_row), others, in_elements(m_plan.from(), m_row));
+  auto messages = std::make_unique<Exchange<Number>>(execution, comm, own, in_elements(m_plan.to(), m_row), others,
+                                                     in_elements(m_plan.from(), m_row));
   messages->send();
   return messages;
 }

@@ -10,8 +10,8 @@
 
 namespace bsbr::parallel {
 
-/// The first token of a sequence whose row a rank needs, at most its own first. Tokens up to there are the rank's own. All ranks know
-/// what each needs.
+/// The first token of a sequence whose row a rank needs, at most its own first. Tokens up to there are the rank's own.
+/// All ranks know what each needs.
 using FirstNeeded = std::function<std::int64_t(int rank)>;
 
 /// Which tokens each rank needs and has: the plan of a halo, without its memory.
@@ -28,7 +28,8 @@ class HaloPlan {
   std::int64_t rows() const { return m_last - m_first; }
   std::int64_t rows_of_others() const { return m_own - m_first; }
 
-  /// What goes to each rank, counted from this rank's own first row, and what comes from each, counted from first_token(). In rows.
+  /// What goes to each rank, counted from this rank's own first row, and what comes from each, counted from
+  /// first_token(). In rows.
   std::vector<Segment> to() const { return m_to; }
   std::vector<Segment> from() const { return m_from; }
 

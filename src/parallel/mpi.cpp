@@ -20,7 +20,8 @@ void require_mpi() {
   MPI_Initialized(&initialised);
   MPI_Finalized(&finalised);
   if (initialised == 0 || finalised != 0) {
-    throw CommunicationError("MPI is not initialised", "call MPI_Init before using bsbr, and MPI_Finalize after its last use");
+    throw CommunicationError("MPI is not initialised",
+                             "call MPI_Init before using bsbr, and MPI_Finalize after its last use");
   }
 }
 

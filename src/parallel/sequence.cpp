@@ -25,13 +25,15 @@ std::shared_ptr<MPI_Comm> duplicate(MPI_Comm comm) {
 
 /// Throws on all ranks unless all were given the same numbers.
 void require_same(MPI_Comm comm, std::array<std::int64_t, 3> mine) {
-  const std::vector<std::int64_t> both{mine[0], mine[1], mine[2], ~mine[0], ~mine[1], ~mine[2]};  // ~ turns the order round, for any number
+  const std::vector<std::int64_t> both{mine[0],  mine[1],  mine[2],
+                                       ~mine[0], ~mine[1], ~mine[2]};  // ~ turns the order round, for any number
   const auto extremes = parallel::all_reduce(both, MPI_MAX, comm);
   const std::array<const char*, 3> names{"batch", "length", "chunk_size"};
   for (std::size_t i = 0; i < 3; ++i) {
     if (extremes[i] == ~extremes[i + 3]) continue;
-    throw CommunicationError(std::string("the ranks disagree on the sequence's ") + names[i] + ": " + std::to_string(~extremes[i + 3]) +
-                             " on one, " + std::to_string(extremes[i]) + " on another");
+    throw CommunicationError(std::string("the ranks disagree on the sequence's ") + names[i] + ": " +
+                             std::to_string(~extremes[i + 3]) + " on one, " + std::to_string(extremes[i]) +
+                             " on another");
   }
 }
 

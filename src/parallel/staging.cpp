@@ -22,7 +22,8 @@ class FreeBuffers {
     const std::lock_guard lock(m_mutex);
     const auto smaller = [](const StagingBuffer& a, const StagingBuffer& b) { return a.size() < b.size(); };
     m_free.sort(smaller);
-    auto found = std::find_if(m_free.begin(), m_free.end(), [&](const StagingBuffer& buffer) { return buffer.size() >= bytes; });
+    auto found =
+        std::find_if(m_free.begin(), m_free.end(), [&](const StagingBuffer& buffer) { return buffer.size() >= bytes; });
     Buffers taken;
     if (found != m_free.end()) {
       taken.splice(taken.begin(), m_free, found);

@@ -25,7 +25,8 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 /// What a communicator and its duplicates carry with them.
 struct Timeout {
   double seconds;
-  MPI_Comm roll_call;  // where ranks look for each other; not freed, as duplicates may outlive the communicator that it was made for
+  MPI_Comm roll_call;  // where ranks look for each other; not freed, as duplicates may outlive the communicator that it
+                       // was made for
 };
 
 int copy_timeout(MPI_Comm, int, void*, void* timeout, void* copy, int* copied) {
@@ -72,9 +73,11 @@ bool has_just_given_up() { return last_given_up != Clock::time_point() && second
   last_given_up = Clock::now();
   std::ostringstream text;
   text << (missing.size() == 1 ? "rank " : "ranks ");
-  for (std::size_t i = 0; i < missing.size(); ++i) text << (i == 0 ? "" : i + 1 == missing.size() ? " and " : ", ") << missing[i];
+  for (std::size_t i = 0; i < missing.size(); ++i)
+    text << (i == 0 ? "" : i + 1 == missing.size() ? " and " : ", ") << missing[i];
   text << (missing.size() == 1 ? " does" : " do") << " not answer, others have waited for " << seconds << " s";
-  throw CommunicationError(text.str(), "stopped, cut off, or busy with something else for longer than the time limit allows");
+  throw CommunicationError(text.str(),
+                           "stopped, cut off, or busy with something else for longer than the time limit allows");
 }
 
 }  // namespace
@@ -129,7 +132,8 @@ void wait(MPI_Comm comm, std::span<MPI_Request> requests, const char* call) {
 bool settle(std::span<MPI_Request> requests) noexcept {
   const Clock::time_point start = Clock::now();
   int done = 0;
-  while (MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS && done == 0) {
+  while (MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS &&
+         done == 0) {
     if (!has_just_given_up() && seconds_since(start) < 1) continue;
     last_given_up = Clock::now();
     return false;

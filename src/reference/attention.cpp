@@ -7,21 +7,25 @@ namespace bsbr::reference {
 namespace {
 
 void require_shape(const Matrix& matrix, std::int64_t rows, std::int64_t columns, const std::string& name) {
-  require(matrix.rows == rows && matrix.columns == columns, name + " is [" + std::to_string(matrix.rows) + ", " +
-                                                                std::to_string(matrix.columns) + "], not [" + std::to_string(rows) + ", " +
-                                                                std::to_string(columns) + "]");
+  require(matrix.rows == rows && matrix.columns == columns,
+          name + " is [" + std::to_string(matrix.rows) + ", " + std::to_string(matrix.columns) + "], not [" +
+              std::to_string(rows) + ", " + std::to_string(columns) + "]");
 }
 
 void check_shapes(const ModelConfig& config, const AttentionInput& input, const Mask& mask) {
-  require(config.num_heads >= 1 && config.attention_dim() % config.num_heads == 0, "num_heads divides the attention's width");
+  require(config.num_heads >= 1 && config.attention_dim() % config.num_heads == 0,
+          "num_heads divides the attention's width");
   require(config.chunk_size >= 1, "chunk_size is at least 1");
-  const std::int64_t tokens = input.query.rows, width = config.attention_dim(), chunks = count_chunks(tokens, config.chunk_size);
+  const std::int64_t tokens = input.query.rows, width = config.attention_dim(),
+                     chunks = count_chunks(tokens, config.chunk_size);
   require_shape(input.query, tokens, width, "query");
   require_shape(input.key, tokens, width, "key");
   require_shape(input.value, tokens, width, "value");
-  require(mask.empty() || static_cast<std::int64_t>(mask.size()) == tokens, "the mask is as long as the sequence, or empty");
+  require(mask.empty() || static_cast<std::int64_t>(mask.size()) == tokens,
+          "the mask is as long as the sequence, or empty");
   const Traits& special = traits(config.architecture);
-  require(config.num_heads == 1 || !special.has_one_head, std::string(to_string(config.architecture)) + " has one head");
+  require(config.num_heads == 1 || !special.has_one_head,
+          std::string(to_string(config.architecture)) + " has one head");
   if (special.has_gate()) require_shape(input.gate, tokens, width, "gate");
   if (!special.has_retrieval()) return;
   require_shape(input.retrieval_query, chunks, width, "retrieval_query");
@@ -73,7 +77,8 @@ Matrix attention(const ModelConfig& config, const AttentionInput& input, const M
       return attend(architecture, config, input, take_head(config, input, head), effective_mask(config, mask));
     });
     for (std::int64_t t = 0; t < out.rows; ++t) {
-      for (std::int64_t column = 0; column < result.columns; ++column) out(t, head * result.columns + column) = result(t, column);
+      for (std::int64_t column = 0; column < result.columns; ++column)
+        out(t, head * result.columns + column) = result(t, column);
     }
   }
   return out;

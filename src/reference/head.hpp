@@ -16,8 +16,9 @@ struct Head {
 };
 
 /// Results of a head, [L, d]; `input` is that of all heads, `mask` the one that counts.
-#define BSBR_DECLARE_HEAD(name) \
-  Matrix attend(Tag<Architecture::name>, const ModelConfig& config, const AttentionInput& input, const Head& head, const Mask& mask);
+#define BSBR_DECLARE_HEAD(name)                                                                                    \
+  Matrix attend(Tag<Architecture::name>, const ModelConfig& config, const AttentionInput& input, const Head& head, \
+                const Mask& mask);
 BSBR_ARCHITECTURES(BSBR_DECLARE_HEAD)
 #undef BSBR_DECLARE_HEAD
 

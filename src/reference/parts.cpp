@@ -13,13 +13,17 @@ void require(bool holds, const std::string& message) {
   if (!holds) throw std::invalid_argument(message);
 }
 
-std::int64_t count_chunks(std::int64_t tokens, std::int64_t chunk_size) { return (tokens + chunk_size - 1) / chunk_size; }
+std::int64_t count_chunks(std::int64_t tokens, std::int64_t chunk_size) {
+  return (tokens + chunk_size - 1) / chunk_size;
+}
 
 Range chunk_tokens(std::int64_t chunk, std::int64_t chunk_size, std::int64_t tokens) {
   return {chunk * chunk_size, std::min((chunk + 1) * chunk_size, tokens)};
 }
 
-bool is_real(const Mask& mask, std::int64_t token) { return mask.empty() || mask[static_cast<std::size_t>(token)] != 0; }
+bool is_real(const Mask& mask, std::int64_t token) {
+  return mask.empty() || mask[static_cast<std::size_t>(token)] != 0;
+}
 
 std::int64_t last_real_token(Range range, const Mask& mask) {
   for (std::int64_t s = range.end - 1; s >= range.begin; --s) {
@@ -42,13 +46,15 @@ long double squared(double z) { return static_cast<long double>(z) * static_cast
 
 void add_outer(Matrix& state, const Matrix& key, const Matrix& value, std::int64_t token) {
   for (std::int64_t row = 0; row < key.columns; ++row) {
-    for (std::int64_t column = 0; column < value.columns; ++column) state(row, column) += key(token, row) * value(token, column);
+    for (std::int64_t column = 0; column < value.columns; ++column)
+      state(row, column) += key(token, row) * value(token, column);
   }
 }
 
 void add_product(Matrix& out, const Matrix& query, const Matrix& state, std::int64_t token) {
   for (std::int64_t row = 0; row < state.rows; ++row) {
-    for (std::int64_t column = 0; column < state.columns; ++column) out(token, column) += query(token, row) * state(row, column);
+    for (std::int64_t column = 0; column < state.columns; ++column)
+      out(token, column) += query(token, row) * state(row, column);
   }
 }
 
@@ -66,7 +72,8 @@ std::vector<double> softmax(const std::vector<double>& scores, std::int64_t abse
   if (scores.empty()) return {};
   double largest = *std::max_element(scores.begin(), scores.end());
   if (absent > 0) largest = std::max(largest, 0.0);
-  double sum = absent > 0 ? static_cast<double>(absent) * std::exp(-largest) : 0;  // without the test 0·∞, for scores below −709
+  double sum =
+      absent > 0 ? static_cast<double>(absent) * std::exp(-largest) : 0;  // without the test 0·∞, for scores below −709
   std::vector<double> weights;
   for (const double score : scores) {
     weights.push_back(std::exp(score - largest));
@@ -76,8 +83,8 @@ std::vector<double> softmax(const std::vector<double>& scores, std::int64_t abse
   return weights;
 }
 
-void attend_to(Matrix& out, const Matrix& query, const Matrix& key, const Matrix& value, std::int64_t token, Range range, const Mask& mask,
-               double scale, std::int64_t absent) {
+void attend_to(Matrix& out, const Matrix& query, const Matrix& key, const Matrix& value, std::int64_t token,
+               Range range, const Mask& mask, double scale, std::int64_t absent) {
   std::vector<std::int64_t> seen;
   std::vector<double> scores;
   for (std::int64_t s = range.begin; s < range.end; ++s) {
@@ -87,7 +94,8 @@ void attend_to(Matrix& out, const Matrix& query, const Matrix& key, const Matrix
   }
   const auto weights = softmax(scores, absent);
   for (std::size_t i = 0; i < seen.size(); ++i) {
-    for (std::int64_t column = 0; column < value.columns; ++column) out(token, column) += weights[i] * value(seen[i], column);
+    for (std::int64_t column = 0; column < value.columns; ++column)
+      out(token, column) += weights[i] * value(seen[i], column);
   }
 }
 

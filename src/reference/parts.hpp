@@ -1,5 +1,5 @@
-// What the files of the reference share: chunks, masks, sums over tokens. L is the number of tokens, d the width of a head, C the number of
-// chunks; query, key, value and results of a head are [L, d].
+// What the files of the reference share: chunks, masks, sums over tokens. L is the number of tokens, d the width of a
+// head, C the number of chunks; query, key, value and results of a head are [L, d].
 #pragma once
 
 #include "config/causality.hpp"
@@ -10,7 +10,7 @@ namespace bsbr::reference {
 /// Throws std::invalid_argument(message) unless `holds`.
 void require(bool holds, const std::string& message);
 
-// ---- Chunks and masks ------------------------------------------------------------------------------------------------
+// ---- Chunks and masks -----------------------------------------------------------------------------------------------
 
 /// ceil(L / B)
 std::int64_t count_chunks(std::int64_t tokens, std::int64_t chunk_size);
@@ -26,7 +26,7 @@ std::int64_t last_real_token(Range range, const Mask& mask);
 /// The padding mask that counts: some ignore it.
 Mask effective_mask(const ModelConfig& config, const Mask& mask);
 
-// ---- Sums over tokens ------------------------------------------------------------------------------------------------
+// ---- Sums over tokens -----------------------------------------------------------------------------------------------
 
 /// a_i·b_j
 double dot(const Matrix& a, std::int64_t i, const Matrix& b, std::int64_t j);
@@ -49,9 +49,9 @@ Matrix state_of(const Matrix& key, const Matrix& value, Range range, const Mask&
 /// The softmax of scores, among which there are `absent` more scores of 0 whose weights nobody needs.
 std::vector<double> softmax(const std::vector<double>& scores, std::int64_t absent = 0);
 
-/// out_t += Σ_s softmax_s(scale · q_t·k_s) v_s over the real tokens s of a range; nothing if it has none. `absent` more keys and values
-/// that are zero take part: they add scores of 0 to the softmax, and nothing to the sum.
-void attend_to(Matrix& out, const Matrix& query, const Matrix& key, const Matrix& value, std::int64_t token, Range range, const Mask& mask,
-               double scale, std::int64_t absent = 0);
+/// out_t += Σ_s softmax_s(scale · q_t·k_s) v_s over the real tokens s of a range; nothing if it has none. `absent` more
+/// keys and values that are zero take part: they add scores of 0 to the softmax, and nothing to the sum.
+void attend_to(Matrix& out, const Matrix& query, const Matrix& key, const Matrix& value, std::int64_t token,
+               Range range, const Mask& mask, double scale, std::int64_t absent = 0);
 
 }  // namespace bsbr::reference

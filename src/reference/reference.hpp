@@ -1,5 +1,5 @@
-// The obviously right code: plain loops in double, one function for each formula of docs/mathematics.md. Slow on purpose, and free of
-// Kokkos and MPI, so that nothing it shares with the kernels could hide a mistake of theirs.
+// The obviously right code: plain loops in double, one function for each formula of docs/mathematics.md. Slow on
+// purpose, and free of Kokkos and MPI, so that nothing it shares with the kernels could hide a mistake of theirs.
 // Arguments that do not fit each other, and nothing else, throw std::invalid_argument.
 #pragma once
 
@@ -19,8 +19,12 @@ struct Matrix {
   Matrix() = default;
   Matrix(std::int64_t row_count, std::int64_t column_count)
       : rows(row_count), columns(column_count), values(static_cast<std::size_t>(row_count * column_count), 0.0) {}
-  double& operator()(std::int64_t row, std::int64_t column) { return values[static_cast<std::size_t>(row * columns + column)]; }
-  double operator()(std::int64_t row, std::int64_t column) const { return values[static_cast<std::size_t>(row * columns + column)]; }
+  double& operator()(std::int64_t row, std::int64_t column) {
+    return values[static_cast<std::size_t>(row * columns + column)];
+  }
+  double operator()(std::int64_t row, std::int64_t column) const {
+    return values[static_cast<std::size_t>(row * columns + column)];
+  }
 };
 
 /// Weights by their state_dict name; vectors are 1 × n.
@@ -29,9 +33,10 @@ using WeightMap = std::map<std::string, Matrix>;
 /// Which tokens of one sequence are real: empty = all.
 using Mask = std::vector<std::uint8_t>;
 
-/// What an attention is given, for one sequence: query, key, value and, for gau, gate (before the sigmoid), [tokens, attention_dim] each;
-/// for bsbr meta_r_proj and meta_h_proj at the last real token of each chunk, [chunks, hidden_dim] (the row of a chunk without a real
-/// token is not used), and with compression the two projections, [S, d²], [1, S], [d², S], [1, d²].
+/// What an attention is given, for one sequence: query, key, value and, for gau, gate (before the sigmoid), [tokens,
+/// attention_dim] each; for bsbr meta_r_proj and meta_h_proj at the last real token of each chunk, [chunks, hidden_dim]
+/// (the row of a chunk without a real token is not used), and with compression the two projections, [S, d²], [1, S],
+/// [d², S], [1, d²].
 struct AttentionInput {
   Matrix query, key, value, gate, retrieval_query, retrieval_key;
   Matrix compress_weight, compress_bias, decompress_weight, decompress_bias;
@@ -57,6 +62,7 @@ struct Result {
 };
 
 /// The whole model for one sequence.
-Result forward(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids, const Mask& mask);
+Result forward(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids,
+               const Mask& mask);
 
 }  // namespace bsbr::reference

@@ -12,7 +12,8 @@ namespace {
 /// P[t, 2m] = sin(t·ω_m), P[t, 2m+1] = cos(t·ω_m), ω_m = 10000^(−2m/D)
 double position(std::int64_t token, std::int64_t column, std::int64_t hidden_dim) {
   const std::int64_t m = column / 2;
-  const double angle = static_cast<double>(token) * std::pow(10000.0, -2.0 * static_cast<double>(m) / static_cast<double>(hidden_dim));
+  const double angle =
+      static_cast<double>(token) * std::pow(10000.0, -2.0 * static_cast<double>(m) / static_cast<double>(hidden_dim));
   return column % 2 == 0 ? std::sin(angle) : std::cos(angle);
 }
 
@@ -45,7 +46,8 @@ Matrix chunk_ends(const Matrix& x, std::int64_t chunk_size, const Mask& mask) {
 }
 
 /// Attention(y), out_proj included; y is the output of LN1, [L, D].
-Matrix attention_block(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, const Matrix& y, const Mask& mask) {
+Matrix attention_block(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, const Matrix& y,
+                       const Mask& mask) {
   const Traits& special = traits(config.architecture);
   AttentionInput input;
   const std::array token_inputs{&input.query, &input.key, &input.value, &input.gate};
@@ -80,7 +82,8 @@ Matrix embed(const std::vector<std::int64_t>& ids, const Matrix& embedding) {
   for (std::int64_t t = 0; t < x.rows; ++t) {
     const std::int64_t id = ids[static_cast<std::size_t>(t)];
     require(id >= 0 && id < embedding.rows, "id " + std::to_string(id) + " is outside the vocabulary");
-    for (std::int64_t column = 0; column < x.columns; ++column) x(t, column) = embedding(id, column) + position(t, column, x.columns);
+    for (std::int64_t column = 0; column < x.columns; ++column)
+      x(t, column) = embedding(id, column) + position(t, column, x.columns);
   }
   return x;
 }
@@ -115,14 +118,16 @@ Matrix linear(const Matrix& x, const Matrix& weight, const Matrix& bias) {
 
 double gelu(double z) { return 0.5 * z * (1 + std::erf(z / std::sqrt(2.0))); }
 
-Result forward(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids, const Mask& mask) {
+Result forward(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids,
+               const Mask& mask) {
   require(mask.empty() || mask.size() == ids.size(), "the mask is as long as the sequence, or empty");
   require(config.chunk_size >= 1, "chunk_size is at least 1");
   Result result;
   Matrix x = embed(ids, find(weights, "embedding.weight"));
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
     const std::string prefix = "layers." + std::to_string(layer) + ".";
-    add(x, attention_block(config, weights, prefix + "attention.", layer_norm(weights, prefix + "layer_norm1", x), mask));
+    add(x,
+        attention_block(config, weights, prefix + "attention.", layer_norm(weights, prefix + "layer_norm1", x), mask));
     add(x, feed_forward(weights, prefix + "ff.", layer_norm(weights, prefix + "layer_norm2", x)));
     result.layers.push_back(x);
   }

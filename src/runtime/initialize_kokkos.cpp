@@ -1,4 +1,5 @@
-// The environment as Kokkos and OpenMP will read it: checked beforehand, since they abort, crash or guess where it is wrong.
+// The environment as Kokkos and OpenMP will read it: checked beforehand, since they abort, crash or guess where it is
+// wrong.
 #include <Kokkos_Core.hpp>
 #ifdef KOKKOS_ENABLE_OPENMP
 #include <omp.h>
@@ -21,7 +22,8 @@
 #include "bsbr/error.hpp"
 #include "bsbr/kokkos.hpp"
 
-// The classes that have MAX_THREAD_COUNT, in one version of Kokkos or another: those that this one lacks stay incomplete.
+// The classes that have MAX_THREAD_COUNT, in one version of Kokkos or another: those that this one lacks stay
+// incomplete.
 namespace Kokkos::Impl {
 struct OpenMPTraits;
 class OpenMPExec;
@@ -45,7 +47,8 @@ constexpr int room_of() {
 /// OpenMP, where it is enabled, is the default host backend; Threads is otherwise.
 constexpr int room() {
   using namespace Kokkos::Impl;
-  for (const int threads : {room_of<OpenMPTraits>(), room_of<OpenMPExec>(), room_of<ThreadsInternal>(), room_of<ThreadsExec>()}) {
+  for (const int threads :
+       {room_of<OpenMPTraits>(), room_of<OpenMPExec>(), room_of<ThreadsInternal>(), room_of<ThreadsExec>()}) {
     if (threads > 0) return threads;
   }
   return usual_room;
@@ -83,7 +86,8 @@ std::string_view trimmed(std::string_view text) {
 std::optional<long> whole_number(std::string_view text) {
   text = trimmed(text);
   if (text.starts_with('+')) text.remove_prefix(1);
-  if (text.empty() || !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) return std::nullopt;
+  if (text.empty() || !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; }))
+    return std::nullopt;
   long value = LONG_MAX;
   std::from_chars(text.data(), text.data() + text.size(), value);
   return value;
@@ -99,7 +103,8 @@ void check_omp_num_threads(const std::string& value) {
   for (bool first = true, more = true; more; first = false) {
     const std::size_t comma = rest.find(',');
     const std::optional<long> threads = whole_number(rest.substr(0, comma));
-    if (!threads || *threads == 0) refuse("OMP_NUM_THREADS", value, "must be a whole number of at least 1, or a list of these");
+    if (!threads || *threads == 0)
+      refuse("OMP_NUM_THREADS", value, "must be a whole number of at least 1, or a list of these");
     if (first && *threads > room()) refuse_too_many("OMP_NUM_THREADS", value);
     more = comma != std::string_view::npos;
     if (more) rest.remove_prefix(comma + 1);
@@ -124,13 +129,15 @@ void check_number(const std::string& variable, const std::string& value, long le
 
 void check_switch(const std::string& variable, const std::string& value) {
   std::string lower(trimmed(value));
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   constexpr std::array<std::string_view, 8> known{"1", "on", "true", "yes", "0", "off", "false", "no"};
   if (std::find(known.begin(), known.end(), lower) != known.end()) return;
   refuse(variable, value, "must be 1, on, true, yes, 0, off, false or no");
 }
 
-/// Libraries of Kokkos Tools, with ';' between them. Kokkos goes on without one that cannot be loaded, and nothing is measured.
+/// Libraries of Kokkos Tools, with ';' between them. Kokkos goes on without one that cannot be loaded, and nothing is
+/// measured.
 void check_tools(const std::string& variable, const std::string& value) {
   for (std::size_t begin = 0; begin <= value.size();) {
     const std::size_t end = std::min(value.find(';', begin), value.size());
@@ -162,14 +169,16 @@ void check_environment() {
   }
 }
 
-/// Sets KOKKOS_NUM_THREADS where nobody has said how many threads there should be and not all processors are this process' own.
+/// Sets KOKKOS_NUM_THREADS where nobody has said how many threads there should be and not all processors are this
+/// process' own.
 std::string choose_threads(int sharing) {
   if (std::getenv("KOKKOS_NUM_THREADS") != nullptr || std::getenv("OMP_NUM_THREADS") != nullptr) return "";
   const int available = available_threads(), share = std::max(1, available / sharing);
   const int threads = std::min({share, room(), thread_limit()});
   if (threads < available) setenv("KOKKOS_NUM_THREADS", std::to_string(threads).c_str(), 1);
   if (threads == share || threads < room()) return "";
-  return std::to_string(threads) + " threads on " + std::to_string(share) + " processors, as Kokkos supports no more; use more ranks";
+  return std::to_string(threads) + " threads on " + std::to_string(share) +
+         " processors, as Kokkos supports no more; use more ranks";
 }
 
 /// The variables of Kokkos that are set, for a message.

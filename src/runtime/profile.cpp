@@ -4,7 +4,11 @@
 namespace bsbr {
 
 Phase::Phase(const Execution& execution, Profile* profile, const char* name)
-    : m_execution(execution), m_profile(profile), m_name(name), m_start(std::chrono::steady_clock::now()), m_processor_start(std::clock()) {
+    : m_execution(execution),
+      m_profile(profile),
+      m_name(name),
+      m_start(std::chrono::steady_clock::now()),
+      m_processor_start(std::clock()) {
   Kokkos::Profiling::pushRegion(std::string("bsbr::") + name);
   if (m_profile != nullptr && m_profile->phase_begins) m_profile->phase_begins(name);
 }

@@ -10,7 +10,8 @@
 namespace bsbr::testing {
 
 /// The rows [first, first + count) of each sequence, of rows [batch, length, width].
-inline Numbers part_of(const std::vector<double>& rows, std::int64_t batch, std::int64_t width, std::int64_t first, std::int64_t count) {
+inline Numbers part_of(const std::vector<double>& rows, std::int64_t batch, std::int64_t width, std::int64_t first,
+                       std::int64_t count) {
   const auto length = static_cast<std::int64_t>(rows.size()) / (batch * width);
   std::vector<double> part;
   for (std::int64_t row = 0; row < batch; ++row) {

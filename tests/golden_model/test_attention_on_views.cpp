@@ -23,15 +23,17 @@ constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 struct Batches {
   ModelConfig config;
   std::int64_t length = 0;
-  std::vector<reference::AttentionInput> inputs;  // one for each sequence; the projections of states are the same in all
-  std::vector<reference::Mask> masks;             // one for each sequence, or none
+  std::vector<reference::AttentionInput>
+      inputs;                          // one for each sequence; the projections of states are the same in all
+  std::vector<reference::Mask> masks;  // one for each sequence, or none
 
   std::int64_t batch() const { return static_cast<std::int64_t>(inputs.size()); }
 
   /// [batch, rows, columns] of one of the inputs.
   std::vector<double> all(Matrix reference::AttentionInput::*member) const {
     std::vector<double> rows;
-    for (const auto& input : inputs) rows.insert(rows.end(), (input.*member).values.begin(), (input.*member).values.end());
+    for (const auto& input : inputs)
+      rows.insert(rows.end(), (input.*member).values.begin(), (input.*member).values.end());
     return rows;
   }
 
@@ -78,12 +80,14 @@ void spoil_padding(reference::AttentionInput& input, const reference::Mask& mask
   }
 }
 
-/// The first sequence has holes, the second whole chunks of padding, the first chunk among them. What no one may use is NaN.
+/// The first sequence has holes, the second whole chunks of padding, the first chunk among them. What no one may use is
+/// NaN.
 Batches with_padding(Batches batches) {
   const std::int64_t chunk = batches.config.chunk_size;
   for (std::int64_t row = 0; row < batches.batch(); ++row) {
     auto mask = random_mask(batches.length, 0.4, static_cast<std::uint64_t>(row));
-    for (std::int64_t t = 0; row == 1 && t < batches.length; ++t) mask[static_cast<std::size_t>(t)] = t / chunk % 2 == 1;
+    for (std::int64_t t = 0; row == 1 && t < batches.length; ++t)
+      mask[static_cast<std::size_t>(t)] = t / chunk % 2 == 1;
     if (heeds_padding(batches.config)) spoil_padding(batches.inputs[static_cast<std::size_t>(row)], mask, chunk);
     batches.masks.push_back(std::move(mask));
   }
@@ -120,7 +124,9 @@ class Buffer {
 template <class Real>
 AttentionInput<Real> input_on_device(const Sequence& sequence, const Batches& batches) {
   const std::int64_t batch = batches.batch(), width = batches.config.attention_dim();
-  const auto tokens = [&](Matrix reference::AttentionInput::*member) { return local_rows(sequence, batches.all(member), width); };
+  const auto tokens = [&](Matrix reference::AttentionInput::*member) {
+    return local_rows(sequence, batches.all(member), width);
+  };
   const auto chunks = [&](Matrix reference::AttentionInput::*member) {
     return part_of(batches.all(member), batch, width, sequence.first_chunk(), sequence.local_chunks());
   };
@@ -154,8 +160,8 @@ Array<Real***> output_for(const Sequence& sequence, std::int64_t width) {
   return output;
 }
 
-/// How far a result whose largest element is `scale` may be off: in float, where a running state is a sum over all tokens, by a rounding of
-/// each (Higham, Accuracy and Stability of Numerical Algorithms, 3.1).
+/// How far a result whose largest element is `scale` may be off: in float, where a running state is a sum over all
+/// tokens, by a rounding of each (Higham, Accuracy and Stability of Numerical Algorithms, 3.1).
 template <class Real>
 double tolerance_of(const ModelConfig& config, std::int64_t length, double scale) {
   if constexpr (sizeof(Real) == sizeof(double)) return 1e-12 * scale;
@@ -164,7 +170,8 @@ double tolerance_of(const ModelConfig& config, std::int64_t length, double scale
 }
 
 template <class Real>
-void expect_right(Attention<Real>& attention, const Sequence& sequence, const Batches& batches, const std::vector<double>& expected) {
+void expect_right(Attention<Real>& attention, const Sequence& sequence, const Batches& batches,
+                  const std::vector<double>& expected) {
   const std::int64_t width = batches.config.attention_dim();
   const auto output = output_for<Real>(sequence, width);
   attention.forward(Execution(), padding_of(sequence, batches), input_on_device<Real>(sequence, batches), output);
@@ -189,7 +196,9 @@ void expect_right(const ModelConfig& config, std::int64_t batch, std::int64_t le
   }
 }
 
-std::string name_of(const ModelConfig& config) { return variant_name(config) + "_width_" + std::to_string(config.head_dim()); }
+std::string name_of(const ModelConfig& config) {
+  return variant_name(config) + "_width_" + std::to_string(config.head_dim());
+}
 
 class AttentionOnViews : public ::testing::TestWithParam<ModelConfig> {};
 
@@ -223,10 +232,12 @@ TEST_P(RunningStateOnViews, is_that_of_the_reference_around_the_borders_of_tiles
   expect_right_with_chunks_of(5, GetParam(), {tile - 1, tile, tile + 1, 2 * tile + 1});
 }
 
-/// States that are mixed in several rounds, on one rank and on three: many sequences of many chunks, three different ones.
+/// States that are mixed in several rounds, on one rank and on three: many sequences of many chunks, three different
+/// ones.
 TEST(AttentionOnViewsInRounds, is_that_of_the_reference) {
   constexpr std::int64_t length = 34, heads = 8, head_dim = 32;
-  constexpr std::int64_t blocks = heads * head_dim * head_dim / kernels::tuning::state_block, blocks_a_round = blocks / 4;
+  constexpr std::int64_t blocks = heads * head_dim * head_dim / kernels::tuning::state_block,
+                         blocks_a_round = blocks / 4;
   ModelConfig config;
   config.num_heads = heads;
   config.hidden_dim = heads * head_dim;
@@ -249,8 +260,8 @@ TEST(AttentionOnViewsInRounds, is_that_of_the_reference) {
   expect_right<float>(*Attention<float>::create(config, sequence), sequence, all, expected);
 }
 
-/// All variants with heads of these widths, of wide ones those that go their own way; gau's have twice the narrow ones too. Compression by
-/// 1 makes states of width 1 larger.
+/// All variants with heads of these widths, of wide ones those that go their own way; gau's have twice the narrow ones
+/// too. Compression by 1 makes states of width 1 larger.
 std::vector<ModelConfig> variants_of_all_widths() {
   std::vector<ModelConfig> all;
   for (const std::int64_t head_dim : {1, 5, 12, 64, 80, 128}) {
@@ -269,8 +280,9 @@ std::vector<ModelConfig> variants_of_all_widths() {
 
 std::vector<ModelConfig> variants_with_state_tiles() {
   std::vector<ModelConfig> all = variants_of_all_widths();
-  std::erase_if(
-      all, [](const ModelConfig& config) { return traits(config.architecture).transfer != Transfer::state || depends_on_chunks(config); });
+  std::erase_if(all, [](const ModelConfig& config) {
+    return traits(config.architecture).transfer != Transfer::state || depends_on_chunks(config);
+  });
   return all;
 }
 
@@ -279,9 +291,10 @@ std::string parameter_name(const ::testing::TestParamInfo<ModelConfig>& test) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, AttentionOnViews, ::testing::ValuesIn(variants_of_all_widths()), parameter_name);
-INSTANTIATE_TEST_SUITE_P(Variants, RunningStateOnViews, ::testing::ValuesIn(variants_with_state_tiles()), parameter_name);
+INSTANTIATE_TEST_SUITE_P(Variants, RunningStateOnViews, ::testing::ValuesIn(variants_with_state_tiles()),
+                         parameter_name);
 
-// ---- Arguments that do not fit -----------------------------------------------------------------------------------------
+// ---- Arguments that do not fit --------------------------------------------------------------------------------------
 
 /// An attention, and arguments that fit it.
 template <class Real>
@@ -303,7 +316,8 @@ struct Call {
     using Input = AttentionInput<Real>;
     std::vector<Strided<const Real***> Input::*> members{&Input::query, &Input::key, &Input::value};
     if (traits(config.architecture).has_gate()) members.push_back(&Input::gate);
-    if (traits(config.architecture).has_retrieval()) members.insert(members.end(), {&Input::retrieval_query, &Input::retrieval_key});
+    if (traits(config.architecture).has_retrieval())
+      members.insert(members.end(), {&Input::retrieval_query, &Input::retrieval_key});
     return members;
   }
 };
@@ -312,7 +326,8 @@ struct Call {
 template <class Rows>
 auto other(const Rows& rows, std::int64_t more_batches, std::int64_t more_rows, std::int64_t more_columns) {
   using Real = typename Rows::non_const_value_type;
-  return Array<Real***>("test::other", rows.extent(0) + more_batches, rows.extent(1) + more_rows, rows.extent(2) + more_columns);
+  return Array<Real***>("test::other", rows.extent(0) + more_batches, rows.extent(1) + more_rows,
+                        rows.extent(2) + more_columns);
 }
 
 template <class Real>
@@ -341,9 +356,11 @@ TYPED_TEST(AttentionArguments, rows_of_other_extents_are_refused) {
   this->for_each_call([](auto& call) {
     for (const auto member : call.rows()) {
       const auto right = call.input.*member;
-      for (const auto& [more_batches, more_rows, more_columns] : {std::array{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {-1, 0, 0}, {0, 0, -1}}) {
+      for (const auto& [more_batches, more_rows, more_columns] :
+           {std::array{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {-1, 0, 0}, {0, 0, -1}}) {
         call.input.*member = other(right, more_batches, more_rows, more_columns);
-        EXPECT_THROW(call.forward(), ShapeError) << more_batches << ", " << more_rows << ", " << more_columns << " more";
+        EXPECT_THROW(call.forward(), ShapeError)
+            << more_batches << ", " << more_rows << ", " << more_columns << " more";
       }
       call.input.*member = {};
       EXPECT_THROW(call.forward(), ShapeError);
@@ -356,7 +373,8 @@ TYPED_TEST(AttentionArguments, rows_of_other_extents_are_refused) {
 TYPED_TEST(AttentionArguments, output_of_other_extents_is_refused) {
   this->for_each_call([](auto& call) {
     const auto right = call.output;
-    for (const auto& [more_batches, more_rows, more_columns] : {std::array{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {-1, 0, 0}, {0, 0, -1}}) {
+    for (const auto& [more_batches, more_rows, more_columns] :
+         {std::array{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {-1, 0, 0}, {0, 0, -1}}) {
       call.output = other(right, more_batches, more_rows, more_columns);
       EXPECT_THROW(call.forward(), ShapeError) << more_batches << ", " << more_rows << ", " << more_columns << " more";
     }
@@ -379,17 +397,19 @@ constexpr std::int64_t chunk_sizes_around_the_largest_team[] = {5, 256, 257};
 
 TYPED_TEST(AttentionArguments, output_that_overlaps_an_input_is_refused_whatever_the_chunk_size) {
   using Input = AttentionInput<TypeParam>;
-  const std::vector<std::pair<std::string, Strided<const TypeParam***> Input::*>> names{{"query", &Input::query},
-                                                                                        {"key", &Input::key},
-                                                                                        {"value", &Input::value},
-                                                                                        {"gate", &Input::gate},
-                                                                                        {"retrieval_query", &Input::retrieval_query},
-                                                                                        {"retrieval_key", &Input::retrieval_key}};
+  const std::vector<std::pair<std::string, Strided<const TypeParam***> Input::*>> names{
+      {"query", &Input::query},
+      {"key", &Input::key},
+      {"value", &Input::value},
+      {"gate", &Input::gate},
+      {"retrieval_query", &Input::retrieval_query},
+      {"retrieval_key", &Input::retrieval_key}};
   const auto check = [&](auto& call) {
     if (!has_its_own_way(call.config)) return;
     const std::size_t size = call.output.size();
     const Array<TypeParam*> room("test::room", 3 * size);
-    call.output = Array<TypeParam***>(room.data() + size, call.output.extent(0), call.output.extent(1), call.output.extent(2));
+    call.output =
+        Array<TypeParam***>(room.data() + size, call.output.extent(0), call.output.extent(1), call.output.extent(2));
     for (const auto& [name, member] : names) {
       const auto right = call.input.*member;
       if (right.extent(2) == 0) continue;  // not of this architecture
@@ -398,7 +418,8 @@ TYPED_TEST(AttentionArguments, output_that_overlaps_an_input_is_refused_whatever
       if (call.config.chunk_size == 5) places.insert(places.end(), {size, size + 1 - std::min(rows, size)});
       for (const std::size_t first : places) {
         if (size > 0) {  // a rank without tokens has nothing that could overlap
-          call.input.*member = Array<TypeParam***>(room.data() + first, right.extent(0), right.extent(1), right.extent(2));
+          call.input.*member =
+              Array<TypeParam***>(room.data() + first, right.extent(0), right.extent(1), right.extent(2));
         }
         EXPECT_EQ(refusal_of(call), "output overlaps " + name + ": it must be an array of its own") << first;
       }
@@ -470,8 +491,8 @@ TYPED_TEST(AttentionArguments, output_may_lie_beside_the_input_and_no_nearer) {
 TYPED_TEST(AttentionArguments, rows_whose_numbers_lie_apart_are_refused) {
   this->for_each_call([](auto& call) {
     const auto rows = call.input.query;
-    const Kokkos::View<TypeParam***, Kokkos::LayoutLeft, Device> apart("test::apart", rows.extent(0) + 1, rows.extent(1) + 1,
-                                                                       rows.extent(2));
+    const Kokkos::View<TypeParam***, Kokkos::LayoutLeft, Device> apart("test::apart", rows.extent(0) + 1,
+                                                                       rows.extent(1) + 1, rows.extent(2));
     call.input.query = Kokkos::subview(apart, std::make_pair(std::size_t{0}, rows.extent(0)),
                                        std::make_pair(std::size_t{0}, rows.extent(1)), Kokkos::ALL());
     EXPECT_THROW(call.forward(), ShapeError);

@@ -30,7 +30,8 @@ std::optional<Array<const std::uint8_t**>> local_mask(const Sequence& sequence, 
   return local_part<std::uint8_t>(sequence, mask);
 }
 
-/// Stops when a few golden files have failed on some rank: what breaks one of them often breaks all, and the log of three says what.
+/// Stops when a few golden files have failed on some rank: what breaks one of them often breaks all, and the log of
+/// three says what.
 class GoldenModel : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
@@ -106,10 +107,12 @@ void expect_layers(const std::string& name) {
     for (std::int64_t index = 0; index < expected.config.num_layers; ++index) {
       const auto [before, after] = numbers_of_layer(golden, expected, index);
       const std::int64_t width = golden.config.hidden_dim;
-      const auto x = to_device<Real***>(local_rows(sequence, before, width).values, golden.batch, sequence.local_tokens(), width);
+      const auto x =
+          to_device<Real***>(local_rows(sequence, before, width).values, golden.batch, sequence.local_tokens(), width);
       Layer<Real>(weights, index).forward(execution, padding, workspace, x);
       execution.fence();
-      EXPECT_TRUE(all_close(numbers_of(x), local_rows(sequence, after, width), layers_tolerance<Real>(after))) << "layer " << index;
+      EXPECT_TRUE(all_close(numbers_of(x), local_rows(sequence, after, width), layers_tolerance<Real>(after)))
+          << "layer " << index;
     }
   }
 }
@@ -117,7 +120,8 @@ void expect_layers(const std::string& name) {
 TEST_P(GoldenModel, each_layer_gives_what_is_expected_in_double) { expect_layers<double>(GetParam()); }
 TEST_P(GoldenModel, each_layer_gives_what_is_expected_in_float) { expect_layers<float>(GetParam()); }
 
-INSTANTIATE_TEST_SUITE_P(Files, GoldenModel, ::testing::ValuesIn(golden_names()), [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Files, GoldenModel, ::testing::ValuesIn(golden_names()),
+                         [](const auto& test) { return test.param; });
 
 TEST(GoldenFiles, are_there_for_every_architecture) {
   std::set<Architecture> found;
@@ -125,7 +129,7 @@ TEST(GoldenFiles, are_there_for_every_architecture) {
   EXPECT_EQ(found.size(), architectures.size());
 }
 
-// ---- Arguments that do not fit -----------------------------------------------------------------------------------------
+// ---- Arguments that do not fit --------------------------------------------------------------------------------------
 
 /// A model and a sequence that fit each other.
 struct Fitting {
@@ -138,16 +142,19 @@ struct Fitting {
   Execution execution;
 
   Array<const std::int32_t**> ids(std::int64_t rows, std::int64_t columns, std::int32_t value = 0) const {
-    return to_device<std::int32_t**>(std::vector<std::int32_t>(static_cast<std::size_t>(rows * columns), value), rows, columns);
+    return to_device<std::int32_t**>(std::vector<std::int32_t>(static_cast<std::size_t>(rows * columns), value), rows,
+                                     columns);
   }
   Array<const std::uint8_t**> mask(std::int64_t rows, std::int64_t columns, std::uint8_t value = 1) const {
-    return to_device<std::uint8_t**>(std::vector<std::uint8_t>(static_cast<std::size_t>(rows * columns), value), rows, columns);
+    return to_device<std::uint8_t**>(std::vector<std::uint8_t>(static_cast<std::size_t>(rows * columns), value), rows,
+                                     columns);
   }
 };
 
 TEST(ModelArguments, that_fit_are_taken) {
   Fitting fit;
-  EXPECT_NO_THROW(fit.model.forward(fit.execution, fit.sequence, fit.ids(fit.batch, fit.tokens), fit.mask(fit.batch, fit.tokens)));
+  EXPECT_NO_THROW(
+      fit.model.forward(fit.execution, fit.sequence, fit.ids(fit.batch, fit.tokens), fit.mask(fit.batch, fit.tokens)));
 }
 
 TEST(ModelArguments, ids_of_other_extents_are_refused) {
@@ -160,7 +167,9 @@ TEST(ModelArguments, ids_of_other_extents_are_refused) {
 TEST(ModelArguments, ids_outside_the_vocabulary_are_refused) {
   Fitting fit;
   for (const std::int64_t id : {std::int64_t{-1}, fit.config.vocab_size, std::int64_t{1} << 30}) {
-    EXPECT_THROW(fit.model.forward(fit.execution, fit.sequence, fit.ids(fit.batch, fit.tokens, static_cast<std::int32_t>(id))), ShapeError)
+    EXPECT_THROW(
+        fit.model.forward(fit.execution, fit.sequence, fit.ids(fit.batch, fit.tokens, static_cast<std::int32_t>(id))),
+        ShapeError)
         << id;
   }
 }
@@ -202,9 +211,11 @@ TEST(ModelArguments, layers_that_the_model_has_not_are_refused) {
 TEST(ModelArguments, what_one_rank_gets_wrong_is_refused_by_all) {
   Fitting fit;
   const bool last = fit.sequence.rank() == fit.sequence.ranks() - 1;
-  EXPECT_THROW(fit.model.forward(fit.execution, fit.sequence, fit.ids(fit.batch, fit.tokens + (last ? 1 : 0))), ShapeError);
+  EXPECT_THROW(fit.model.forward(fit.execution, fit.sequence, fit.ids(fit.batch, fit.tokens + (last ? 1 : 0))),
+               ShapeError);
   const auto ids = fit.ids(fit.batch, fit.tokens);
-  EXPECT_THROW(fit.model.forward(fit.execution, fit.sequence, ids, fit.mask(fit.batch, fit.tokens, last ? 2 : 1)), ShapeError);
+  EXPECT_THROW(fit.model.forward(fit.execution, fit.sequence, ids, fit.mask(fit.batch, fit.tokens, last ? 2 : 1)),
+               ShapeError);
   EXPECT_NO_THROW(fit.model.forward(fit.execution, fit.sequence, ids));
 }
 

@@ -1,6 +1,7 @@
-// Fuzz target: the configuration, by the three ways in which one comes from outside: attributes of a model file, the command line, and the
-// structure that a caller fills. One may be refused by a ConfigError, ContentError or UsageError. One that is taken must be sound: what is
-// computed from it neither overflows nor contradicts itself, and written to a file it reads back as it was.
+// Fuzz target: the configuration, by the three ways in which one comes from outside: attributes of a model file, the
+// command line, and the structure that a caller fills. One may be refused by a ConfigError, ContentError or UsageError.
+// One that is taken must be sound: what is computed from it neither overflows nor contradicts itself, and written to a
+// file it reads back as it was.
 #include <fuzzer/FuzzedDataProvider.h>
 #include <hdf5.h>
 #include <mpi.h>
@@ -33,15 +34,16 @@ constexpr std::int64_t most_layers = 64;  // more would only take time
 
 std::int64_t some_integer(FuzzedDataProvider& data) {
   if (data.ConsumeBool()) return data.ConsumeIntegralInRange<std::int64_t>(-1, 64);
-  if (data.ConsumeBool()) return (std::int64_t{1} << data.ConsumeIntegralInRange(0, 62)) + data.ConsumeIntegralInRange(-1, 1);
+  if (data.ConsumeBool())
+    return (std::int64_t{1} << data.ConsumeIntegralInRange(0, 62)) + data.ConsumeIntegralInRange(-1, 1);
   return data.ConsumeIntegral<std::int64_t>();
 }
 
 double some_real(FuzzedDataProvider& data) {
   if (data.ConsumeBool()) return static_cast<double>(some_integer(data));
-  return data.ConsumeBool()
-             ? data.ConsumeFloatingPoint<double>()
-             : data.PickValueInArray<double>({0.5, -0.0, 2.0, NAN, INFINITY, -INFINITY, 1e-38, 1e39, 9.3e18, 0x1p63, -0x1p63});
+  return data.ConsumeBool() ? data.ConsumeFloatingPoint<double>()
+                            : data.PickValueInArray<double>(
+                                  {0.5, -0.0, 2.0, NAN, INFINITY, -INFINITY, 1e-38, 1e39, 9.3e18, 0x1p63, -0x1p63});
 }
 
 /// Mostly one of the names that exist.
@@ -57,7 +59,7 @@ std::string some_text(FuzzedDataProvider& data) {
   return names[data.ConsumeIntegralInRange<std::size_t>(0, names.size() - 1)];
 }
 
-// ---- attributes of a file ----
+// ---- attributes of a file -------------------------------------------------------------------------------------------
 
 Handle file_in_memory() {
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "HDF5");
@@ -69,7 +71,9 @@ Handle file_in_memory() {
 void put(hid_t file, const std::string& name, hid_t stored, hid_t given, const void* values, FuzzedDataProvider& data) {
   const hsize_t two = 2;
   const int kind = data.ConsumeIntegralInRange(0, 31);
-  const hid_t space = kind == 0 ? H5Screate(H5S_NULL) : kind == 1 ? H5Screate_simple(1, &two, nullptr) : H5Screate(H5S_SCALAR);
+  const hid_t space = kind == 0   ? H5Screate(H5S_NULL)
+                      : kind == 1 ? H5Screate_simple(1, &two, nullptr)
+                                  : H5Screate(H5S_SCALAR);
   const Handle owned(space, H5Sclose, "HDF5");
   const Handle attribute(H5Acreate2(file, name.c_str(), stored, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose, name);
   if (kind != 0) H5Awrite(attribute, given, values);
@@ -116,7 +120,7 @@ ModelConfig from_attributes(FuzzedDataProvider& data) {
   return io::read_config_attributes(file);
 }
 
-// ---- the command line, and a caller's structure ----
+// ---- the command line, and a caller's structure ---------------------------------------------------------------------
 
 ModelConfig from_command_line(FuzzedDataProvider& data) {
   std::vector<std::string> words{"bsbr_init", "--output", "m.h5", "--architecture", some_text(data)};
@@ -127,7 +131,9 @@ ModelConfig from_command_line(FuzzedDataProvider& data) {
     std::replace(option.begin(), option.end(), '_', '-');
     words.push_back(option);
     const int kind = data.ConsumeIntegralInRange(0, 7);
-    words.push_back(kind < 4 ? std::to_string(some_integer(data)) : kind < 6 ? some_text(data) : std::to_string(some_real(data)));
+    words.push_back(kind < 4   ? std::to_string(some_integer(data))
+                    : kind < 6 ? some_text(data)
+                               : std::to_string(some_real(data)));
   });
   std::vector<const char*> pointers;
   for (const auto& word : words) pointers.push_back(word.c_str());
@@ -154,7 +160,7 @@ ModelConfig some_config(FuzzedDataProvider& data) {
   return way == 0 ? from_attributes(data) : way == 1 ? from_command_line(data) : from_structure(data);
 }
 
-// ---- what must hold of one that is taken ----
+// ---- what must hold of one that is taken ----------------------------------------------------------------------------
 
 void check_weights(ModelConfig config) {
   const std::int64_t parameters = parameter_count(config);

@@ -1,5 +1,6 @@
-// Fuzz target: whole files. Every input is read as a model file and as a token file, by the functions that the programs use. A model that
-// is taken runs over a few tokens. A file may be refused by a FileError; anything else that leaves is a finding.
+// Fuzz target: whole files. Every input is read as a model file and as a token file, by the functions that the programs
+// use. A model that is taken runs over a few tokens. A file may be refused by a FileError; anything else that leaves is
+// a finding.
 #include <mpi.h>
 
 #include <algorithm>

@@ -23,9 +23,11 @@ void stop_runtime() {
 
 }  // namespace
 
-/// MPI libraries keep memory until the end. HDF5 asks malloc for absurd sizes over damaged files, and copes with being refused; `new` that
-/// is refused ends the process all the same: our code must not ask for such sizes.
-extern "C" const char* __asan_default_options() { return "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=1024"; }
+/// MPI libraries keep memory until the end. HDF5 asks malloc for absurd sizes over damaged files, and copes with being
+/// refused; `new` that is refused ends the process all the same: our code must not ask for such sizes.
+extern "C" const char* __asan_default_options() {
+  return "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=1024";
+}
 extern "C" const char* __ubsan_default_options() { return "print_stacktrace=1"; }
 
 namespace bsbr::hostile {

@@ -1,5 +1,5 @@
-// Reads files as bsbr_forward does, thousands in a minute: MPI and Kokkos are set up once, and each file is read by a child of this
-// process, which ends with the exit code and the error line of bsbr_forward.
+// Reads files as bsbr_forward does, thousands in a minute: MPI and Kokkos are set up once, and each file is read by a
+// child of this process, which ends with the exit code and the error line of bsbr_forward.
 //
 // On stdin one line for each file: "model <path>" or "tokens <path>[:/dataset]"; on stdout one line when it is done:
 // "<wait status> <seconds of processor time> <peak KiB>". What the child prints is in <path>.err.
@@ -77,7 +77,9 @@ extern "C" void give_up(int) { std::abort(); }  // the sanitizer prints where
 }
 
 double seconds_of(const rusage& usage) {
-  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec); };
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 

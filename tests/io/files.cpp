@@ -22,7 +22,8 @@ Answer good(Answer answer) {
 }
 
 hid_t space_of(const std::vector<hsize_t>& shape) {
-  return good(shape.empty() ? H5Screate(H5S_SCALAR) : H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr));
+  return good(shape.empty() ? H5Screate(H5S_SCALAR)
+                            : H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr));
 }
 
 std::size_t size_of(const std::vector<hsize_t>& shape) {
@@ -31,10 +32,13 @@ std::size_t size_of(const std::vector<hsize_t>& shape) {
   return size;
 }
 
-hid_t create(hid_t file, const std::string& path, const std::vector<hsize_t>& shape, hid_t type, const Storage& storage) {
-  const hid_t links = good(H5Pcreate(H5P_LINK_CREATE)), creation = good(H5Pcreate(H5P_DATASET_CREATE)), space = space_of(shape);
+hid_t create(hid_t file, const std::string& path, const std::vector<hsize_t>& shape, hid_t type,
+             const Storage& storage) {
+  const hid_t links = good(H5Pcreate(H5P_LINK_CREATE)), creation = good(H5Pcreate(H5P_DATASET_CREATE)),
+              space = space_of(shape);
   good(H5Pset_create_intermediate_group(links, 1));
-  if (!storage.chunk.empty()) good(H5Pset_chunk(creation, static_cast<int>(storage.chunk.size()), storage.chunk.data()));
+  if (!storage.chunk.empty())
+    good(H5Pset_chunk(creation, static_cast<int>(storage.chunk.size()), storage.chunk.data()));
   if (storage.deflate) good(H5Pset_deflate(creation, 9));
   if (storage.other_filter != 0) good(H5Pset_filter(creation, storage.other_filter, H5Z_FLAG_OPTIONAL, 0, nullptr));
   const hid_t dataset = good(H5Dcreate2(file, path.c_str(), type, space, links, creation, H5P_DEFAULT));
@@ -92,8 +96,8 @@ void on_rank_0(const std::function<void()>& work) {
 void edit(const std::string& path, const std::function<void(hid_t)>& work) {
   on_rank_0([&] {
     const bool there = std::filesystem::exists(path);
-    const hid_t file =
-        good(there ? H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT) : H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT));
+    const hid_t file = good(there ? H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT)
+                                  : H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT));
     work(file);
     good(H5Fclose(file));
   });
@@ -135,9 +139,13 @@ void set_number(hid_t file, const std::string& path, const std::vector<hsize_t>&
   H5Dclose(dataset);
 }
 
-void set_attribute(hid_t file, const std::string& name, std::int64_t value) { replace_attribute(file, name, H5T_STD_I64LE, &value); }
+void set_attribute(hid_t file, const std::string& name, std::int64_t value) {
+  replace_attribute(file, name, H5T_STD_I64LE, &value);
+}
 
-void set_attribute(hid_t file, const std::string& name, double value) { replace_attribute(file, name, H5T_IEEE_F64LE, &value); }
+void set_attribute(hid_t file, const std::string& name, double value) {
+  replace_attribute(file, name, H5T_IEEE_F64LE, &value);
+}
 
 void set_attribute(hid_t file, const std::string& name, const char* value) {
   const hid_t type = good(H5Tcopy(H5T_C_S1));
@@ -146,7 +154,8 @@ void set_attribute(hid_t file, const std::string& name, const char* value) {
   H5Tclose(type);
 }
 
-void set_fixed_text(hid_t file, const std::string& name, const std::string& value, std::size_t size, H5T_str_t padding) {
+void set_fixed_text(hid_t file, const std::string& name, const std::string& value, std::size_t size,
+                    H5T_str_t padding) {
   const hid_t type = good(H5Tcopy(H5T_C_S1));
   good(H5Tset_size(type, size));
   good(H5Tset_strpad(type, padding));

@@ -48,8 +48,8 @@ struct Storage {
 };
 
 /// A dataset of `file_type` whose numbers are all `value`; groups on the way are made.
-void make_dataset(hid_t file, const std::string& path, const std::vector<hsize_t>& shape, hid_t file_type, double value = 1,
-                  const Storage& storage = {});
+void make_dataset(hid_t file, const std::string& path, const std::vector<hsize_t>& shape, hid_t file_type,
+                  double value = 1, const Storage& storage = {});
 
 /// A dataset of integers, row by row.
 void make_integers(hid_t file, const std::string& path, const std::vector<hsize_t>& shape, hid_t file_type,
@@ -66,7 +66,8 @@ void set_fixed_text(hid_t file, const std::string& name, const std::string& valu
 void remove_attribute(hid_t file, const std::string& name);
 void remove(hid_t file, const std::string& path);
 
-/// What `work` says when it fails as it should, on this rank: the exception must be an Expected. Empty, and a failure, if it does not.
+/// What `work` says when it fails as it should, on this rank: the exception must be an Expected. Empty, and a failure,
+/// if it does not.
 template <class Expected>
 std::string message_of(const std::function<void()>& work) {
   try {

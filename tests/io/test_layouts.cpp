@@ -1,4 +1,5 @@
-// Every way in which HDF5 can lay out a dataset gives the same elements: all chunk indexes, partial chunks, filters, times of allocation.
+// Every way in which HDF5 can lay out a dataset gives the same elements: all chunk indexes, partial chunks, filters,
+// times of allocation.
 #include <algorithm>
 #include <numeric>
 #include <optional>
@@ -54,7 +55,8 @@ bool fits(const Shape& chunk, const Shape& most) {
 /// `newest`: the format of HDF5 1.10 is allowed, which alone can leave edges unfiltered.
 std::vector<Layout> layouts(bool newest) {
   std::vector<Layout> all{{{12}, {12}, {}}, {{4, 6}, {4, 6}, {}}};
-  const std::pair<Shape, std::vector<Shape>> chunked[] = {{{12}, {{1}, {5}, {12}, {20}}}, {{4, 6}, {{1, 2}, {3, 4}, {4, 6}, {5, 8}}}};
+  const std::pair<Shape, std::vector<Shape>> chunked[] = {{{12}, {{1}, {5}, {12}, {20}}},
+                                                          {{4, 6}, {{1, 2}, {3, 4}, {4, 6}, {5, 8}}}};
   for (const auto& [shape, chunks] : chunked) {
     for (const Shape& chunk : chunks) {
       for (const Shape& most : limits(shape)) {
@@ -74,9 +76,10 @@ std::string name_of(const Layout& layout) {
   std::string text = "chunk";
   for (const hsize_t extent : layout.chunk) text += " " + std::to_string(extent);
   text += ", most";
-  for (const hsize_t extent : layout.most) text += " " + (extent == H5S_UNLIMITED ? "unlimited" : std::to_string(extent));
-  return text + ", filters " + std::to_string(static_cast<int>(layout.filters)) + ", allocation " + std::to_string(layout.allocation) +
-         (layout.unfiltered_edges ? ", edges unfiltered" : "");
+  for (const hsize_t extent : layout.most)
+    text += " " + (extent == H5S_UNLIMITED ? "unlimited" : std::to_string(extent));
+  return text + ", filters " + std::to_string(static_cast<int>(layout.filters)) + ", allocation " +
+         std::to_string(layout.allocation) + (layout.unfiltered_edges ? ", edges unfiltered" : "");
 }
 
 void set_filters(hid_t creation, Filters filters) {
@@ -100,7 +103,8 @@ hid_t creation_of(const Layout& layout) {
 }
 
 /// A dataset of this layout, written whole from `values`.
-void store(hid_t file, const std::string& path, const Layout& layout, hid_t type, hid_t memory_type, const void* values) {
+void store(hid_t file, const std::string& path, const Layout& layout, hid_t type, hid_t memory_type,
+           const void* values) {
   const hid_t links = H5Pcreate(H5P_LINK_CREATE), creation = creation_of(layout);
   H5Pset_create_intermediate_group(links, 1);
   const hid_t space = H5Screate_simple(static_cast<int>(layout.shape.size()), layout.shape.data(), layout.most.data());
@@ -114,7 +118,8 @@ void store(hid_t file, const std::string& path, const Layout& layout, hid_t type
 }
 
 /// Makes a file of one version of the format on rank 0. Collective.
-void create(const std::string& path, std::pair<H5F_libver_t, H5F_libver_t> version, const std::function<void(hid_t)>& fill) {
+void create(const std::string& path, std::pair<H5F_libver_t, H5F_libver_t> version,
+            const std::function<void(hid_t)>& fill) {
   on_rank_0([&] {
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_libver_bounds(access, version.first, version.second);
@@ -191,7 +196,8 @@ TEST_P(EveryVersion, weights_are_read_from_every_chunk_index) {
       create(path, GetParam(), [&](hid_t file) {
         const hid_t from = H5Fopen(plain.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
         const auto copy_attribute = [](hid_t old, const char* name, const H5A_info_t*, void* to) -> herr_t {
-          const hid_t attribute = H5Aopen(old, name, H5P_DEFAULT), type = H5Aget_type(attribute), space = H5Aget_space(attribute);
+          const hid_t attribute = H5Aopen(old, name, H5P_DEFAULT), type = H5Aget_type(attribute),
+                      space = H5Aget_space(attribute);
           std::vector<char> value(std::max<std::size_t>(H5Tget_size(type), 16));
           H5Aread(attribute, type, value.data());
           const hid_t copy = H5Acreate2(*static_cast<hid_t*>(to), name, type, space, H5P_DEFAULT, H5P_DEFAULT);
@@ -213,11 +219,13 @@ TEST_P(EveryVersion, weights_are_read_from_every_chunk_index) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, EveryVersion, ::testing::ValuesIn(versions), [](const auto& test) { return std::to_string(test.index); });
+INSTANTIATE_TEST_SUITE_P(Layouts, EveryVersion, ::testing::ValuesIn(versions),
+                         [](const auto& test) { return std::to_string(test.index); });
 
-// ---- What was never written ----------------------------------------------------------------------------------------
+// ---- What was never written -----------------------------------------------------------------------------------------
 
-/// Ids [2, 6] in chunks [1, 3], of which the first alone was written; `fill`: the value that the writer has set for the others.
+/// Ids [2, 6] in chunks [1, 3], of which the first alone was written; `fill`: the value that the writer has set for the
+/// others.
 std::string partly_written(const Folder& folder, std::optional<int> fill, bool chunked = true) {
   const std::string path = folder / "partly.h5";
   create(path, versions[4], [&](hid_t file) {
@@ -256,7 +264,8 @@ TEST(Unwritten, chunks_without_a_fill_value_are_refused_by_place_and_not_called_
   const Folder folder;
   const std::string path = partly_written(folder, std::nullopt);
   const auto read = [&] { read_token_shape({path, {}}, MPI_COMM_WORLD); };
-  EXPECT_EQ(message_of<FileError>(read), path + ": /input_ids has 4 chunks, of which 3 were never written, the first at [0, 3]");
+  EXPECT_EQ(message_of<FileError>(read),
+            path + ": /input_ids has 4 chunks, of which 3 were never written, the first at [0, 3]");
   EXPECT_NE(hint_of<FileError>(read).find("fill value"), std::string::npos);
 }
 

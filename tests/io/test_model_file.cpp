@@ -19,11 +19,17 @@ namespace bsbr::testing {
 namespace {
 
 constexpr const char* query = "/weights/layers.0.attention.q_proj.weight";
-constexpr double infinity = std::numeric_limits<double>::infinity(), not_a_number = std::numeric_limits<double>::quiet_NaN();
+constexpr double infinity = std::numeric_limits<double>::infinity(),
+                 not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 ModelConfig config_of(Architecture architecture) {
-  ModelConfig config{
-      .architecture = architecture, .vocab_size = 11, .hidden_dim = 8, .num_layers = 2, .num_heads = 2, .ff_dim = 6, .chunk_size = 4};
+  ModelConfig config{.architecture = architecture,
+                     .vocab_size = 11,
+                     .hidden_dim = 8,
+                     .num_layers = 2,
+                     .num_heads = 2,
+                     .ff_dim = 6,
+                     .chunk_size = 4};
   config.dropout = 0.25;
   config.compression_factor = 2;
   config.causality = Causality::block_causal;
@@ -54,7 +60,7 @@ std::string refusal(const std::string& path) {
   return message_of<FileError>([&] { read_weights<float>(path, MPI_COMM_WORLD); });
 }
 
-// ---- Good files ----------------------------------------------------------------------------------------------------
+// ---- Good files -----------------------------------------------------------------------------------------------------
 
 class EveryArchitecture : public ::testing::TestWithParam<Named<Architecture>> {};
 
@@ -80,14 +86,15 @@ INSTANTIATE_TEST_SUITE_P(ModelFile, EveryArchitecture, ::testing::ValuesIn(archi
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST(ModelFile, golden_files_are_model_files) {
-  for (const std::string name :
-       {"bsbr_c2_ragged", "standard_short", "linear_short", "delta_net_short", "sliding_window_short", "hopfield_short", "gau_short"}) {
+  for (const std::string name : {"bsbr_c2_ragged", "standard_short", "linear_short", "delta_net_short",
+                                 "sliding_window_short", "hopfield_short", "gau_short"}) {
     const GoldenCase golden = read_golden(name);
     const auto weights = read_weights<double>(golden_path(name), MPI_COMM_WORLD);
     for (const WeightInfo& info : weight_table(golden.config)) {
       const auto found = numbers(weights);
       const auto& expected = golden.weights.at(info.name).values;
-      EXPECT_TRUE(std::equal(expected.begin(), expected.end(), found.begin() + weights.offset(info.name))) << name << ' ' << info.name;
+      EXPECT_TRUE(std::equal(expected.begin(), expected.end(), found.begin() + weights.offset(info.name)))
+          << name << ' ' << info.name;
     }
   }
 }
@@ -148,9 +155,9 @@ TEST(ModelFile, every_whole_number_may_have_any_width_byte_order_and_be_stored_a
                       H5T_STD_I64BE, H5T_STD_U64LE, H5T_IEEE_F32LE, H5T_IEEE_F32BE, H5T_IEEE_F64LE, H5T_IEEE_F64BE};
   for (const hid_t type : types) {
     edit(path, [&](hid_t file) {
-      const std::pair<const char*, int> fields[] = {{"format_version", 1}, {"vocab_size", 11}, {"hidden_dim", 8},
-                                                    {"num_layers", 2},     {"num_heads", 2},   {"ff_dim", 6},
-                                                    {"chunk_size", 4},     {"dropout", 0},     {"compression_factor", 2}};
+      const std::pair<const char*, int> fields[] = {
+          {"format_version", 1}, {"vocab_size", 11}, {"hidden_dim", 8}, {"num_layers", 2},        {"num_heads", 2},
+          {"ff_dim", 6},         {"chunk_size", 4},  {"dropout", 0},    {"compression_factor", 2}};
       for (const auto& [name, value] : fields) set_typed(file, name, type, value, array);
     });
     EXPECT_EQ(read_config(path, MPI_COMM_WORLD).hidden_dim, 8);
@@ -189,7 +196,7 @@ TEST(ModelFile, reading_leaves_the_error_printing_of_hdf5_as_it_was) {
   EXPECT_TRUE(hdf5_prints_errors());
 }
 
-// ---- Files that are no model files ---------------------------------------------------------------------------------
+// ---- Files that are no model files ----------------------------------------------------------------------------------
 
 TEST(ModelFile, a_missing_file_is_named) {
   const Folder folder;
@@ -238,7 +245,8 @@ TEST(ModelFile, a_truncated_file_is_called_truncated_wherever_it_ends) {
   const Folder folder;
   const std::string whole = read_bytes(good_model(folder)), path = folder / "cut.h5";
   const std::string all = std::to_string(whole.size());
-  for (const std::size_t size : {std::size_t{4}, std::size_t{8}, std::size_t{60}, std::size_t{2048}, whole.size() / 2, whole.size() - 1}) {
+  for (const std::size_t size :
+       {std::size_t{4}, std::size_t{8}, std::size_t{60}, std::size_t{2048}, whole.size() / 2, whole.size() - 1}) {
     MPI_Barrier(MPI_COMM_WORLD);
     write_bytes(path, whole.substr(0, size));
     const std::string message = refusal(path);
@@ -279,8 +287,9 @@ TEST(ModelFile, a_file_that_its_writer_has_not_closed_is_named_as_such) {
     H5Pclose(access);
   });
   const auto read = [&] { read_config(path + ".copy", MPI_COMM_WORLD); };
-  EXPECT_EQ(message_of<FileError>(read),
-            path + ".copy: is marked as open for writing: it is still being written, or its writer ended without closing it");
+  EXPECT_EQ(
+      message_of<FileError>(read),
+      path + ".copy: is marked as open for writing: it is still being written, or its writer ended without closing it");
   EXPECT_EQ(hint_of<FileError>(read), "if no program writes to it any more, h5clear -s FILE clears the mark");
 }
 
@@ -317,7 +326,8 @@ TEST(ModelFile, a_format_that_is_newer_than_this_hdf5_is_named_in_the_hint) {
   // The layout message of a contiguous dataset: type 8, size 24, flags and reserved; then its version, 3, and class, 1.
   const std::string begin("\x08\0\x18\0", 4), rest("\0\0\0\3\1", 5);
   std::size_t layout = newer.find(begin);
-  while (layout != std::string::npos && newer.compare(layout + 5, rest.size(), rest) != 0) layout = newer.find(begin, layout + 1);
+  while (layout != std::string::npos && newer.compare(layout + 5, rest.size(), rest) != 0)
+    layout = newer.find(begin, layout + 1);
   ASSERT_NE(layout, std::string::npos);
   newer[layout + 8] = 9;
   MPI_Barrier(MPI_COMM_WORLD);
@@ -334,7 +344,7 @@ TEST(ModelFile, a_git_lfs_pointer_is_named_as_such) {
   EXPECT_EQ(hint_of<FileError>(read), "git lfs pull gets the file that it stands for");
 }
 
-// ---- Files whose content is wrong ----------------------------------------------------------------------------------
+// ---- Files whose content is wrong -----------------------------------------------------------------------------------
 
 struct BadContent {
   const char* name;
@@ -355,12 +365,14 @@ TEST_P(BadModelFile, is_refused_with_the_thing_its_value_and_the_rule) {
   EXPECT_LT(peak_memory(), std::int64_t{1} << 30);
 }
 
-BadContent attribute(const char* name, const char* field, auto value, const std::string& message, const std::string& hint = {}) {
+BadContent attribute(const char* name, const char* field, auto value, const std::string& message,
+                     const std::string& hint = {}) {
   return {name, [=](hid_t file) { set_attribute(file, field, value); }, message, hint};
 }
 
 /// The query weight of layer 0 made anew.
-BadContent weight(const char* name, const std::function<void(hid_t)>& make, const std::string& message, const std::string& hint = {}) {
+BadContent weight(const char* name, const std::function<void(hid_t)>& make, const std::string& message,
+                  const std::string& hint = {}) {
   return {name,
           [=](hid_t file) {
             remove(file, query);
@@ -370,10 +382,12 @@ BadContent weight(const char* name, const std::function<void(hid_t)>& make, cons
 }
 
 const std::string filled_hint =
-                      "write all of it; what was never written is read only where the writer has set a fill value (h5py: fillvalue=0)",
+                      "write all of it; what was never written is read only where the writer has set a fill value "
+                      "(h5py: fillvalue=0)",
                   link_hint = "put the data themselves into the file",
                   filter_hint =
-                      "copy it with the program that wrote it, compressed by gzip (h5py: compression=\"gzip\"); h5repack drops datasets "
+                      "copy it with the program that wrote it, compressed by gzip (h5py: compression=\"gzip\"); "
+                      "h5repack drops datasets "
                       "whose filter it lacks";
 
 INSTANTIATE_TEST_SUITE_P(
@@ -386,7 +400,8 @@ INSTANTIATE_TEST_SUITE_P(
             [](hid_t file) {
               make_dataset(file, "/weights/q", {8, 8}, H5T_IEEE_F32LE);
             },
-            " is missing, the configuration needs it as [8, 8]", "there is /weights/q, which the configuration has no place for"),
+            " is missing, the configuration needs it as [8, 8]",
+            "there is /weights/q, which the configuration has no place for"),
         weight(
             "a_weight_of_another_shape",
             [](hid_t file) {
@@ -397,17 +412,20 @@ INSTANTIATE_TEST_SUITE_P(
             "a_weight_of_another_rank", [](hid_t file) { make_dataset(file, query, {64}, H5T_IEEE_F32LE); },
             " is [64], the configuration needs [8, 8]"),
         weight(
-            "a_scalar", [](hid_t file) { make_dataset(file, query, {}, H5T_IEEE_F32LE); }, " is [], the configuration needs [8, 8]"),
+            "a_scalar", [](hid_t file) { make_dataset(file, query, {}, H5T_IEEE_F32LE); },
+            " is [], the configuration needs [8, 8]"),
         weight(
             "an_enormous_weight",
             [](hid_t file) {
-              make_dataset(file, query, {1 << 25, 1 << 20}, H5T_IEEE_F32LE, 0, {.chunk = {1024, 1024}, .no_numbers = true});
+              make_dataset(file, query, {1 << 25, 1 << 20}, H5T_IEEE_F32LE, 0,
+                           {.chunk = {1024, 1024}, .no_numbers = true});
             },
             " is [33554432, 1048576], the configuration needs [8, 8]"),
         weight(
             "a_shape_that_overflows",
             [](hid_t file) {
-              make_dataset(file, query, {1ULL << 40, 1ULL << 20}, H5T_IEEE_F32LE, 0, {.chunk = {1024, 1024}, .no_numbers = true});
+              make_dataset(file, query, {1ULL << 40, 1ULL << 20}, H5T_IEEE_F32LE, 0,
+                           {.chunk = {1024, 1024}, .no_numbers = true});
             },
             " is [1099511627776, 1048576], the configuration needs [8, 8]"),
         weight(
@@ -417,12 +435,15 @@ INSTANTIATE_TEST_SUITE_P(
             },
             " holds 64-bit integers, weights are float32 or float64"),
         weight(
-            "a_group", [](hid_t file) { H5Gclose(H5Gcreate2(file, query, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT)); }, " is not a dataset"),
+            "a_group", [](hid_t file) { H5Gclose(H5Gcreate2(file, query, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT)); },
+            " is not a dataset"),
         weight(
-            "a_soft_link", [](hid_t file) { H5Lcreate_soft("/weights/embedding.weight", file, query, H5P_DEFAULT, H5P_DEFAULT); },
+            "a_soft_link",
+            [](hid_t file) { H5Lcreate_soft("/weights/embedding.weight", file, query, H5P_DEFAULT, H5P_DEFAULT); },
             " is a soft link, and links are not followed", link_hint),
         weight(
-            "an_external_link", [](hid_t file) { H5Lcreate_external("other.h5", "/x", file, query, H5P_DEFAULT, H5P_DEFAULT); },
+            "an_external_link",
+            [](hid_t file) { H5Lcreate_external("other.h5", "/x", file, query, H5P_DEFAULT, H5P_DEFAULT); },
             " is an external link, and links are not followed", link_hint),
         weight(
             "an_unknown_filter",
@@ -474,45 +495,57 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Attributes, BadModelFile,
     ::testing::Values(
-        attribute("another_format", "format", "bsbr-result", "attribute format is \"bsbr-result\", a model file has \"bsbr-model\"",
+        attribute("another_format", "format", "bsbr-result",
+                  "attribute format is \"bsbr-result\", a model file has \"bsbr-model\"",
                   "this is a result that bsbr_forward has written"),
         BadContent{"no_format", [](hid_t file) { remove_attribute(file, "format"); },
                    "has no attribute format = \"bsbr-model\", so it is not a model file"},
-        attribute("a_future_version", "format_version", std::int64_t{99}, "attribute format_version is 99, this library reads version 1",
+        attribute("a_future_version", "format_version", std::int64_t{99},
+                  "attribute format_version is 99, this library reads version 1",
                   "a newer version of bsbr has written the file"),
-        attribute("version_0", "format_version", std::int64_t{0}, "attribute format_version is 0, this library reads version 1"),
+        attribute("version_0", "format_version", std::int64_t{0},
+                  "attribute format_version is 0, this library reads version 1"),
         attribute("an_unknown_architecture", "architecture", "perceptron",
                   "attribute architecture is \"perceptron\", which this library does not know",
                   "known are bsbr, standard, linear, delta_net, sliding_window, hopfield, gau"),
         attribute("an_architecture_with_control_characters", "architecture", "a\nb",
                   "attribute architecture is \"a\\nb\", which this library does not know"),
-        attribute(
-            "a_long_text", "causality", "0123456789012345678901234567890123456789012345678901234567890123456789",
-            "attribute causality is \"012345678901234567890123456789012345678901234567890123456789...\", which this library does not know"),
-        attribute("an_unknown_causality", "causality", "sideways", "attribute causality is \"sideways\", which this library does not know",
+        attribute("a_long_text", "causality", "0123456789012345678901234567890123456789012345678901234567890123456789",
+                  "attribute causality is \"012345678901234567890123456789012345678901234567890123456789...\", which "
+                  "this library does not know"),
+        attribute("an_unknown_causality", "causality", "sideways",
+                  "attribute causality is \"sideways\", which this library does not know",
                   "known are causal, block_causal, bidirectional, reference"),
-        attribute("a_number_for_a_name", "architecture", std::int64_t{3}, "attribute architecture is 3, which is not a name"),
-        BadContent{"a_missing_attribute", [](hid_t file) { remove_attribute(file, "hidden_dim"); }, "attribute hidden_dim is missing"},
+        attribute("a_number_for_a_name", "architecture", std::int64_t{3},
+                  "attribute architecture is 3, which is not a name"),
+        BadContent{"a_missing_attribute", [](hid_t file) { remove_attribute(file, "hidden_dim"); },
+                   "attribute hidden_dim is missing"},
         BadContent{"a_missing_attribute_of_the_architecture", [](hid_t file) { remove_attribute(file, "causality"); },
                    "attribute causality is missing"},
         attribute("an_attribute_of_another_architecture", "window_size", std::int64_t{4},
                   "attribute window_size belongs to sliding_window, the architecture is bsbr"),
-        attribute("heads_that_do_not_divide", "num_heads", std::int64_t{7}, "num_heads = 7 does not divide hidden_dim = 8"),
+        attribute("heads_that_do_not_divide", "num_heads", std::int64_t{7},
+                  "num_heads = 7 does not divide hidden_dim = 8"),
         attribute("no_heads", "num_heads", std::int64_t{0}, "num_heads = 0 is below 1"),
         attribute("negative_layers", "num_layers", std::int64_t{-1}, "num_layers = -1 is below 1"),
         attribute("enormous_layers", "num_layers", std::int64_t{1} << 40, "num_layers = 1099511627776 is above 65536"),
-        attribute("an_enormous_width", "hidden_dim", std::int64_t{1} << 40, "hidden_dim = 1099511627776 is above 1073741824"),
+        attribute("an_enormous_width", "hidden_dim", std::int64_t{1} << 40,
+                  "hidden_dim = 1099511627776 is above 1073741824"),
         attribute("enormous_but_possible_layers", "num_layers", std::int64_t{65536},
                   "/weights/layers.2.attention.q_proj.weight is missing, the configuration needs it as [8, 8]"),
         attribute("an_enormous_but_possible_width", "ff_dim", std::int64_t{1} << 24,
                   "/weights/layers.0.ff.0.weight is [6, 8], the configuration needs [16777216, 8]"),
-        attribute("text_for_a_number", "hidden_dim", "thirty-two", "attribute hidden_dim is \"thirty-two\", which is not a whole number"),
-        attribute("a_width_that_is_not_whole", "hidden_dim", 8.5, "attribute hidden_dim is 8.5, which is not a whole number"),
-        attribute("a_width_that_is_not_a_number", "hidden_dim", not_a_number, "attribute hidden_dim is nan, which is not a whole number"),
+        attribute("text_for_a_number", "hidden_dim", "thirty-two",
+                  "attribute hidden_dim is \"thirty-two\", which is not a whole number"),
+        attribute("a_width_that_is_not_whole", "hidden_dim", 8.5,
+                  "attribute hidden_dim is 8.5, which is not a whole number"),
+        attribute("a_width_that_is_not_a_number", "hidden_dim", not_a_number,
+                  "attribute hidden_dim is nan, which is not a whole number"),
         attribute("an_infinite_width", "hidden_dim", infinity, "attribute hidden_dim is inf, which is out of range"),
         attribute("a_dropout_that_is_not_a_number", "dropout", not_a_number, "dropout = nan is not a number"),
         attribute("text_for_a_dropout", "dropout", "none", "attribute dropout is \"none\", which is not a number"),
-        attribute("a_negative_compression", "compression_factor", std::int64_t{-2}, "compression_factor = -2 is below 0"),
+        attribute("a_negative_compression", "compression_factor", std::int64_t{-2},
+                  "compression_factor = -2 is below 0"),
         attribute("no_chunk", "chunk_size", std::int64_t{0}, "chunk_size = 0 is below 1")),
     [](const auto& test) { return std::string(test.param.name); });
 
@@ -564,7 +597,8 @@ TEST(ModelFile, a_chunk_far_larger_than_its_dataset_is_refused) {
     H5Pclose(creation);
     H5Sclose(space);
   });
-  EXPECT_EQ(refusal(path), path + ": " + query + " is stored in chunks of 1073741824 bytes (1.0 GiB), more than the whole of it");
+  EXPECT_EQ(refusal(path),
+            path + ": " + query + " is stored in chunks of 1073741824 bytes (1.0 GiB), more than the whole of it");
 }
 
 TEST(ModelFile, a_chunk_that_is_missing_is_refused) {
@@ -578,7 +612,7 @@ TEST(ModelFile, a_chunk_that_is_missing_is_refused) {
   EXPECT_EQ(refusal(path), path + ": " + query + " has 2 chunks, of which 1 was never written, the first at [4, 0]");
 }
 
-// ---- Writing -------------------------------------------------------------------------------------------------------
+// ---- Writing --------------------------------------------------------------------------------------------------------
 
 TEST(ModelFile, is_not_written_into_a_missing_folder) {
   const Folder folder;

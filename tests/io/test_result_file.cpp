@@ -44,7 +44,8 @@ Array<const Real***> hidden_states(const Sequence& sequence, std::int64_t hidden
 }
 
 template <class Real>
-void write(const std::string& path, const Sequence& sequence, std::int64_t hidden_dim, const Attributes& attributes = {}) {
+void write(const std::string& path, const Sequence& sequence, std::int64_t hidden_dim,
+           const Attributes& attributes = {}) {
   write_result<Real>(path, config_with(hidden_dim), attributes, sequence, hidden_states<Real>(sequence, hidden_dim));
 }
 
@@ -54,7 +55,8 @@ void expect_values(const std::string& path, const std::vector<hsize_t>& shape) {
   MPI_Barrier(MPI_COMM_WORLD);
   const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
   ASSERT_GE(file, 0);
-  const hid_t dataset = H5Dopen2(file, "/hidden_states", H5P_DEFAULT), space = H5Dget_space(dataset), type = H5Dget_type(dataset);
+  const hid_t dataset = H5Dopen2(file, "/hidden_states", H5P_DEFAULT), space = H5Dget_space(dataset),
+              type = H5Dget_type(dataset);
   std::vector<hsize_t> found(static_cast<std::size_t>(H5Sget_simple_extent_ndims(space)));
   H5Sget_simple_extent_dims(space, found.data(), nullptr);
   EXPECT_EQ(found, shape);
@@ -66,7 +68,8 @@ void expect_values(const std::string& path, const std::vector<hsize_t>& shape) {
   for (std::size_t i = 0; i < values.size(); ++i) {
     const auto column = static_cast<std::int64_t>(i % shape[2]), token = static_cast<std::int64_t>(i / shape[2]);
     const auto length = static_cast<std::int64_t>(shape[1]);
-    if (values[i] != static_cast<double>(static_cast<Real>(value_at(token / length, token % length, column)))) ++different;
+    if (values[i] != static_cast<double>(static_cast<Real>(value_at(token / length, token % length, column))))
+      ++different;
   }
   EXPECT_EQ(different, 0);
   H5Tclose(type);
@@ -122,13 +125,14 @@ class FileSizeLimit {
 std::vector<std::string> files_in(const Folder& folder) {
   MPI_Barrier(MPI_COMM_WORLD);
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) names.push_back(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   MPI_Barrier(MPI_COMM_WORLD);
   return names;
 }
 
-// ---- What is written -----------------------------------------------------------------------------------------------
+// ---- What is written ------------------------------------------------------------------------------------------------
 
 struct Shape {
   std::int64_t batch, length, hidden_dim, chunk;
@@ -140,7 +144,8 @@ TEST_P(EveryShape, is_read_back_as_it_was_computed) {
   const auto [batch, length, hidden_dim, chunk] = GetParam();
   const Folder folder;
   const Sequence sequence(MPI_COMM_WORLD, batch, length, chunk);
-  const std::vector<hsize_t> shape{static_cast<hsize_t>(batch), static_cast<hsize_t>(length), static_cast<hsize_t>(hidden_dim)};
+  const std::vector<hsize_t> shape{static_cast<hsize_t>(batch), static_cast<hsize_t>(length),
+                                   static_cast<hsize_t>(hidden_dim)};
   write<float>(folder / "float.h5", sequence, hidden_dim);
   expect_values<float>(folder / "float.h5", shape);
   write<double>(folder / "double.h5", sequence, hidden_dim);
@@ -149,9 +154,9 @@ TEST_P(EveryShape, is_read_back_as_it_was_computed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(ResultFile, EveryShape,
-                         ::testing::Values(Shape{1, 1, 1, 1}, Shape{1, 37, 5, 4}, Shape{3, 37, 5, 4}, Shape{2, 5, 3, 100},
-                                           Shape{1, 4, 7, 2}, Shape{1, 300, 64, 16}, Shape{4, 1, 2, 1}, Shape{1, 0, 4, 3},
-                                           Shape{0, 6, 4, 3}));
+                         ::testing::Values(Shape{1, 1, 1, 1}, Shape{1, 37, 5, 4}, Shape{3, 37, 5, 4},
+                                           Shape{2, 5, 3, 100}, Shape{1, 4, 7, 2}, Shape{1, 300, 64, 16},
+                                           Shape{4, 1, 2, 1}, Shape{1, 0, 4, 3}, Shape{0, 6, 4, 3}));
 
 TEST(ResultFile, large_parts_are_written_whole) {
   const Folder folder;
@@ -164,7 +169,8 @@ TEST(ResultFile, says_what_it_is_and_where_it_comes_from) {
   const Folder folder;
   const std::string path = folder / "out.h5", text = "a name with \xc3\xa4, \n and 300 more: " + std::string(300, 'x');
   const Sequence sequence(MPI_COMM_WORLD, 1, 20, 4);
-  write<float>(path, sequence, 4, {{"version", "0.1.0"}, {"ranks", std::int64_t{ranks()}}, {"seconds", 0.5}, {"input", text}});
+  write<float>(path, sequence, 4,
+               {{"version", "0.1.0"}, {"ranks", std::int64_t{ranks()}}, {"seconds", 0.5}, {"input", text}});
   MPI_Barrier(MPI_COMM_WORLD);
   EXPECT_EQ(text_attribute(path, "format"), "bsbr-result");
   EXPECT_EQ(integer_attribute(path, "format_version"), 1);
@@ -216,7 +222,7 @@ TEST(ResultFile, numbers_begin_at_a_page) {
   H5Fclose(file);
 }
 
-// ---- What cannot be written ----------------------------------------------------------------------------------------
+// ---- What cannot be written -----------------------------------------------------------------------------------------
 
 /// What is said, first by the check before computing, then by the writer; they must agree.
 std::string refusal(const std::string& path) {
@@ -237,7 +243,8 @@ TEST(ResultFile, a_path_that_can_be_written_passes_the_check_and_nothing_is_made
 
 TEST(ResultFile, a_missing_folder_is_named) {
   const Folder folder;
-  EXPECT_EQ(refusal(folder / "nowhere/out.h5"), folder / "nowhere/out.h5: the folder " + (folder / "nowhere") + " does not exist");
+  EXPECT_EQ(refusal(folder / "nowhere/out.h5"),
+            folder / "nowhere/out.h5: the folder " + (folder / "nowhere") + " does not exist");
 }
 
 TEST(ResultFile, a_folder_that_is_a_file_is_named) {
@@ -254,7 +261,9 @@ TEST(ResultFile, a_folder_is_not_overwritten) {
   EXPECT_EQ(refusal(""), ": the name of the output is empty");
 }
 
-TEST(ResultFile, a_device_is_not_overwritten) { EXPECT_EQ(refusal("/dev/null"), "/dev/null: is a pipe or a device, not an ordinary file"); }
+TEST(ResultFile, a_device_is_not_overwritten) {
+  EXPECT_EQ(refusal("/dev/null"), "/dev/null: is a pipe or a device, not an ordinary file");
+}
 
 TEST(ResultFile, a_part_that_is_a_folder_is_named) {
   const Folder folder;
@@ -266,14 +275,16 @@ TEST(ResultFile, a_folder_that_may_not_be_written_to_is_named) {
   if (geteuid() == 0) GTEST_SKIP() << "root writes everywhere";
   const Folder folder;
   on_rank_0([&] { chmod(folder.path().c_str(), 0500); });
-  EXPECT_EQ(refusal(folder / "out.h5"), folder / "out.h5: the folder " + folder.path() + " cannot be written to: Permission denied");
+  EXPECT_EQ(refusal(folder / "out.h5"),
+            folder / "out.h5: the folder " + folder.path() + " cannot be written to: Permission denied");
   on_rank_0([&] { chmod(folder.path().c_str(), 0700); });
 }
 
 TEST(ResultFile, a_name_that_is_too_long_is_named) {
   const Folder folder;
   EXPECT_EQ(refusal(folder / std::string(253, 'x')).substr(folder.path().size() + 1),
-            std::string(253, 'x') + ": " + folder.path() + '/' + std::string(253, 'x') + ".part cannot be written: File name too long");
+            std::string(253, 'x') + ": " + folder.path() + '/' + std::string(253, 'x') +
+                ".part cannot be written: File name too long");
 }
 
 TEST(ResultFile, too_large_a_result_is_refused_before_a_row_is_written_and_the_old_one_stays) {
@@ -310,8 +321,9 @@ TEST(ResultFile, hidden_states_of_another_shape_are_refused) {
   const Folder folder;
   const Sequence sequence(MPI_COMM_WORLD, 1, 20 * ranks(), 20);
   const auto states = hidden_states<float>(sequence, 4);
-  EXPECT_EQ(message_of<ShapeError>([&] { write_result<float>(folder / "out.h5", config_with(5), {}, sequence, states); }),
-            "hidden_states is [1, 20, 4], the sequence and the configuration need [1, 20, 5]");
+  EXPECT_EQ(
+      message_of<ShapeError>([&] { write_result<float>(folder / "out.h5", config_with(5), {}, sequence, states); }),
+      "hidden_states is [1, 20, 4], the sequence and the configuration need [1, 20, 5]");
   EXPECT_TRUE(files_in(folder).empty());
 }
 

@@ -22,7 +22,8 @@ std::vector<std::int64_t> count_up(std::int64_t size, std::int64_t first = 0) {
   return values;
 }
 
-/// All that a source holds, read with the ranks' parts cut at chunks of `chunk` tokens. Every rank compares its part with `expected`.
+/// All that a source holds, read with the ranks' parts cut at chunks of `chunk` tokens. Every rank compares its part
+/// with `expected`.
 void expect_ids(const TokenSource& source, const std::vector<std::int64_t>& expected, std::int64_t chunk = 3) {
   const TokenShape shape = read_token_shape(source, MPI_COMM_WORLD);
   ASSERT_EQ(shape.batch * shape.length, static_cast<std::int64_t>(expected.size()));
@@ -31,7 +32,8 @@ void expect_ids(const TokenSource& source, const std::vector<std::int64_t>& expe
   ASSERT_EQ(static_cast<std::int64_t>(tokens.ids.extent(1)), sequence.local_tokens());
   for (std::int64_t row = 0; row < shape.batch; ++row) {
     for (std::int64_t i = 0; i < sequence.local_tokens(); ++i) {
-      EXPECT_EQ(tokens.ids(row, i), expected[static_cast<std::size_t>(row * shape.length + sequence.first_token() + i)]);
+      EXPECT_EQ(tokens.ids(row, i),
+                expected[static_cast<std::size_t>(row * shape.length + sequence.first_token() + i)]);
     }
   }
 }
@@ -49,20 +51,23 @@ std::string token_file(const Folder& folder, const std::function<void(hid_t)>& f
   return folder / "tokens.h5";
 }
 
-// ---- Good files ----------------------------------------------------------------------------------------------------
+// ---- Good files -----------------------------------------------------------------------------------------------------
 
 TEST(TokenFile, ids_may_be_integers_of_any_width_sign_and_byte_order) {
   const auto types = {H5T_STD_I8LE,  H5T_STD_U8LE,  H5T_STD_I16BE, H5T_STD_U16LE, H5T_STD_I32LE,
                       H5T_STD_U32BE, H5T_STD_I64LE, H5T_STD_I64BE, H5T_STD_U64LE, H5T_STD_U64BE};
   for (const hid_t type : types) {
     const Folder folder;
-    expect_ids({token_file(folder, [&](hid_t file) { make_integers(file, ids_path, {20}, type, count_up(20)); }), {}}, count_up(20));
+    expect_ids({token_file(folder, [&](hid_t file) { make_integers(file, ids_path, {20}, type, count_up(20)); }), {}},
+               count_up(20));
   }
 }
 
 TEST(TokenFile, a_batch_is_cut_into_the_same_positions_of_each_row) {
   const Folder folder;
-  const std::string path = token_file(folder, [](hid_t file) { make_integers(file, "/input_ids", {3, 17}, H5T_STD_I64LE, count_up(51)); });
+  const std::string path = token_file(folder, [](hid_t file) {
+    make_integers(file, "/input_ids", {3, 17}, H5T_STD_I64LE, count_up(51));
+  });
   expect_ids({path, {}}, count_up(51));
   expect_ids({path, {}}, count_up(51), 1);
   expect_ids({path, {}}, count_up(51), 100);  // one chunk: other ranks have nothing
@@ -118,20 +123,24 @@ TEST(TokenFile, files_of_many_pieces_are_read_whole) {
   const std::int64_t size = (std::int64_t{1} << 21) + 12345;
   std::string bytes(static_cast<std::size_t>(size), '\0');
   std::vector<std::int64_t> expected(static_cast<std::size_t>(size));
-  for (std::size_t i = 0; i < bytes.size(); ++i) expected[i] = static_cast<unsigned char>(bytes[i] = static_cast<char>(i % 251));
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    expected[i] = static_cast<unsigned char>(bytes[i] = static_cast<char>(i % 251));
   write_bytes(folder / "bytes", bytes);
   expect_ids({folder / "bytes", {}, true}, expected, 1000);
-  const std::string path =
-      token_file(folder, [&](hid_t file) { make_integers(file, ids_path, {static_cast<hsize_t>(size)}, H5T_STD_U8LE, expected); });
+  const std::string path = token_file(
+      folder, [&](hid_t file) { make_integers(file, ids_path, {static_cast<hsize_t>(size)}, H5T_STD_U8LE, expected); });
   expect_ids({path, {}}, expected, 1000);
 }
 
 TEST(TokenFile, the_first_tokens_of_each_row_can_be_read_alone) {
   const Folder folder;
-  const std::string path = token_file(folder, [](hid_t file) { make_integers(file, ids_path, {2, 10}, H5T_STD_I64LE, count_up(20)); });
+  const std::string path = token_file(folder, [](hid_t file) {
+    make_integers(file, ids_path, {2, 10}, H5T_STD_I64LE, count_up(20));
+  });
   const Sequence sequence(MPI_COMM_WORLD, 2, 7, 2);
   const Tokens tokens = read_tokens({path, {}}, sequence, vocab_size);
-  for (std::int64_t i = 0; i < sequence.local_tokens(); ++i) EXPECT_EQ(tokens.ids(1, i), 10 + sequence.first_token() + i);
+  for (std::int64_t i = 0; i < sequence.local_tokens(); ++i)
+    EXPECT_EQ(tokens.ids(1, i), 10 + sequence.first_token() + i);
   EXPECT_EQ(message_of<FileError>([&] {
               read_tokens({path, {}}, Sequence(MPI_COMM_WORLD, 2, 11, 2), vocab_size);
             }),
@@ -167,15 +176,18 @@ TEST(TokenFile, a_mask_may_be_bit_fields_as_pytables_writes_booleans) {
   });
   const Sequence sequence(MPI_COMM_WORLD, 1, 4, 1);
   const Tokens tokens = read_tokens({path, {}}, sequence, vocab_size);
-  for (std::int64_t i = 0; i < sequence.local_tokens(); ++i) EXPECT_EQ((*tokens.mask)(0, i), sequence.first_token() + i == 1 ? 0 : 1);
+  for (std::int64_t i = 0; i < sequence.local_tokens(); ++i)
+    EXPECT_EQ((*tokens.mask)(0, i), sequence.first_token() + i == 1 ? 0 : 1);
 }
 
 TEST(TokenFile, the_shape_tells_how_the_ids_are_stored) {
   const Folder folder;
-  const std::string path = token_file(folder, [](hid_t file) { make_integers(file, ids_path, {4}, H5T_STD_U16BE, count_up(4)); });
+  const std::string path =
+      token_file(folder, [](hid_t file) { make_integers(file, ids_path, {4}, H5T_STD_U16BE, count_up(4)); });
   write_bytes(folder / "text", "hello");
   write_bytes(folder / "train.bin", "hello");
-  const TokenShape dataset = read_token_shape({path, {}}, MPI_COMM_WORLD), text = read_token_shape({folder / "text", {}}, MPI_COMM_WORLD),
+  const TokenShape dataset = read_token_shape({path, {}}, MPI_COMM_WORLD),
+                   text = read_token_shape({folder / "text", {}}, MPI_COMM_WORLD),
                    binary = read_token_shape({folder / "train.bin", {}}, MPI_COMM_WORLD);
   EXPECT_EQ(to_string(dataset.format), "hdf5");
   EXPECT_EQ(dataset.dataset, ids_path);
@@ -190,10 +202,13 @@ TEST(TokenFile, bytes_need_a_vocabulary_of_256_or_to_be_asked_for) {
   const Folder folder;
   write_bytes(folder / "text", "hello");
   const Sequence sequence(MPI_COMM_WORLD, 1, 5, 1);
-  const auto read = [&](std::int64_t vocabulary, bool bytes) { return read_tokens({folder / "text", {}, bytes}, sequence, vocabulary); };
+  const auto read = [&](std::int64_t vocabulary, bool bytes) {
+    return read_tokens({folder / "text", {}, bytes}, sequence, vocabulary);
+  };
   for (const std::int64_t vocabulary : {200, 257, 50257}) {
     EXPECT_EQ(message_of<FileError>([&] { read(vocabulary, false); }),
-              folder / "text: is read as bytes, one id from 0 to 255 each, but the model's vocab_size is " + std::to_string(vocabulary));
+              folder / "text: is read as bytes, one id from 0 to 255 each, but the model's vocab_size is " +
+                  std::to_string(vocabulary));
     EXPECT_NO_THROW(read(vocabulary, true));
   }
   EXPECT_NO_THROW(read(256, false));
@@ -217,22 +232,25 @@ TEST(TokenFile, a_container_whose_bytes_are_no_tokens_is_named_unless_bytes_are_
                 read_token_shape({folder / "ids", {}}, MPI_COMM_WORLD);
               }),
               folder / "ids: is " + name + ", whose bytes are not token ids");
-    EXPECT_EQ(read_token_shape({folder / "ids", {}, true}, MPI_COMM_WORLD).length, static_cast<std::int64_t>(content.size()));
+    EXPECT_EQ(read_token_shape({folder / "ids", {}, true}, MPI_COMM_WORLD).length,
+              static_cast<std::int64_t>(content.size()));
     MPI_Barrier(MPI_COMM_WORLD);
   }
 }
 
 TEST(TokenFile, bytes_of_an_hdf5_file_can_be_asked_for) {
   const Folder folder;
-  const std::string path = token_file(folder, [](hid_t file) { make_integers(file, ids_path, {4}, H5T_STD_I64LE, count_up(4)); });
-  EXPECT_EQ(read_token_shape({path, {}, true}, MPI_COMM_WORLD).length, static_cast<std::int64_t>(read_bytes(path).size()));
+  const std::string path =
+      token_file(folder, [](hid_t file) { make_integers(file, ids_path, {4}, H5T_STD_I64LE, count_up(4)); });
+  EXPECT_EQ(read_token_shape({path, {}, true}, MPI_COMM_WORLD).length,
+            static_cast<std::int64_t>(read_bytes(path).size()));
   EXPECT_EQ(message_of<FileError>([&] {
               read_token_shape({path, ids_path, true}, MPI_COMM_WORLD);
             }),
             path + ": is read as bytes, so it has no dataset /inputs/input_ids");
 }
 
-// ---- .npy ----------------------------------------------------------------------------------------------------------
+// ---- .npy -----------------------------------------------------------------------------------------------------------
 
 /// A .npy file with this header; `version` decides how the length of the header is written.
 std::string npy(const std::string& header, const std::string& data, int version = 1) {
@@ -244,7 +262,8 @@ std::string npy(const std::string& header, const std::string& data, int version 
 }
 
 std::string header_of(const std::string& type, const std::string& shape, bool column_major = false) {
-  return "{'descr': '" + type + "', 'fortran_order': " + (column_major ? "True" : "False") + ", 'shape': " + shape + ", }   \n";
+  return "{'descr': '" + type + "', 'fortran_order': " + (column_major ? "True" : "False") + ", 'shape': " + shape +
+         ", }   \n";
 }
 
 /// Integers in this width and byte order, one after the other.
@@ -263,8 +282,8 @@ TEST(NpyFile, integers_of_every_width_sign_byte_order_and_version_are_read) {
         for (const int version : {1, 2, 3}) {
           const Folder folder;
           const auto values = count_up(100, 27);
-          write_bytes(folder / "ids.npy",
-                      npy(header_of(order + kind + std::to_string(width), "(100,)"), packed(values, width, order == ">"), version));
+          write_bytes(folder / "ids.npy", npy(header_of(order + kind + std::to_string(width), "(100,)"),
+                                              packed(values, width, order == ">"), version));
           expect_ids({folder / "ids.npy", {}}, values);
           EXPECT_EQ(read_token_shape({folder / "ids.npy", {}}, MPI_COMM_WORLD).type,
                     (kind == "i" ? "int" : "uint") + std::to_string(8 * width));
@@ -307,7 +326,8 @@ TEST(NpyFile, one_of_many_pieces_is_read_whole) {
 
 TEST(NpyFile, keys_may_come_in_any_order_and_strings_in_either_quotes) {
   const Folder folder;
-  write_bytes(folder / "ids.npy", npy("{\"shape\":(4L,),'fortran_order' :True , \"descr\":'<u2'}", packed(count_up(4), 2, false)));
+  write_bytes(folder / "ids.npy",
+              npy("{\"shape\":(4L,),'fortran_order' :True , \"descr\":'<u2'}", packed(count_up(4), 2, false)));
   expect_ids({folder / "ids.npy", {}}, count_up(4));
 }
 
@@ -331,13 +351,16 @@ INSTANTIATE_TEST_SUITE_P(
         BadNpy{"the_magic_alone", "\x93NUMPY", "is truncated: it holds 6 bytes"},
         BadNpy{"a_version_that_is_not_known", npy(header_of("<i4", "(2,)"), "01234567", 4),
                "is a .npy file of version 4, versions 1 to 3 are read"},
-        BadNpy{"a_header_that_is_cut", npy(header_of("<i4", "(2,)"), "").substr(0, 40), "is truncated: it holds 40 bytes"},
-        BadNpy{"a_header_of_4_GiB", std::string("\x93NUMPY\2\0\xff\xff\xff\xff", 12), "has a .npy header of 4294967295 bytes (4.0 GiB)"},
+        BadNpy{"a_header_that_is_cut", npy(header_of("<i4", "(2,)"), "").substr(0, 40),
+               "is truncated: it holds 40 bytes"},
+        BadNpy{"a_header_of_4_GiB", std::string("\x93NUMPY\2\0\xff\xff\xff\xff", 12),
+               "has a .npy header of 4294967295 bytes (4.0 GiB)"},
         BadNpy{"no_dictionary", npy("[1, 2]", ""), "has the .npy header \"[1, 2]\", which is not one of an array"},
         BadNpy{"a_key_that_is_missing", npy("{'descr': '<i4', 'shape': (2,)}", "01234567"),
                "has the .npy header \"{'descr': '<i4', 'shape': (2,)}\", which is not one of an array"},
         BadNpy{"an_extent_below_0", npy(header_of("<i4", "(-2,)"), "01234567"),
-               "has the .npy header \"{'descr': '<i4', 'fortran_order': False, 'shape': (-2,), }  ...\", which is not one of an array"},
+               "has the .npy header \"{'descr': '<i4', 'fortran_order': False, 'shape': (-2,), }  ...\", which is not "
+               "one of an array"},
         BadNpy{"floats", npy(header_of("<f4", "(2,)"), "01234567"),
                "holds 32-bit floating-point numbers, ids are integers of 8 to 64 bits"},
         BadNpy{"booleans", npy(header_of("|b1", "(2,)"), "01"), "holds booleans, ids are integers of 8 to 64 bits"},
@@ -347,19 +370,23 @@ INSTANTIATE_TEST_SUITE_P(
                "holds elements of type \"<i16\", ids are integers of 8 to 64 bits"},
         BadNpy{"records", npy("{'descr': [('ids', '<i4')], 'fortran_order': False, 'shape': (1,)}", "0123"),
                "holds records, ids are integers"},
-        BadNpy{"a_single_integer", npy(header_of("<i4", "()"), "0123"), "has 0 dimensions, ids are [sequence] or [batch, sequence]"},
+        BadNpy{"a_single_integer", npy(header_of("<i4", "()"), "0123"),
+               "has 0 dimensions, ids are [sequence] or [batch, sequence]"},
         BadNpy{"three_dimensions", npy(header_of("|u1", "(1, 2, 3)"), "012345"),
                "has 3 dimensions, ids are [sequence] or [batch, sequence]"},
         BadNpy{"no_tokens", npy(header_of("<i4", "(3, 0)"), ""), "is [3, 0], empty"},
         BadNpy{"data_that_are_cut", npy(header_of("<i4", "(2, 3)"), std::string(23, '\0')),
                "is truncated: its header promises ids [2, 3], 24 bytes, of which it holds 23 bytes"},
         BadNpy{"far_more_ids_than_the_file_holds", npy(header_of("<i8", "(1099511627776,)"), std::string(64, '\0')),
-               "is truncated: its header promises ids [1099511627776], 8796093022208 bytes (8192.0 GiB), of which it holds 64 bytes"},
+               "is truncated: its header promises ids [1099511627776], 8796093022208 bytes (8192.0 GiB), of which it "
+               "holds 64 bytes"},
         BadNpy{"more_ids_than_can_be_counted", npy(header_of("<i8", "(1099511627776, 1099511627776)"), ""),
                "the .npy header claims to hold more elements than any file can"},
         BadNpy{"an_extent_beyond_64_bits", npy(header_of("<i8", "(99999999999999999999,)"), ""),
-               "has the .npy header \"{'descr': '<i8', 'fortran_order': False, 'shape': (999999999...\", which is not one of an array"},
-        BadNpy{"an_id_below_0", npy(header_of("<i2", "(3,)"), packed({1, 2, -7}, 2, false)), "holds -7 at [0, 2], ids are 0 to 999"},
+               "has the .npy header \"{'descr': '<i8', 'fortran_order': False, 'shape': (999999999...\", which is not "
+               "one of an array"},
+        BadNpy{"an_id_below_0", npy(header_of("<i2", "(3,)"), packed({1, 2, -7}, 2, false)),
+               "holds -7 at [0, 2], ids are 0 to 999"},
         BadNpy{"an_enormous_id", npy(header_of("<u8", "(1,)"), std::string(8, '\xff')),
                "holds 9223372036854775807 or more at [0, 0], ids are 0 to 999"}),
     [](const auto& test) { return std::string(test.param.name); });
@@ -370,7 +397,7 @@ TEST(NpyFile, it_has_no_datasets) {
   EXPECT_EQ(refusal({folder / "ids.npy", "/ids"}), folder / "ids.npy: is not an HDF5 file, so it has no dataset /ids");
 }
 
-// ---- Names ---------------------------------------------------------------------------------------------------------
+// ---- Names ----------------------------------------------------------------------------------------------------------
 
 TEST(TokenSource, a_dataset_is_named_after_a_colon) {
   const Folder folder;
@@ -398,7 +425,7 @@ TEST(TokenSource, a_missing_file_is_named_without_its_dataset) {
   EXPECT_EQ(TokenSource::parse("absent:30").path, "absent:30");
 }
 
-// ---- Bad files -----------------------------------------------------------------------------------------------------
+// ---- Bad files ------------------------------------------------------------------------------------------------------
 
 TEST(TokenFile, a_missing_file_is_named) {
   const Folder folder;
@@ -424,12 +451,13 @@ TEST(TokenFile, a_file_that_is_not_hdf5_has_no_datasets) {
 
 TEST(TokenFile, a_truncated_hdf5_file_is_not_taken_for_bytes) {
   const Folder folder;
-  const std::string path = token_file(folder, [](hid_t file) { make_integers(file, ids_path, {500}, H5T_STD_I64LE, count_up(500)); });
+  const std::string path =
+      token_file(folder, [](hid_t file) { make_integers(file, ids_path, {500}, H5T_STD_I64LE, count_up(500)); });
   const std::string whole = read_bytes(path);
   MPI_Barrier(MPI_COMM_WORLD);
   write_bytes(path, whole.substr(0, whole.size() - 1));
-  EXPECT_EQ(refusal({path, {}}),
-            path + ": is truncated: it holds " + std::to_string(whole.size() - 1) + " bytes of " + std::to_string(whole.size()));
+  EXPECT_EQ(refusal({path, {}}), path + ": is truncated: it holds " + std::to_string(whole.size() - 1) + " bytes of " +
+                                     std::to_string(whole.size()));
 }
 
 TEST(TokenFile, a_byte_beyond_the_vocabulary_is_named_with_its_place) {
@@ -530,7 +558,7 @@ INSTANTIATE_TEST_SUITE_P(
                    "/inputs/input_ids is stored by a filter that is not HDF5's own (number 32000)"}),
     [](const auto& test) { return std::string(test.param.name); });
 
-// ---- Ranks that see different files --------------------------------------------------------------------------------
+// ---- Ranks that see different files ---------------------------------------------------------------------------------
 
 TEST(TokenFile, ranks_that_see_different_files_all_say_which_saw_what) {
   if (ranks() == 1) GTEST_SKIP() << "one rank sees one file";

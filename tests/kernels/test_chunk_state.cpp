@@ -24,7 +24,10 @@ struct TestRows {
   std::vector<double> numbers;
 
   TestRows(std::int64_t rows, int columns, std::uint64_t seed, int surplus = 3)
-      : count(rows), width(columns), stride(columns + surplus), numbers(in_float(random_matrix(rows, stride, seed).values)) {
+      : count(rows),
+        width(columns),
+        stride(columns + surplus),
+        numbers(in_float(random_matrix(rows, stride, seed).values)) {
     for (std::size_t i = 0; i < numbers.size(); ++i) {
       if (static_cast<std::int64_t>(i) % stride >= width) numbers[i] = nan;
     }
@@ -42,16 +45,19 @@ using Mask = std::optional<reference::Mask>;
 
 /// F of the tokens [begin, end), [key width, value width].
 template <class Real>
-std::vector<Real> form(const TestRows& keys, const TestRows& values, const Mask& mask, std::int64_t begin, std::int64_t end) {
+std::vector<Real> form(const TestRows& keys, const TestRows& values, const Mask& mask, std::int64_t begin,
+                       std::int64_t end) {
   const auto key_numbers = keys.on_device<Real>(), value_numbers = values.on_device<Real>();
   const TokenRows<Real> key_rows{key_numbers.data(), keys.stride, keys.width},
       value_rows{value_numbers.data(), values.stride, values.width};
-  const Array<const std::uint8_t*> real = mask ? to_device<std::uint8_t*>(*mask, mask->size()) : Array<const std::uint8_t*>();
+  const Array<const std::uint8_t*> real =
+      mask ? to_device<std::uint8_t*>(*mask, mask->size()) : Array<const std::uint8_t*>();
   const Array<Real**> state("test::state", keys.width, values.width);
   const int width = keys.width, columns = values.width;
   const std::int64_t bytes = kernels::StateTile<Real>::bytes(width, columns);
   Kokkos::parallel_for(
-      "test::form_state", kernels::team_policy(Execution(), 1, bytes), KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+      "test::form_state", kernels::team_policy(Execution(), 1, bytes),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
         const auto team = kernels::as_team(member);
         kernels::Scratch scratch(member, bytes);
         const kernels::StateTile<Real> tile(scratch, width, columns);
@@ -66,8 +72,8 @@ std::vector<Real> form(const TestRows& keys, const TestRows& values, const Mask&
 
 /// `output` after rows [begin, end) of queries · state were added to it; its rows lie value_width + 2 numbers apart.
 template <class Real>
-std::vector<Real> apply(const TestRows& queries, const std::vector<double>& state, int value_width, std::int64_t begin, std::int64_t end,
-                        const std::vector<double>& output) {
+std::vector<Real> apply(const TestRows& queries, const std::vector<double>& state, int value_width, std::int64_t begin,
+                        std::int64_t end, const std::vector<double>& output) {
   const auto numbers = queries.on_device<Real>();
   const TokenRows<Real> rows{numbers.data(), queries.stride, queries.width};
   const auto factors = to_device<Real*>(state, state.size());
@@ -75,7 +81,8 @@ std::vector<Real> apply(const TestRows& queries, const std::vector<double>& stat
   const int width = queries.width, stride = kernels::padded<Real>(value_width);
   const std::int64_t bytes = kernels::AppliedState<Real>::bytes(width, value_width);
   Kokkos::parallel_for(
-      "test::apply_state", kernels::team_policy(Execution(), 1, bytes), KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+      "test::apply_state", kernels::team_policy(Execution(), 1, bytes),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
         const auto team = kernels::as_team(member);
         kernels::Scratch scratch(member, bytes);
         const kernels::AppliedState<Real> tile(scratch, width, value_width);
@@ -90,26 +97,29 @@ std::vector<Real> apply(const TestRows& queries, const std::vector<double>& stat
 
 /// Σ key_tᵀ value_t in one running sum.
 template <class Real>
-std::vector<Real> plain_state(const TestRows& keys, const TestRows& values, const Mask& mask, std::int64_t begin, std::int64_t end) {
+std::vector<Real> plain_state(const TestRows& keys, const TestRows& values, const Mask& mask, std::int64_t begin,
+                              std::int64_t end) {
   std::vector<Real> state(static_cast<std::size_t>(keys.width * values.width));
   for (std::int64_t t = begin; t < end; ++t) {
     if (mask && (*mask)[static_cast<std::size_t>(t)] == 0) continue;
     for (int i = 0; i < keys.width * values.width; ++i) {
-      state[static_cast<std::size_t>(i)] += static_cast<Real>(keys(t, i / values.width)) * static_cast<Real>(values(t, i % values.width));
+      state[static_cast<std::size_t>(i)] +=
+          static_cast<Real>(keys(t, i / values.width)) * static_cast<Real>(values(t, i % values.width));
     }
   }
   return state;
 }
 
 template <class Real>
-std::vector<Real> plain_applied(const TestRows& queries, const std::vector<double>& state, int value_width, std::int64_t begin,
-                                std::int64_t end, const std::vector<double>& output) {
+std::vector<Real> plain_applied(const TestRows& queries, const std::vector<double>& state, int value_width,
+                                std::int64_t begin, std::int64_t end, const std::vector<double>& output) {
   std::vector<Real> results(output.begin(), output.end());
   for (std::int64_t t = begin; t < end; ++t) {
     for (int column = 0; column < value_width; ++column) {
       Real sum = 0;
       for (int k = 0; k < queries.width; ++k)
-        sum += static_cast<Real>(queries(t, k)) * static_cast<Real>(state[static_cast<std::size_t>(k * value_width + column)]);
+        sum += static_cast<Real>(queries(t, k)) *
+               static_cast<Real>(state[static_cast<std::size_t>(k * value_width + column)]);
       results[static_cast<std::size_t>(t * (value_width + 2) + column)] += sum;
     }
   }
@@ -117,7 +127,8 @@ std::vector<Real> plain_applied(const TestRows& queries, const std::vector<doubl
 }
 
 template <class Real>
-void expect_right_state(const TestRows& keys, const TestRows& values, const Mask& mask, std::int64_t begin, std::int64_t end) {
+void expect_right_state(const TestRows& keys, const TestRows& values, const Mask& mask, std::int64_t begin,
+                        std::int64_t end) {
   const auto exact = plain_state<double>(keys, values, mask, begin, end);
   const std::vector<std::int64_t> shape{keys.width, values.width};
   EXPECT_TRUE(all_close({form<Real>(keys, values, mask, begin, end), shape}, {exact, shape},
@@ -126,7 +137,8 @@ void expect_right_state(const TestRows& keys, const TestRows& values, const Mask
 }
 
 const std::pair<int, int> widths[] = {{1, 1}, {5, 5}, {12, 12}, {64, 64}, {80, 80}, {128, 128}, {12, 33}, {80, 1}};
-const std::int64_t counts[] = {0, 1, state_tile - 1, state_tile, state_tile + 1, 3 * state_tile - 1, 3 * state_tile + 1};
+const std::int64_t counts[] = {
+    0, 1, state_tile - 1, state_tile, state_tile + 1, 3 * state_tile - 1, 3 * state_tile + 1};
 
 template <class Real>
 class ChunkState : public ::testing::Test {};
@@ -164,8 +176,9 @@ TYPED_TEST(ChunkState, of_padding_alone_is_exactly_zero) {
 
 TYPED_TEST(ChunkState, mask_without_padding_changes_no_bit) {
   const TestRows keys(2 * state_tile + 3, 12, 1), values(2 * state_tile + 3, 12, 2);
-  EXPECT_TRUE(same_bits(form<TypeParam>(keys, values, reference::Mask(static_cast<std::size_t>(keys.count), 1), 0, keys.count),
-                        form<TypeParam>(keys, values, {}, 0, keys.count), values.width));
+  EXPECT_TRUE(
+      same_bits(form<TypeParam>(keys, values, reference::Mask(static_cast<std::size_t>(keys.count), 1), 0, keys.count),
+                form<TypeParam>(keys, values, {}, 0, keys.count), values.width));
 }
 
 TEST(ChunkStateInFloat, long_sums_lose_less_than_a_running_sum_does) {

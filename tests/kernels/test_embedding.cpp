@@ -18,7 +18,8 @@ constexpr std::int64_t vocabulary = 31;
 
 /// [batch, count, width] of the global positions from `first` on; `ids` are those of these positions, [batch, count].
 template <class Real>
-std::vector<Real> embed(const std::vector<std::int64_t>& ids, std::int64_t batch, std::int64_t first, const Matrix& table) {
+std::vector<Real> embed(const std::vector<std::int64_t>& ids, std::int64_t batch, std::int64_t first,
+                        const Matrix& table) {
   const std::int64_t count = static_cast<std::int64_t>(ids.size()) / batch;
   const Array<Real***> x("test::x", batch, count, table.columns);
   Kokkos::deep_copy(x, std::numeric_limits<Real>::quiet_NaN());
@@ -49,8 +50,8 @@ TYPED_TEST(Embedding, is_that_of_the_reference) {
     for (const std::int64_t length : {1, position_tile - 1, position_tile, position_tile + 1, 3 * position_tile + 5}) {
       const auto table = random_table(width);
       const auto ids = random_ids(length, vocabulary, 8);
-      EXPECT_TRUE(
-          all_close({embed<TypeParam>(ids, 1, 0, table), {length, width}}, reference::embed(ids, table), tolerance<TypeParam>(1e-12)))
+      EXPECT_TRUE(all_close({embed<TypeParam>(ids, 1, 0, table), {length, width}}, reference::embed(ids, table),
+                            tolerance<TypeParam>(1e-12)))
           << "width " << width;
     }
   }
@@ -66,7 +67,8 @@ TYPED_TEST(Embedding, rows_of_a_batch_have_the_same_positions) {
     expected.values.insert(expected.values.end(), part.values.begin(), part.values.end());
     expected.rows += length;
   }
-  EXPECT_TRUE(all_close({embed<TypeParam>(ids, 3, 0, table), {3 * length, width}}, expected, tolerance<TypeParam>(1e-12)));
+  EXPECT_TRUE(
+      all_close({embed<TypeParam>(ids, 3, 0, table), {3 * length, width}}, expected, tolerance<TypeParam>(1e-12)));
 }
 
 TYPED_TEST(Embedding, without_tokens_is_empty) {
@@ -77,7 +79,8 @@ TYPED_TEST(Embedding, without_tokens_is_empty) {
 /// P[t, column] with the angle in long double.
 double exact_position(std::int64_t t, std::int64_t column, std::int64_t width) {
   const long double angle =
-      static_cast<long double>(t) * std::pow(10000.L, -2.L * static_cast<long double>(column / 2) / static_cast<long double>(width));
+      static_cast<long double>(t) *
+      std::pow(10000.L, -2.L * static_cast<long double>(column / 2) / static_cast<long double>(width));
   return static_cast<double>(column % 2 == 0 ? std::sin(angle) : std::cos(angle));
 }
 
@@ -87,7 +90,8 @@ TYPED_TEST(Embedding, positions_in_the_millions_are_right) {
       const std::int64_t length = position_tile + 50;
       const std::vector<std::int64_t> ids(static_cast<std::size_t>(length), 0);
       std::vector<double> expected;
-      for (std::int64_t i = 0; i < length * width; ++i) expected.push_back(exact_position(first + i / width, i % width, width));
+      for (std::int64_t i = 0; i < length * width; ++i)
+        expected.push_back(exact_position(first + i / width, i % width, width));
       const std::vector<std::int64_t> shape{length, width};
       EXPECT_TRUE(all_close({embed<TypeParam>(ids, 1, first, Matrix(1, width)), shape}, {expected, shape},
                             sizeof(TypeParam) == sizeof(double) ? 1e-9 : 7e-8))

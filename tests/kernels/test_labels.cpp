@@ -1,4 +1,5 @@
-// Labels for Kokkos Tools: whoever profiles a program of theirs sees which kernels, arrays and regions are this library's.
+// Labels for Kokkos Tools: whoever profiles a program of theirs sees which kernels, arrays and regions are this
+// library's.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
@@ -26,7 +27,9 @@ void note(std::set<std::string>& labels, const char* label) {
 }
 
 void note_kernel(const char* label, const std::uint32_t, std::uint64_t*) { note(seen.kernels, label); }
-void note_array(const Kokkos::Tools::SpaceHandle, const char* label, const void*, const std::uint64_t) { note(seen.arrays, label); }
+void note_array(const Kokkos::Tools::SpaceHandle, const char* label, const void*, const std::uint64_t) {
+  note(seen.arrays, label);
+}
 void note_region(const char* label) { note(seen.regions, label); }
 
 /// What is reported while function() runs.
@@ -47,7 +50,8 @@ Seen report(Function&& function) {
 
 bool is_ours(const std::string& label) { return label.starts_with("bsbr::"); }
 
-/// Kokkos fills arrays with kernels of its own: "Kokkos::View::initialization [bsbr::model::hidden_states]", "Kokkos::ViewFill-1D".
+/// Kokkos fills arrays with kernels of its own: "Kokkos::View::initialization [bsbr::model::hidden_states]",
+/// "Kokkos::ViewFill-1D".
 bool fills_an_array_of_ours(const std::string& label) {
   if (!label.starts_with("Kokkos::View")) return false;
   const auto bracket = label.find('[');
@@ -81,12 +85,13 @@ Seen report_of_forward(const Shape& shape) {
 
 /// The kernels of an attention that whoever profiles it looks for: one of each phase whose operations are counted.
 std::vector<std::string> steps_of(const ModelConfig& config) {
-  const std::map<std::string, std::string> kernel_of{{"within_chunk", "within_chunk"},
-                                                     {"attention", "softmax"},
-                                                     {"scan", "scan"},
-                                                     {"states", compresses_states(config) ? "compress_states" : "form_states"},
-                                                     {"mixing", "mix_states"},
-                                                     {"retrieval", compresses_states(config) ? "decompress_states" : "retrieve"}};
+  const std::map<std::string, std::string> kernel_of{
+      {"within_chunk", "within_chunk"},
+      {"attention", "softmax"},
+      {"scan", "scan"},
+      {"states", compresses_states(config) ? "compress_states" : "form_states"},
+      {"mixing", "mix_states"},
+      {"retrieval", compresses_states(config) ? "decompress_states" : "retrieve"}};
   std::vector<std::string> steps;
   for (const auto& entry : traits(config.architecture).flops(config, FlopSizes(config, 23))) {
     if (entry.first != "project") steps.push_back(kernel_of.at(entry.first));
@@ -98,11 +103,13 @@ template <class Real>
 void expect_labels_of_ours(const Shape& shape) {
   const auto reported = report_of_forward<Real>(shape);
   EXPECT_GE(reported.kernels.size(), 5u) << ::testing::PrintToString(reported.kernels);
-  for (const auto& label : reported.kernels) EXPECT_TRUE(is_ours(label) || fills_an_array_of_ours(label)) << "kernel '" << label << "'";
+  for (const auto& label : reported.kernels)
+    EXPECT_TRUE(is_ours(label) || fills_an_array_of_ours(label)) << "kernel '" << label << "'";
   EXPECT_GE(reported.arrays.size(), 5u) << ::testing::PrintToString(reported.arrays);
   for (const auto& label : reported.arrays) EXPECT_TRUE(is_ours(label)) << "array '" << label << "'";
   EXPECT_GE(reported.regions.size(), 5u) << ::testing::PrintToString(reported.regions);
-  for (const auto& label : reported.regions) EXPECT_TRUE(is_ours(label) || label.starts_with("KokkosBlas::")) << "region '" << label << "'";
+  for (const auto& label : reported.regions)
+    EXPECT_TRUE(is_ours(label) || label.starts_with("KokkosBlas::")) << "region '" << label << "'";
 }
 
 TEST_P(Labels, of_all_kernels_arrays_and_regions_of_a_forward_pass_begin_with_bsbr) {
@@ -112,9 +119,11 @@ TEST_P(Labels, of_all_kernels_arrays_and_regions_of_a_forward_pass_begin_with_bs
 
 TEST_P(Labels, name_the_steps_of_a_forward_pass) {
   const auto kernels = report_of_forward<float>(GetParam()).kernels;
-  std::vector<std::string> steps{"bsbr::embedding::embed", "bsbr::layer::project", "bsbr::layer::finish", "bsbr::model::final_norm"};
+  std::vector<std::string> steps{"bsbr::embedding::embed", "bsbr::layer::project", "bsbr::layer::finish",
+                                 "bsbr::model::final_norm"};
   for (const auto& step : steps_of(GetParam().config)) steps.push_back("bsbr::attention::" + step);
-  for (const auto& step : steps) EXPECT_EQ(kernels.count(step), 1u) << step << " is not among " << ::testing::PrintToString(kernels);
+  for (const auto& step : steps)
+    EXPECT_EQ(kernels.count(step), 1u) << step << " is not among " << ::testing::PrintToString(kernels);
 }
 
 std::vector<Shape> shapes() {
@@ -125,7 +134,8 @@ std::vector<Shape> shapes() {
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Labels, ::testing::ValuesIn(shapes()), [](const auto& test) { return test.param.name(); });
+INSTANTIATE_TEST_SUITE_P(Shapes, Labels, ::testing::ValuesIn(shapes()),
+                         [](const auto& test) { return test.param.name(); });
 
 }  // namespace
 }  // namespace bsbr::testing

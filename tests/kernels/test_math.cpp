@@ -19,7 +19,8 @@ template <class Real, class Function>
 std::vector<Real> values_of(const std::vector<Real>& x, const Function& function) {
   const auto values = to_device<Real*>(x, x.size());
   Kokkos::parallel_for(
-      "test::values", Kokkos::RangePolicy<Execution>(0, x.size()), KOKKOS_LAMBDA(const std::size_t i) { values(i) = function(values(i)); });
+      "test::values", Kokkos::RangePolicy<Execution>(0, x.size()),
+      KOKKOS_LAMBDA(const std::size_t i) { values(i) = function(values(i)); });
   return to_host(values);
 }
 
@@ -56,7 +57,8 @@ std::vector<Real> elu_plus_one_of(const std::vector<Real>& z) {
 /// Every 499th float of (−87, 0], and the neighbours of the places where exp goes from one power of two to the next.
 std::vector<float> exp_arguments() {
   std::vector<float> x{0.f, -0.f, -std::numeric_limits<float>::min(), -std::numeric_limits<float>::denorm_min()};
-  for (std::uint32_t bits = 0; bits < std::bit_cast<std::uint32_t>(87.f); bits += 499) x.push_back(-std::bit_cast<float>(bits));
+  for (std::uint32_t bits = 0; bits < std::bit_cast<std::uint32_t>(87.f); bits += 499)
+    x.push_back(-std::bit_cast<float>(bits));
   for (int n = 0; n < 250; ++n) {
     float near = static_cast<float>(-0.5 * n * std::numbers::ln2) + 4e-6f;
     for (int step = 0; step < 40; ++step) {
@@ -114,8 +116,10 @@ TEST(ExpNonpositive, float_is_never_denormal) {
 
 /// Every 499th float of [−126, 0], and the neighbours of the places where 2^x goes from one polynomial to the next.
 std::vector<float> exp2_arguments() {
-  std::vector<float> x{0.f, -0.f, -std::numeric_limits<float>::min(), -std::numeric_limits<float>::denorm_min(), -126.f};
-  for (std::uint32_t bits = 0; bits < std::bit_cast<std::uint32_t>(126.f); bits += 499) x.push_back(-std::bit_cast<float>(bits));
+  std::vector<float> x{0.f, -0.f, -std::numeric_limits<float>::min(), -std::numeric_limits<float>::denorm_min(),
+                       -126.f};
+  for (std::uint32_t bits = 0; bits < std::bit_cast<std::uint32_t>(126.f); bits += 499)
+    x.push_back(-std::bit_cast<float>(bits));
   for (int n = 1; n < 252; ++n) {
     float near = -0.5f * static_cast<float>(n);
     for (int step = 0; step < 20; ++step) near = std::nextafter(near, 0.f);
@@ -174,7 +178,9 @@ double exact_gelu(double z) {
                              std::erfc(-static_cast<long double>(z) / std::numbers::sqrt2_v<long double>));
 }
 
-double tanh_gelu(double z) { return 0.5 * z * (1 + std::tanh(std::sqrt(2 * std::numbers::inv_pi) * (z + 0.044715 * z * z * z))); }
+double tanh_gelu(double z) {
+  return 0.5 * z * (1 + std::tanh(std::sqrt(2 * std::numbers::inv_pi) * (z + 0.044715 * z * z * z)));
+}
 
 /// [−20, 20] in steps of 1/16384, and numbers near 0 on a scale of powers of two.
 std::vector<float> gelu_arguments() {
@@ -233,19 +239,21 @@ TEST(Gelu, is_the_identity_or_zero_in_the_tails) {
   EXPECT_EQ(gelu_of<float>({0.f}), std::vector<float>{0});
 }
 
-// ---- Sigmoid and elu -------------------------------------------------------------------------------------------------
+// ---- Sigmoid and elu ------------------------------------------------------------------------------------------------
 
 /// Both signs of the arguments of exp and of what lies beyond; denormal numbers among them.
 std::vector<float> both_signs() {
   std::vector<float> z = exp_arguments();
-  for (const float far : {-87.f, std::nextafter(-87.f, 0.f), std::nextafter(-87.f, -infinity), -88.f, -104.f, -1e3f, -1e30f})
+  for (const float far :
+       {-87.f, std::nextafter(-87.f, 0.f), std::nextafter(-87.f, -infinity), -88.f, -104.f, -1e3f, -1e30f})
     z.push_back(far);
   const std::size_t count = z.size();
   for (std::size_t i = 0; i < count; ++i) z.push_back(-z[i]);
   return z;
 }
 
-/// Largest error in units in the last place where the exact value is above `least`; below it |actual − exact| must be less than `least`.
+/// Largest error in units in the last place where the exact value is above `least`; below it |actual − exact| must be
+/// less than `least`.
 template <class Exact>
 double worst_ulps(const std::vector<float>& z, const std::vector<float>& y, double least, const Exact& exact) {
   double worst = 0;
@@ -293,7 +301,8 @@ TEST(Sigmoid, keeps_within_0_and_1_and_does_not_fall) {
 }
 
 TEST(Sigmoid, goes_to_its_ends_and_keeps_what_is_not_a_number) {
-  EXPECT_EQ(sigmoid_of<float>({-infinity, -1e30f, 0.f, -0.f, 1e30f, infinity}), (std::vector<float>{0, 0, 0.5, 0.5, 1, 1}));
+  EXPECT_EQ(sigmoid_of<float>({-infinity, -1e30f, 0.f, -0.f, 1e30f, infinity}),
+            (std::vector<float>{0, 0, 0.5, 0.5, 1, 1}));
   EXPECT_EQ(sigmoid_of<double>({-HUGE_VAL, 0., HUGE_VAL}), (std::vector<double>{0, 0.5, 1}));
   EXPECT_TRUE(std::isnan(sigmoid_of<float>({std::nanf("")})[0]));
   EXPECT_TRUE(std::isnan(sigmoid_of<double>({std::nan("")})[0]));
@@ -307,8 +316,9 @@ TEST(EluPlusOne, float_is_within_two_units_in_the_last_place) {
 }
 
 TEST(EluPlusOne, above_zero_is_the_next_number_to_the_sum) {
-  const std::vector<float> z{std::numeric_limits<float>::denorm_min(), 1e-30f, 1e-8f, 6e-8f, 0.3f, 1.f, 77.7f, 1e7f, 1e20f,
-                             std::numeric_limits<float>::max()};
+  const std::vector<float> z{
+      std::numeric_limits<float>::denorm_min(), 1e-30f, 1e-8f, 6e-8f, 0.3f, 1.f, 77.7f, 1e7f, 1e20f,
+      std::numeric_limits<float>::max()};
   const auto y = elu_plus_one_of(z);
   for (std::size_t i = 0; i < z.size(); ++i) EXPECT_EQ(y[i], z[i] + 1.f) << z[i];
 }

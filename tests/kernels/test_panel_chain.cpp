@@ -17,8 +17,8 @@ using reference::Matrix;
 
 constexpr std::int64_t panel = kernels::tuning::panel_rows;
 
-/// row = prologue(t);  row = after_1(row · W_1ᵀ);  …  Before the first product comes row = 2·input, after each but the last
-/// row = leaky(row + bias[t]), after the last output[t] += row + bias[t]; bias[t] differs from row to row.
+/// row = prologue(t);  row = after_1(row · W_1ᵀ);  …  Before the first product comes row = 2·input, after each but the
+/// last row = leaky(row + bias[t]), after the last output[t] += row + bias[t]; bias[t] differs from row to row.
 struct Chain {
   std::vector<Matrix> weights;  // [out, in]
   std::int64_t batch, length;
@@ -26,7 +26,8 @@ struct Chain {
   std::vector<double> bias;    // [batch, length]
   std::vector<double> output;  // [batch, length, out of the last], what is there before
 
-  Chain(std::vector<std::int64_t> widths, std::int64_t batch_size, std::int64_t rows) : batch(batch_size), length(rows) {
+  Chain(std::vector<std::int64_t> widths, std::int64_t batch_size, std::int64_t rows)
+      : batch(batch_size), length(rows) {
     for (std::size_t i = 1; i < widths.size(); ++i) {
       weights.push_back(random_matrix(widths[i], widths[i - 1], i, 1 / std::sqrt(static_cast<double>(widths[i - 1]))));
       weights.back().values = in_float(weights.back().values);
@@ -49,8 +50,8 @@ KOKKOS_INLINE_FUNCTION Real leaky(Real x) {
   return x > 0 ? x : Real(0.25) * x;
 }
 
-// What a chain does before, between and after its products. Named types rather than lambdas: nvcc takes no lambda for the device out of a
-// function whose type is deduced.
+// What a chain does before, between and after its products. Named types rather than lambdas: nvcc takes no lambda for
+// the device out of a function whose type is deduced.
 
 template <class Real>
 struct Load {
@@ -59,7 +60,8 @@ struct Load {
   std::int64_t first;
 
   KOKKOS_FUNCTION void operator()(const Team& team, std::int64_t row, std::int64_t t, Real* data) const {
-    kernels::for_each(team, static_cast<int>(input.extent(2)), [&](const int i) { data[i] = 2 * input(row, first + t, i); });
+    kernels::for_each(team, static_cast<int>(input.extent(2)),
+                      [&](const int i) { data[i] = 2 * input(row, first + t, i); });
     kernels::for_each(team, 1, [&](int) { ++visits(row, first + t); });
   }
 };
@@ -116,16 +118,19 @@ struct DeviceChain {
     const Rows rows{batch, count};
     const Load<Real> load{input, visits, first};
     const Store<Real> store{output, bias, visits, first};
-    const auto middle = [&](std::size_t stage) { return Middle<Real>{bias, first, static_cast<int>(weights[stage].out())}; };
+    const auto middle = [&](std::size_t stage) {
+      return Middle<Real>{bias, first, static_cast<int>(weights[stage].out())};
+    };
     const std::string label = "test::panel_chain";
     const Execution execution;
     if (weights.size() == 1) {
       kernels::panel_chain(execution, label, rows, buffers, load, Stage{weights[0], store});
     } else if (weights.size() == 2) {
-      kernels::panel_chain(execution, label, rows, buffers, load, Stage{weights[0], middle(0)}, Stage{weights[1], store});
+      kernels::panel_chain(execution, label, rows, buffers, load, Stage{weights[0], middle(0)},
+                           Stage{weights[1], store});
     } else {
-      kernels::panel_chain(execution, label, rows, buffers, load, Stage{weights[0], middle(0)}, Stage{weights[1], middle(1)},
-                           Stage{weights[2], store});
+      kernels::panel_chain(execution, label, rows, buffers, load, Stage{weights[0], middle(0)},
+                           Stage{weights[1], middle(1)}, Stage{weights[2], store});
     }
     execution.fence();
   }
@@ -146,7 +151,8 @@ std::vector<Real> plain_loops(const Chain& chain, std::int64_t first, std::int64
         std::vector<Real> product(static_cast<std::size_t>(weight.rows), static_cast<Real>(chain.bias[index]));
         for (std::int64_t i = 0; i < weight.rows; ++i) {
           Real sum = 0;
-          for (std::int64_t k = 0; k < weight.columns; ++k) sum += static_cast<Real>(weight(i, k)) * row[static_cast<std::size_t>(k)];
+          for (std::int64_t k = 0; k < weight.columns; ++k)
+            sum += static_cast<Real>(weight(i, k)) * row[static_cast<std::size_t>(k)];
           product[static_cast<std::size_t>(i)] += sum;
         }
         row = product;
@@ -165,7 +171,8 @@ void expect_right(const Chain& chain, std::int64_t first, std::int64_t count) {
   device.run(first, count, PanelBuffers<Real>(chain.widest()));
   const auto exact = plain_loops<double>(chain, first, count);
   const std::vector<std::int64_t> shape{chain.batch, chain.length, chain.width_out()};
-  EXPECT_TRUE(all_close({to_host(device.output), shape}, {exact, shape}, bound(exact, plain_loops<Real>(chain, first, count))))
+  EXPECT_TRUE(
+      all_close({to_host(device.output), shape}, {exact, shape}, bound(exact, plain_loops<Real>(chain, first, count))))
       << chain.weights.size() << " stages; rows " << first << " to " << first + count;
   const auto visits = to_host(device.visits);
   for (std::size_t i = 0; i < visits.size(); ++i) {
@@ -174,7 +181,8 @@ void expect_right(const Chain& chain, std::int64_t first, std::int64_t count) {
   }
 }
 
-const std::vector<std::vector<std::int64_t>> stages{{7, 12}, {12, 1}, {33, 80, 5}, {1, 19, 64}, {12, 36, 5, 12}, {64, 31, 128, 7}};
+const std::vector<std::vector<std::int64_t>> stages{{7, 12},     {12, 1},         {33, 80, 5},
+                                                    {1, 19, 64}, {12, 36, 5, 12}, {64, 31, 128, 7}};
 
 template <class Real>
 class PanelChain : public ::testing::Test {};
@@ -187,7 +195,8 @@ TYPED_TEST(PanelChain, one_to_three_products_are_those_of_plain_loops) {
 TYPED_TEST(PanelChain, rows_need_not_fit_panels) {
   const Chain chain({12, 19, 5}, 1, 3 * panel + 5);
   for (const std::int64_t first : {std::int64_t{0}, std::int64_t{1}, panel / 2 + 3, panel - 1, panel, 2 * panel + 1}) {
-    for (const std::int64_t count : {std::int64_t{1}, panel - 1, panel, panel + 1}) expect_right<TypeParam>(chain, first, count);
+    for (const std::int64_t count : {std::int64_t{1}, panel - 1, panel, panel + 1})
+      expect_right<TypeParam>(chain, first, count);
   }
 }
 
@@ -209,7 +218,8 @@ TYPED_TEST(PanelChain, nothing_happens_without_rows) {
 }
 
 TYPED_TEST(PanelChain, buffers_that_are_too_narrow_are_refused) {
-  for (const auto& widths : {std::vector<std::int64_t>{13, 12}, {12, 13}, {5, 13, 12}, {5, 13, 12, 6}, {5, 6, 12, 13}}) {
+  for (const auto& widths :
+       {std::vector<std::int64_t>{13, 12}, {12, 13}, {5, 13, 12}, {5, 13, 12, 6}, {5, 6, 12, 13}}) {
     const Chain chain(widths, 1, 9);
     const DeviceChain<TypeParam> device(chain);
     EXPECT_THROW(device.run(0, 9, PanelBuffers<TypeParam>(12)), ShapeError) << ::testing::PrintToString(widths);
@@ -245,7 +255,8 @@ void expect_equal_bits(const Chain& chain) {
   const std::int64_t length = chain.length;
   const auto whole = in_parts<Real>(chain, {0, length});
   for (std::int64_t cut = 1; cut < length; cut += cut < 14 || (cut > panel - 8 && cut < panel + 8) ? 1 : 97) {
-    ASSERT_TRUE(same_bits(in_parts<Real>(chain, {0, cut, length}), whole, chain.width_out())) << "cut at " << cut << " of " << length;
+    ASSERT_TRUE(same_bits(in_parts<Real>(chain, {0, cut, length}), whole, chain.width_out()))
+        << "cut at " << cut << " of " << length;
   }
   for (const std::int64_t step : {std::int64_t{37}, panel / 3, panel / 2, panel - 1, panel, panel + 1}) {
     std::vector<std::int64_t> cuts{0};

@@ -18,8 +18,8 @@ using kernels::scratch_bytes;
 
 constexpr std::int64_t floats = 10, doubles = 3;
 
-/// A kernel of one piece of floats and one of doubles, of which it writes `written` floats. By this thread, not by one of Kokkos': a test
-/// that ends a process has no others.
+/// A kernel of one piece of floats and one of doubles, of which it writes `written` floats. By this thread, not by one
+/// of Kokkos': a test that ends a process has no others.
 void use_scratch(std::int64_t written) {
   const std::int64_t bytes = scratch_bytes<float>(floats) + scratch_bytes<double>(doubles);
   std::vector<char> memory(static_cast<std::size_t>(kernels::scratch_request(bytes)));

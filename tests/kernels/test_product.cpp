@@ -1,4 +1,5 @@
-// The big matrix products: every kernel that this CPU runs against plain loops, and what packing makes of sizes that do not fit.
+// The big matrix products: every kernel that this CPU runs against plain loops, and what packing makes of sizes that do
+// not fit.
 #include "kernels/product.hpp"
 
 #include <gtest/gtest.h>
@@ -72,7 +73,8 @@ TYPED_TEST(Product, rows_of_a_tile_have_the_bits_that_they_have_alone) {
       const std::vector<Real> one(a.begin() + row * depth, a.begin() + (row + 1) * depth);
       const auto alone = tile_by(kernel, 1, depth, one, depth, b, false);
       for (int column = 0; column < kernel.columns; ++column) {
-        ASSERT_EQ(alone[static_cast<std::size_t>(column)], together[static_cast<std::size_t>(row * kernel.columns + column)])
+        ASSERT_EQ(alone[static_cast<std::size_t>(column)],
+                  together[static_cast<std::size_t>(row * kernel.columns + column)])
             << kernel.name;
       }
     }
@@ -85,10 +87,11 @@ TYPED_TEST(Product, the_fastest_kernel_is_one_for_the_widest_vectors) {
   for (const auto& kernel : all) EXPECT_GE(all.front().columns, kernel.columns) << kernel.name;
 }
 
-/// Holds `product`, rows of which lie `stride` numbers apart, against plain loops over input [rows, in] and weight [out, in].
+/// Holds `product`, rows of which lie `stride` numbers apart, against plain loops over input [rows, in] and weight
+/// [out, in].
 template <class Real>
-void expect_product(std::int64_t rows, std::int64_t out, std::int64_t in, const std::vector<Real>& input, const std::vector<Real>& weight,
-                    const std::vector<Real>& product, std::int64_t stride) {
+void expect_product(std::int64_t rows, std::int64_t out, std::int64_t in, const std::vector<Real>& input,
+                    const std::vector<Real>& weight, const std::vector<Real>& product, std::int64_t stride) {
   for (std::int64_t i = 0; i < rows * out; ++i) {
     double sum = 0, size = 0;
     for (std::int64_t k = 0; k < in; ++k) {
@@ -121,7 +124,8 @@ TYPED_TEST(Product, packed_weights_multiply_as_they_are_for_all_sizes) {
   }
 }
 
-/// c = aᵀ · b as the definition of a BLAS' gemm has it: column after column, as many numbers apart as a column has rows.
+/// c = aᵀ · b as the definition of a BLAS' gemm has it: column after column, as many numbers apart as a column has
+/// rows.
 template <class Real>
 void plain_gemm(const kernels::BlasMatrices& matrices, const Real* a, const Real* b, Real* c) {
   const auto [lda, m] = matrices.a;
@@ -155,7 +159,8 @@ TYPED_TEST(Product, a_blas_that_is_asked_for_columns_forms_rows) {
   }
 }
 
-/// Numbers that begin `before` numbers after the beginning of an array: as far from any alignment as a weight may be in its model.
+/// Numbers that begin `before` numbers after the beginning of an array: as far from any alignment as a weight may be in
+/// its model.
 template <class Real>
 struct Shifted {
   Array<Real*> all;
@@ -170,7 +175,8 @@ struct Shifted {
 
 TYPED_TEST(Product, of_a_gpu_s_blas_are_those_of_plain_loops_for_all_sizes_and_alignments) {
   if (kernels::on_host) GTEST_SKIP() << "a host's products are its own";
-  if (kernels::on_cuda && kernels::tf32_products()) GTEST_SKIP() << "BSBR_TF32 asks for less than the precision of float";
+  if (kernels::on_cuda && kernels::tf32_products())
+    GTEST_SKIP() << "BSBR_TF32 asks for less than the precision of float";
   using Real = TypeParam;
   const Execution execution;
   const kernels::ProductWorkspace workspace = kernels::make_product_workspace();
@@ -180,9 +186,11 @@ TYPED_TEST(Product, of_a_gpu_s_blas_are_those_of_plain_loops_for_all_sizes_and_a
         const std::int64_t before = (rows + out + in) % 5;
         const auto matrix = random_numbers<Real>(out, in, 9), input = random_numbers<Real>(rows, in, 10);
         const Shifted<Real> weight(matrix, before), from(input, before);
-        const Shifted<Real> to(std::vector<Real>(static_cast<std::size_t>(rows * out), std::numeric_limits<Real>::quiet_NaN()), before);
+        const Shifted<Real> to(
+            std::vector<Real>(static_cast<std::size_t>(rows * out), std::numeric_limits<Real>::quiet_NaN()), before);
         const kernels::ProductWeight<Real> factor{Array<const Real**>(weight.data, out, in)};
-        for (int round = 0; round < 2; ++round) factor.multiply(execution, rows, from.data, to.data, workspace);  // chosen, then known
+        for (int round = 0; round < 2; ++round)
+          factor.multiply(execution, rows, from.data, to.data, workspace);  // chosen, then known
         execution.fence();
         expect_product(rows, out, in, input, matrix, to_host(to.view(static_cast<std::size_t>(rows * out))), out);
       }

@@ -1,4 +1,5 @@
-// Functions of one row by themselves, against plain loops. Biases are tested where they are used, in tests/golden_model.
+// Functions of one row by themselves, against plain loops. Biases are tested where they are used, in
+// tests/golden_model.
 #include "kernels/rows.hpp"
 
 #include <gtest/gtest.h>
@@ -47,11 +48,13 @@ class Normalise : public ::testing::Test {
 TYPED_TEST_SUITE(Normalise, Reals, RealNames);
 
 TYPED_TEST(Normalise, divides_by_the_length) {
-  for (const std::int64_t width : {1, 2, 5, 12, 15, 16, 17, 64, 80, 128}) this->expect_right(random_matrix(9, width, 1).values, width);
+  for (const std::int64_t width : {1, 2, 5, 12, 15, 16, 17, 64, 80, 128})
+    this->expect_right(random_matrix(9, width, 1).values, width);
 }
 
 TYPED_TEST(Normalise, gives_rows_of_length_one_however_small_and_large_they_are) {
-  for (const double size : {1e-11, 1e-6, 1.0, 1e6, 1e18, 1e30}) this->expect_right(random_matrix(5, 12, 2, size).values, 12);
+  for (const double size : {1e-11, 1e-6, 1.0, 1e6, 1e18, 1e30})
+    this->expect_right(random_matrix(5, 12, 2, size).values, 12);
 }
 
 TYPED_TEST(Normalise, divides_by_no_less_than_1e_minus_12) {
@@ -76,7 +79,7 @@ TYPED_TEST(Normalise, of_a_row_that_is_not_finite_is_not_shown_as_one_that_is) {
   }
 }
 
-// ---- Layer norm --------------------------------------------------------------------------------------------------------
+// ---- Layer norm -----------------------------------------------------------------------------------------------------
 
 /// The rows [rows, width] of `x`, their norms' weight and bias [width]; elements that float holds.
 struct NormProblem {
@@ -101,10 +104,12 @@ std::vector<Real> plain_norm(const NormProblem& problem) {
   for (auto row = problem.x.begin(); row != problem.x.end(); row += problem.width) {
     Real mean = 0, variance = 0;
     for (auto x = row; x != row + problem.width; ++x) mean += static_cast<Real>(*x) / n;
-    for (auto x = row; x != row + problem.width; ++x) variance += (static_cast<Real>(*x) - mean) * (static_cast<Real>(*x) - mean) / n;
+    for (auto x = row; x != row + problem.width; ++x)
+      variance += (static_cast<Real>(*x) - mean) * (static_cast<Real>(*x) - mean) / n;
     for (std::size_t i = 0; i < problem.weight.size(); ++i) {
       const Real centred = static_cast<Real>(row[static_cast<std::ptrdiff_t>(i)]) - mean;
-      y.push_back(centred / std::sqrt(variance + Real(1e-5)) * static_cast<Real>(problem.weight[i]) + static_cast<Real>(problem.bias[i]));
+      y.push_back(centred / std::sqrt(variance + Real(1e-5)) * static_cast<Real>(problem.weight[i]) +
+                  static_cast<Real>(problem.bias[i]));
     }
   }
   return y;
@@ -114,7 +119,8 @@ template <class Real>
 std::vector<Real> kernel_norm(const NormProblem& problem) {
   const auto width = problem.width;
   const auto x = to_device<Real***>(problem.x, 1, static_cast<std::int64_t>(problem.x.size()) / width, width);
-  const Array<const Real*> weight = to_device<Real*>(problem.weight, width), bias = to_device<Real*>(problem.bias, width);
+  const Array<const Real*> weight = to_device<Real*>(problem.weight, width),
+                           bias = to_device<Real*>(problem.bias, width);
   const auto norm = KOKKOS_LAMBDA(const kernels::Team& team, Real* row) {
     kernels::layer_norm(team, static_cast<int>(width), row, weight.data(), bias.data(), row);
   };
@@ -131,15 +137,17 @@ class LayerNorm : public ::testing::Test {
     const std::vector<std::int64_t> shape{static_cast<std::int64_t>(problem.x.size()) / problem.width, problem.width};
     // In float the rows may lie as far from the exact ones as plain loops in float do, twice, and a few roundings.
     const double rounding = 8 * std::numeric_limits<Real>::epsilon() * std::max(1.0, largest_magnitude(exact));
-    const double tolerance = sizeof(Real) == 8 ? 1e-13 * std::max(1.0, largest_magnitude(exact))
-                                               : 2 * largest_difference(widen(plain_norm<Real>(problem)), exact) + rounding;
+    const double tolerance = sizeof(Real) == 8
+                                 ? 1e-13 * std::max(1.0, largest_magnitude(exact))
+                                 : 2 * largest_difference(widen(plain_norm<Real>(problem)), exact) + rounding;
     EXPECT_TRUE(all_close({kernel_norm<Real>(problem), shape}, {exact, shape}, tolerance)) << "width " << problem.width;
   }
 };
 TYPED_TEST_SUITE(LayerNorm, Reals, RealNames);
 
 TYPED_TEST(LayerNorm, is_that_of_plain_loops) {
-  for (const std::int64_t width : {1, 2, 3, 7, 15, 16, 17, 31, 33, 75, 128, 255}) this->expect_right(NormProblem(5, width, 1));
+  for (const std::int64_t width : {1, 2, 3, 7, 15, 16, 17, 31, 33, 75, 128, 255})
+    this->expect_right(NormProblem(5, width, 1));
 }
 
 TYPED_TEST(LayerNorm, adds_1e_minus_5_to_the_variance) {
@@ -157,7 +165,8 @@ TYPED_TEST(LayerNorm, takes_the_mean_away_first) {
 TYPED_TEST(LayerNorm, of_equal_elements_is_the_bias) {
   const NormProblem problem(4, 33, 0, 2.5);
   const auto y = kernel_norm<TypeParam>(problem);
-  for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], static_cast<TypeParam>(problem.bias[i % problem.bias.size()]));
+  for (std::size_t i = 0; i < y.size(); ++i)
+    EXPECT_EQ(y[i], static_cast<TypeParam>(problem.bias[i % problem.bias.size()]));
 }
 
 /// One row, normed with weights of 2 and biases of 1.
@@ -192,7 +201,8 @@ TYPED_TEST(LayerNorm, of_a_row_that_is_not_finite_is_one_and_the_same_nan_throug
                                               {infinity, 0, 0, -infinity},
                                               {largest, largest, largest, largest}};  // their sum overflows
   for (const auto& row : rows) {
-    EXPECT_TRUE(same_bits(norm_of_row<TypeParam>(row), std::vector<TypeParam>(4, nan), 4)) << ::testing::PrintToString(row);
+    EXPECT_TRUE(same_bits(norm_of_row<TypeParam>(row), std::vector<TypeParam>(4, nan), 4))
+        << ::testing::PrintToString(row);
   }
 }
 

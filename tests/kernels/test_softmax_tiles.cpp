@@ -1,4 +1,5 @@
-// Softmax attention in tiles against plain loops: sizes that do not fit tiles, all kinds of ranges, keys and queries that do not exist.
+// Softmax attention in tiles against plain loops: sizes that do not fit tiles, all kinds of ranges, keys and queries
+// that do not exist.
 #include "kernels/softmax_tiles.hpp"
 
 #include <gtest/gtest.h>
@@ -20,11 +21,13 @@ constexpr std::int64_t chunk_size = query_tile + 9, window_size = key_tile / 2 +
 
 /// Which keys a token sees.
 enum class Seen { causal, whole, suffix, window, causal_in_chunk, whole_chunk, suffix_of_chunk, all_before, nothing };
-constexpr Seen all_ranges[] = {Seen::causal,      Seen::whole,           Seen::suffix,     Seen::window, Seen::causal_in_chunk,
-                               Seen::whole_chunk, Seen::suffix_of_chunk, Seen::all_before, Seen::nothing};
+constexpr Seen all_ranges[] = {Seen::causal,          Seen::whole,           Seen::suffix,
+                               Seen::window,          Seen::causal_in_chunk, Seen::whole_chunk,
+                               Seen::suffix_of_chunk, Seen::all_before,      Seen::nothing};
 
 KOKKOS_INLINE_FUNCTION KeyRange range_of(Seen seen, std::int64_t t, std::int64_t length) {
-  const std::int64_t begin = t / chunk_size * chunk_size, end = begin + chunk_size < length ? begin + chunk_size : length;
+  const std::int64_t begin = t / chunk_size * chunk_size,
+                     end = begin + chunk_size < length ? begin + chunk_size : length;
   switch (seen) {
     case Seen::causal:
       return {0, t + 1};
@@ -70,8 +73,8 @@ struct Case {
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& test) {
-  return out << "widths " << test.key_width << ", " << test.value_width << "; length " << test.length << "; queries " << test.first
-             << " to " << test.last << "; range " << static_cast<int>(test.seen);
+  return out << "widths " << test.key_width << ", " << test.value_width << "; length " << test.length << "; queries "
+             << test.first << " to " << test.last << "; range " << static_cast<int>(test.seen);
 }
 
 std::vector<double> random_rows(std::int64_t length, int width, std::uint64_t seed) {
@@ -131,7 +134,9 @@ struct Problem {
     Kokkos::deep_copy(results, Real(untouched));
   }
 
-  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const { return range_of(seen, t, static_cast<std::int64_t>(keys.extent(1))); }
+  KOKKOS_FUNCTION KeyRange range(std::int64_t t) const {
+    return range_of(seen, t, static_cast<std::int64_t>(keys.extent(1)));
+  }
   KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const { return &queries(group, t, 0); }
   KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t s) const { return &keys(group, s, 0); }
   KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t s) const { return &values(group, s, 0); }
@@ -163,7 +168,8 @@ void plain_row(Case& test, std::int64_t group, std::int64_t t, Real* output) {
   for (std::int64_t s = range.begin; s < range.end; ++s) {
     if (test.key_exists[static_cast<std::size_t>(group * test.length + s)] == 0) continue;
     Real score = 0;
-    for (int k = 0; k < test.key_width; ++k) score += static_cast<Real>(test.query(group, t)[k]) * static_cast<Real>(test.key(group, s)[k]);
+    for (int k = 0; k < test.key_width; ++k)
+      score += static_cast<Real>(test.query(group, t)[k]) * static_cast<Real>(test.key(group, s)[k]);
     seen.push_back(s);
     scores.push_back(score * static_cast<Real>(test.scale));
     largest = std::max(largest, scores.back());
@@ -219,7 +225,8 @@ TYPED_TEST(SoftmaxTiles, head_widths_need_not_fit_vectors) {
 
 TYPED_TEST(SoftmaxTiles, values_may_be_wider_or_narrower_than_keys) {
   constexpr std::int64_t length = query_tile + key_tile + 5;
-  for (const auto& [key_width, value_width] : {std::pair{12, 80}, {64, 5}, {5, kernels::tuning::state_block}, {1, 33}}) {
+  for (const auto& [key_width, value_width] :
+       {std::pair{12, 80}, {64, 5}, {5, kernels::tuning::state_block}, {1, 33}}) {
     expect_right<TypeParam>(make_case(key_width, value_width, length, 1, length, Seen::causal));
   }
 }
@@ -245,7 +252,8 @@ TYPED_TEST(SoftmaxTiles, nothing_to_see_gives_zeros) {
   for (std::size_t i = 0; i < results.size(); ++i) EXPECT_EQ(results[i], i % (5 + surplus) < 5 ? 0 : untouched) << i;
 }
 
-/// Hides about a third of the keys, differently in each group, all of a tile among them; their rows hold what must not matter.
+/// Hides about a third of the keys, differently in each group, all of a tile among them; their rows hold what must not
+/// matter.
 Case with_hidden_keys(Case test) {
   const auto mask = random_mask(groups * test.length, 0.35, 4);
   for (std::int64_t group = 0; group < groups; ++group) {
@@ -253,7 +261,8 @@ Case with_hidden_keys(Case test) {
       const auto i = static_cast<std::size_t>(group * test.length + s);
       test.key_exists[i] = mask[i] != 0 && (s < key_tile || s >= 2 * key_tile);
       if (test.key_exists[i] != 0) continue;
-      const double junk[] = {nan, std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(), 1e30};
+      const double junk[] = {nan, std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(),
+                             1e30};
       std::fill_n(test.key(group, s), test.key_width, junk[s % 4]);
       std::fill_n(test.value(group, s), test.value_width, junk[s / 4 % 4]);
     }
@@ -280,7 +289,8 @@ TYPED_TEST(SoftmaxTiles, queries_that_do_not_exist_are_not_read_and_give_zeros) 
   auto test = make_case(12, 20, length, 2, length, Seen::whole);
   test.query_exists = random_mask(groups * length, 0.4, 5);
   for (std::int64_t i = 0; i < groups * length; ++i) {
-    if (test.query_exists[static_cast<std::size_t>(i)] == 0) std::fill_n(test.query(i / length, i % length), test.key_width, nan);
+    if (test.query_exists[static_cast<std::size_t>(i)] == 0)
+      std::fill_n(test.query(i / length, i % length), test.key_width, nan);
   }
   expect_right<TypeParam>(test);
 }
@@ -289,7 +299,8 @@ TYPED_TEST(SoftmaxTiles, null_keys_take_part_with_score_zero_and_value_zero) {
   constexpr std::int64_t length = query_tile + key_tile + 5;
   for (const Seen seen : {Seen::suffix_of_chunk, Seen::causal, Seen::nothing}) {
     auto test = make_case(12, 12, length, 1, length, seen);
-    for (std::int64_t t = 0; t < length; ++t) test.null_keys[static_cast<std::size_t>(t)] = static_cast<int>(t % 5 == 0 ? 0 : t * t);
+    for (std::int64_t t = 0; t < length; ++t)
+      test.null_keys[static_cast<std::size_t>(t)] = static_cast<int>(t % 5 == 0 ? 0 : t * t);
     expect_right<TypeParam>(test);
   }
 }
@@ -327,7 +338,8 @@ TYPED_TEST(SoftmaxTiles, what_is_not_finite_changes_no_bit_of_queries_that_do_no
   for (const Seen seen : all_ranges) {
     const auto test = make_case(12, 12, length, 1, length, seen);
     const auto expected = run<TypeParam>(test);
-    for (const std::int64_t place : {std::int64_t{0}, std::int64_t{7}, std::int64_t{key_tile - 1}, std::int64_t{key_tile}, length - 1}) {
+    for (const std::int64_t place :
+         {std::int64_t{0}, std::int64_t{7}, std::int64_t{key_tile - 1}, std::int64_t{key_tile}, length - 1}) {
       for (const double bad : {infinity, -infinity, nan}) {
         for (const bool of_key : {false, true}) {
           SCOPED_TRACE(std::to_string(place) + (of_key ? ", key " : ", value ") + std::to_string(bad));
@@ -338,9 +350,11 @@ TYPED_TEST(SoftmaxTiles, what_is_not_finite_changes_no_bit_of_queries_that_do_no
             const KeyRange range = range_of(seen, t % length, length);
             if (t < length && t >= test.first && range.begin <= place && place < range.end) {
               const bool must_show = !of_key || std::isnan(bad);  // a score of −∞ may be of no weight
-              EXPECT_FALSE(must_show && std::isfinite(actual[static_cast<std::size_t>(t * row + 6)])) << test << ", query " << t;
+              EXPECT_FALSE(must_show && std::isfinite(actual[static_cast<std::size_t>(t * row + 6)]))
+                  << test << ", query " << t;
             } else {
-              EXPECT_TRUE(same_bits(rows_of(actual, row, t, 1), rows_of(expected, row, t, 1), row)) << test << ", query " << t;
+              EXPECT_TRUE(same_bits(rows_of(actual, row, t, 1), rows_of(expected, row, t, 1), row))
+                  << test << ", query " << t;
             }
           }
         }
@@ -374,7 +388,8 @@ TYPED_TEST(SoftmaxTiles, scores_that_are_all_minus_infinity_give_nan) {
     auto test = make_case(5, 5, length, 0, length, seen);
     for (std::int64_t s = 0; s < length; ++s) std::fill_n(test.key(0, s), 5, s < 3 || s == key_tile ? -1 : 1);
     std::fill_n(test.query(0, 2), 5, std::numeric_limits<TypeParam>::max());
-    test.key_exists[static_cast<std::size_t>(length)] = 0;  // of the second group: its first query sees nothing where it is causal
+    test.key_exists[static_cast<std::size_t>(length)] =
+        0;  // of the second group: its first query sees nothing where it is causal
     const auto output = run<TypeParam>(test);
     EXPECT_TRUE(std::isnan(output[2 * row])) << test << output[2 * row];
     EXPECT_TRUE(std::isfinite(output[1 * row])) << test;

@@ -50,11 +50,12 @@ struct Scanned {
 
 /// Tokens [first, last) of one sequence, from the states `before` on (none: zeros).
 template <class Real, class Rule>
-Scanned<Real> scan(const AttentionNumbers& numbers, const reference::Mask& mask, const Rule& rule, std::int64_t step, std::int64_t first,
-                   std::int64_t last, const std::vector<Real>& before = {}) {
+Scanned<Real> scan(const AttentionNumbers& numbers, const reference::Mask& mask, const Rule& rule, std::int64_t step,
+                   std::int64_t first, std::int64_t last, const std::vector<Real>& before = {}) {
   const std::int64_t columns = numbers.query.columns, width = columns / heads, origin = first / step * step;
   const auto rows = [&](const reference::Matrix& matrix, std::int64_t begin) {
-    return Strided<const Real***>(to_device<Real***>(rows_of(matrix.values, columns, begin, last - begin), 1, last - begin, columns));
+    return Strided<const Real***>(
+        to_device<Real***>(rows_of(matrix.values, columns, begin, last - begin), 1, last - begin, columns));
   };
   kernels::KeysAndValues<Real> keys{rows(numbers.key, origin), rows(numbers.value, origin), {}, origin};
   if (!mask.empty()) keys.real = to_device<std::uint8_t**>(rows_of(mask, 1, origin, last - origin), 1, last - origin);
@@ -70,7 +71,8 @@ Scanned<Real> scan(const AttentionNumbers& numbers, const reference::Mask& mask,
   const Array<Real*> from = before.empty() ? Array<Real*>() : to_device<Real*>(before, before.size());
   const kernels::ScanParts parts{1, heads, static_cast<int>(width), rule.extra_columns()};
   const Array<Real*> to("test::after", parts.count() * parts.elements());
-  kernels::state_scan<Real>(Execution(), "test::scan", tokens, rule, 0, 1, from, to);  // parts may be scanned in any pieces
+  kernels::state_scan<Real>(Execution(), "test::scan", tokens, rule, 0, 1, from,
+                            to);  // parts may be scanned in any pieces
   kernels::state_scan<Real>(Execution(), "test::scan", tokens, rule, 1, parts.count() - 1, from, to);
   Execution().fence();
   return {to_host(tokens.output), to_host(to)};
@@ -89,7 +91,8 @@ ModelConfig config_of(Architecture architecture, std::int64_t width) {
   return config;
 }
 
-/// Calls check(config, rule) for linear and delta_net with their options: their rules are types, which nothing makes from a name.
+/// Calls check(config, rule) for linear and delta_net with their options: their rules are types, which nothing makes
+/// from a name.
 template <class Real, class Check>
 void for_each_tile_rule(std::int64_t width, const Check& check) {
   for (const ModelConfig& config : variants_of(Architecture::linear, config_of(Architecture::linear, width))) {
@@ -140,7 +143,8 @@ std::vector<Real> plain_decay(const AttentionNumbers& numbers, const reference::
           if (mask.empty() || mask[static_cast<std::size_t>(t)] != 0) {
             element += static_cast<Real>(numbers.key(t, first + k)) * static_cast<Real>(numbers.value(t, first + i));
           }
-          output[static_cast<std::size_t>(t * columns + first + i)] += static_cast<Real>(numbers.query(t, first + k)) * element;
+          output[static_cast<std::size_t>(t * columns + first + i)] +=
+              static_cast<Real>(numbers.query(t, first + k)) * element;
         }
       }
     }
@@ -155,9 +159,11 @@ const std::int64_t lengths[] = {1, 2, tile - 1, tile, tile + 1, 3 * tile - 1, 3 
 template <class Real>
 class StateScan : public ::testing::Test {
  protected:
-  /// Against the same in double, as far off as plain loops in Real allow. A mask leaves out keys and values that are not numbers.
+  /// Against the same in double, as far off as plain loops in Real allow. A mask leaves out keys and values that are
+  /// not numbers.
   template <class Plain, class Scan>
-  void expect_right(const AttentionNumbers& numbers, const Plain& exact, const std::vector<Real>& naive, const Scan& actual) {
+  void expect_right(const AttentionNumbers& numbers, const Plain& exact, const std::vector<Real>& naive,
+                    const Scan& actual) {
     const std::vector<std::int64_t> shape{numbers.query.rows, numbers.query.columns};
     EXPECT_TRUE(all_close({actual, shape}, {exact, shape}, bound(exact, naive))) << numbers.query.rows << " tokens";
   }
@@ -183,7 +189,8 @@ TYPED_TEST(StateScan, of_tiles_is_the_recurrence_token_by_token) {
       if (!is_tame(config, sizeof(TypeParam))) return;
       for (const std::int64_t length : lengths) {
         const auto numbers = random_attention(config, length, 11);
-        this->expect_right(numbers, naive_states<double>(config, numbers, {}), naive_states<TypeParam>(config, numbers, {}),
+        this->expect_right(numbers, naive_states<double>(config, numbers, {}),
+                           naive_states<TypeParam>(config, numbers, {}),
                            scan<TypeParam>(numbers, {}, rule, tile_of<TypeParam>(rule, width), 0, length).output);
       }
     });
@@ -197,7 +204,8 @@ TYPED_TEST(StateScan, of_tiles_leaves_out_padding_whatever_it_holds) {
       for (const std::int64_t length : lengths) {
         const auto mask = random_mask(length, 0.4, 12);
         const auto numbers = with_spoilt_padding(random_attention(config, length, 13), mask);
-        this->expect_right(numbers, naive_states<double>(config, numbers, mask), naive_states<TypeParam>(config, numbers, mask),
+        this->expect_right(numbers, naive_states<double>(config, numbers, mask),
+                           naive_states<TypeParam>(config, numbers, mask),
                            scan<TypeParam>(numbers, mask, rule, tile_of<TypeParam>(rule, width), 0, length).output);
       }
     });
@@ -247,7 +255,8 @@ void expect_the_same_in_parts(const ModelConfig& config, const Rule& rule, std::
   for (std::int64_t cut = 1; cut<length; cut += step> 20 ? 7 : 1) {
     for (const std::int64_t second : {cut + 1, cut + step, length - 1}) {
       if (second <= cut || second >= length) continue;
-      SCOPED_TRACE("cut at " + std::to_string(cut) + " and " + std::to_string(second) + ", steps of " + std::to_string(step));
+      SCOPED_TRACE("cut at " + std::to_string(cut) + " and " + std::to_string(second) + ", steps of " +
+                   std::to_string(step));
       auto part = scan<Real>(numbers, mask, rule, step, 0, cut);
       std::vector<Real> output = part.output;
       for (const auto& [first, last] : {std::pair{cut, second}, {second, length}}) {
@@ -266,15 +275,17 @@ TYPED_TEST(StateScan, has_the_same_bits_wherever_it_is_cut_and_goes_on_with_the_
       expect_the_same_in_parts<TypeParam>(config, rule, tile_of<TypeParam>(rule, width));
     });
     const DecayRule<TypeParam> decay;
-    expect_the_same_in_parts<TypeParam>(config_of(Architecture::linear, width), decay, tile_of<TypeParam>(decay, width));
+    expect_the_same_in_parts<TypeParam>(config_of(Architecture::linear, width), decay,
+                                        tile_of<TypeParam>(decay, width));
     for (const std::int64_t step : {std::int64_t{1}, std::int64_t{7}, tile + 6}) {
       expect_the_same_in_parts<TypeParam>(config_of(Architecture::linear, width), StepRule<TypeParam>(), step);
     }
   }
 }
 
-/// The sum of kᵀv of the whole steps, part after part: [head][block][key width][columns of the block, then one of the sums of k].
-/// A test of the implementation: that layout is the kernel's own, which only ranks of the same build send each other.
+/// The sum of kᵀv of the whole steps, part after part: [head][block][key width][columns of the block, then one of the
+/// sums of k]. A test of the implementation: that layout is the kernel's own, which only ranks of the same build send
+/// each other.
 TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
   for (const std::int64_t width : {3, 96}) {
     ModelConfig config = config_of(Architecture::linear, width);
@@ -289,7 +300,8 @@ TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
     std::vector<double> expected;
     for (std::int64_t i = 0; i < parts.count() * parts.elements(); ++i) {
       const std::int64_t stored = parts.columns() + 1, column = i % stored, row = i / stored % width;
-      const std::int64_t head = i / parts.elements() / parts.blocks(), first = i / parts.elements() % parts.blocks() * parts.columns();
+      const std::int64_t head = i / parts.elements() / parts.blocks(),
+                         first = i / parts.elements() % parts.blocks() * parts.columns();
       double sum = 0;
       for (std::int64_t t = 0; t < step; ++t) {
         const double z = numbers.key(t, head * width + row), key = z > 0 ? z + 1 : std::exp(z);
@@ -297,7 +309,8 @@ TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
       }
       expected.push_back(sum);
     }
-    EXPECT_LT(largest_difference(widen(after), expected), (sizeof(TypeParam) == 4 ? 1e-5 : 1e-13) * largest_magnitude(expected));
+    EXPECT_LT(largest_difference(widen(after), expected),
+              (sizeof(TypeParam) == 4 ? 1e-5 : 1e-13) * largest_magnitude(expected));
   }
 }
 

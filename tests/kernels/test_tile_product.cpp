@@ -1,4 +1,5 @@
-// The small product inside kernels, where each row takes a range of the depth: what it does not take does not matter, whatever it holds.
+// The small product inside kernels, where each row takes a range of the depth: what it does not take does not matter,
+// whatever it holds.
 #include "kernels/tile_product.hpp"
 
 #include <gtest/gtest.h>
@@ -26,15 +27,17 @@ struct Ranges {
     return {clamp(first_begin + row * begin_step), clamp(first_end + row * end_step)};
   }
 };
-constexpr Ranges all_ranges[] = {{"whole", 0, 0, depth, 0}, {"causal", 0, 0, 1, 1}, {"suffix", 0, 1, depth, 0}, {"window", -6, 1, 1, 1},
-                                 {"empty", 0, 0, 0, 0},     {"apart", 0, 7, 7, 7},  {"late", -40, 3, -30, 3}};
+constexpr Ranges all_ranges[] = {{"whole", 0, 0, depth, 0}, {"causal", 0, 0, 1, 1}, {"suffix", 0, 1, depth, 0},
+                                 {"window", -6, 1, 1, 1},   {"empty", 0, 0, 0, 0},  {"apart", 0, 7, 7, 7},
+                                 {"late", -40, 3, -30, 3}};
 
 /// c after c += a·b over the ranges [rows, columns]; or, `whole`, by add_product, with the factors that a says.
 template <class Real>
-std::vector<Real> multiply(int rows, int columns, const std::vector<double>& a, const std::vector<double>& b, const Ranges& range,
-                           bool whole) {
+std::vector<Real> multiply(int rows, int columns, const std::vector<double>& a, const std::vector<double>& b,
+                           const Ranges& range, bool whole) {
   const int stride = kernels::padded<Real>(columns);
-  std::vector<double> rows_of_b(static_cast<std::size_t>(depth * stride), 0), start(static_cast<std::size_t>(rows * stride), 0.5);
+  std::vector<double> rows_of_b(static_cast<std::size_t>(depth * stride), 0),
+      start(static_cast<std::size_t>(rows * stride), 0.5);
   for (int k = 0; k < depth; ++k) {
     for (int column = 0; column < columns; ++column) rows_of_b[k * stride + column] = b[k * columns + column];
   }
@@ -45,15 +48,17 @@ std::vector<Real> multiply(int rows, int columns, const std::vector<double>& a, 
         const auto team = kernels::as_team(member);
         const kernels::LeftFactor<Real> factor{left.data(), depth, 1};
         if (whole) {
-          kernels::add_product(team, rows, columns, depth, factor, static_cast<const Real*>(right.data()), stride, result.data(), stride);
+          kernels::add_product(team, rows, columns, depth, factor, static_cast<const Real*>(right.data()), stride,
+                               result.data(), stride);
         } else {
-          kernels::add_product_of_ranges(team, rows, columns, range, factor, static_cast<const Real*>(right.data()), stride, result.data(),
-                                         stride);
+          kernels::add_product_of_ranges(team, rows, columns, range, factor, static_cast<const Real*>(right.data()),
+                                         stride, result.data(), stride);
         }
       });
   const auto padded = to_host(result);
   std::vector<Real> product;
-  for (int row = 0; row < rows; ++row) product.insert(product.end(), &padded[row * stride], &padded[row * stride] + columns);
+  for (int row = 0; row < rows; ++row)
+    product.insert(product.end(), &padded[row * stride], &padded[row * stride] + columns);
   return product;
 }
 
@@ -75,7 +80,8 @@ class ProductOfRanges : public ::testing::Test {
     for (const Ranges& range : all_ranges) {
       for (const int rows : {1, 5, 6, 7, 13, 32}) {
         for (const int columns : {1, 5, 16, 33, 64, 80, 112}) {
-          SCOPED_TRACE(std::string(range.name) + ", " + std::to_string(rows) + " rows, " + std::to_string(columns) + " columns");
+          SCOPED_TRACE(std::string(range.name) + ", " + std::to_string(rows) + " rows, " + std::to_string(columns) +
+                       " columns");
           check(range, rows, columns, random_matrix(rows, depth, 1).values, random_matrix(depth, columns, 2).values);
         }
       }
@@ -94,8 +100,8 @@ TYPED_TEST(ProductOfRanges, has_the_bits_of_a_product_with_zeros_outside) {
 TYPED_TEST(ProductOfRanges, takes_no_notice_of_factors_outside) {
   this->for_each_shape([](const Ranges& range, int rows, int columns, const auto& a, const auto& b) {
     const auto junk = with_outside(a, rows, range, std::numeric_limits<double>::quiet_NaN());
-    EXPECT_TRUE(same_bits(multiply<TypeParam>(rows, columns, junk, b, range, false), multiply<TypeParam>(rows, columns, a, b, range, false),
-                          columns));
+    EXPECT_TRUE(same_bits(multiply<TypeParam>(rows, columns, junk, b, range, false),
+                          multiply<TypeParam>(rows, columns, a, b, range, false), columns));
   });
 }
 

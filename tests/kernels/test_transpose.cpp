@@ -32,14 +32,18 @@ void check_transposes() {
       }
       const int stride = kernels::padded<Real>(count) + 3;
       std::vector<Real> columns(static_cast<std::size_t>(width * stride), std::numeric_limits<Real>::quiet_NaN());
-      const auto row = [&](int i) -> const Real* { return i % 3 == 2 ? nullptr : &rows[static_cast<std::size_t>(i * width)]; };
+      const auto row = [&](int i) -> const Real* {
+        return i % 3 == 2 ? nullptr : &rows[static_cast<std::size_t>(i * width)];
+      };
       kernels::transpose_rows(kernels::SerialTeam{}, count, width, Real(0.5), row, columns.data(), stride);
       for (int k = 0; k < width; ++k) {
         for (int i = 0; i < kernels::padded<Real>(count); ++i) {
           const Real expected = i >= count || i % 3 == 2 ? Real(0) : number<Real>(i, k) / 2;
-          ASSERT_EQ(columns[static_cast<std::size_t>(k * stride + i)], expected) << count << " x " << width << ": " << i << ", " << k;
+          ASSERT_EQ(columns[static_cast<std::size_t>(k * stride + i)], expected)
+              << count << " x " << width << ": " << i << ", " << k;
         }
-        for (int i = kernels::padded<Real>(count); i < stride; ++i) ASSERT_TRUE(columns[static_cast<std::size_t>(k * stride + i)] != 0);
+        for (int i = kernels::padded<Real>(count); i < stride; ++i)
+          ASSERT_TRUE(columns[static_cast<std::size_t>(k * stride + i)] != 0);
       }
     }
   }

@@ -36,7 +36,8 @@ TYPED_TEST(Forward, gives_the_same_bits_again_and_again) {
     const Sequence sequence(MPI_COMM_WORLD, 2, 33, config.chunk_size);
     const auto ids = local_part<std::int32_t>(sequence, random_ids(2 * 33, config.vocab_size, 71));
     const auto first = model.forward(Execution(), sequence, ids), second = model.forward(Execution(), sequence, ids);
-    EXPECT_TRUE(same_bits(gather_tokens(sequence, second), gather_tokens(sequence, first), config.hidden_dim)) << describe(config);
+    EXPECT_TRUE(same_bits(gather_tokens(sequence, second), gather_tokens(sequence, first), config.hidden_dim))
+        << describe(config);
     EXPECT_TRUE(first.size() == 0 || first.data() != second.data());  // the caller's, not overwritten by the next call
   }
 }
@@ -45,7 +46,8 @@ TYPED_TEST(Forward, serves_one_shape_after_the_other) {
   for (const ModelConfig& config : variants(plain_bsbr())) {
     SCOPED_TRACE(describe(config));
     auto model = random_model<TypeParam>(config);
-    for (const auto& [batch, length] : {std::pair<int, int>{1, 33}, {3, 33}, {1, 7}, {1, 300}, {2, 0}, {1, 1}, {1, 33}}) {
+    for (const auto& [batch, length] :
+         {std::pair<int, int>{1, 33}, {3, 33}, {1, 7}, {1, 300}, {2, 0}, {1, 1}, {1, 33}}) {
       this->expect_as_new(model, MPI_COMM_WORLD, random_batch(config, batch, length, 72));
       this->expect_as_new(model, MPI_COMM_WORLD, random_batch(config, batch, length, 73, Padding::holes));
     }
@@ -185,7 +187,7 @@ TYPED_TEST(Forward, progress_may_be_told_on_one_rank_alone) {
   EXPECT_EQ(calls > 0, world_rank() == 0);
 }
 
-// ---- Wrong calls -----------------------------------------------------------------------------------------------------
+// ---- Wrong calls ----------------------------------------------------------------------------------------------------
 
 /// What a forward is given on this rank.
 struct Call {
@@ -196,7 +198,8 @@ struct Call {
 template <class Real>
 class WrongCall : public ::testing::Test {
  protected:
-  WrongCall() : m_sequence(MPI_COMM_WORLD, 2, 33, m_config.chunk_size), m_expected(run_alone<Real>(m_config, m_batch)) {}
+  WrongCall()
+      : m_sequence(MPI_COMM_WORLD, 2, 33, m_config.chunk_size), m_expected(run_alone<Real>(m_config, m_batch)) {}
 
   Call right_call() const {
     return {local_part<std::int32_t>(m_sequence, m_batch.ids), local_part<std::uint8_t>(m_sequence, m_batch.mask)};
@@ -214,7 +217,8 @@ class WrongCall : public ::testing::Test {
     return "nothing was thrown";
   }
 
-  /// Each rank in turn calls wrongly: all throw the same, before and after the model has its workspace; and it works afterwards.
+  /// Each rank in turn calls wrongly: all throw the same, before and after the model has its workspace; and it works
+  /// afterwards.
   void expect_refused(const std::function<void(Call&)>& spoil, const std::string& message) {
     for (int culprit = 0; culprit < world_ranks(); ++culprit) {
       SCOPED_TRACE("rank " + std::to_string(culprit));
@@ -251,20 +255,23 @@ TYPED_TEST_SUITE(WrongCall, Reals, RealNames);
 
 TYPED_TEST(WrongCall, with_an_id_outside_the_vocabulary_is_refused_on_all_ranks) {
   for (const std::int32_t id : {-1, 31, 1 << 30}) {
-    this->expect_refused([id](Call& call) { call.ids = TestFixture::with_last(call.ids, id); }, "1 ids are not within 0 to 30");
+    this->expect_refused([id](Call& call) { call.ids = TestFixture::with_last(call.ids, id); },
+                         "1 ids are not within 0 to 30");
   }
 }
 
 TYPED_TEST(WrongCall, with_other_extents_of_ids_is_refused_on_all_ranks) {
   const std::size_t tokens = this->right_call().ids.extent(1);
-  this->expect_refused([&](Call& call) { call.ids = Array<std::int32_t**>("test::ids", 2, tokens + 1); }, "ids are [2, ");
+  this->expect_refused([&](Call& call) { call.ids = Array<std::int32_t**>("test::ids", 2, tokens + 1); },
+                       "ids are [2, ");
   this->expect_refused([&](Call& call) { call.ids = Array<std::int32_t**>("test::ids", 1, tokens); }, "ids are [1, ");
   this->expect_refused([&](Call& call) { call.ids = {}; }, "ids are [0, 0], this rank's part of the sequence [2, ");
 }
 
 TYPED_TEST(WrongCall, with_other_extents_of_the_mask_is_refused_on_all_ranks) {
   const std::size_t tokens = this->right_call().ids.extent(1);
-  this->expect_refused([&](Call& call) { call.mask = Array<std::uint8_t**>("test::mask", 2, tokens + 1); }, "mask is [2, ");
+  this->expect_refused([&](Call& call) { call.mask = Array<std::uint8_t**>("test::mask", 2, tokens + 1); },
+                       "mask is [2, ");
   this->expect_refused([&](Call& call) { call.mask = Array<std::uint8_t**>("test::mask", 3, tokens); }, "mask is [3, ");
 }
 
@@ -277,8 +284,8 @@ TYPED_TEST(WrongCall, with_another_mask_value_is_refused_on_all_ranks) {
 
 TYPED_TEST(WrongCall, with_a_mask_on_some_ranks_only_is_refused_on_all_ranks) {
   if (world_ranks() == 1) GTEST_SKIP() << "there are no other ranks";
-  this->expect_refused([](Call& call) { call.mask.reset(); },
-                       std::to_string(world_ranks() - 1) + " of " + std::to_string(world_ranks()) + " ranks have a mask");
+  this->expect_refused([](Call& call) { call.mask.reset(); }, std::to_string(world_ranks() - 1) + " of " +
+                                                                  std::to_string(world_ranks()) + " ranks have a mask");
 }
 
 TYPED_TEST(WrongCall, with_parts_that_were_made_for_another_sequence_is_refused) {
@@ -316,7 +323,7 @@ TYPED_TEST(WrongCall, in_a_new_shape_leaves_the_model_usable_in_both) {
   this->expect_usable();
 }
 
-// ---- Layers ----------------------------------------------------------------------------------------------------------
+// ---- Layers ---------------------------------------------------------------------------------------------------------
 
 TYPED_TEST(WrongCall, of_a_layer_that_is_not_there_is_refused) {
   const auto& weights = this->m_model.weights();
@@ -332,7 +339,8 @@ TYPED_TEST(WrongCall, of_a_layer_with_other_extents_is_refused_on_all_ranks) {
   const auto tokens = static_cast<std::size_t>(this->m_sequence.local_tokens()), width = std::size_t{12};
   for (int culprit = 0; culprit < world_ranks(); ++culprit) {
     const std::size_t more = world_rank() == culprit ? 1 : 0;
-    for (const auto& x : {Array<TypeParam***>("test::x", 2 + more, tokens, width), Array<TypeParam***>("test::x", 2, tokens + more, width),
+    for (const auto& x : {Array<TypeParam***>("test::x", 2 + more, tokens, width),
+                          Array<TypeParam***>("test::x", 2, tokens + more, width),
                           Array<TypeParam***>("test::x", 2, tokens, width + more)}) {
       EXPECT_THROW(layer.forward(Execution(), mask, workspace, x), ShapeError);
     }
@@ -347,7 +355,8 @@ TYPED_TEST(WrongCall, of_a_layer_with_states_in_its_workspace_is_refused) {
   const PaddingMask mask(Execution(), this->m_sequence);
   const auto& heads = workspace.heads;
   ASSERT_EQ(heads.extent(2), 12U);
-  for (const auto& x : {heads, Array<TypeParam***>(workspace.projections.data(), heads.extent(0), heads.extent(1), heads.extent(2))}) {
+  for (const auto& x :
+       {heads, Array<TypeParam***>(workspace.projections.data(), heads.extent(0), heads.extent(1), heads.extent(2))}) {
     try {
       layer.forward(Execution(), mask, workspace, x);
       ADD_FAILURE() << "nothing was thrown";

@@ -10,14 +10,15 @@ namespace {
 
 constexpr std::int64_t batch = 3, chunk_size = 2;
 
-/// Tokens [batch, length] of which in the first row all are real, in the second none, and in the third those of chunks 1, 62, 64, 65 and
-/// 200.
+/// Tokens [batch, length] of which in the first row all are real, in the second none, and in the third those of chunks
+/// 1, 62, 64, 65 and 200.
 std::vector<std::uint8_t> mask_of(std::int64_t length) {
   std::vector<std::uint8_t> mask(static_cast<std::size_t>(batch * length));
   for (std::int64_t t = 0; t < length; ++t) {
     const std::int64_t chunk = t / chunk_size;
     mask[static_cast<std::size_t>(t)] = 1;
-    mask[static_cast<std::size_t>(2 * length + t)] = chunk == 1 || chunk == 62 || chunk == 64 || chunk == 65 || chunk == 200 ? 1 : 0;
+    mask[static_cast<std::size_t>(2 * length + t)] =
+        chunk == 1 || chunk == 62 || chunk == 64 || chunk == 65 || chunk == 200 ? 1 : 0;
   }
   return mask;
 }

@@ -15,7 +15,8 @@ namespace {
 /// In an attention's place: notes what its output held, and writes zeros.
 class Witness : public Attention<double> {
  public:
-  void forward(const Execution&, const PaddingMask&, const AttentionInput<double>&, const Array<double***>& output, Profile*) override {
+  void forward(const Execution&, const PaddingMask&, const AttentionInput<double>&, const Array<double***>& output,
+               Profile*) override {
     nan = finite = 0;
     for (const double x : to_host(output)) ++(std::isnan(x) ? nan : finite);
     Kokkos::deep_copy(output, 0);

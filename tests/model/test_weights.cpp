@@ -99,7 +99,8 @@ TEST_P(WeightsOf, neighbours_are_one_matrix) {
   EXPECT_EQ(static_cast<std::int64_t>(vector.extent(0)), count * config.attention_dim());
   for (int i = 0; i < count; ++i) {
     const auto name = prefix + names[static_cast<std::size_t>(i)];
-    EXPECT_EQ(matrix.data() + i * config.attention_dim() * config.hidden_dim, weights.matrix(name + ".weight").data()) << name;
+    EXPECT_EQ(matrix.data() + i * config.attention_dim() * config.hidden_dim, weights.matrix(name + ".weight").data())
+        << name;
     EXPECT_EQ(vector.data() + i * config.attention_dim(), weights.vector(name + ".bias").data()) << name;
   }
 }
@@ -110,9 +111,9 @@ TEST_P(WeightsOf, unknown_names_are_refused) {
   EXPECT_EQ(message_of<Error>([&] { weights.offset("layers.2.ff.0.weight"); }), message);
   EXPECT_EQ(message_of<Error>([&] { weights.matrix("layers.2.ff.0.weight"); }), message);
   EXPECT_EQ(message_of<Error>([&] { weights.vector("layers.2.ff.0.weight"); }), message);
-  for (const char* name :
-       {"", "layers.", "layers.0", "layers.0.", "layers.-1.ff.0.weight", "layers.00.ff.0.weight", "layers.+0.ff.0.weight",
-        "layers.0.layers.0.ff.0.weight", "layers.0.embedding.weight", "ff.0.weight", "layers.18446744073709551616.ff.0.weight"}) {
+  for (const char* name : {"", "layers.", "layers.0", "layers.0.", "layers.-1.ff.0.weight", "layers.00.ff.0.weight",
+                           "layers.+0.ff.0.weight", "layers.0.layers.0.ff.0.weight", "layers.0.embedding.weight",
+                           "ff.0.weight", "layers.18446744073709551616.ff.0.weight"}) {
     EXPECT_THROW(weights.offset(name), Error) << name;
   }
 }
@@ -135,7 +136,8 @@ TEST(Weights, r_and_h_are_one_matrix) {
   const ModelConfig config = small_config(Architecture::bsbr);
   const Weights<double> weights(config);
   const auto both = weights.matrix("layers.0.attention.meta_r_proj.weight", 2);
-  EXPECT_EQ(both.data() + config.hidden_dim * config.hidden_dim, weights.matrix("layers.0.attention.meta_h_proj.weight").data());
+  EXPECT_EQ(both.data() + config.hidden_dim * config.hidden_dim,
+            weights.matrix("layers.0.attention.meta_h_proj.weight").data());
 }
 
 TEST(Weights, keep_their_numbers_when_causality_and_chunk_size_change) {
@@ -170,7 +172,7 @@ TEST(Weights, refuse_a_configuration_with_another_table) {
   refused([](ModelConfig& other) { other.chunk_size = 0; });
 }
 
-// ---- Random weights --------------------------------------------------------------------------------------------------
+// ---- Random weights -------------------------------------------------------------------------------------------------
 
 /// Sizes large enough for statistics.
 ModelConfig wide_config() {
@@ -212,8 +214,8 @@ TEST(RandomWeights, are_the_same_on_all_ranks) {
 TEST(RandomWeights, in_float_are_those_in_double_rounded) {
   for (const std::uint64_t seed : {std::uint64_t{0}, std::uint64_t{42}, ~std::uint64_t{0}}) {
     const auto doubles = to_host(random_weights<double>(wide_config(), seed).data());
-    EXPECT_TRUE(
-        same_bits(to_host(random_weights<float>(wide_config(), seed).data()), std::vector<float>(doubles.begin(), doubles.end()), 1));
+    EXPECT_TRUE(same_bits(to_host(random_weights<float>(wide_config(), seed).data()),
+                          std::vector<float>(doubles.begin(), doubles.end()), 1));
   }
 }
 
@@ -229,7 +231,8 @@ TEST(RandomWeights, of_a_weight_depend_on_its_name_and_not_on_the_others) {
     EXPECT_TRUE(same_bits(values_of(others, weight), values_of(weights, weight), 1)) << weight.name;
   }
   const auto query = values_of(weights, find(config, "layers.0.attention.q_proj.weight"));
-  for (const char* name : {"layers.0.attention.k_proj.weight", "layers.1.attention.q_proj.weight", "layers.0.attention.out_proj.weight"}) {
+  for (const char* name :
+       {"layers.0.attention.k_proj.weight", "layers.1.attention.q_proj.weight", "layers.0.attention.out_proj.weight"}) {
     EXPECT_NE(values_of(weights, find(config, name)), query) << name;
   }
 }
@@ -262,7 +265,8 @@ TEST(RandomWeights, have_the_mean_the_variance_and_the_range_of_their_distributi
   }
 }
 
-TEST(RandomWeights, of_a_seed_stay_what_they_are) {  // models that are told by their seed must not change with the version
+TEST(RandomWeights,
+     of_a_seed_stay_what_they_are) {  // models that are told by their seed must not change with the version
   const auto config = small_config(Architecture::bsbr);
   const auto weights = random_weights<double>(config, 2024);
   const auto query = values_of(weights, find(config, "layers.0.attention.q_proj.weight"));

@@ -13,7 +13,8 @@
 namespace bsbr::testing {
 namespace {
 
-/// What no prediction counts: a few bytes per chunk, and a host's copies of messages where MPI cannot take those of a GPU.
+/// What no prediction counts: a few bytes per chunk, and a host's copies of messages where MPI cannot take those of a
+/// GPU.
 const std::vector<std::string> uncounted{"bsbr::mask::", "bsbr::parallel::staged"};
 
 /// All variants at several sizes.
@@ -40,7 +41,8 @@ std::vector<ModelConfig> configs() {
   return all;
 }
 
-/// The prediction is exact, but for the last bytes up to a multiple of eight, and what Kokkos needs for an allocation of nothing.
+/// The prediction is exact, but for the last bytes up to a multiple of eight, and what Kokkos needs for an allocation
+/// of nothing.
 void expect_predicted(std::int64_t predicted, const std::vector<Allocation>& allocations) {
   const std::int64_t allocated = total_bytes(allocations);
   std::int64_t rounding = 0;
@@ -68,7 +70,8 @@ void for_each_shape(const Check& check) {
 
 TYPED_TEST(Memory, of_a_workspace_and_a_hidden_state_is_what_workspace_bytes_says) {
   for_each_shape([](const ModelConfig& config, const Sequence& sequence) {
-    const auto states = sequence.batch() * sequence.local_tokens() * config.hidden_dim * static_cast<std::int64_t>(sizeof(TypeParam));
+    const auto states =
+        sequence.batch() * sequence.local_tokens() * config.hidden_dim * static_cast<std::int64_t>(sizeof(TypeParam));
     const AllocationRecorder recorder;
     const Workspace<TypeParam> workspace(config, sequence);
     expect_predicted(workspace_bytes<TypeParam>(config, sequence) - states, recorder.without(uncounted));
@@ -93,7 +96,8 @@ TYPED_TEST(Memory, of_a_first_forward_is_what_workspace_bytes_says) {
     run_model(model, MPI_COMM_WORLD, random_batch(config, 1, 33, 62));  // Kokkos' own scratch memory exists
     const AllocationRecorder recorder;
     run_model(model, MPI_COMM_WORLD, batch);
-    expect_predicted(workspace_bytes<TypeParam>(config, sequence), recorder.without({"bsbr::mask::", "bsbr::parallel::staged", "test::"}));
+    expect_predicted(workspace_bytes<TypeParam>(config, sequence),
+                     recorder.without({"bsbr::mask::", "bsbr::parallel::staged", "test::"}));
   }
 }
 
@@ -108,7 +112,8 @@ TYPED_TEST(Memory, is_kept_for_the_next_forward_of_the_same_shape) {
     const auto allocations_of = [&](const auto&... padding) {
       const AllocationRecorder recorder;
       model.forward(Execution(), sequence, ids, padding...);
-      return recorder.without(sizeof...(padding) > 0 ? std::vector<std::string>{"bsbr::mask::"} : std::vector<std::string>());
+      return recorder.without(sizeof...(padding) > 0 ? std::vector<std::string>{"bsbr::mask::"}
+                                                     : std::vector<std::string>());
     };
     allocations_of(mask);
     allocations_of();
@@ -123,7 +128,9 @@ TYPED_TEST(Memory, of_hidden_states_that_the_caller_keeps_is_left_alone) {
   const ModelConfig config = small_config(Architecture::bsbr);
   auto model = random_model<TypeParam>(config);
   const Sequence sequence(MPI_COMM_WORLD, 2, 131, config.chunk_size);
-  const auto ids = [&](std::uint64_t seed) { return local_part<std::int32_t>(sequence, random_batch(config, 2, 131, seed).ids); };
+  const auto ids = [&](std::uint64_t seed) {
+    return local_part<std::int32_t>(sequence, random_batch(config, 2, 131, seed).ids);
+  };
   const auto first = model.forward(Execution(), sequence, ids(63));
   const auto before = gather_tokens(sequence, first);
   const auto second = model.forward(Execution(), sequence, ids(64));
@@ -153,7 +160,8 @@ TEST(MemoryLabels, begin_with_bsbr) {
     const Model<float> model(random_weights<float>(config, 1));
     const Workspace<float> workspace(config, sequence);
     const PaddingMask mask(Execution(), sequence);
-    for (const auto& allocation : recorder.without({})) EXPECT_EQ(allocation.label.rfind("bsbr::", 0), 0u) << allocation.label;
+    for (const auto& allocation : recorder.without({}))
+      EXPECT_EQ(allocation.label.rfind("bsbr::", 0), 0u) << allocation.label;
   }
 }
 
@@ -183,8 +191,9 @@ TYPED_TEST(Memory, of_a_model_grows_no_faster_than_its_layers) {
   }
 }
 
-/// The state that is carried, and the keys that earlier ranks have, do not grow with the sequence: what grows is what the tokens need.
-/// A test of the implementation: an attention that keeps something for a backward pass, such as sums of the softmax, will need memory.
+/// The state that is carried, and the keys that earlier ranks have, do not grow with the sequence: what grows is what
+/// the tokens need. A test of the implementation: an attention that keeps something for a backward pass, such as sums
+/// of the softmax, will need memory.
 TYPED_TEST(Memory, of_attentions_other_than_bsbr_is_none_with_one_rank) {
   for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
     if (traits(config.architecture).transfer == Transfer::chunk_states) continue;

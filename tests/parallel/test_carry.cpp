@@ -66,8 +66,10 @@ void work_on(const parallel::Segment& message, const Array<Real*>& before, const
 
 TYPED_TEST(Carry, brings_the_state_to_each_rank_in_the_order_of_the_sequence_message_by_message) {
   for (const std::int64_t length : lengths) {
-    for (const auto& [size, count] : {std::pair{std::size_t{1}, 1}, {std::size_t{5}, 3}, {std::size_t{5}, 8}, {std::size_t{100000}, 7}}) {
-      SCOPED_TRACE(std::to_string(length) + " tokens, " + std::to_string(size) + " numbers in " + std::to_string(count) + " messages");
+    for (const auto& [size, count] :
+         {std::pair{std::size_t{1}, 1}, {std::size_t{5}, 3}, {std::size_t{5}, 8}, {std::size_t{100000}, 7}}) {
+      SCOPED_TRACE(std::to_string(length) + " tokens, " + std::to_string(size) + " numbers in " +
+                   std::to_string(count) + " messages");
       const Sequence sequence(MPI_COMM_WORLD, 1, length, 4);
       const auto ranks = ranks_with_tokens(sequence);
       const bool takes_part = std::find(ranks.begin(), ranks.end(), world_rank()) != ranks.end();
@@ -93,7 +95,8 @@ TYPED_TEST(Carry, brings_the_state_to_each_rank_in_the_order_of_the_sequence_mes
       EXPECT_TRUE(!takes_part || std::equal(expected.begin(), expected.end(), host.data()));
       const bool is_followed = takes_part && world_rank() != ranks.back();
       EXPECT_EQ(carry.bytes_sent(), is_followed ? static_cast<std::int64_t>(size * sizeof(TypeParam)) : 0);
-      EXPECT_EQ(carry.messages_sent(), is_followed ? std::min<std::int64_t>(count, static_cast<std::int64_t>(size)) : 0);
+      EXPECT_EQ(carry.messages_sent(),
+                is_followed ? std::min<std::int64_t>(count, static_cast<std::int64_t>(size)) : 0);
     }
   }
 }

@@ -13,7 +13,7 @@
 namespace bsbr::testing {
 namespace {
 
-// ---- check, require_mpi ----------------------------------------------------------------------------------------------
+// ---- check, require_mpi ---------------------------------------------------------------------------------------------
 
 TEST(Check, throws_what_mpi_says) {
   EXPECT_NO_THROW(parallel::check(MPI_SUCCESS, "MPI_Bcast"));
@@ -29,7 +29,7 @@ TEST(Check, throws_what_mpi_says) {
 
 TEST(RequireMpi, is_content_while_mpi_is_up) { EXPECT_NO_THROW(parallel::require_mpi()); }
 
-// ---- Broadcasts ------------------------------------------------------------------------------------------------------
+// ---- Broadcasts -----------------------------------------------------------------------------------------------------
 
 TEST(Broadcast, strings_of_any_length_reach_all_ranks) {
   for (const std::size_t length : {std::size_t{0}, std::size_t{1}, std::size_t{4097}, std::size_t{20} << 20}) {
@@ -59,14 +59,15 @@ TEST(Broadcast, any_rank_may_be_the_one_that_knows) {
   }
 }
 
-// ---- The others ------------------------------------------------------------------------------------------------------
+// ---- The others -----------------------------------------------------------------------------------------------------
 
 TEST(AllReduce, combines_the_numbers_of_all_ranks) {
   const int ranks = world_ranks(), rank = world_rank();
   EXPECT_EQ(parallel::all_reduce(rank + 1, MPI_SUM, MPI_COMM_WORLD), ranks * (ranks + 1) / 2);
   EXPECT_EQ(parallel::all_reduce(std::int64_t{5} - rank, MPI_MIN, MPI_COMM_WORLD), 6 - ranks);
   const std::vector<std::int64_t> numbers{rank, -rank, std::int64_t{1} << 40};
-  EXPECT_EQ(parallel::all_reduce(numbers, MPI_MAX, MPI_COMM_WORLD), (std::vector<std::int64_t>{ranks - 1, 0, std::int64_t{1} << 40}));
+  EXPECT_EQ(parallel::all_reduce(numbers, MPI_MAX, MPI_COMM_WORLD),
+            (std::vector<std::int64_t>{ranks - 1, 0, std::int64_t{1} << 40}));
 }
 
 TEST(AllGather, brings_every_item_to_all_ranks_in_their_order) {
@@ -111,10 +112,12 @@ TEST(GatherOnFirst, brings_items_and_texts_to_rank_0_only) {
     for (int i = 0; i < rank % 3; ++i) expected.push_back(10 * rank + i);
   }
   const std::vector<double> mine{10.0 * world_rank(), 10.0 * world_rank() + 1};
-  EXPECT_EQ(parallel::gather_on_first(mine.data(), counts, MPI_COMM_WORLD), world_rank() == 0 ? expected : std::vector<double>());
+  EXPECT_EQ(parallel::gather_on_first(mine.data(), counts, MPI_COMM_WORLD),
+            world_rank() == 0 ? expected : std::vector<double>());
 
   std::vector<std::string> texts;
-  for (int rank = 0; rank < world_ranks(); ++rank) texts.push_back(std::string(static_cast<std::size_t>(rank % 2 * 1000), 'a'));
+  for (int rank = 0; rank < world_ranks(); ++rank)
+    texts.push_back(std::string(static_cast<std::size_t>(rank % 2 * 1000), 'a'));
   const std::string text = texts[static_cast<std::size_t>(world_rank())];
   EXPECT_EQ(parallel::gather_on_first(text, MPI_COMM_WORLD), world_rank() == 0 ? texts : std::vector<std::string>());
 }

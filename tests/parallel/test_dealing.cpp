@@ -1,4 +1,5 @@
-// How ranks share out heads and queries: every query of every head belongs to one rank, and the work of a causal triangle is balanced.
+// How ranks share out heads and queries: every query of every head belongs to one rank, and the work of a causal
+// triangle is balanced.
 #include "parallel/dealing.hpp"
 
 #include <gtest/gtest.h>
@@ -46,7 +47,8 @@ TEST(HeadDealing, gives_every_query_of_every_head_to_one_rank) {
       const HeadDealing dealing(heads, ranks, tile);
       std::map<std::pair<std::int64_t, std::int64_t>, int> owners;
       for (int rank = 0; rank < ranks; ++rank) {
-        for (std::int64_t head = dealing.first_head(rank); head < dealing.first_head(rank) + dealing.head_count(rank); ++head) {
+        for (std::int64_t head = dealing.first_head(rank); head < dealing.first_head(rank) + dealing.head_count(rank);
+             ++head) {
           for (std::int64_t t = 0; t < 100; ++t) owners[{head, t}] += dealing.queries(rank).has(t) ? 1 : 0;
         }
       }
@@ -68,7 +70,8 @@ TEST(HeadDealing, balances_a_causal_triangle) {
     }
     double sum = 0;
     for (const double one : work) sum += one;
-    EXPECT_LE(*std::max_element(work.begin(), work.end()), 1.05 * sum / ranks) << heads << " heads, " << ranks << " ranks";
+    EXPECT_LE(*std::max_element(work.begin(), work.end()), 1.05 * sum / ranks)
+        << heads << " heads, " << ranks << " ranks";
   }
 }
 

@@ -21,8 +21,10 @@ Real number(int from, int to, std::int64_t i) {
   return static_cast<Real>(from * 31 + to) + static_cast<Real>(i % 4096) / 8192;
 }
 
-/// Segments by rank of the sizes that `count` tells, with `gap` numbers between them, in the order of the ranks or the opposite one.
-std::vector<Segment> lay_out(int ranks, bool backwards, std::int64_t gap, const std::function<std::int64_t(int)>& count) {
+/// Segments by rank of the sizes that `count` tells, with `gap` numbers between them, in the order of the ranks or the
+/// opposite one.
+std::vector<Segment> lay_out(int ranks, bool backwards, std::int64_t gap,
+                             const std::function<std::int64_t(int)>& count) {
   std::vector<Segment> segments(static_cast<std::size_t>(ranks));
   std::int64_t offset = gap;
   for (int i = 0; i < ranks; ++i) {
@@ -71,8 +73,10 @@ struct AllToAll {
     target = to_device(expected);
     for (int peer = 0; peer < world_ranks(); ++peer) {
       const Segment out = to[static_cast<std::size_t>(peer)], in = from[static_cast<std::size_t>(peer)];
-      for (std::int64_t i = 0; i < out.count; ++i) sent[static_cast<std::size_t>(out.offset + i)] = number<Real>(world_rank(), peer, i);
-      for (std::int64_t i = 0; i < in.count; ++i) expected[static_cast<std::size_t>(in.offset + i)] = number<Real>(peer, world_rank(), i);
+      for (std::int64_t i = 0; i < out.count; ++i)
+        sent[static_cast<std::size_t>(out.offset + i)] = number<Real>(world_rank(), peer, i);
+      for (std::int64_t i = 0; i < in.count; ++i)
+        expected[static_cast<std::size_t>(in.offset + i)] = number<Real>(peer, world_rank(), i);
       if (peer != world_rank()) bytes += out.count * static_cast<std::int64_t>(sizeof(Real));
     }
     source = to_device(sent);
@@ -134,8 +138,9 @@ TYPED_TEST(Exchange, segments_may_go_and_be_waited_for_one_by_one) {
     exchange.wait_for(0);
     const auto arrived = to_host(all.target);
     const parallel::Segment first = all.from[0];
-    EXPECT_TRUE(world_rank() == 0 || std::equal(arrived.begin() + first.offset, arrived.begin() + first.offset + first.count,
-                                                all.expected.begin() + first.offset));
+    EXPECT_TRUE(world_rank() == 0 ||
+                std::equal(arrived.begin() + first.offset, arrived.begin() + first.offset + first.count,
+                           all.expected.begin() + first.offset));
   }
   exchange.wait();
   EXPECT_TRUE(to_host(all.target) == all.expected);
@@ -146,13 +151,14 @@ TYPED_TEST(Exchange, one_that_is_given_up_leaves_nothing_behind) {
   const Count count = [](int from, int to) { return 50000 + from + to; };
   {
     const AllToAll<TypeParam> dropped(count);
-    parallel::Exchange<TypeParam> exchange(Execution(), MPI_COMM_WORLD, dropped.source, dropped.to, dropped.target, dropped.from);
+    parallel::Exchange<TypeParam> exchange(Execution(), MPI_COMM_WORLD, dropped.source, dropped.to, dropped.target,
+                                           dropped.from);
     exchange.send();
   }
   expect_exchanged<TypeParam>([](int from, int to) { return 1 + from + to; });
 }
 
-// ---- Gather ----------------------------------------------------------------------------------------------------------
+// ---- Gather ---------------------------------------------------------------------------------------------------------
 
 /// Gathers rows of `row` numbers, `count(p)` of them of rank p.
 template <class Real>
@@ -163,7 +169,8 @@ void expect_gathered(std::int64_t row, const std::function<std::int64_t(int)>& c
   std::vector<Real> data(static_cast<std::size_t>(size_of(segments, 0) * row), Real(255)), expected = data;
   for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = value(static_cast<std::int64_t>(i));
   const Segment own = segments[static_cast<std::size_t>(world_rank())];
-  for (std::int64_t i = own.offset * row; i < (own.offset + own.count) * row; ++i) data[static_cast<std::size_t>(i)] = value(i);
+  for (std::int64_t i = own.offset * row; i < (own.offset + own.count) * row; ++i)
+    data[static_cast<std::size_t>(i)] = value(i);
   const auto array = to_device(data);
   parallel::Gather<Real> gather(Execution(), MPI_COMM_WORLD, array, row, segments);
   gather.wait();

@@ -22,7 +22,9 @@ FirstNeeded border(const Sequence& sequence, std::int64_t step) {
   return [=](int rank) { return sequence.first_token_of(rank) / step * step; };
 }
 
-bool has_tokens(const Sequence& sequence, int rank) { return sequence.first_token_of(rank) < sequence.first_token_of(rank + 1); }
+bool has_tokens(const Sequence& sequence, int rank) {
+  return sequence.first_token_of(rank) < sequence.first_token_of(rank + 1);
+}
 
 /// Number i of a token's row.
 template <class Number>
@@ -70,7 +72,8 @@ void expect_exchanged(const Sequence& sequence, const FirstNeeded& first_needed,
   const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), halo.data());
   const std::vector<Number> after(host.data(), host.data() + host.size());
   EXPECT_TRUE(after == (rows<Number>(plan, row, number<Number>)));
-  EXPECT_EQ(messages->bytes_sent(), rows_for_others(sequence, first_needed) * row * static_cast<std::int64_t>(sizeof(Number)));
+  EXPECT_EQ(messages->bytes_sent(),
+            rows_for_others(sequence, first_needed) * row * static_cast<std::int64_t>(sizeof(Number)));
 }
 
 /// Fewer chunks than ranks, as many, and more; ragged ones; none.
@@ -85,8 +88,8 @@ std::vector<Sequence> sequences() {
 TEST(HaloPlan, has_the_rows_that_are_needed_and_the_own_ones) {
   for (const Sequence& sequence : sequences()) {
     for (const std::int64_t tokens : {0, 1, 5, 40, 1000}) {
-      SCOPED_TRACE(std::to_string(sequence.length()) + " tokens in chunks of " + std::to_string(sequence.chunk_size()) + ", reach " +
-                   std::to_string(tokens));
+      SCOPED_TRACE(std::to_string(sequence.length()) + " tokens in chunks of " + std::to_string(sequence.chunk_size()) +
+                   ", reach " + std::to_string(tokens));
       const HaloPlan plan(sequence, reach(sequence, tokens));
       const std::int64_t first = sequence.first_token();
       const std::int64_t others = sequence.local_tokens() > 0 ? std::min(tokens, first) : 0;
@@ -114,7 +117,8 @@ TEST(HaloPlan, moves_nothing_where_no_rank_needs_a_row_of_another) {
 TEST(HaloPlan, all_ranks_know_whether_something_moves) {
   for (const Sequence& sequence : sequences()) {
     bool some = false;
-    for (int rank = 1; rank < sequence.ranks(); ++rank) some = some || (has_tokens(sequence, rank) && sequence.first_token_of(rank) > 0);
+    for (int rank = 1; rank < sequence.ranks(); ++rank)
+      some = some || (has_tokens(sequence, rank) && sequence.first_token_of(rank) > 0);
     EXPECT_EQ(HaloPlan(sequence, reach(sequence, 1)).moves_anything(), some);
   }
 }
@@ -126,7 +130,8 @@ TYPED_TEST_SUITE(Halo, Moved);
 
 TYPED_TEST(Halo, rows_of_earlier_ranks_arrive_in_their_places) {
   for (const Sequence& sequence : sequences()) {
-    for (const std::int64_t tokens : {1, 5, 40, 1000}) expect_exchanged<TypeParam>(sequence, reach(sequence, tokens), 3);
+    for (const std::int64_t tokens : {1, 5, 40, 1000})
+      expect_exchanged<TypeParam>(sequence, reach(sequence, tokens), 3);
   }
 }
 

@@ -56,7 +56,8 @@ TEST(Sequence, every_rank_knows_where_the_others_begin) {
   std::vector<std::int64_t> begins(static_cast<std::size_t>(sequence.ranks()));
   const std::int64_t mine = sequence.first_token();
   MPI_Allgather(&mine, 1, MPI_INT64_T, begins.data(), 1, MPI_INT64_T, MPI_COMM_WORLD);
-  for (int rank = 0; rank < sequence.ranks(); ++rank) EXPECT_EQ(sequence.first_token_of(rank), begins[static_cast<std::size_t>(rank)]);
+  for (int rank = 0; rank < sequence.ranks(); ++rank)
+    EXPECT_EQ(sequence.first_token_of(rank), begins[static_cast<std::size_t>(rank)]);
 }
 
 TEST(Sequence, of_length_zero_has_no_chunks) {
@@ -78,7 +79,7 @@ TEST(Sequence, may_have_billions_of_tokens) {
   EXPECT_EQ(sum_over_ranks(sequence.local_tokens()), length);
 }
 
-// ---- Wrong arguments -------------------------------------------------------------------------------------------------
+// ---- Wrong arguments ------------------------------------------------------------------------------------------------
 
 template <class Expected>
 std::string message_of(std::int64_t batch, std::int64_t length, std::int64_t chunk_size) {
@@ -102,14 +103,18 @@ TEST(Sequence, ranks_that_disagree_on_an_argument_all_throw) {
   for (int odd = 0; odd < world_ranks(); ++odd) {
     SCOPED_TRACE("rank " + std::to_string(odd) + " has another argument");
     const std::int64_t more = world_rank() == odd ? 1 : 0;
-    EXPECT_EQ(message_of<CommunicationError>(2 + more, 50, 4), "the ranks disagree on the sequence's batch: 2 on one, 3 on another");
-    EXPECT_EQ(message_of<CommunicationError>(2, 50 + more, 4), "the ranks disagree on the sequence's length: 50 on one, 51 on another");
-    EXPECT_EQ(message_of<CommunicationError>(2, 50, 4 - more), "the ranks disagree on the sequence's chunk_size: 3 on one, 4 on another");
-    EXPECT_EQ(message_of<CommunicationError>(2, -more, 4), "the ranks disagree on the sequence's length: -1 on one, 0 on another");
+    EXPECT_EQ(message_of<CommunicationError>(2 + more, 50, 4),
+              "the ranks disagree on the sequence's batch: 2 on one, 3 on another");
+    EXPECT_EQ(message_of<CommunicationError>(2, 50 + more, 4),
+              "the ranks disagree on the sequence's length: 50 on one, 51 on another");
+    EXPECT_EQ(message_of<CommunicationError>(2, 50, 4 - more),
+              "the ranks disagree on the sequence's chunk_size: 3 on one, 4 on another");
+    EXPECT_EQ(message_of<CommunicationError>(2, -more, 4),
+              "the ranks disagree on the sequence's length: -1 on one, 0 on another");
   }
 }
 
-// ---- The communicator ------------------------------------------------------------------------------------------------
+// ---- The communicator -----------------------------------------------------------------------------------------------
 
 TEST(Sequence, has_a_communicator_of_its_own) {
   const Sequence first(MPI_COMM_WORLD, 1, 10, 4), second(MPI_COMM_WORLD, 1, 10, 4);

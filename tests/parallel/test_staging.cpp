@@ -27,7 +27,8 @@ TEST(StagingBuffers, belong_to_one_message_at_a_time) {
 }
 
 TEST(StagingBuffers, are_large_enough_and_the_smallest_that_are) {
-  for (const std::int64_t bytes : {0, 1, 4097, 300'000}) EXPECT_GE(take_staging_buffer(bytes)->size(), static_cast<std::size_t>(bytes));
+  for (const std::int64_t bytes : {0, 1, 4097, 300'000})
+    EXPECT_GE(take_staging_buffer(bytes)->size(), static_cast<std::size_t>(bytes));
   const void *large = nullptr, *small = nullptr;
   {
     const auto some = take_staging_buffer(300'000), more = take_staging_buffer(200'000);

@@ -107,7 +107,8 @@ TEST(Timeout, may_be_changed_and_taken_back) {
 }
 
 TEST(Timeout, is_a_finite_number_of_seconds) {
-  for (const double seconds : {-1.0, std::nan(""), HUGE_VAL}) EXPECT_THROW(set_timeout(MPI_COMM_WORLD, seconds), ConfigError);
+  for (const double seconds : {-1.0, std::nan(""), HUGE_VAL})
+    EXPECT_THROW(set_timeout(MPI_COMM_WORLD, seconds), ConfigError);
 }
 
 TEST(Settle, tells_whether_messages_are_done) {

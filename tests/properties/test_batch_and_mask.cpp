@@ -31,7 +31,7 @@ bool all_finite(const std::vector<Real>& values) {
   return std::all_of(values.begin(), values.end(), [](Real value) { return std::isfinite(value); });
 }
 
-// ---- Batch -----------------------------------------------------------------------------------------------------------
+// ---- Batch ----------------------------------------------------------------------------------------------------------
 
 template <class Real>
 class BatchRows : public ::testing::Test {};
@@ -47,7 +47,8 @@ TYPED_TEST(BatchRows, have_the_bits_that_they_have_alone) {
         const auto together = run_model(model, MPI_COMM_SELF, batch);
         for (std::int64_t row = 0; row < 3; ++row) {
           const auto alone = run_model(model, MPI_COMM_SELF, batch.row(row));
-          EXPECT_TRUE(same_bits(rows_of(together, config.hidden_dim, row * length, length), alone, config.hidden_dim)) << "row " << row;
+          EXPECT_TRUE(same_bits(rows_of(together, config.hidden_dim, row * length, length), alone, config.hidden_dim))
+              << "row " << row;
         }
       }
     }
@@ -62,7 +63,7 @@ TYPED_TEST(BatchRows, may_be_none) {
   });
 }
 
-// ---- Padding in a model ----------------------------------------------------------------------------------------------
+// ---- Padding in a model ---------------------------------------------------------------------------------------------
 
 template <class Real>
 class PaddingOf : public ::testing::Test {};
@@ -102,7 +103,8 @@ TYPED_TEST(PaddingOf, masks_change_what_real_tokens_see) {
     const Batch batch = random_batch(config, 1, 44, 23, Padding::holes);
     Batch without = batch;
     without.mask.clear();
-    EXPECT_FALSE(same_bits(run_alone<TypeParam>(config, batch), run_alone<TypeParam>(config, without), config.hidden_dim));
+    EXPECT_FALSE(
+        same_bits(run_alone<TypeParam>(config, batch), run_alone<TypeParam>(config, without), config.hidden_dim));
   };
   for_each_config(check, sees_others);
 }
@@ -115,7 +117,8 @@ TYPED_TEST(PaddingOf, reference_ignores_the_mask) {
           const Batch batch = random_batch(config, 3, 44, 24, padding.value);
           Batch without = batch;
           without.mask.clear();
-          EXPECT_TRUE(same_bits(run_alone<TypeParam>(config, batch), run_alone<TypeParam>(config, without), config.hidden_dim));
+          EXPECT_TRUE(
+              same_bits(run_alone<TypeParam>(config, batch), run_alone<TypeParam>(config, without), config.hidden_dim));
         }
       },
       std::not_fn(heeds_padding));
@@ -124,8 +127,10 @@ TYPED_TEST(PaddingOf, reference_ignores_the_mask) {
 TYPED_TEST(PaddingOf, a_mask_of_ones_gives_the_bits_of_no_mask) {
   for_each_config([](const ModelConfig& config) {
     for (const std::int64_t length : {1, 33, 300}) {
-      const Batch batch = random_batch(config, 2, length, 25), ones = random_batch(config, 2, length, 25, Padding::nothing_padded);
-      EXPECT_TRUE(same_bits(run_alone<TypeParam>(config, ones), run_alone<TypeParam>(config, batch), config.hidden_dim)) << length;
+      const Batch batch = random_batch(config, 2, length, 25),
+                  ones = random_batch(config, 2, length, 25, Padding::nothing_padded);
+      EXPECT_TRUE(same_bits(run_alone<TypeParam>(config, ones), run_alone<TypeParam>(config, batch), config.hidden_dim))
+          << length;
     }
   });
 }
@@ -140,7 +145,7 @@ TYPED_TEST(PaddingOf, rows_without_real_tokens_are_finite) {
   });
 }
 
-// ---- Padding in the attention alone ----------------------------------------------------------------------------------
+// ---- Padding in the attention alone ---------------------------------------------------------------------------------
 
 template <class Real>
 class AttentionPadding : public ::testing::Test {
@@ -167,17 +172,20 @@ double largest(const std::vector<double>& values) {
 }
 
 /// A window counts padding too, and so do distances; the others know nothing of tokens that are left out.
-bool knows_no_distance(const ModelConfig& config) { return heeds_padding(config) && !has_field(config.architecture, "window_size"); }
+bool knows_no_distance(const ModelConfig& config) {
+  return heeds_padding(config) && !has_field(config.architecture, "window_size");
+}
 
 TYPED_TEST(AttentionPadding, masking_chunks_is_leaving_them_out) {
   constexpr std::int64_t length = 83 * 5 + 3;  // more chunks than a tile has
-  const std::vector<std::function<bool(std::int64_t)>> left_out{[](std::int64_t chunk) { return chunk == 0; },
-                                                                [](std::int64_t chunk) { return chunk == 83; },
-                                                                [](std::int64_t chunk) { return chunk < 70; },
-                                                                [](std::int64_t chunk) { return chunk > 3; },
-                                                                [](std::int64_t chunk) { return chunk % 3 == 1; },
-                                                                [](std::int64_t chunk) { return chunk % 2 == 0; },
-                                                                [](std::int64_t chunk) { return chunk > 60 && chunk < 75; }};
+  const std::vector<std::function<bool(std::int64_t)>> left_out{
+      [](std::int64_t chunk) { return chunk == 0; },
+      [](std::int64_t chunk) { return chunk == 83; },
+      [](std::int64_t chunk) { return chunk < 70; },
+      [](std::int64_t chunk) { return chunk > 3; },
+      [](std::int64_t chunk) { return chunk % 3 == 1; },
+      [](std::int64_t chunk) { return chunk % 2 == 0; },
+      [](std::int64_t chunk) { return chunk > 60 && chunk < 75; }};
   const auto check = [&](const ModelConfig& config) {
     for (std::size_t which = 0; which < left_out.size(); ++which) {
       SCOPED_TRACE("choice " + std::to_string(which));
@@ -190,7 +198,8 @@ TYPED_TEST(AttentionPadding, masking_chunks_is_leaving_them_out) {
       for (std::int64_t t = 0; t < length; ++t) mask.push_back(real_token(t) ? 1 : 0);
 
       reference::Matrix masked(length, config.attention_dim());
-      const auto with_mask = run_attention<TypeParam>(config, all, mask), left = run_attention<TypeParam>(config, some, {});
+      const auto with_mask = run_attention<TypeParam>(config, all, mask),
+                 left = run_attention<TypeParam>(config, some, {});
       masked.values.assign(with_mask.begin(), with_mask.end());
       const Numbers expected(left, {some.query.rows, config.attention_dim()});
       EXPECT_TRUE(all_close(filter(masked, real_token), expected, this->tolerance * largest(expected.values)));
@@ -207,7 +216,8 @@ TYPED_TEST(AttentionPadding, what_masked_tokens_hold_does_not_matter_even_if_it_
       const reference::Mask mask = make_mask(padding, 1, length, config.chunk_size);
       const AttentionNumbers numbers = random_attention(config, length, 32);
       const auto expected = run_attention<TypeParam>(config, numbers, mask);
-      for (const double poison : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -1e30}) {
+      for (const double poison :
+           {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -1e30}) {
         AttentionNumbers poisoned = numbers;
         for (std::int64_t t = 0; t < length; ++t) {
           if (mask[static_cast<std::size_t>(t)] == 1) continue;
@@ -221,7 +231,8 @@ TYPED_TEST(AttentionPadding, what_masked_tokens_hold_does_not_matter_even_if_it_
             poisoned.retrieval_query(chunk, i) = poisoned.retrieval_key(chunk, i) = poison;
           }
         }
-        EXPECT_TRUE(same_bits(run_attention<TypeParam>(config, poisoned, mask), expected, config.attention_dim())) << poison;
+        EXPECT_TRUE(same_bits(run_attention<TypeParam>(config, poisoned, mask), expected, config.attention_dim()))
+            << poison;
       }
     }
   };
@@ -236,7 +247,8 @@ TYPED_TEST(AttentionPadding, a_sequence_without_real_tokens_gives_zeros) {
   for_each_config(check, heeds_padding);
 }
 
-/// They see nothing: what is left is exactly 0, also where a quotient of two sums is formed. Of bsbr those before its first real chunk.
+/// They see nothing: what is left is exactly 0, also where a quotient of two sums is formed. Of bsbr those before its
+/// first real chunk.
 TYPED_TEST(AttentionPadding, rows_before_the_first_real_token_are_exactly_zero) {
   const auto check = [](const ModelConfig& config) {
     const AttentionNumbers numbers = random_attention(config, 203, 34);

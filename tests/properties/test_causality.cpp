@@ -32,8 +32,9 @@ ModelConfig large_sizes() {
 
 bool has_causality(const ModelConfig& config) { return has_field(config.architecture, "causality"); }
 
-/// The variants with this causality, of the architecture that has the field (bsbr): chunks that panels cut, chunks that fill panels, chunks
-/// so small that their states fill several panels; each with and without compression. And large products.
+/// The variants with this causality, of the architecture that has the field (bsbr): chunks that panels cut, chunks that
+/// fill panels, chunks so small that their states fill several panels; each with and without compression. And large
+/// products.
 std::vector<ModelConfig> bsbr_with(Causality causality) {
   const auto has_it = [&](const ModelConfig& config) { return has_causality(config) && config.causality == causality; };
   std::vector<ModelConfig> configs;
@@ -86,13 +87,16 @@ bool differs(const std::vector<Real>& a, const std::vector<Real>& b, const Model
 template <class Real>
 class CausalityOf : public ::testing::Test {
  protected:
-  /// Changing the tokens [changed, length) changes no bit before `unchanged_before`, and changes the token `changed` itself.
+  /// Changing the tokens [changed, length) changes no bit before `unchanged_before`, and changes the token `changed`
+  /// itself.
   void expect_no_change(Model<Real>& model, const Batch& batch, const std::vector<Real>& states, std::int64_t changed,
                         std::int64_t unchanged_before) {
     const ModelConfig& config = model.config();
     SCOPED_TRACE(describe(config) + ", from token " + std::to_string(changed));
     const auto other = run_model(model, MPI_COMM_SELF, with_other_tokens(batch, config, changed, batch.length));
-    const auto before = [&](const std::vector<Real>& all) { return rows_of(all, config.hidden_dim, 0, unchanged_before); };
+    const auto before = [&](const std::vector<Real>& all) {
+      return rows_of(all, config.hidden_dim, 0, unchanged_before);
+    };
     EXPECT_TRUE(same_bits(before(other), before(states), config.hidden_dim));
     EXPECT_TRUE(differs(other, states, config, changed));
   }
@@ -125,7 +129,9 @@ TYPED_TEST(CausalityOf, causal_makes_the_prefix_of_a_sequence_give_the_prefix) {
 }
 
 TYPED_TEST(CausalityOf, causal_holds_for_sequences_with_padding) {
-  const auto some = [](const ModelConfig& config) { return is_causal(config) && has_its_own_way(config) && !compresses_states(config); };
+  const auto some = [](const ModelConfig& config) {
+    return is_causal(config) && has_its_own_way(config) && !compresses_states(config);
+  };
   for (const ModelConfig& config : variants(with_chunks_of(24), some)) {
     for (const Padding padding : {Padding::holes, Padding::whole_chunks, Padding::left}) {
       if (!depends_on_chunks(config) && padding == Padding::whole_chunks) continue;
@@ -158,7 +164,8 @@ TYPED_TEST(CausalityOf, block_causal_lets_a_token_change_its_whole_chunk) {
   auto model = random_model<TypeParam>(config);
   const Batch batch = random_batch(config, 1, 100, 9);
   const auto states = run_model(model, MPI_COMM_SELF, batch);
-  const auto other = run_model(model, MPI_COMM_SELF, with_other_tokens(batch, config, 71, 72));  // the last of the third chunk
+  const auto other =
+      run_model(model, MPI_COMM_SELF, with_other_tokens(batch, config, 71, 72));  // the last of the third chunk
   for (const std::int64_t t : {48, 60, 70, 72, 99}) EXPECT_TRUE(differs(other, states, config, t)) << t;
 }
 
@@ -171,7 +178,8 @@ TYPED_TEST(CausalityOf, bidirectional_and_reference_let_a_later_token_change_ear
       const Batch batch = random_batch(config, 1, length, 10);
       const auto states = run_model(model, MPI_COMM_SELF, batch);
       const auto other = run_model(model, MPI_COMM_SELF, with_other_tokens(batch, config, length - 1, length));
-      for (const std::int64_t t : {std::int64_t{0}, panel - 1, panel, length - 2}) EXPECT_TRUE(differs(other, states, config, t)) << t;
+      for (const std::int64_t t : {std::int64_t{0}, panel - 1, panel, length - 2})
+        EXPECT_TRUE(differs(other, states, config, t)) << t;
     }
   }
 }
@@ -205,11 +213,12 @@ TYPED_TEST(CausalityOf, every_causality_gives_other_numbers) {
   for (const auto& causality : causalities) {
     const ModelConfig config = plain_bsbr_with(causality.value);
     results.push_back(run_alone<TypeParam>(config, random_batch(config, 1, 100, 13)));
-    for (std::size_t i = 0; i + 1 < results.size(); ++i) EXPECT_TRUE(differs(results.back(), results[i], config, 30)) << causality.name;
+    for (std::size_t i = 0; i + 1 < results.size(); ++i)
+      EXPECT_TRUE(differs(results.back(), results[i], config, 30)) << causality.name;
   }
 }
 
-// ---- The window ------------------------------------------------------------------------------------------------------
+// ---- The window -----------------------------------------------------------------------------------------------------
 
 /// In one layer a token is seen by those up to `window` after it, and by no other.
 TYPED_TEST(CausalityOf, sliding_window_lets_a_token_change_those_that_it_is_in_the_window_of_and_no_bit_of_others) {
@@ -220,7 +229,8 @@ TYPED_TEST(CausalityOf, sliding_window_lets_a_token_change_those_that_it_is_in_t
     auto model = random_model<TypeParam>(config);
     const Batch batch = random_batch(config, 1, tokens, 14);
     const auto states = run_model(model, MPI_COMM_SELF, batch);
-    for (const std::int64_t changed : {std::int64_t{0}, std::int64_t{3}, std::int64_t{kernels::tuning::key_tile - 1}, tokens - 2}) {
+    for (const std::int64_t changed :
+         {std::int64_t{0}, std::int64_t{3}, std::int64_t{kernels::tuning::key_tile - 1}, tokens - 2}) {
       SCOPED_TRACE(describe(config) + ", token " + std::to_string(changed));
       const auto other = run_model(model, MPI_COMM_SELF, with_other_tokens(batch, config, changed, changed + 1));
       for (std::int64_t t = 0; t < tokens; ++t) {

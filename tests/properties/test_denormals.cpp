@@ -32,7 +32,8 @@ bool computes_with_denormals() {
 int threads_that_compute_with_denormals() {
   int threads = 0;
   Kokkos::parallel_reduce(
-      "test::threads", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, Kokkos::DefaultHostExecutionSpace().concurrency()),
+      "test::threads",
+      Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, Kokkos::DefaultHostExecutionSpace().concurrency()),
       [](const int, int& count) { count += computes_with_denormals() ? 1 : 0; }, threads);
   return threads;
 }
@@ -75,8 +76,10 @@ class Denormals : public ::testing::Test {
   void expect_zeros(const ModelConfig& config, double share) {
     SCOPED_TRACE(describe(config) + ", share " + std::to_string(share));
     const Batch batch = random_batch(config, 2, 300, 3, Padding::holes);
-    Model<Real> model(some_replaced<Real>(config, share, denormal)), with_zeros(some_replaced<Real>(config, share, 0.0));
-    EXPECT_TRUE(same_bits(run_model(model, MPI_COMM_SELF, batch), run_model(with_zeros, MPI_COMM_SELF, batch), config.hidden_dim));
+    Model<Real> model(some_replaced<Real>(config, share, denormal)),
+        with_zeros(some_replaced<Real>(config, share, 0.0));
+    EXPECT_TRUE(same_bits(run_model(model, MPI_COMM_SELF, batch), run_model(with_zeros, MPI_COMM_SELF, batch),
+                          config.hidden_dim));
     EXPECT_EQ(threads_that_compute_with_denormals(), Kokkos::DefaultHostExecutionSpace().concurrency());
   }
 };
@@ -105,8 +108,8 @@ TYPED_TEST(Denormals, of_attention_inputs_give_the_bits_of_zeros) {
     replace(&AttentionNumbers::key, 4);
     replace(&AttentionNumbers::value, 5);
     replace(&AttentionNumbers::retrieval_query, 2);
-    EXPECT_TRUE(
-        same_bits(run_attention<TypeParam>(config, numbers, {}), run_attention<TypeParam>(config, with_zeros, {}), config.attention_dim()));
+    EXPECT_TRUE(same_bits(run_attention<TypeParam>(config, numbers, {}),
+                          run_attention<TypeParam>(config, with_zeros, {}), config.attention_dim()));
   }
 }
 

@@ -1,5 +1,5 @@
-// Different ways to the same numbers: architectures that are the same for some of their options, and chunks that are tiles only. Each test
-// holds for any number of ranks, which share every computation.
+// Different ways to the same numbers: architectures that are the same for some of their options, and chunks that are
+// tiles only. Each test holds for any number of ranks, which share every computation.
 #include <gtest/gtest.h>
 
 #include "kernels/softmax_tiles.hpp"
@@ -21,7 +21,8 @@ ModelConfig sizes_with_chunks_of(std::int64_t chunk_size, std::int64_t head_dim 
 
 ModelConfig standard_with(const ModelConfig& sizes) { return variants_of(Architecture::standard, sizes).front(); }
 
-/// Hidden states of the whole batch by all ranks. Weights depend on their shapes only, so that these architectures have the same.
+/// Hidden states of the whole batch by all ranks. Weights depend on their shapes only, so that these architectures have
+/// the same.
 template <class Real>
 std::vector<Real> run(const ModelConfig& config, const Batch& batch) {
   auto model = random_model<Real>(config);
@@ -55,7 +56,8 @@ TYPED_TEST(Equivalence, of_results_that_are_written_over_keys_and_others) {
           const auto numbers = random_attention(config, length, 17);
           const auto separate = run_attention<TypeParam>(config, numbers, mask, MPI_COMM_WORLD);
           const auto over_keys = run_attention<TypeParam>(config, numbers, mask, MPI_COMM_WORLD, Output::over_keys);
-          ASSERT_TRUE(same_bits(over_keys, separate, config.attention_dim())) << describe(config) << ", " << length << " tokens";
+          ASSERT_TRUE(same_bits(over_keys, separate, config.attention_dim()))
+              << describe(config) << ", " << length << " tokens";
         }
       }
     }
@@ -79,7 +81,8 @@ TYPED_TEST(Equivalence, holds_over_keys_where_it_is_promised_only) {
 TYPED_TEST(Equivalence, of_a_window_as_long_as_the_sequence_and_standard_attention) {
   for (const std::int64_t length : {1, 33, 150}) {
     ModelConfig window = variants_of(Architecture::sliding_window, sizes_with_chunks_of(5)).front();
-    for (const std::int64_t size : {length - 1, length, length + 70, endless_window, std::int64_t{4'000'000'000'000'000'000}}) {
+    for (const std::int64_t size :
+         {length - 1, length, length + 70, endless_window, std::int64_t{4'000'000'000'000'000'000}}) {
       window.window_size = size;
       this->expect_same(window, standard_with(sizes_with_chunks_of(5)), {length});
     }
@@ -90,7 +93,8 @@ TYPED_TEST(Equivalence, ends_where_the_window_is_one_token_shorter) {
   ModelConfig window = variants_of(Architecture::sliding_window, sizes_with_chunks_of(5)).front();
   window.window_size = 31;
   const Batch batch = random_batch(window, 1, 33, 91);
-  EXPECT_FALSE(same_bits(run<TypeParam>(window, batch), run<TypeParam>(standard_with(sizes_with_chunks_of(5)), batch), window.hidden_dim));
+  EXPECT_FALSE(same_bits(run<TypeParam>(window, batch), run<TypeParam>(standard_with(sizes_with_chunks_of(5)), batch),
+                         window.hidden_dim));
 }
 
 TYPED_TEST(Equivalence, of_hopfield_with_temperature_one_and_standard_attention) {
@@ -120,7 +124,7 @@ TYPED_TEST(Equivalence, of_one_causal_chunk_of_bsbr_and_standard_attention) {
   }
 }
 
-// ---- The chunk as a tile ---------------------------------------------------------------------------------------------
+// ---- The chunk as a tile --------------------------------------------------------------------------------------------
 
 /// However ranks share out the tokens.
 TYPED_TEST(Equivalence, of_all_chunk_sizes_where_the_chunk_is_only_a_tile) {

@@ -1,5 +1,5 @@
-// Sums over thousands of tokens: states that grow, and keys that are nearly the same. Against the reference, in float with a bound that is
-// derived from what plain loops in float lose.
+// Sums over thousands of tokens: states that grow, and keys that are nearly the same. Against the reference, in float
+// with a bound that is derived from what plain loops in float lose.
 #include <gtest/gtest.h>
 
 #include "support/attention.hpp"
@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::int64_t length = 4096;
 
-/// The attention of one sequence, on all ranks, in both precisions. In float it may be `times` as far off as float_bound says.
+/// The attention of one sequence, on all ranks, in both precisions. In float it may be `times` as far off as
+/// float_bound says.
 void expect_right(const ModelConfig& config, const AttentionNumbers& numbers, double times = 1) {
   SCOPED_TRACE(describe(config));
   const auto exact = reference::attention(config, numbers, {});
@@ -57,13 +58,16 @@ AttentionNumbers with_nearly_parallel_keys(const ModelConfig& config) {
 }
 
 TEST(DeltaNet, holds_over_thousands_of_nearly_parallel_keys) {
-  for (const ModelConfig& config : delta_nets(sizes_of(2, 64, 128), true)) expect_right(config, with_nearly_parallel_keys(config));
+  for (const ModelConfig& config : delta_nets(sizes_of(2, 64, 128), true))
+    expect_right(config, with_nearly_parallel_keys(config));
 }
 
-// With β = 2 what is stored for such keys changes its sign with each token and no error ever fades: the corrections of a tile are large, of
-// changing sign, and their sum loses several times what the recurrence loses token by token (docs/mathematics.md, "Sums").
+// With β = 2 what is stored for such keys changes its sign with each token and no error ever fades: the corrections of
+// a tile are large, of changing sign, and their sum loses several times what the recurrence loses token by token
+// (docs/mathematics.md, "Sums").
 TEST(DeltaNet, holds_over_thousands_of_nearly_parallel_keys_where_no_state_fades) {
-  for (const ModelConfig& config : delta_nets(sizes_of(2, 64, 128), false)) expect_right(config, with_nearly_parallel_keys(config), 8);
+  for (const ModelConfig& config : delta_nets(sizes_of(2, 64, 128), false))
+    expect_right(config, with_nearly_parallel_keys(config), 8);
 }
 
 TEST(DeltaNet, holds_over_thousands_of_random_keys_and_of_equal_ones) {
@@ -79,7 +83,8 @@ TEST(DeltaNet, holds_over_thousands_of_random_keys_and_of_equal_ones) {
 
 /// Keys and values of one sign: every sum grows with each token, and what is added is ever smaller beside it.
 TEST(GrowingStates, are_those_of_the_reference) {
-  for (const Architecture architecture : {Architecture::linear, Architecture::gau}) {  // whose sums nothing is taken from
+  for (const Architecture architecture :
+       {Architecture::linear, Architecture::gau}) {  // whose sums nothing is taken from
     for (const ModelConfig& config : variants_of(architecture, sizes_of(2, 16, 100))) {
       auto numbers = random_attention(config, length, 64);
       for (auto* rows : {&numbers.key, &numbers.value}) {

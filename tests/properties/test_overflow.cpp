@@ -1,5 +1,5 @@
-// What is not finite, NaN or infinite, reaches the tokens that see it and no others: these keep every bit. Which tokens it reaches does not
-// depend on the ranks. Runs on five ranks, of which the first 1, 2, 3 and 5 work together.
+// What is not finite, NaN or infinite, reaches the tokens that see it and no others: these keep every bit. Which tokens
+// it reaches does not depend on the ranks. Runs on five ranks, of which the first 1, 2, 3 and 5 work together.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -54,7 +54,7 @@ bool is_finite(const std::vector<Real>& rows, std::int64_t width, std::int64_t r
   return std::all_of(values.begin(), values.end(), [](Real value) { return std::isfinite(value); });
 }
 
-// ---- An attention ----------------------------------------------------------------------------------------------------
+// ---- An attention ---------------------------------------------------------------------------------------------------
 
 /// Which of the inputs is not finite at a token.
 struct Input {
@@ -76,8 +76,8 @@ class OverflowIn : public ::testing::Test {
   static std::vector<reference::Mask> masks() { return {{}, random_mask(length, 0.3, 5)}; }
 
   /// The results of one attention, of which some input at the token `place` is not finite.
-  void expect_it_stays(const ModelConfig& config, const AttentionNumbers& numbers, const reference::Mask& mask, const Input& input,
-                       std::int64_t place, double bad, const std::vector<Real>& expected) {
+  void expect_it_stays(const ModelConfig& config, const AttentionNumbers& numbers, const reference::Mask& mask,
+                       const Input& input, std::int64_t place, double bad, const std::vector<Real>& expected) {
     const std::int64_t width = config.attention_dim();
     const auto actual = run_attention<Real>(config, numbers, mask);
     for (std::int64_t t = 0; t < length; ++t) {
@@ -85,8 +85,10 @@ class OverflowIn : public ::testing::Test {
       EXPECT_TRUE(same_bits(rows_of(actual, width, t, 1), rows_of(expected, width, t, 1), width)) << "token " << t;
     }
     if (!sees(config, mask, place, place)) {
-      EXPECT_TRUE(!input.others_see_it || same_bits(actual, expected, width));  // padding: its key and value matter to nobody
-    } else if (std::isnan(bad) || input.rows == &AttentionNumbers::value) {     // others may come to a weight or a factor of 0 or 1
+      EXPECT_TRUE(!input.others_see_it ||
+                  same_bits(actual, expected, width));  // padding: its key and value matter to nobody
+    } else if (std::isnan(bad) ||
+               input.rows == &AttentionNumbers::value) {  // others may come to a weight or a factor of 0 or 1
       EXPECT_FALSE(is_finite(actual, width, place));
     }
   }
@@ -103,11 +105,12 @@ TYPED_TEST(OverflowIn, an_input_of_a_token_changes_no_bit_of_tokens_that_do_not_
         if ((numbers.*input.rows).values.empty()) continue;
         for (const std::int64_t place : places) {
           for (const double bad : {infinity, -infinity, nan}) {
-            SCOPED_TRACE(describe(config) + (mask.empty() ? ", " : ", padding, ") + input.name + " " + std::to_string(bad) + " at token " +
-                         std::to_string(place));
+            SCOPED_TRACE(describe(config) + (mask.empty() ? ", " : ", padding, ") + input.name + " " +
+                         std::to_string(bad) + " at token " + std::to_string(place));
             auto spoiled = numbers;
             auto& rows = spoiled.*input.rows;
-            for (std::int64_t column = 0; column < rows.columns; column += 3) rows(place, column) = bad;  // some of each head
+            for (std::int64_t column = 0; column < rows.columns; column += 3)
+              rows(place, column) = bad;  // some of each head
             this->expect_it_stays(config, spoiled, mask, input, place, bad, expected);
           }
         }
@@ -133,8 +136,10 @@ TYPED_TEST(OverflowIn, a_retrieval_vector_changes_no_bit_of_chunks_that_do_not_s
         const bool is_causal = config.causality == Causality::causal;
         for (std::int64_t t = 0; t < length; ++t) {
           const std::int64_t i = t / size;
-          const bool seen = of_key ? (is_causal ? chunk < i : sees(config, {}, i * size, chunk * size)) : i == chunk + (is_causal ? 1 : 0);
-          EXPECT_EQ(bool(same_bits(rows_of(actual, width, t, 1), rows_of(expected, width, t, 1), width)), !seen) << "token " << t;
+          const bool seen = of_key ? (is_causal ? chunk < i : sees(config, {}, i * size, chunk * size))
+                                   : i == chunk + (is_causal ? 1 : 0);
+          EXPECT_EQ(bool(same_bits(rows_of(actual, width, t, 1), rows_of(expected, width, t, 1), width)), !seen)
+              << "token " << t;
         }
       }
     }
@@ -149,7 +154,8 @@ TYPED_TEST(OverflowIn, an_input_gives_the_same_on_any_number_of_ranks) {
           AttentionNumbers numbers = random_attention(config, length, 3);
           auto& rows = numbers.*input.rows;
           if (rows.values.empty()) continue;
-          SCOPED_TRACE(describe(config) + ", " + input.name + " " + std::to_string(bad) + " at token " + std::to_string(place));
+          SCOPED_TRACE(describe(config) + ", " + input.name + " " + std::to_string(bad) + " at token " +
+                       std::to_string(place));
           rows(place, rows.columns / 2) = bad;
           const auto alone = with_one_nan(run_attention<TypeParam>(config, numbers, {}));
           for (const int count : rank_counts()) {
@@ -164,7 +170,7 @@ TYPED_TEST(OverflowIn, an_input_gives_the_same_on_any_number_of_ranks) {
   }
 }
 
-// ---- A model ---------------------------------------------------------------------------------------------------------
+// ---- A model --------------------------------------------------------------------------------------------------------
 
 /// Its row of the embedding is so large that the sum of a norm overflows.
 constexpr std::int64_t large_id(const ModelConfig& config) { return config.vocab_size - 1; }
@@ -189,10 +195,13 @@ Batch ordinary_batch(const ModelConfig& config, std::int64_t tokens, Padding pad
 /// Whether token t may change where token s of the same sequence does, through any number of layers.
 bool may_change(const ModelConfig& config, const Batch& batch, std::int64_t row, std::int64_t t, std::int64_t s) {
   if (t == s) return true;
-  if (heeds_padding(config) && !batch.mask.empty() && batch.mask[static_cast<std::size_t>(row * batch.length + s)] == 0) return false;
+  if (heeds_padding(config) && !batch.mask.empty() && batch.mask[static_cast<std::size_t>(row * batch.length + s)] == 0)
+    return false;
   if (is_causal(config)) return t > s;
   const std::int64_t i = t / config.chunk_size, j = s / config.chunk_size;
-  return config.causality == Causality::block_causal ? i >= j : config.causality == Causality::reference ? i <= j : true;
+  return config.causality == Causality::block_causal ? i >= j
+         : config.causality == Causality::reference  ? i <= j
+                                                     : true;
 }
 
 /// The states that are not finite, counted here.
@@ -227,13 +236,14 @@ void expect_same(const NonfiniteStates& actual, const NonfiniteStates& expected)
 template <class Real>
 class OverflowOf : public ::testing::Test {
  protected:
-  void expect_it_stays(const ModelConfig& config, std::int64_t tokens, Padding padding, const std::vector<std::int64_t>& where) {
+  void expect_it_stays(const ModelConfig& config, std::int64_t tokens, Padding padding,
+                       const std::vector<std::int64_t>& where) {
     auto model = model_with_large_id<Real>(config);
     const Batch batch = ordinary_batch(config, tokens, padding);
     const auto expected = run_model(model, MPI_COMM_SELF, batch);
     for (const std::int64_t place : where) {
-      SCOPED_TRACE(describe(config) + ", token " + std::to_string(place) + " of " + std::to_string(tokens) + ", padding " +
-                   std::to_string(static_cast<int>(padding)));
+      SCOPED_TRACE(describe(config) + ", token " + std::to_string(place) + " of " + std::to_string(tokens) +
+                   ", padding " + std::to_string(static_cast<int>(padding)));
       constexpr std::int64_t row = 1;
       Batch spoiled = batch;
       spoiled.ids[static_cast<std::size_t>(row * tokens + place)] = large_id(config);
@@ -269,7 +279,8 @@ TYPED_TEST(OverflowOf, a_token_stays_where_chunks_are_of_other_sizes) {
     sizes.chunk_size = chunk_size;
     for (const ModelConfig& config : variants(sizes, has_its_own_way)) {
       this->expect_it_stays(config, 50, Padding::none, {37});
-      if (depends_on_chunks(config)) this->expect_it_stays(config, 2 * tile + 3, Padding::whole_chunks, {2 * chunk_size - 1, tile + 1});
+      if (depends_on_chunks(config))
+        this->expect_it_stays(config, 2 * tile + 3, Padding::whole_chunks, {2 * chunk_size - 1, tile + 1});
     }
   }
 }

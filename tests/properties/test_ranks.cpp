@@ -1,5 +1,5 @@
-// The number of ranks changes no bit, and what ranks send is what the design says. Runs on eight ranks, of which the first 1, 2, 3, 4, 7
-// and 8 work together.
+// The number of ranks changes no bit, and what ranks send is what the design says. Runs on eight ranks, of which the
+// first 1, 2, 3, 4, 7 and 8 work together.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -56,7 +56,8 @@ void expect_same_bits(const ModelConfig& config, const Batch& batch, const std::
 
 /// The same of the variants.
 template <class Real>
-void expect_same_bits(const ModelConfig& sizes, std::int64_t batch, std::int64_t length, Padding padding = Padding::none) {
+void expect_same_bits(const ModelConfig& sizes, std::int64_t batch, std::int64_t length,
+                      Padding padding = Padding::none) {
   for (const ModelConfig& config : variants(sizes, has_its_own_way)) {
     SCOPED_TRACE(describe(config) + ", batch " + std::to_string(batch) + ", " + std::to_string(length) + " tokens");
     expect_same_bits<Real>(config, random_batch(config, batch, length, 51, padding), rank_counts());
@@ -69,7 +70,9 @@ TYPED_TEST_SUITE(Ranks, Reals, RealNames);
 
 TYPED_TEST(Ranks, change_no_bit) { expect_same_bits<TypeParam>(base_config(), 1, 20 * 5); }
 
-TYPED_TEST(Ranks, change_no_bit_of_a_batch_with_a_ragged_tail) { expect_same_bits<TypeParam>(base_config(), 3, 9 * 5 + 3); }
+TYPED_TEST(Ranks, change_no_bit_of_a_batch_with_a_ragged_tail) {
+  expect_same_bits<TypeParam>(base_config(), 3, 9 * 5 + 3);
+}
 
 TYPED_TEST(Ranks, change_no_bit_with_a_tail_of_one_token) { expect_same_bits<TypeParam>(base_config(), 1, 7 * 5 + 1); }
 
@@ -101,8 +104,8 @@ TYPED_TEST(Ranks, change_no_bit_where_they_begin_within_a_panel) {
   expect_same_bits<TypeParam>(config, 1, panel + 31);
 }
 
-// Products so large that a BLAS blocks them: there a row's bits depend on its place in the panel, and on the panel's height. Products
-// differ by the number of projections only: three, with r and h besides, or with a gate.
+// Products so large that a BLAS blocks them: there a row's bits depend on its place in the panel, and on the panel's
+// height. Products differ by the number of projections only: three, with r and h besides, or with a gate.
 TYPED_TEST(Ranks, change_no_bit_of_larger_products) {
   ModelConfig sizes = base_config();
   sizes.num_layers = 1;
@@ -135,11 +138,12 @@ TYPED_TEST(Ranks, change_no_bit_whatever_heads_there_are) {
   }
 }
 
-// ---- What is sent ----------------------------------------------------------------------------------------------------
+// ---- What is sent ---------------------------------------------------------------------------------------------------
 
 /// What this rank sends in one forward, by transfer.
 template <class Real>
-std::map<std::string, std::int64_t> bytes_sent(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::int64_t length) {
+std::map<std::string, std::int64_t> bytes_sent(const ModelConfig& config, MPI_Comm comm, std::int64_t batch,
+                                               std::int64_t length) {
   auto model = random_model<Real>(config);
   Profile profile;
   run_model(model, comm, random_batch(config, batch, length, 52), &profile);
@@ -193,7 +197,8 @@ TYPED_TEST(BytesSent, of_bsbr_follow_the_formula_within_rounding_where_it_does_n
       // A rank has one chunk and one block more or less than the mean, at most; blocks are padded to the same width.
       const kernels::StateBlocks blocks(config.state_size(), config.num_heads, batch);
       const std::int64_t N = blocks.blocks(), number = config.num_layers * batch * blocks.width * this->size;
-      const std::int64_t fewest_chunks = C / P, most_chunks = (C + P - 1) / P, fewest_blocks = N / P, most_blocks = (N + P - 1) / P;
+      const std::int64_t fewest_chunks = C / P, most_chunks = (C + P - 1) / P, fewest_blocks = N / P,
+                         most_blocks = (N + P - 1) / P;
       EXPECT_LE(sent["states"], number * (most_chunks * (N - fewest_blocks) + most_blocks * (C - fewest_chunks))) << P;
       EXPECT_GE(sent["states"], number * (fewest_chunks * (N - most_blocks) + fewest_blocks * (C - most_chunks))) << P;
       EXPECT_LE(blocks.per_head * blocks.width, config.state_size() + blocks.per_head) << P;
@@ -205,7 +210,9 @@ TYPED_TEST(BytesSent, of_bsbr_follow_the_formula_within_rounding_where_it_does_n
       EXPECT_EQ(all, 2 * number * (C * N - kept)) << P;
 
       const std::int64_t own = Partition{C, P}.size(ranks.rank());
-      EXPECT_EQ(sent["retrieval_vectors"], config.num_layers * batch * own * 2 * config.hidden_dim * this->size * (P - 1)) << P;
+      EXPECT_EQ(sent["retrieval_vectors"],
+                config.num_layers * batch * own * 2 * config.hidden_dim * this->size * (P - 1))
+          << P;
     }
   }
 }
@@ -258,7 +265,8 @@ TYPED_TEST(BytesSent, of_keys_and_values_are_those_of_the_rows_that_later_ranks_
         std::int64_t rows = 0;
         for (int later = ranks.rank() + 1; later < P; ++later) {
           const Part other = part_of(later, P, length, config.chunk_size);
-          if (other.first < other.end) rows += std::max<std::int64_t>(0, own.end - std::max(own.first, other.first - window_of(config)));
+          if (other.first < other.end)
+            rows += std::max<std::int64_t>(0, own.end - std::max(own.first, other.first - window_of(config)));
         }
         constexpr std::int64_t batch = 2;
         auto sent = bytes_sent<TypeParam>(config, ranks.comm(), batch, length);
@@ -270,8 +278,8 @@ TYPED_TEST(BytesSent, of_keys_and_values_are_those_of_the_rows_that_later_ranks_
   }
 }
 
-/// Queries, keys and values there and results back: four rows of D numbers for each token, less the rank's own heads. With more ranks than
-/// heads each of a head's ranks has its keys and values.
+/// Queries, keys and values there and results back: four rows of D numbers for each token, less the rank's own heads.
+/// With more ranks than heads each of a head's ranks has its keys and values.
 TYPED_TEST(BytesSent, of_heads_follow_the_formula) {
   for (ModelConfig config : variants(base_config(), sends_keys)) {
     config.num_heads = 3;
@@ -309,8 +317,8 @@ TYPED_TEST(BytesSent, of_a_window_are_those_of_its_keys_and_values) {
   }
 }
 
-/// One state of each head goes to the next rank that has tokens, whatever the length. Where steps are chunks, ranks begin with one;
-/// elsewhere they may have to see up to a tile of keys and values before their own.
+/// One state of each head goes to the next rank that has tokens, whatever the length. Where steps are chunks, ranks
+/// begin with one; elsewhere they may have to see up to a tile of keys and values before their own.
 TYPED_TEST(BytesSent, of_a_running_state_do_not_depend_on_the_length) {
   constexpr std::int64_t tile = kernels::tuning::state_tile, batch = 2;
   for (const std::int64_t chunk_size : {tile, std::int64_t{5}}) {
@@ -345,7 +353,8 @@ TYPED_TEST(BytesSent, add_up_over_forwards) {
     auto model = random_model<TypeParam>(config);
     Profile profile;
     for (int i = 0; i < 3; ++i) run_model(model, ranks.comm(), random_batch(config, 1, 33, 54), &profile);
-    for (const auto& [transfer, bytes] : once) EXPECT_EQ(profile.bytes_sent[transfer], 3 * bytes) << describe(config) << ", " << transfer;
+    for (const auto& [transfer, bytes] : once)
+      EXPECT_EQ(profile.bytes_sent[transfer], 3 * bytes) << describe(config) << ", " << transfer;
   }
 }
 

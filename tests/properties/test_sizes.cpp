@@ -35,14 +35,17 @@ reference::Matrix expected_states(const ModelConfig& config, const reference::We
   return all;
 }
 
-/// Roundings of a forward pass are as bad as this many of its weights' are: one is in each of its operations, not in the weights alone.
+/// Roundings of a forward pass are as bad as this many of its weights' are: one is in each of its operations, not in
+/// the weights alone.
 constexpr double roundings = 8;
 
 template <class Real>
 class Sizes : public ::testing::Test {
  protected:
   /// The model's hidden states against those of the reference.
-  void expect_close(const ModelConfig& config, const Batch& batch) { expect_close(config, random_weight_map(config, 2), batch); }
+  void expect_close(const ModelConfig& config, const Batch& batch) {
+    expect_close(config, random_weight_map(config, 2), batch);
+  }
 
   void expect_close(const ModelConfig& config, const reference::WeightMap& weights, const Batch& batch) {
     const auto held = rounded<Real>(weights);
@@ -51,7 +54,8 @@ class Sizes : public ::testing::Test {
     const auto expected = expected_states(config, held, batch);
     const Numbers actual(states, {expected.rows, expected.columns});
     double tolerance = sizeof(Real) == 4 ? 2e-5 * std::max(1.0, largest_magnitude(expected.values)) : 1e-10;
-    if (sizeof(Real) == 4 && !all_close(actual, expected, tolerance)) {  // a model whose numbers move far where weights move little
+    if (sizeof(Real) == 4 &&
+        !all_close(actual, expected, tolerance)) {  // a model whose numbers move far where weights move little
       tolerance += roundings * largest_difference(expected_states(config, weights, batch).values, expected.values);
     }
     EXPECT_TRUE(all_close(actual, expected, tolerance));
@@ -75,7 +79,9 @@ TYPED_TEST_SUITE(Sizes, Reals, RealNames);
 
 ModelConfig base_config() { return small_config(Architecture::bsbr); }  // D = 12, 3 heads, chunks of 5
 
-std::vector<std::int64_t> lengths_around(std::int64_t chunk) { return {0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk - 1, 3 * chunk + 1}; }
+std::vector<std::int64_t> lengths_around(std::int64_t chunk) {
+  return {0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk - 1, 3 * chunk + 1};
+}
 
 TYPED_TEST(Sizes, lengths_around_chunk_borders) { this->expect_all_close(base_config(), lengths_around(5)); }
 
@@ -145,7 +151,8 @@ TYPED_TEST(Sizes, chunks_of_one_token) {
 
 TYPED_TEST(Sizes, chunks_larger_than_the_sequence) {
   ModelConfig config = base_config();
-  for (const std::int64_t chunk_size : {std::int64_t{31}, std::int64_t{100}, std::int64_t{4096}, std::int64_t{1} << 30}) {
+  for (const std::int64_t chunk_size :
+       {std::int64_t{31}, std::int64_t{100}, std::int64_t{4096}, std::int64_t{1} << 30}) {
     SCOPED_TRACE("chunks of " + std::to_string(chunk_size));
     config.chunk_size = chunk_size;
     this->expect_all_close(config, {1, 30});
@@ -156,11 +163,13 @@ TYPED_TEST(Sizes, chunks_of_4096_tokens) {
   ModelConfig sizes = base_config();
   sizes.num_layers = 1;
   sizes.chunk_size = 4096;
-  const auto some = [](const ModelConfig& config) {  // in the others nothing is as long as a chunk, or it is as in these
-    const auto has = [&](const char* field) { return has_field(config.architecture, field); };
-    return depends_on_chunks(config) && !compresses_states(config) && (!has("expansion_factor") || config.expansion_factor == 1) &&
-           (!has("causality") || config.causality == Causality::causal || config.causality == Causality::reference);
-  };
+  const auto some =
+      [](const ModelConfig& config) {  // in the others nothing is as long as a chunk, or it is as in these
+        const auto has = [&](const char* field) { return has_field(config.architecture, field); };
+        return depends_on_chunks(config) && !compresses_states(config) &&
+               (!has("expansion_factor") || config.expansion_factor == 1) &&
+               (!has("causality") || config.causality == Causality::causal || config.causality == Causality::reference);
+      };
   for (const ModelConfig& config : variants(sizes, some)) {
     SCOPED_TRACE(describe(config));
     this->expect_close(config, random_batch(config, 1, 4096 + 65, 43));

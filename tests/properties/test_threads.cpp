@@ -1,5 +1,5 @@
-// The number of threads changes no bit. Threads are fixed when Kokkos starts, so ctest runs this program several times: once with one
-// thread and BSBR_WRITE_RESULTS naming a folder, then with more and BSBR_COMPARE_RESULTS naming the same.
+// The number of threads changes no bit. Threads are fixed when Kokkos starts, so ctest runs this program several times:
+// once with one thread and BSBR_WRITE_RESULTS naming a folder, then with more and BSBR_COMPARE_RESULTS naming the same.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -86,7 +86,9 @@ void check_all(const std::string& name, std::int64_t batch, std::int64_t length,
 
 TYPED_TEST(Threads, change_no_bit) { check_all<TypeParam>("one", 1, 3 * panel + 31, Padding::none); }
 
-TYPED_TEST(Threads, change_no_bit_of_a_batch_with_padding) { check_all<TypeParam>("batch", 3, panel + 33, Padding::holes); }
+TYPED_TEST(Threads, change_no_bit_of_a_batch_with_padding) {
+  check_all<TypeParam>("batch", 3, panel + 33, Padding::holes);
+}
 
 TYPED_TEST(Threads, change_no_bit_of_a_few_tokens) { check_all<TypeParam>("few", 2, 21, Padding::none); }
 
@@ -94,7 +96,8 @@ TYPED_TEST(Threads, change_no_bit_where_a_token_overflows) {
   for (const ModelConfig& config : variants(sizes(), has_its_own_way)) {
     auto weights = random_weight_map(config, 1);
     auto& embedding = weights.at("embedding.weight");
-    for (std::int64_t column = 0; column < embedding.columns; ++column) embedding(0, column) = std::numeric_limits<TypeParam>::max();
+    for (std::int64_t column = 0; column < embedding.columns; ++column)
+      embedding(0, column) = std::numeric_limits<TypeParam>::max();
     Model<TypeParam> model(to_weights<TypeParam>(config, weights));
     Batch batch = random_batch(config, 2, panel + 33, 3);
     for (auto& id : batch.ids) id = std::max<std::int64_t>(id, 1);
@@ -107,8 +110,8 @@ TYPED_TEST(Threads, can_be_told_apart) {  // the comparison would see other bits
   if (variable("BSBR_COMPARE_RESULTS").empty()) GTEST_SKIP() << "this run writes the results that others compare with";
   const ModelConfig config = variants(sizes()).front();
   auto states = run_alone<TypeParam>(config, random_batch(config, 2, 21, 3));
-  const auto expected =
-      read<TypeParam>(variable("BSBR_COMPARE_RESULTS") + "/few." + variant_name(config) + (sizeof(TypeParam) == 4 ? ".float" : ".double"));
+  const auto expected = read<TypeParam>(variable("BSBR_COMPARE_RESULTS") + "/few." + variant_name(config) +
+                                        (sizeof(TypeParam) == 4 ? ".float" : ".double"));
   EXPECT_TRUE(same_bits(states, expected, config.hidden_dim));
   states[100] = std::nextafter(states[100], TypeParam(1000));
   EXPECT_FALSE(same_bits(states, expected, config.hidden_dim));

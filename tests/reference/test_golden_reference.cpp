@@ -41,7 +41,8 @@ TEST_P(Golden, reference_gives_the_expected_hidden_states_and_layers) {
     EXPECT_TRUE(all_close({actual.hidden_states, shape}, {expected.hidden_states, shape}, tolerance));
     worst = std::max(worst, largest_difference(actual.hidden_states, expected.hidden_states));
     if (expected.layers.empty()) continue;
-    const std::vector<std::int64_t> all_layers{golden.config.num_layers, golden.batch, golden.length, golden.config.hidden_dim};
+    const std::vector<std::int64_t> all_layers{golden.config.num_layers, golden.batch, golden.length,
+                                               golden.config.hidden_dim};
     EXPECT_TRUE(all_close({actual.layers, all_layers}, {expected.layers, all_layers}, tolerance));
     worst = std::max(worst, largest_difference(actual.layers, expected.layers));
   }
@@ -61,7 +62,8 @@ TEST_P(Golden, weights_are_those_of_the_weight_table) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, Golden, ::testing::ValuesIn(golden_names()), [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Files, Golden, ::testing::ValuesIn(golden_names()),
+                         [](const auto& test) { return test.param; });
 
 TEST(GoldenFiles, cover_every_architecture) {
   std::set<Architecture> seen;

@@ -1,4 +1,5 @@
-// The reference by itself: values that are known by other means, and the properties that follow from docs/mathematics.md.
+// The reference by itself: values that are known by other means, and the properties that follow from
+// docs/mathematics.md.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -57,7 +58,7 @@ AttentionInput random_input(const ModelConfig& config, std::int64_t length, std:
   return input;
 }
 
-// ---- Formulas --------------------------------------------------------------------------------------------------------
+// ---- Formulas -------------------------------------------------------------------------------------------------------
 
 TEST(Reference, gelu_is_the_exact_one) {
   EXPECT_EQ(reference::gelu(0), 0);
@@ -83,7 +84,8 @@ TEST(Reference, positions_are_sines_and_cosines_of_the_place) {
 
 TEST(Reference, embedding_is_the_row_of_the_id_plus_the_position) {
   const auto table = matrix(3, 2, {1, 2, 3, 4, 5, 6});
-  EXPECT_TRUE(all_close(reference::embed({2, 0}, table), matrix(2, 2, {5, 7, 1 + std::sin(1), 2 + std::cos(1)}), 1e-15));
+  EXPECT_TRUE(
+      all_close(reference::embed({2, 0}, table), matrix(2, 2, {5, 7, 1 + std::sin(1), 2 + std::cos(1)}), 1e-15));
 }
 
 TEST(Reference, layer_norm_uses_the_biased_variance) {
@@ -93,7 +95,8 @@ TEST(Reference, layer_norm_uses_the_biased_variance) {
 }
 
 TEST(Reference, linear_is_x_times_transposed_weight_plus_bias) {
-  const auto y = reference::linear(matrix(1, 2, {1, 2}), matrix(3, 2, {1, 0, 0, 1, 10, 100}), matrix(1, 3, {0.5, 0, -1}));
+  const auto y =
+      reference::linear(matrix(1, 2, {1, 2}), matrix(3, 2, {1, 0, 0, 1, 10, 100}), matrix(1, 3, {0.5, 0, -1}));
   EXPECT_TRUE(all_close(y, matrix(1, 3, {1.5, 2, 209}), 0));
 }
 
@@ -121,8 +124,8 @@ TEST(Reference, linear_attention_by_hand) {
   EXPECT_TRUE(all_close(reference::attention(config, input, {}), matrix(3, 1, {2, 2 * (2 - 3), -(2 - 3 + 2)}), 1e-15));
   config.feature_map = FeatureMap::elu;  // φ(z) = z + 1 or e^z; φ(q) cancels where the head's width is 1
   const double e3 = std::exp(-3);
-  EXPECT_TRUE(
-      all_close(reference::attention(config, input, {}), matrix(3, 1, {2, (4 + e3) / (2 + e3), (4 + e3 + 6) / (2 + e3 + 1.5)}), 1e-15));
+  EXPECT_TRUE(all_close(reference::attention(config, input, {}),
+                        matrix(3, 1, {2, (4 + e3) / (2 + e3), (4 + e3 + 6) / (2 + e3 + 1.5)}), 1e-15));
 }
 
 TEST(Reference, delta_net_by_hand) {
@@ -136,7 +139,8 @@ TEST(Reference, gau_by_hand) {
   const auto config = scalar_config(Architecture::gau);
   auto input = scalar_input({1, 0, 2}, {1, 2, 3}, {5, 7, 11});
   input.gate = matrix(3, 1, {0, 0, std::log(3)});  // σ: 1/2, 1/2, 3/4
-  EXPECT_TRUE(all_close(reference::attention(config, input, {}), matrix(3, 1, {2.5, 3, 0.75 * (11 + 2 * (5 + 14))}), 1e-13));
+  EXPECT_TRUE(
+      all_close(reference::attention(config, input, {}), matrix(3, 1, {2.5, 3, 0.75 * (11 + 2 * (5 + 14))}), 1e-13));
 }
 
 TEST(Reference, absent_keys_of_a_ragged_chunk_take_part_in_the_reference_causality) {
@@ -149,7 +153,7 @@ TEST(Reference, absent_keys_of_a_ragged_chunk_take_part_in_the_reference_causali
   EXPECT_TRUE(all_close(reference::attention(config, input, {}), matrix(1, 1, {local + 2 * 3}), 1e-15));
 }
 
-// ---- Properties ------------------------------------------------------------------------------------------------------
+// ---- Properties -----------------------------------------------------------------------------------------------------
 
 class Reference : public ::testing::TestWithParam<Architecture> {};
 
@@ -162,7 +166,8 @@ TEST_P(Reference, no_token_changes_what_comes_before_it) {
   const auto whole = reference::forward(config, weights, ids, mask);
   for (std::int64_t length = 0; length <= 17; ++length) {
     const auto end = static_cast<std::ptrdiff_t>(length);
-    const auto prefix = reference::forward(config, weights, {ids.begin(), ids.begin() + end}, {mask.begin(), mask.begin() + end});
+    const auto prefix =
+        reference::forward(config, weights, {ids.begin(), ids.begin() + end}, {mask.begin(), mask.begin() + end});
     EXPECT_TRUE(all_close(prefix.hidden_states, rows_of(whole.hidden_states, 0, length), 0)) << length;
   }
 }
@@ -211,8 +216,8 @@ TEST_P(Reference, arguments_that_do_not_fit_are_refused) {
   const auto config = small_config(GetParam());
   const auto input = random_input(config, 12, 1);
   EXPECT_THROW(reference::attention(config, input, Mask(11, 1)), std::invalid_argument);
-  for (auto member :
-       {&AttentionInput::query, &AttentionInput::key, &AttentionInput::value, &AttentionInput::gate, &AttentionInput::retrieval_query}) {
+  for (auto member : {&AttentionInput::query, &AttentionInput::key, &AttentionInput::value, &AttentionInput::gate,
+                      &AttentionInput::retrieval_query}) {
     auto wrong = input;
     if ((wrong.*member).values.empty()) continue;
     wrong.*member = Matrix(11, 12);

@@ -173,7 +173,7 @@ class EighthArchitecture(unittest.TestCase):
 
     def test_the_page_tells_its_size(self):
         added = [int(line.split()[0]) for line in self.git_apply("--numstat").splitlines()]
-        self.assertIn(f"**{len(added)} files, {sum(added)} lines**", text_of(self.PAGE))
+        self.assertEqual(re.findall(r"\*\*(\d+ files, \d+ lines)\*\*", text_of(self.PAGE)), [f"{len(added)} files, {sum(added)} lines"])
 
     def test_the_page_quotes_it(self):
         added = {line[1:].strip() for line in text_of(self.PATCH).splitlines() if line.startswith("+")}

@@ -56,6 +56,8 @@ inline std::int64_t total_bytes(const std::vector<Allocation>& allocations) {
   return total;
 }
 
-inline void PrintTo(const Allocation& allocation, std::ostream* out) { *out << allocation.label << " (" << allocation.bytes << " bytes)"; }
+inline void PrintTo(const Allocation& allocation, std::ostream* out) {
+  *out << allocation.label << " (" << allocation.bytes << " bytes)";
+}
 
 }  // namespace bsbr::testing

@@ -17,13 +17,15 @@ namespace bsbr::testing {
 using AttentionNumbers = reference::AttentionInput;
 
 /// Normal numbers that float holds, [rows, columns].
-inline reference::Matrix random_float_matrix(std::int64_t rows, std::int64_t columns, std::uint64_t seed, double deviation = 1) {
+inline reference::Matrix random_float_matrix(std::int64_t rows, std::int64_t columns, std::uint64_t seed,
+                                             double deviation = 1) {
   auto matrix = random_matrix(rows, columns, seed, deviation);
   matrix.values = in_float(matrix.values);
   return matrix;
 }
 
-/// Random queries, keys, values; gates, r and h, and the projections of states where the architecture has them. Numbers that float holds.
+/// Random queries, keys, values; gates, r and h, and the projections of states where the architecture has them. Numbers
+/// that float holds.
 inline AttentionNumbers random_attention(const ModelConfig& config, std::int64_t length, std::uint64_t seed) {
   const std::int64_t chunks = (length + config.chunk_size - 1) / config.chunk_size, width = config.attention_dim();
   AttentionNumbers input;
@@ -38,7 +40,8 @@ inline AttentionNumbers random_attention(const ModelConfig& config, std::int64_t
   const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
   input.compress_weight = random_float_matrix(compressed, whole, seed + 6, 1 / std::sqrt(static_cast<double>(whole)));
   input.compress_bias = random_float_matrix(1, compressed, seed + 7);
-  input.decompress_weight = random_float_matrix(whole, compressed, seed + 8, 1 / std::sqrt(static_cast<double>(compressed)));
+  input.decompress_weight =
+      random_float_matrix(whole, compressed, seed + 8, 1 / std::sqrt(static_cast<double>(compressed)));
   input.decompress_bias = random_float_matrix(1, whole, seed + 9);
   return input;
 }
@@ -56,7 +59,8 @@ void put_projections(const AttentionNumbers& numbers, AttentionInput<Real>& inpu
 
 enum class Output { separate, over_keys };
 
-/// The heads' results [tokens, attention_dim] of one sequence, computed by the ranks of a communicator, on every rank. Collective.
+/// The heads' results [tokens, attention_dim] of one sequence, computed by the ranks of a communicator, on every rank.
+/// Collective.
 template <class Real>
 std::vector<Real> run_attention(const ModelConfig& config, const AttentionNumbers& numbers, const reference::Mask& mask,
                                 MPI_Comm comm = MPI_COMM_SELF, Output where = Output::separate) {
@@ -65,8 +69,12 @@ std::vector<Real> run_attention(const ModelConfig& config, const AttentionNumber
     if (matrix.values.empty()) count = 0;
     return to_device<Real***>(rows_of(matrix.values, matrix.columns, first, count), 1, count, matrix.columns);
   };
-  const auto tokens = [&](const reference::Matrix& matrix) { return rows(matrix, sequence.first_token(), sequence.local_tokens()); };
-  const auto chunks = [&](const reference::Matrix& matrix) { return rows(matrix, sequence.first_chunk(), sequence.local_chunks()); };
+  const auto tokens = [&](const reference::Matrix& matrix) {
+    return rows(matrix, sequence.first_token(), sequence.local_tokens());
+  };
+  const auto chunks = [&](const reference::Matrix& matrix) {
+    return rows(matrix, sequence.first_chunk(), sequence.local_chunks());
+  };
   AttentionInput<Real> input;
   input.query = tokens(numbers.query);
   const Array<Real***> key = tokens(numbers.key);
@@ -77,8 +85,8 @@ std::vector<Real> run_attention(const ModelConfig& config, const AttentionNumber
   input.retrieval_key = chunks(numbers.retrieval_key);
   put_projections(numbers, input);
   const Execution execution;
-  const PaddingMask padding =
-      mask.empty() ? PaddingMask(execution, sequence) : PaddingMask(execution, sequence, local_part<std::uint8_t>(sequence, mask));
+  const PaddingMask padding = mask.empty() ? PaddingMask(execution, sequence)
+                                           : PaddingMask(execution, sequence, local_part<std::uint8_t>(sequence, mask));
   const Array<Real***> separate("test::output", 1, sequence.local_tokens(), config.attention_dim());
   input.overwrite_key = where == Output::over_keys;
   const Array<Real***>& output = input.overwrite_key ? key : separate;

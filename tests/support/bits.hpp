@@ -10,9 +10,11 @@
 
 namespace bsbr::testing {
 
-/// Succeeds if the arrays have the same size and the same bits; else tells how many rows of `width` numbers differ, and the first of them.
+/// Succeeds if the arrays have the same size and the same bits; else tells how many rows of `width` numbers differ, and
+/// the first of them.
 template <class Real>
-::testing::AssertionResult same_bits(const std::vector<Real>& actual, const std::vector<Real>& expected, std::int64_t width) {
+::testing::AssertionResult same_bits(const std::vector<Real>& actual, const std::vector<Real>& expected,
+                                     std::int64_t width) {
   if (actual.size() != expected.size()) {
     return ::testing::AssertionFailure() << actual.size() << " numbers, expected " << expected.size();
   }
@@ -26,9 +28,10 @@ template <class Real>
   std::size_t i = first * columns;
   while (std::memcmp(&actual[i], &expected[i], sizeof(Real)) == 0) ++i;
   auto failure = ::testing::AssertionFailure();
-  failure << rows << " of " << actual.size() / columns << " rows differ, the first at row " << first << ", column " << i % columns << ": "
-          << ::testing::PrintToString(actual[i]) << ", expected " << ::testing::PrintToString(expected[i]) << " (off by "
-          << ::testing::PrintToString(actual[i] - expected[i]) << ")";
+  failure << rows << " of " << actual.size() / columns << " rows differ, the first at row " << first << ", column "
+          << i % columns << ": " << ::testing::PrintToString(actual[i]) << ", expected "
+          << ::testing::PrintToString(expected[i]) << " (off by " << ::testing::PrintToString(actual[i] - expected[i])
+          << ")";
   return failure;
 }
 

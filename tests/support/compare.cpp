@@ -43,7 +43,8 @@ double largest_difference(const std::vector<double>& actual, const std::vector<d
 ::testing::AssertionResult all_close(const Numbers& actual, const Numbers& expected, double tolerance) {
   if (actual.shape != expected.shape || actual.values.size() != expected.values.size()) {
     return ::testing::AssertionFailure() << "the shape is " << list(actual.shape) << " with " << actual.values.size()
-                                         << " numbers, expected " << list(expected.shape) << " with " << expected.values.size();
+                                         << " numbers, expected " << list(expected.shape) << " with "
+                                         << expected.values.size();
   }
   std::ostringstream first;
   first.precision(17);
@@ -54,9 +55,9 @@ double largest_difference(const std::vector<double>& actual, const std::vector<d
     first << "\n  " << place(i, actual.shape) << ": " << actual.values[i] << ", expected " << expected.values[i];
   }
   if (count == 0) return ::testing::AssertionSuccess();
-  return ::testing::AssertionFailure() << count << " of " << actual.values.size() << " numbers differ by more than " << tolerance
-                                       << ", largest difference " << largest_difference(actual.values, expected.values) << ":"
-                                       << first.str();
+  return ::testing::AssertionFailure() << count << " of " << actual.values.size() << " numbers differ by more than "
+                                       << tolerance << ", largest difference "
+                                       << largest_difference(actual.values, expected.values) << ":" << first.str();
 }
 
 }  // namespace bsbr::testing

@@ -25,7 +25,8 @@ struct Numbers {
 /// Largest |actual − expected|; infinite where one is NaN and the other is not, or where the sizes differ.
 double largest_difference(const std::vector<double>& actual, const std::vector<double>& expected);
 
-/// Succeeds if the shapes are equal and |actual − expected| ≤ tolerance everywhere. NaN equals nothing. Use: EXPECT_TRUE(all_close(…)).
+/// Succeeds if the shapes are equal and |actual − expected| ≤ tolerance everywhere. NaN equals nothing. Use:
+/// EXPECT_TRUE(all_close(…)).
 ::testing::AssertionResult all_close(const Numbers& actual, const Numbers& expected, double tolerance);
 
 }  // namespace bsbr::testing

@@ -24,7 +24,8 @@ Array<Data> to_device(const std::vector<Number>& numbers, Extent... extents) {
   const Array<typename Array<Data>::non_const_data_type> array("test::array", static_cast<std::size_t>(extents)...);
   if (numbers.size() != array.size()) throw std::logic_error("to_device: the extents do not hold that many numbers");
   const auto host = Kokkos::create_mirror_view(array);
-  std::transform(numbers.begin(), numbers.end(), host.data(), [](const Number number) { return static_cast<Value>(number); });
+  std::transform(numbers.begin(), numbers.end(), host.data(),
+                 [](const Number number) { return static_cast<Value>(number); });
   Kokkos::deep_copy(array, host);
   return array;
 }
@@ -54,8 +55,8 @@ inline double largest_magnitude(const std::vector<double>& numbers) {
   return largest;
 }
 
-/// How far a kernel in Real may be from `exact`: in double nothing but rounding; in float twice as far as `naive`, the plain loops in
-/// float.
+/// How far a kernel in Real may be from `exact`: in double nothing but rounding; in float twice as far as `naive`, the
+/// plain loops in float.
 template <class Real>
 double bound(const std::vector<double>& exact, const std::vector<Real>& naive) {
   if (sizeof(Real) == sizeof(double)) return 1e-13 * std::max(1.0, largest_magnitude(exact));

@@ -154,7 +154,8 @@ std::vector<Number> row_of(const std::vector<Number>& values, std::int64_t row, 
   return {begin, begin + static_cast<std::ptrdiff_t>(length)};
 }
 
-/// Where the files lie: BSBR_GOLDEN_DIR of the environment, for programs that run on another machine, or the folder in the sources.
+/// Where the files lie: BSBR_GOLDEN_DIR of the environment, for programs that run on another machine, or the folder in
+/// the sources.
 std::string golden_folder() {
   const char* folder = std::getenv("BSBR_GOLDEN_DIR");
   return folder != nullptr ? folder : BSBR_GOLDEN_DIR;
@@ -196,7 +197,8 @@ GoldenCase read_golden(const std::string& name) {
   golden.batch = static_cast<std::int64_t>(ids.shape.at(0));
   golden.length = static_cast<std::int64_t>(ids.shape.at(1));
   golden.ids = std::move(ids.values);
-  if (exists(file, "/inputs/attention_mask")) golden.mask = read_data<std::uint8_t>(file, "/inputs/attention_mask").values;
+  if (exists(file, "/inputs/attention_mask"))
+    golden.mask = read_data<std::uint8_t>(file, "/inputs/attention_mask").values;
   golden.outputs = read_outputs(file, golden.config);
   return golden;
 }

@@ -1,4 +1,5 @@
-// Golden files: whole small models with inputs and the outputs that docs/mathematics.md defines for them (golden/README.md).
+// Golden files: whole small models with inputs and the outputs that docs/mathematics.md defines for them
+// (golden/README.md).
 #pragma once
 
 #include <string>
@@ -29,8 +30,8 @@ struct GoldenCase {
   reference::Mask row_mask(std::int64_t row) const;
 };
 
-/// The names of all cases, "bsbr_ragged" for example, from golden/index.json. Throws std::runtime_error if there is none, so that a test
-/// over them cannot pass for want of them.
+/// The names of all cases, "bsbr_ragged" for example, from golden/index.json. Throws std::runtime_error if there is
+/// none, so that a test over them cannot pass for want of them.
 std::vector<std::string> golden_names();
 
 /// golden/<name>.h5. Throws std::runtime_error.

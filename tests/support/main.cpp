@@ -1,5 +1,5 @@
-// main() of tests that use MPI and Kokkos. Rank 0 prints as googletest does, the others only failures; all ranks end with the same
-// exit code, which is not 0 if a test failed on any of them.
+// main() of tests that use MPI and Kokkos. Rank 0 prints as googletest does, the others only failures; all ranks end
+// with the same exit code, which is not 0 if a test failed on any of them.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
@@ -16,13 +16,15 @@ class FailurePrinter : public ::testing::EmptyTestEventListener {
  public:
   explicit FailurePrinter(int rank) : m_rank(rank) {}
 
-  void OnTestStart(const ::testing::TestInfo& test) override { m_test = std::string(test.test_suite_name()) + "." + test.name(); }
+  void OnTestStart(const ::testing::TestInfo& test) override {
+    m_test = std::string(test.test_suite_name()) + "." + test.name();
+  }
 
   void OnTestPartResult(const ::testing::TestPartResult& result) override {
     if (!result.failed()) return;
     std::ostringstream text;
-    text << "rank " << m_rank << ", " << m_test << ": " << (result.file_name() != nullptr ? result.file_name() : "?") << ":"
-         << result.line_number() << ": " << result.message() << "\n";
+    text << "rank " << m_rank << ", " << m_test << ": " << (result.file_name() != nullptr ? result.file_name() : "?")
+         << ":" << result.line_number() << ": " << result.message() << "\n";
     std::cerr << text.str() << std::flush;
   }
 

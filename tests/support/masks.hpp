@@ -23,7 +23,8 @@ inline constexpr auto paddings = std::to_array<Named<Padding>>({{Padding::none, 
                                                                 {Padding::whole_row, "a padded row"}});
 
 /// A mask [batch, length], 1 = real; the rows of a batch differ. Empty for Padding::none.
-inline std::vector<std::uint8_t> make_mask(Padding padding, std::int64_t batch, std::int64_t length, std::int64_t chunk_size) {
+inline std::vector<std::uint8_t> make_mask(Padding padding, std::int64_t batch, std::int64_t length,
+                                           std::int64_t chunk_size) {
   std::vector<std::uint8_t> mask;
   if (padding == Padding::none) return mask;
   for (std::int64_t row = 0; row < batch; ++row) {

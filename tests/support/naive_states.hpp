@@ -15,9 +15,9 @@
 
 namespace bsbr::testing {
 
-/// How far an attention in float may be from the exact result, whose largest number is `scale`, where plain loops in float are `naive_loss`
-/// away from it: twice as far. delta_net solves for a tile of tokens at a time, by sums of as many numbers as plain loops never add up:
-/// there the rounding of one such sum is allowed besides.
+/// How far an attention in float may be from the exact result, whose largest number is `scale`, where plain loops in
+/// float are `naive_loss` away from it: twice as far. delta_net solves for a tile of tokens at a time, by sums of as
+/// many numbers as plain loops never add up: there the rounding of one such sum is allowed besides.
 inline double float_bound(const ModelConfig& config, double naive_loss, double scale) {
   const double sum = kernels::tuning::state_tile * std::numeric_limits<float>::epsilon() * scale;
   return 2 * naive_loss + 1e-5 + (config.architecture == Architecture::delta_net ? sum : 0);
@@ -27,7 +27,8 @@ inline double float_bound(const ModelConfig& config, double naive_loss, double s
 template <class Real>
 class NaiveState {
  public:
-  NaiveState(const ModelConfig& config, const reference::AttentionInput& input, const reference::Mask& mask, std::int64_t head)
+  NaiveState(const ModelConfig& config, const reference::AttentionInput& input, const reference::Mask& mask,
+             std::int64_t head)
       : m_config(config), m_input(input), m_mask(mask), m_width(config.head_dim()), m_first(head * m_width) {}
 
   /// Writes this head's columns of the output, [tokens, attention_dim].
@@ -66,7 +67,8 @@ class NaiveState {
   }
 
   Row mapped(Row z) const {
-    for (Real& value : z) value = m_config.feature_map == FeatureMap::none ? value : value > 0 ? value + 1 : std::exp(value);
+    for (Real& value : z)
+      value = m_config.feature_map == FeatureMap::none ? value : value > 0 ? value + 1 : std::exp(value);
     return z;
   }
 
@@ -159,7 +161,8 @@ class NaiveState {
 
 /// The heads' results [tokens, attention_dim] of one sequence; of linear, delta_net or gau.
 template <class Real>
-std::vector<Real> naive_states(const ModelConfig& config, const reference::AttentionInput& input, const reference::Mask& mask) {
+std::vector<Real> naive_states(const ModelConfig& config, const reference::AttentionInput& input,
+                               const reference::Mask& mask) {
   std::vector<Real> output(input.query.values.size());
   for (std::int64_t head = 0; head < config.num_heads; ++head) NaiveState<Real>(config, input, mask, head).run(output);
   return output;

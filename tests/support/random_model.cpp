@@ -1,5 +1,5 @@
-// Random models: see random_model.hpp. The distributions of the standard library differ between its implementations, its generators do
-// not, so numbers are made from the generator's bits.
+// Random models: see random_model.hpp. The distributions of the standard library differ between its implementations,
+// its generators do not, so numbers are made from the generator's bits.
 #include "support/random_model.hpp"
 
 #include <cmath>

@@ -1,4 +1,5 @@
-// Running the library's model on the ranks of a communicator: ids of a whole batch in, its hidden states out, on every rank.
+// Running the library's model on the ranks of a communicator: ids of a whole batch in, its hidden states out, on every
+// rank.
 #pragma once
 
 #include <mpi.h>
@@ -21,7 +22,9 @@ struct Batch {
   std::vector<std::uint8_t> mask;
 
   std::vector<std::int64_t> row_ids(std::int64_t row) const { return part(ids, row, 0, length); }
-  reference::Mask row_mask(std::int64_t row) const { return mask.empty() ? reference::Mask() : part(mask, row, 0, length); }
+  reference::Mask row_mask(std::int64_t row) const {
+    return mask.empty() ? reference::Mask() : part(mask, row, 0, length);
+  }
 
   /// One of the sequences as a batch of its own.
   Batch row(std::int64_t row) const { return {1, length, row_ids(row), row_mask(row)}; }
@@ -41,7 +44,8 @@ struct Batch {
 
  private:
   template <class Value>
-  std::vector<Value> part(const std::vector<Value>& values, std::int64_t row, std::int64_t first, std::int64_t count) const {
+  std::vector<Value> part(const std::vector<Value>& values, std::int64_t row, std::int64_t first,
+                          std::int64_t count) const {
     const auto begin = values.begin() + row * length + first;
     return {begin, begin + count};
   }
@@ -49,7 +53,8 @@ struct Batch {
 
 inline Batch random_batch(const ModelConfig& config, std::int64_t batch, std::int64_t length, std::uint64_t seed,
                           Padding padding = Padding::none) {
-  return {batch, length, random_ids(batch * length, config.vocab_size, seed), make_mask(padding, batch, length, config.chunk_size)};
+  return {batch, length, random_ids(batch * length, config.vocab_size, seed),
+          make_mask(padding, batch, length, config.chunk_size)};
 }
 
 /// The reference's weights as those of the library, rounded to Real.
@@ -79,7 +84,8 @@ Array<const To**> local_part(const Sequence& sequence, const std::vector<From>& 
   const auto host = Kokkos::create_mirror_view(part);
   for (std::int64_t row = 0; row < batch; ++row) {
     for (std::int64_t t = 0; t < tokens; ++t) {
-      host(row, t) = static_cast<To>(values[static_cast<std::size_t>(row * sequence.length() + sequence.first_token() + t)]);
+      host(row, t) =
+          static_cast<To>(values[static_cast<std::size_t>(row * sequence.length() + sequence.first_token() + t)]);
     }
   }
   Kokkos::deep_copy(part, host);
@@ -96,7 +102,8 @@ std::vector<Real> gather_tokens(const Sequence& sequence, const Array<Real***>& 
   for (std::int64_t row = 0; row < sequence.batch(); ++row) {
     for (std::int64_t t = 0; t < sequence.local_tokens(); ++t) {
       for (std::int64_t i = 0; i < width; ++i) {
-        whole[static_cast<std::size_t>(((row * sequence.length()) + sequence.first_token() + t) * width + i)] = host(row, t, i);
+        whole[static_cast<std::size_t>(((row * sequence.length()) + sequence.first_token() + t) * width + i)] =
+            host(row, t, i);
       }
     }
   }
@@ -112,7 +119,8 @@ std::vector<Real> run_model(Model<Real>& model, MPI_Comm comm, const Batch& batc
   const Sequence sequence(comm, batch.batch, batch.length, model.config().chunk_size);
   std::optional<Array<const std::uint8_t**>> mask;
   if (!batch.mask.empty()) mask = local_part<std::uint8_t>(sequence, batch.mask);
-  const auto states = model.forward(Execution(), sequence, local_part<std::int32_t>(sequence, batch.ids), mask, profile);
+  const auto states =
+      model.forward(Execution(), sequence, local_part<std::int32_t>(sequence, batch.ids), mask, profile);
   return gather_tokens(sequence, states);
 }
 

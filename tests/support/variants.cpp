@@ -22,7 +22,8 @@ std::vector<Value> values_of(const Field& field, [[maybe_unused]] const ModelCon
     if (field.name == "beta") return {0.9, 0.0, 2.0};
     if (field.name == "temperature") return {0.5, 1.0};
   } else {
-    const std::int64_t factor = sizes.compression_factor > 0 ? sizes.compression_factor : std::min<std::int64_t>(4, sizes.hidden_dim);
+    const std::int64_t factor =
+        sizes.compression_factor > 0 ? sizes.compression_factor : std::min<std::int64_t>(4, sizes.hidden_dim);
     if (field.name == "compression_factor") return {0, factor};
     if (field.name == "window_size") return {0, small_window, endless_window};
     if (field.name == "expansion_factor") return {1, 2};

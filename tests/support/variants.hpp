@@ -14,8 +14,9 @@ namespace bsbr::testing {
 /// Windows of the variants of sliding_window: none, some tokens, and more than any sequence of a test has.
 inline constexpr std::int64_t small_window = 7, endless_window = std::int64_t{1} << 40;
 
-/// The configurations of one architecture with these sizes (hidden_dim, num_heads, chunk_size and the like; gau has one head), one for each
-/// of its options that computes something else. bsbr compresses by sizes.compression_factor, or by 4 where that is 0 and D allows it.
+/// The configurations of one architecture with these sizes (hidden_dim, num_heads, chunk_size and the like; gau has one
+/// head), one for each of its options that computes something else. bsbr compresses by sizes.compression_factor, or by
+/// 4 where that is 0 and D allows it.
 std::vector<ModelConfig> variants_of(Architecture architecture, const ModelConfig& sizes);
 
 /// Those of all architectures.
@@ -36,11 +37,12 @@ bool is_causal(const ModelConfig& config);
 /// Padding is left out.
 bool heeds_padding(const ModelConfig& config);
 
-/// The chunk size changes the result; else it is a tile of the computation, or how ranks share it out, and changes no bit.
+/// The chunk size changes the result; else it is a tile of the computation, or how ranks share it out, and changes no
+/// bit.
 bool depends_on_chunks(const ModelConfig& config);
 
-/// Goes a way of its own: other variants of its architecture that differ in a factor or a width only are not asked for. For tests that take
-/// long, of what does not depend on numbers.
+/// Goes a way of its own: other variants of its architecture that differ in a factor or a width only are not asked for.
+/// For tests that take long, of what does not depend on numbers.
 bool has_its_own_way(const ModelConfig& config);
 
 }  // namespace bsbr::testing

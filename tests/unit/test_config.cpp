@@ -49,7 +49,7 @@ std::string hint_of(const ModelConfig& config) {
   return "";
 }
 
-// ---- Rules -----------------------------------------------------------------------------------------------------------
+// ---- Rules ----------------------------------------------------------------------------------------------------------
 
 struct Rule {
   std::string name;
@@ -69,7 +69,10 @@ std::vector<Rule> rules() {
        [](auto& c) { c.vocab_size = std::int64_t{1} << 62; },
        "vocab_size = 4611686018427387904 is above 1073741824"},
       {"hidden_dim_0", {}, [](auto& c) { c.hidden_dim = 0; }, "hidden_dim = 0 is below 1"},
-      {"hidden_dim_huge", {}, [](auto& c) { c.hidden_dim = std::int64_t{1} << 40; }, "hidden_dim = 1099511627776 is above 1073741824"},
+      {"hidden_dim_huge",
+       {},
+       [](auto& c) { c.hidden_dim = std::int64_t{1} << 40; },
+       "hidden_dim = 1099511627776 is above 1073741824"},
       {"num_layers_0", {}, [](auto& c) { c.num_layers = 0; }, "num_layers = 0 is below 1"},
       {"num_layers_negative", {}, [](auto& c) { c.num_layers = -1; }, "num_layers = -1 is below 1"},
       {"num_layers_huge", {}, [](auto& c) { c.num_layers = 65537; }, "num_layers = 65537 is above 65536"},
@@ -98,7 +101,8 @@ std::vector<Rule> rules() {
          c.hidden_dim = 512;
        },
        "num_heads = 7 does not divide hidden_dim = 512"},
-      {"more_heads_than_columns", bsbr, [](auto& c) { c.num_heads = 48; }, "num_heads = 48 does not divide hidden_dim = 24"},
+      {"more_heads_than_columns", bsbr, [](auto& c) { c.num_heads = 48; },
+       "num_heads = 48 does not divide hidden_dim = 24"},
       {"gau_heads", gau, [](auto& c) { c.num_heads = 2; }, "num_heads = 2 is not 1, and gau has one head"},
       {"compression_negative", bsbr, [](auto& c) { c.compression_factor = -2; }, "compression_factor = -2 is below 0"},
       {"compression_above_hidden_dim", bsbr, [](auto& c) { c.compression_factor = 25; },
@@ -110,7 +114,8 @@ std::vector<Rule> rules() {
        "window_size = 4000000000000000001 is above 4000000000000000000"},
       {"temperature_nan", hopfield, [](auto& c) { c.temperature = nan; }, "temperature = nan is not a number"},
       {"temperature_0", hopfield, [](auto& c) { c.temperature = 0; }, "temperature = 0 is below 1.17549e-38"},
-      {"temperature_infinite", hopfield, [](auto& c) { c.temperature = infinity; }, "temperature = inf is above 3.40282e+38"},
+      {"temperature_infinite", hopfield, [](auto& c) { c.temperature = infinity; },
+       "temperature = inf is above 3.40282e+38"},
       {"beta_nan", delta_net, [](auto& c) { c.beta = nan; }, "beta = nan is not a number"},
       {"beta_negative", delta_net, [](auto& c) { c.beta = -0.1; }, "beta = -0.1 is below 0"},
       {"beta_above_2", delta_net, [](auto& c) { c.beta = 2.5; }, "beta = 2.5 is above 2"},
@@ -121,7 +126,8 @@ std::vector<Rule> rules() {
          c.hidden_dim = 1025;
        },
        "expansion_factor = 1048576 times hidden_dim = 1025 is above 1073741824"},
-      {"feature_map_unknown", linear, [](auto& c) { c.feature_map = static_cast<FeatureMap>(2); }, "feature_map = 2 is none of none, elu"},
+      {"feature_map_unknown", linear, [](auto& c) { c.feature_map = static_cast<FeatureMap>(2); },
+       "feature_map = 2 is none of none, elu"},
       {"parameters", standard,
        [](auto& c) {
          c.vocab_size = c.hidden_dim = c.ff_dim = 1 << 30;
@@ -232,13 +238,13 @@ TEST(ConfigLimit, parameters_are_counted_without_overflow) {
   config.vocab_size = 1 << 30;
   config.hidden_dim = 1 << 15;  // 2^45 for the embedding alone
   config.num_heads = 1;
-  EXPECT_EQ(message_of(config),
-            "the configuration calls for " + std::to_string(parameter_count(config)) + " parameters, more than 35184372088832");
+  EXPECT_EQ(message_of(config), "the configuration calls for " + std::to_string(parameter_count(config)) +
+                                    " parameters, more than 35184372088832");
   config.vocab_size = 1 << 29;
   EXPECT_EQ(message_of(config), "");
 }
 
-// ---- Names -----------------------------------------------------------------------------------------------------------
+// ---- Names ----------------------------------------------------------------------------------------------------------
 
 template <class Enumeration>
 void expect_round_trip() {
@@ -264,11 +270,12 @@ TEST(Names, are_listed) { EXPECT_EQ(list_of_names<Causality>(), "causal, block_c
 TEST(Names, of_fields_are_different) {
   const ModelConfig config;
   std::set<std::string_view> names;
-  for_each_field(config, [&](const Field& field, const auto&) { EXPECT_TRUE(names.insert(field.name).second) << field.name; });
+  for_each_field(config,
+                 [&](const Field& field, const auto&) { EXPECT_TRUE(names.insert(field.name).second) << field.name; });
   EXPECT_EQ(names.size(), 15u);
 }
 
-// ---- The weight table ------------------------------------------------------------------------------------------------
+// ---- The weight table -----------------------------------------------------------------------------------------------
 
 std::int64_t index_of(const std::vector<WeightInfo>& table, const std::string& name) {
   for (std::size_t i = 0; i < table.size(); ++i) {
@@ -349,7 +356,8 @@ TEST(WeightTable, of_bsbr_with_compression_is_complete) {
 
 TEST(WeightTable, of_gau_is_as_wide_as_its_head) {
   const auto table = weight_table(config_of(Architecture::gau));  // e = 48
-  const auto gate = index_of(table, "layers.0.attention.gate_proj.weight"), out = index_of(table, "layers.0.attention.out_proj.weight");
+  const auto gate = index_of(table, "layers.0.attention.gate_proj.weight"),
+             out = index_of(table, "layers.0.attention.out_proj.weight");
   ASSERT_GE(gate, 0);
   ASSERT_GE(out, 0);
   EXPECT_EQ(table[static_cast<std::size_t>(gate)].shape, (std::vector<std::int64_t>{48, 24}));
@@ -376,7 +384,7 @@ TEST_P(Config, weights_start_as_in_pytorch) {
   }
 }
 
-// ---- FLOPs -----------------------------------------------------------------------------------------------------------
+// ---- FLOPs ----------------------------------------------------------------------------------------------------------
 
 /// Projections and feed-forward of one token in one layer; `wide`: projections between D and the attention's width.
 double token_flops(const ModelConfig& config, double wide) {
@@ -432,7 +440,8 @@ TEST(Flops, of_bsbr_count_what_each_causality_uses) {
     for (const std::int64_t compression : {0, 5}) {
       config.compression_factor = compression;
       const double S = compression == 0 ? d * d : 4;
-      const double fixed = token_flops(config, 4) * L + 4 * D * D * C + 4 * d * D * L + (compression == 0 ? 0 : 4 * H * S * d * d * C);
+      const double fixed =
+          token_flops(config, 4) * L + 4 * D * D * C + 4 * d * D * L + (compression == 0 ? 0 : 4 * H * S * d * d * C);
       const auto expect = [&](Causality causality, double within, double pairs) {
         config.causality = causality;
         EXPECT_DOUBLE_EQ(forward_flops(config, 2, length), 2 * 3 * (fixed + within + 2 * H * S * pairs))
@@ -457,14 +466,17 @@ TEST(Flops, of_the_baselines_follow_their_formulas) {
       EXPECT_DOUBLE_EQ(forward_flops(config, 2, length), 2 * 3 * (token_flops(config, wide) * L + attention(config)))
           << to_string(architecture) << " " << length;
     };
-    const auto earlier = [&](const ModelConfig& c) { return pair_flops(c, length, [](auto t, auto s) { return s <= t; }); };
+    const auto earlier = [&](const ModelConfig& c) {
+      return pair_flops(c, length, [](auto t, auto s) { return s <= t; });
+    };
     const auto chunk_half = [&](const ModelConfig& c) {
       return pair_flops(c, length, [&](auto t, auto s) { return s <= t && s / c.chunk_size == t / c.chunk_size; });
     };
     expect(Architecture::standard, 4, earlier);
     expect(Architecture::hopfield, 4, earlier);
-    expect(Architecture::sliding_window, 4,
-           [&](const ModelConfig& c) { return pair_flops(c, length, [&](auto t, auto s) { return t - c.window_size <= s && s <= t; }); });
+    expect(Architecture::sliding_window, 4, [&](const ModelConfig& c) {
+      return pair_flops(c, length, [&](auto t, auto s) { return t - c.window_size <= s && s <= t; });
+    });
     expect(Architecture::linear, 4, [&](const ModelConfig&) { return 4 * 6 * 24 * L; });
     expect(Architecture::gau, 5, [&](const ModelConfig& c) { return chunk_half(c) + 4 * 48 * 48 * L; });
     expect(Architecture::delta_net, 4, [&](const ModelConfig&) { return 6 * 6 * 24 * L; });

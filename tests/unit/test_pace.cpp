@@ -1,4 +1,5 @@
-// How far forwards are, and how long they will take: shares and times of passes of known length, on a clock of the test's own.
+// How far forwards are, and how long they will take: shares and times of passes of known length, on a clock of the
+// test's own.
 #include <gtest/gtest.h>
 
 #include "progress/pace.hpp"

@@ -31,7 +31,8 @@ std::vector<Place> bound(int ranks, int width, int threads, int node_processors)
 }
 
 std::vector<Place> unbound(int ranks, int threads, int node_processors) {
-  return std::vector<Place>(static_cast<std::size_t>(ranks), rank("one", range(0, node_processors), threads, node_processors));
+  return std::vector<Place>(static_cast<std::size_t>(ranks),
+                            rank("one", range(0, node_processors), threads, node_processors));
 }
 
 using Notes = std::vector<std::string>;
@@ -43,11 +44,14 @@ TEST(PlacementNotes, nothing_is_said_if_all_is_well) {
   EXPECT_EQ(placement_notes(unbound(1, 64, 64), LauncherKind::none, not_chosen), Notes());
   EXPECT_EQ(placement_notes(unbound(1, 1, 1), LauncherKind::open_mpi, not_chosen), Notes());
   EXPECT_EQ(placement_notes(bound(1, 1, 1, 64), LauncherKind::open_mpi, chosen), Notes());
-  EXPECT_EQ(placement_notes({rank("one", {}, 4, 0)}, LauncherKind::open_mpi, chosen), Notes());  // the system does not tell
+  EXPECT_EQ(placement_notes({rank("one", {}, 4, 0)}, LauncherKind::open_mpi, chosen),
+            Notes());  // the system does not tell
 }
 
 TEST(PlacementNotes, threads_that_share_a_processor_are_told_with_what_helps) {
-  const auto note = [](std::vector<Place> places, LauncherKind launcher) { return placement_notes(places, launcher, chosen).at(0); };
+  const auto note = [](std::vector<Place> places, LauncherKind launcher) {
+    return placement_notes(places, launcher, chosen).at(0);
+  };
   const std::vector<Place> one{rank("one", {5}, 4, 64)};
   EXPECT_EQ(note(one, LauncherKind::open_mpi), "4 threads on 1 processor; --bind-to none or --map-by slot:PE=4");
   EXPECT_EQ(note(one, LauncherKind::slurm), "4 threads on 1 processor; srun --cpus-per-task=4 --cpu-bind=cores");
@@ -57,26 +61,35 @@ TEST(PlacementNotes, threads_that_share_a_processor_are_told_with_what_helps) {
 }
 
 TEST(PlacementNotes, no_more_processors_are_advised_than_the_node_has) {
-  const auto note = [](std::vector<Place> places, LauncherKind launcher) { return placement_notes(places, launcher, chosen).at(0); };
+  const auto note = [](std::vector<Place> places, LauncherKind launcher) {
+    return placement_notes(places, launcher, chosen).at(0);
+  };
   const std::vector<Place> one{rank("one", {1}, 4, 2)};
-  EXPECT_EQ(note(one, LauncherKind::open_mpi), "4 threads on 1 processor; --bind-to none or --map-by slot:PE=2, with 2 threads a rank");
-  EXPECT_EQ(note(one, LauncherKind::slurm), "4 threads on 1 processor; srun --cpus-per-task=2 --cpu-bind=cores, with 2 threads a rank");
+  EXPECT_EQ(note(one, LauncherKind::open_mpi),
+            "4 threads on 1 processor; --bind-to none or --map-by slot:PE=2, with 2 threads a rank");
+  EXPECT_EQ(note(one, LauncherKind::slurm),
+            "4 threads on 1 processor; srun --cpus-per-task=2 --cpu-bind=cores, with 2 threads a rank");
   EXPECT_EQ(note(unbound(1, 4, 2), LauncherKind::open_mpi), "4 threads on 2 processors; use fewer threads");
-  EXPECT_EQ(note(bound(4, 1, 4, 4), LauncherKind::open_mpi), "4 threads on 1 processor (8 such ranks); use fewer threads");
+  EXPECT_EQ(note(bound(4, 1, 4, 4), LauncherKind::open_mpi),
+            "4 threads on 1 processor (8 such ranks); use fewer threads");
   const std::vector<Place> same_core(2, rank("one", {0}, 2, 3));
-  EXPECT_EQ(note(same_core, LauncherKind::open_mpi),
-            "2 ranks of a node share 1 processor, with 4 threads; --map-by slot:PE=1 --bind-to core, with 1 thread a rank");
+  EXPECT_EQ(
+      note(same_core, LauncherKind::open_mpi),
+      "2 ranks of a node share 1 processor, with 4 threads; --map-by slot:PE=1 --bind-to core, with 1 thread a rank");
   const std::vector<Place> too_many(4, rank("one", {0}, 1, 2));
   EXPECT_EQ(note(too_many, LauncherKind::open_mpi), "4 ranks of a node share 1 processor; use fewer ranks or threads");
 }
 
 TEST(PlacementNotes, ranks_that_share_processors_are_told) {
-  const auto note = [](std::vector<Place> places) { return placement_notes(places, LauncherKind::open_mpi, chosen).at(0); };
+  const auto note = [](std::vector<Place> places) {
+    return placement_notes(places, LauncherKind::open_mpi, chosen).at(0);
+  };
   EXPECT_EQ(note(unbound(4, 1, 2)), "4 ranks of a node share 2 processors; use fewer ranks or threads");
   const std::vector<Place> same_core(2, rank("one", {0}, 1, 64));
   EXPECT_EQ(note(same_core), "2 ranks of a node share 1 processor; --map-by slot:PE=1 --bind-to core");
   const std::vector<Place> same_socket(4, rank("one", range(0, 32), 16, 64));
-  EXPECT_EQ(note(same_socket), "4 ranks of a node share 32 processors, with 64 threads; --map-by slot:PE=16 --bind-to core");
+  EXPECT_EQ(note(same_socket),
+            "4 ranks of a node share 32 processors, with 64 threads; --map-by slot:PE=16 --bind-to core");
 }
 
 TEST(PlacementNotes, ranks_bound_to_a_part_of_the_processors_of_others_count_for_these) {

@@ -112,7 +112,8 @@ TEST(PowerLaw, of_two_points_the_uncertainty_is_unknown) {
   }
 }
 
-/// Three points of x, and one in the middle that does not move the exponent: but its repeats differ more than the ends do.
+/// Three points of x, and one in the middle that does not move the exponent: but its repeats differ more than the ends
+/// do.
 TEST(PowerLaw, a_spread_larger_than_the_trend_makes_it_uncertain) {
   const std::vector<double> x{1, 2, 4}, y{1, 1.1, 1.21};
   std::vector<Range> ranges = around(y, 1.001);

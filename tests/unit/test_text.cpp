@@ -8,7 +8,9 @@
 namespace bsbr {
 namespace {
 
-TEST(Text, PrintableTextStaysAsItIs) { EXPECT_EQ(io::printable("größe, 大きさ, 🙂 /a b's"), "größe, 大きさ, 🙂 /a b's"); }
+TEST(Text, PrintableTextStaysAsItIs) {
+  EXPECT_EQ(io::printable("größe, 大きさ, 🙂 /a b's"), "größe, 大きさ, 🙂 /a b's");
+}
 
 TEST(Text, ControlCharactersAreEscaped) {
   EXPECT_EQ(io::printable("a\nb\r\tc\x1b[31m\x7f"), "a\\nb\\r\\tc\\x1b[31m\\x7f");

@@ -20,7 +20,8 @@ namespace {
   throw ConfigError(std::string(field.name) + " is " + nb::cast<std::string>(nb::repr(value)) + ", " + rule, hint);
 }
 
-/// Python's and NumPy's truth values are numbers to Python, but nobody means them as sizes. NumPy's type is "bool_" before NumPy 2.
+/// Python's and NumPy's truth values are numbers to Python, but nobody means them as sizes. NumPy's type is "bool_"
+/// before NumPy 2.
 bool is_truth_value(nb::handle value) {
   const auto type = nb::cast<std::string>(value.type().attr("__name__"));
   return type == "bool" || type == "bool_";
@@ -41,7 +42,8 @@ void assign(const Field& field, nb::handle value, std::int64_t& target) {
   if (!number.is_valid()) {
     PyErr_Clear();
     const auto real = as_double(value);
-    if (!real || !std::isfinite(*real) || std::trunc(*real) != *real) refuse(field, value, "which is not a whole number");
+    if (!real || !std::isfinite(*real) || std::trunc(*real) != *real)
+      refuse(field, value, "which is not a whole number");
     number = nb::steal(PyLong_FromDouble(*real));
   }
   if (!nb::try_cast(number, target)) refuse(field, value, "which is out of range");
@@ -106,7 +108,8 @@ std::string signature() {
   std::string text = "def __init__(self, *";
   const ModelConfig defaults;
   for_each_field(defaults, [&]<class Value>(const Field& field, const Value& value) {
-    text += ", " + std::string(field.name) + ": " + type_name<Value>() + " = " + nb::cast<std::string>(nb::repr(to_python(value)));
+    text += ", " + std::string(field.name) + ": " + type_name<Value>() + " = " +
+            nb::cast<std::string>(nb::repr(to_python(value)));
   });
   return text + ") -> None";
 }
@@ -132,7 +135,8 @@ ModelConfig with_fields(ModelConfig config, const nb::dict& fields) {
   });
   for (const auto& [key, value] : fields) {
     const auto name = nb::cast<std::string>(nb::str(key));
-    if (std::find(known.begin(), known.end(), name) == known.end()) throw ConfigError("a configuration has no field " + name);
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      throw ConfigError("a configuration has no field " + name);
   }
   config.validate();
   return config;
@@ -140,8 +144,8 @@ ModelConfig with_fields(ModelConfig config, const nb::dict& fields) {
 
 void require_same_weights(const ModelConfig& stored, const ModelConfig& changed) {
   // Factors with the same quotient are the same model.
-  const bool same_states =
-      (stored.compression_factor > 0) == (changed.compression_factor > 0) && stored.state_size() == changed.state_size();
+  const bool same_states = (stored.compression_factor > 0) == (changed.compression_factor > 0) &&
+                           stored.state_size() == changed.state_size();
   const nb::dict before = to_dict(stored), after = to_dict(changed);
   std::string free;
   for (const auto& [key, value] : before) {
@@ -150,7 +154,8 @@ void require_same_weights(const ModelConfig& stored, const ModelConfig& changed)
   }
   for (const auto& [key, value] : before) {
     const auto name = nb::cast<std::string>(key);
-    if (!weights_depend_on(name, stored) || (name == "compression_factor" && same_states) || value.equal(after[key])) continue;
+    if (!weights_depend_on(name, stored) || (name == "compression_factor" && same_states) || value.equal(after[key]))
+      continue;
     throw ConfigError(name + " is " + nb::cast<std::string>(nb::repr(after[key])) + ", the model file has " +
                           nb::cast<std::string>(nb::repr(value)) + ", and its weights depend on it",
                       "what can be changed is " + free);
@@ -160,16 +165,22 @@ void require_same_weights(const ModelConfig& stored, const ModelConfig& changed)
 void add_config(nb::module_& module) {
   nb::class_<ModelConfig> type(
       module, "ModelConfig",
-      "A model's architecture and sizes, immutable: replace() makes another one. Whole numbers may be of any integer type, or "
+      "A model's architecture and sizes, immutable: replace() makes another one. Whole numbers may be of any integer "
+      "type, or "
       "reals such as 8.0. Raises ConfigError, naming the field, its value and the rule, unless a model can be built.");
   type.def(
       "__init__",
-      [](ModelConfig* self, const nb::kwargs& fields) { new (self) ModelConfig(with_fields({}, nb::borrow<nb::dict>(fields))); },
+      [](ModelConfig* self, const nb::kwargs& fields) {
+        new (self) ModelConfig(with_fields({}, nb::borrow<nb::dict>(fields)));
+      },
       nb::sig(signature().c_str()));
   type.def(
-      "replace", [](const ModelConfig& self, const nb::kwargs& fields) { return with_fields(self, nb::borrow<nb::dict>(fields)); },
-      nb::sig("def replace(self, **fields: str | int | float) -> ModelConfig"), "A configuration with other values of some fields.");
-  type.def("to_dict", &to_dict, nb::sig("def to_dict(self) -> dict[str, str | int | float]"), "The fields that the architecture has.");
+      "replace",
+      [](const ModelConfig& self, const nb::kwargs& fields) { return with_fields(self, nb::borrow<nb::dict>(fields)); },
+      nb::sig("def replace(self, **fields: str | int | float) -> ModelConfig"),
+      "A configuration with other values of some fields.");
+  type.def("to_dict", &to_dict, nb::sig("def to_dict(self) -> dict[str, str | int | float]"),
+           "The fields that the architecture has.");
   type.def("weight_shapes", &weight_shapes, nb::sig("def weight_shapes(self) -> dict[str, tuple[int, ...]]"),
            "Names, as in PyTorch's state_dict, and shapes of a model's weights.");
   type.def("__repr__", &repr);
@@ -181,7 +192,8 @@ void add_config(nb::module_& module) {
       nb::arg("other").sig("object"), nb::sig("def __eq__(self, other: object) -> bool"));
   type.def("__getstate__", &to_dict, nb::sig("def __getstate__(self) -> dict[str, str | int | float]"));
   type.def(
-      "__setstate__", [](ModelConfig& self, const nb::dict& fields) { new (&self) ModelConfig(with_fields({}, fields)); },
+      "__setstate__",
+      [](ModelConfig& self, const nb::dict& fields) { new (&self) ModelConfig(with_fields({}, fields)); },
       nb::sig("def __setstate__(self, fields: dict[str, str | int | float]) -> None"));
   type.def("__hash__", [](const ModelConfig& self) { return nb::hash(nb::str(repr(self).c_str())); });
   const ModelConfig defaults;

@@ -24,7 +24,8 @@ using ByName = nb::typed<nb::dict, nb::str, nb::any>;
 /// The same memory as a View, or a copy of it in the device's memory.
 template <class Value>
 Array<const Value**> view_of(const Rows<Value>& rows) {
-  return Kokkos::create_mirror_view_and_copy(Memory(), HostArray<const Value**>(rows.data(), rows.shape(0), rows.shape(1)));
+  return Kokkos::create_mirror_view_and_copy(Memory(),
+                                             HostArray<const Value**>(rows.data(), rows.shape(0), rows.shape(1)));
 }
 
 /// The same memory as a NumPy array, which keeps the View, or a copy of it in the host's memory.
@@ -33,7 +34,8 @@ nb::object numpy_of(const Array<Real***>& states) {
   auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), states);
   using View = decltype(host);
   const nb::capsule owner(new View(host), [](void* view) noexcept { delete static_cast<View*>(view); });
-  return nb::cast(nb::ndarray<nb::numpy, Real, nb::ndim<3>>(host.data(), {host.extent(0), host.extent(1), host.extent(2)}, owner));
+  return nb::cast(
+      nb::ndarray<nb::numpy, Real, nb::ndim<3>>(host.data(), {host.extent(0), host.extent(1), host.extent(2)}, owner));
 }
 
 std::string bracketed(const std::vector<std::int64_t>& shape) {
@@ -54,7 +56,8 @@ void convert(const WeightInfo& weight, const Source* source, Real* target) {
   for (std::int64_t i = 0; i < weight.size(); ++i) {
     target[i] = static_cast<Real>(source[i]);
     if (std::isfinite(target[i])) continue;
-    const std::string what = weight.name + ' ' + place_of(weight, i) + " is " + nb::cast<std::string>(nb::repr(nb::float_(source[i])));
+    const std::string what =
+        weight.name + ' ' + place_of(weight, i) + " is " + nb::cast<std::string>(nb::repr(nb::float_(source[i])));
     if (std::isfinite(source[i])) throw Error(what + ", too large for float", "make the model in double precision");
     throw Error(what + ", weights are finite numbers");
   }
@@ -105,7 +108,8 @@ class AnyModel {
   /// Read-only NumPy arrays of all weights; on a host they share the model's memory.
   virtual nb::dict weights() const = 0;
   virtual void save(const std::string& path) const = 0;
-  virtual nb::object forward(const Sequence& sequence, const Rows<std::int32_t>& ids, const std::optional<Rows<std::uint8_t>>& mask) = 0;
+  virtual nb::object forward(const Sequence& sequence, const Rows<std::int32_t>& ids,
+                             const std::optional<Rows<std::uint8_t>>& mask) = 0;
 
   Sequence sequence(std::int64_t length, std::int64_t batch) {
     start();
@@ -125,12 +129,14 @@ class AnyModel {
 template <class Real>
 class TypedModel : public AnyModel {
  public:
-  TypedModel(const nb::object& comm, MPI_Comm handle, Model<Real> model) : AnyModel(comm, handle), m_model(std::move(model)) {}
+  TypedModel(const nb::object& comm, MPI_Comm handle, Model<Real> model)
+      : AnyModel(comm, handle), m_model(std::move(model)) {}
 
   const ModelConfig& config() const override { return m_model.config(); }
   const char* precision() const override { return std::is_same_v<Real, float> ? "float32" : "float64"; }
 
-  nb::object forward(const Sequence& sequence, const Rows<std::int32_t>& ids, const std::optional<Rows<std::uint8_t>>& mask) override {
+  nb::object forward(const Sequence& sequence, const Rows<std::int32_t>& ids,
+                     const std::optional<Rows<std::uint8_t>>& mask) override {
     start();
     Array<Real***> states;
     {
@@ -152,7 +158,8 @@ class TypedModel : public AnyModel {
     for (const WeightInfo& weight : weight_table(config())) {
       const std::vector<std::size_t> shape(weight.shape.begin(), weight.shape.end());
       const Real* first = data.data() + m_model.weights().offset(weight.name);
-      arrays[weight.name.c_str()] = nb::cast(nb::ndarray<nb::numpy, const Real>(first, shape.size(), shape.data(), owner));
+      arrays[weight.name.c_str()] =
+          nb::cast(nb::ndarray<nb::numpy, const Real>(first, shape.size(), shape.data(), owner));
     }
     return arrays;
   }
@@ -167,7 +174,8 @@ class TypedModel : public AnyModel {
   Model<Real> m_model;
 };
 
-/// A path is bytes, as for the system. The configuration is read first, so that changes of it are refused before the weights are read.
+/// A path is bytes, as for the system. The configuration is read first, so that changes of it are refused before the
+/// weights are read.
 template <class Real>
 std::unique_ptr<AnyModel> load(const nb::bytes& name, const nb::object& comm, const ByName& changes) {
   const MPI_Comm handle = communicator(comm);
@@ -204,8 +212,9 @@ std::string repr(const Sequence& sequence) {
 }
 
 void add_sequence(nb::module_& module) {
-  nb::class_<Sequence>(module, "Sequence",
-                       "Shape of a batch of sequences of equal length, and the part of it that this rank holds. Made by Model.sequence.")
+  nb::class_<Sequence>(
+      module, "Sequence",
+      "Shape of a batch of sequences of equal length, and the part of it that this rank holds. Made by Model.sequence.")
       .def("__repr__", &repr)
       .def_prop_ro("batch", &Sequence::batch, "Number of sequences.")
       .def_prop_ro("length", &Sequence::length, "Tokens of one sequence, over all ranks.")
@@ -233,7 +242,8 @@ void add_model(nb::module_& module) {
              model.save({path.c_str(), path.size()});
            })
       .def("sequence", &AnyModel::sequence, nb::arg("length"), nb::arg("batch"))
-      .def("forward", &AnyModel::forward, nb::arg("sequence"), nb::arg("ids").noconvert(), nb::arg("mask").noconvert().none());
+      .def("forward", &AnyModel::forward, nb::arg("sequence"), nb::arg("ids").noconvert(),
+           nb::arg("mask").noconvert().none());
   const nb::arg path("path"), config("config"), arrays("arrays"), changes("changes");
   module.def("load_float32", &load<float>, path, nb::arg("comm").none(), changes);
   module.def("load_float64", &load<double>, path, nb::arg("comm").none(), changes);

@@ -12,6 +12,7 @@ NB_MODULE(_core, module) {
   bsbr::python::add_runtime(module);
   bsbr::python::add_config(module);
   bsbr::python::add_model(module);
-  module.def("version", &bsbr::version, "The release, and the commit it was built from where that is known: 0.1.0+g1a2b3c4.");
+  module.def("version", &bsbr::version,
+             "The release, and the commit it was built from where that is known: 0.1.0+g1a2b3c4.");
   module.def("git_commit", &bsbr::git_commit, "The commit alone, or unknown.");
 }

@@ -10,15 +10,16 @@ namespace bsbr::python {
 
 namespace nb = nanobind;
 
-/// Starts MPI and Kokkos unless they are running, and arranges for their end. Throws Error in any thread but the one that called it
-/// first, and in a process forked after MPI or Kokkos was started.
+/// Starts MPI and Kokkos unless they are running, and arranges for their end. Throws Error in any thread but the one
+/// that called it first, and in a process forked after MPI or Kokkos was started.
 void start();
 
-/// Whether this process was forked from one that had started MPI or Kokkos: neither can be used here, nor what depends on them freed.
+/// Whether this process was forked from one that had started MPI or Kokkos: neither can be used here, nor what depends
+/// on them freed.
 bool is_forked();
 
-/// The handle of an mpi4py communicator; of None, this process alone. Throws TypeError for other objects, CommunicationError for
-/// a communicator of another MPI. Starts MPI and Kokkos.
+/// The handle of an mpi4py communicator; of None, this process alone. Throws TypeError for other objects,
+/// CommunicationError for a communicator of another MPI. Starts MPI and Kokkos.
 MPI_Comm communicator(nb::handle comm);
 
 /// A configuration made of a base and the fields that are named, checked. Throws ConfigError.

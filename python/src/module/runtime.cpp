@@ -29,17 +29,19 @@ bool mpi_is_running() {
   return initialised != 0 && finalised == 0;
 }
 
-/// Called in the child of every fork(). Threads do not survive a fork, and a connection to other processes has one end only.
+/// Called in the child of every fork(). Threads do not survive a fork, and a connection to other processes has one end
+/// only.
 void note_fork() { forked = forked || mpi_is_running() || Kokkos::is_initialized(); }
 
 std::set<std::string> environment_names() {
   std::set<std::string> names;
-  for (char** entry = environ; *entry != nullptr; ++entry) names.insert(std::string(*entry).substr(0, std::string(*entry).find('=')));
+  for (char** entry = environ; *entry != nullptr; ++entry)
+    names.insert(std::string(*entry).substr(0, std::string(*entry).find('=')));
   return names;
 }
 
-/// MPI_Init of Open MPI leaves variables in the environment that describe this process. Inherited by a child, they make its `mpirun` fail
-/// without a word, so what was not there before is removed again. MPI itself has read them by then.
+/// MPI_Init of Open MPI leaves variables in the environment that describe this process. Inherited by a child, they make
+/// its `mpirun` fail without a word, so what was not there before is removed again. MPI itself has read them by then.
 class RestoreEnvironment {
  public:
   ~RestoreEnvironment() {
@@ -64,7 +66,8 @@ void start_mpi() {
     throw CommunicationError("MPI_Init_thread fails, and MPI does not say why");
   }
   mpi_is_ours = true;
-  for (const MPI_Comm comm : {MPI_COMM_WORLD, MPI_COMM_SELF}) MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);  // become exceptions
+  for (const MPI_Comm comm : {MPI_COMM_WORLD, MPI_COMM_SELF})
+    MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);  // become exceptions
 }
 
 void start_kokkos() {
@@ -73,8 +76,8 @@ void start_kokkos() {
   kokkos_is_ours = true;
 }
 
-/// Called when the interpreter has ended and all objects with Views in them are gone or left alone for good; before mpi4py's function of
-/// that kind, which was registered earlier.
+/// Called when the interpreter has ended and all objects with Views in them are gone or left alone for good; before
+/// mpi4py's function of that kind, which was registered earlier.
 void end() {
   if (forked) return;
   if (kokkos_is_ours && Kokkos::is_initialized()) Kokkos::finalize();
@@ -92,12 +95,14 @@ std::string library_version() {
 
 /// A handle of one MPI is a random number for another.
 void require_same_mpi(const nb::module_& mpi) {
-  const std::string theirs = nb::cast<std::string>(mpi.attr("Get_library_version")()).c_str();  // up to the 0 that may end the text
+  const std::string theirs =
+      nb::cast<std::string>(mpi.attr("Get_library_version")()).c_str();  // up to the 0 that may end the text
   const bool same_size = nb::cast<std::size_t>(mpi.attr("_sizeof")(mpi.attr("Comm"))) == sizeof(MPI_Comm);
   const std::string ours = library_version();
   if (same_size && ours == theirs) return;
-  throw CommunicationError("mpi4py uses " + theirs.substr(0, theirs.find(',')) + ", bsbr_hpc " + ours.substr(0, ours.find(',')),
-                           "build mpi4py with the MPI of bsbr_hpc: pip install --no-binary mpi4py mpi4py");
+  throw CommunicationError(
+      "mpi4py uses " + theirs.substr(0, theirs.find(',')) + ", bsbr_hpc " + ours.substr(0, ours.find(',')),
+      "build mpi4py with the MPI of bsbr_hpc: pip install --no-binary mpi4py mpi4py");
 }
 
 bool is_mpi4py_communicator(nb::handle comm) {
@@ -128,7 +133,8 @@ void start() {
                 "start child processes with multiprocessing's \"spawn\", or before bsbr_hpc is used");
   }
   if (owner == std::this_thread::get_id()) return;
-  if (owner != std::thread::id()) throw Error("this thread is not the one that used bsbr_hpc first", "use bsbr_hpc in one thread");
+  if (owner != std::thread::id())
+    throw Error("this thread is not the one that used bsbr_hpc first", "use bsbr_hpc in one thread");
   start_mpi();
   [[maybe_unused]] static const bool registered = [] {  // once: start_kokkos() may throw, and be called again
     if (Py_AtExit(end) != 0) throw Error("Python has no place left for a function to call at its end");
@@ -151,7 +157,8 @@ MPI_Comm communicator(nb::handle comm) {
   if (handle == MPI_COMM_NULL) throw CommunicationError("comm is MPI.COMM_NULL");
   int connects_two_groups = 0;
   MPI_Comm_test_inter(handle, &connects_two_groups);
-  if (connects_two_groups != 0) throw CommunicationError("comm is an intercommunicator, one of a single group is taken");
+  if (connects_two_groups != 0)
+    throw CommunicationError("comm is an intercommunicator, one of a single group is taken");
   return handle;
 }
 

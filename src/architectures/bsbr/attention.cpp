@@ -20,14 +20,15 @@ namespace {
 using kernels::KeyRange;
 
 /// The chunk at whose last real token r_i is taken; −1 if there is none. nearest_real: that of PaddingMask.
-KOKKOS_INLINE_FUNCTION std::int64_t retrieval_source(Causality causality, const Array<const std::int64_t**>& nearest_real, std::int64_t row,
+KOKKOS_INLINE_FUNCTION std::int64_t retrieval_source(Causality causality,
+                                                     const Array<const std::int64_t**>& nearest_real, std::int64_t row,
                                                      std::int64_t i) {
   const std::int64_t latest = latest_retrieval_source(causality, i);
   return latest < 0 ? -1 : nearest_real(row, latest);
 }
 
-/// Retrieval: attention with chunks for tokens, r for queries, h for keys, and one block of all states for values. Groups are (batch,
-/// block); the blocks are those of one round, `first_block` and the next ones of this rank's.
+/// Retrieval: attention with chunks for tokens, r for queries, h for keys, and one block of all states for values.
+/// Groups are (batch, block); the blocks are those of one round, `first_block` and the next ones of this rank's.
 template <class Real>
 struct Retrieval {
   Real scale;
@@ -45,17 +46,23 @@ struct Retrieval {
   std::int64_t hidden;
 
   KOKKOS_FUNCTION KeyRange range(std::int64_t i) const { return chunks_seen(causality, i, last); }
-  KOKKOS_FUNCTION std::int64_t source(std::int64_t row, std::int64_t i) const { return retrieval_source(causality, nearest_real, row, i); }
+  KOKKOS_FUNCTION std::int64_t source(std::int64_t row, std::int64_t i) const {
+    return retrieval_source(causality, nearest_real, row, i);
+  }
   KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
   KOKKOS_FUNCTION std::int64_t row(std::int64_t group) const { return group / round_blocks; }
-  KOKKOS_FUNCTION std::int64_t block(std::int64_t group) const { return first_block + group % round_blocks; }  // among this rank's
+  KOKKOS_FUNCTION std::int64_t block(std::int64_t group) const {
+    return first_block + group % round_blocks;
+  }  // among this rank's
   KOKKOS_FUNCTION const Real* vector(std::int64_t group, std::int64_t chunk, std::int64_t offset) const {
     const std::int64_t head = (gathered.first_block + block(group)) / gathered.blocks.per_head;
     return &retrieval((chunk * gathered.blocks.batch + row(group)) * 2 * hidden + offset + head * key_width);
   }
   KOKKOS_FUNCTION bool has_query(std::int64_t group, std::int64_t i) const { return source(row(group), i) >= 0; }
   KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t j) const { return real_chunks(row(group), j) != 0; }
-  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t i) const { return vector(group, source(row(group), i), 0); }
+  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t i) const {
+    return vector(group, source(row(group), i), 0);
+  }
   KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t j) const { return vector(group, j, hidden); }
   KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t j) const {
     return &states(gathered.offset(block(group), j, row(group)));
@@ -71,20 +78,24 @@ constexpr std::int64_t most_mixed_elements = kernels::tuning::mixed_bytes / stat
 struct Sizes {
   std::int64_t round_blocks;  // blocks that are mixed at a time
   std::int64_t local, states, mixed, retrieval, panel_width;
-  Sizes(const ModelConfig& config, const Sequence& sequence, const kernels::StateBlocks& blocks, std::int64_t own_blocks)
-      : round_blocks(std::clamp(most_mixed_elements / std::max<std::int64_t>(1, blocks.elements(1, sequence.num_chunks())), std::int64_t{1},
-                                std::max<std::int64_t>(1, own_blocks))),
+  Sizes(const ModelConfig& config, const Sequence& sequence, const kernels::StateBlocks& blocks,
+        std::int64_t own_blocks)
+      : round_blocks(
+            std::clamp(most_mixed_elements / std::max<std::int64_t>(1, blocks.elements(1, sequence.num_chunks())),
+                       std::int64_t{1}, std::max<std::int64_t>(1, own_blocks))),
         local(blocks.elements(blocks.blocks(), sequence.local_chunks())),
         states(sequence.ranks() > 1 ? blocks.elements(own_blocks, sequence.num_chunks()) : 0),
         mixed(own_blocks == 0 ? 0 : blocks.elements(round_blocks, sequence.num_chunks())),
         retrieval(sequence.num_chunks() * sequence.batch() * 2 * config.hidden_dim),
-        panel_width(config.compression_factor > 0 ? std::max(config.head_dim() * config.head_dim(), config.state_size()) : 0) {}
+        panel_width(config.compression_factor > 0 ? std::max(config.head_dim() * config.head_dim(), config.state_size())
+                                                  : 0) {}
 };
 
-/// body(team, scratch, row, chunk, head) for each head of each local chunk of each sequence, by a team with `bytes` of scratch.
+/// body(team, scratch, row, chunk, head) for each head of each local chunk of each sequence, by a team with `bytes` of
+/// scratch.
 template <class Body>
-void for_each_state(const Execution& execution, const char* label, const kernels::StateBlocks& blocks, std::int64_t chunks,
-                    std::int64_t heads, std::int64_t bytes, const Body& body) {
+void for_each_state(const Execution& execution, const char* label, const kernels::StateBlocks& blocks,
+                    std::int64_t chunks, std::int64_t heads, std::int64_t bytes, const Body& body) {
   const std::int64_t teams = blocks.batch * chunks * heads;
   if (teams == 0) return;
   const std::int64_t together = kernels::taken_together(execution, teams, heads, kernels::tuning::teams_per_thread);
@@ -140,7 +151,8 @@ std::int64_t Bsbr<Real>::scratch_bytes(const ModelConfig& config) {
   const auto block = static_cast<int>(kernels::StateBlocks(config.state_size(), config.num_heads, 1).width);
   const int columns = kernels::state_columns<kernels::StateTile<Real>>(head, head);
   const std::int64_t state = config.compression_factor == 0 ? kernels::StateTile<Real>::bytes(head, columns) : 0;
-  return std::max({state, kernels::softmax_scratch_bytes<Real>(head, head), kernels::softmax_scratch_bytes<Real>(head, block)});
+  return std::max(
+      {state, kernels::softmax_scratch_bytes<Real>(head, head), kernels::softmax_scratch_bytes<Real>(head, block)});
 }
 
 template <class Real>
@@ -157,10 +169,11 @@ void Bsbr<Real>::require_retrieval(const AttentionInput<Real>& input) const {
   if (m_config.compression_factor == 0) return;
   const auto state = static_cast<std::size_t>(m_config.state_size()),
              full = static_cast<std::size_t>(m_config.head_dim() * m_config.head_dim());
-  if (input.compress_weight.extent(0) != state || input.compress_weight.extent(1) != full || input.compress_bias.extent(0) != state ||
-      input.decompress_weight.extent(0) != full || input.decompress_weight.extent(1) != state || input.decompress_bias.extent(0) != full) {
-    throw ShapeError("compress_weight and decompress_weight must be [" + std::to_string(state) + ", " + std::to_string(full) +
-                     "] and its transpose, with biases of their rows");
+  if (input.compress_weight.extent(0) != state || input.compress_weight.extent(1) != full ||
+      input.compress_bias.extent(0) != state || input.decompress_weight.extent(0) != full ||
+      input.decompress_weight.extent(1) != state || input.decompress_bias.extent(0) != full) {
+    throw ShapeError("compress_weight and decompress_weight must be [" + std::to_string(state) + ", " +
+                     std::to_string(full) + "] and its transpose, with biases of their rows");
   }
 }
 
@@ -199,18 +212,20 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
 /// F of this rank's chunks → G of them. Every rank mixes some blocks of all chunks:
 ///
 ///                my chunks, all blocks             all chunks, my blocks
-///     r, h       m_retrieval  ─── to all ranks ──▶ m_retrieval              ╲ hidden by the first half of the within-chunk attention
-///     F          m_local      ───────────────────▶ m_states                 ╱
+///     r, h       m_retrieval  ─── to all ranks ──▶ m_retrieval              ╲ hidden by the first half of the
+///     within-chunk attention F          m_local      ───────────────────▶ m_states                 ╱
 ///                                                  mix: F → G
 ///     G          m_local      ◀─────────────────── m_states                   hidden by its second half
 template <class Real>
-void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                                  const Array<Real***>& output, Profile* profile) const {
+void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask& mask,
+                                  const AttentionInput<Real>& input, const Array<Real***>& output,
+                                  Profile* profile) const {
   constexpr int half = overlap_portions / 2;
   const auto attend = [&](int begin, int end, auto&... messages) {
     const Phase phase(execution, profile, "within_chunk");
     overlap(
-        execution, begin, end, [&](int portion) { attend_within(execution, mask, input, output, portion, overlap_portions); }, messages...);
+        execution, begin, end,
+        [&](int portion) { attend_within(execution, mask, input, output, portion, overlap_portions); }, messages...);
   };
   // By rank: of m_local the blocks that it mixes, of m_states the chunks that it has.
   const auto blocks = parallel::segments_of(m_block_partition, m_blocks.elements(1, m_sequence.local_chunks()));
@@ -220,7 +235,8 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
   std::optional<parallel::Exchange<Real>> states, mixed;
   {
     const Phase phase(execution, profile, "exchange");
-    retrieval.emplace(execution, comm, m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim, parallel::segments_of(m_sequence.chunks()));
+    retrieval.emplace(execution, comm, m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim,
+                      parallel::segments_of(m_sequence.chunks()));
     states.emplace(execution, comm, m_local, blocks, m_states, chunks);
     states->send();
   }
@@ -251,14 +267,17 @@ void Bsbr<Real>::pack_retrieval(const Execution& execution, const AttentionInput
   const Array<Real*> retrieval = m_retrieval;
   const auto r = input.retrieval_query, h = input.retrieval_key;
   kernels::copy_rows(
-      execution, "bsbr::attention::pack_retrieval", m_sequence.local_chunks() * batch, hidden, KOKKOS_LAMBDA(const std::int64_t i) {
+      execution, "bsbr::attention::pack_retrieval", m_sequence.local_chunks() * batch, hidden,
+      KOKKOS_LAMBDA(const std::int64_t i) {
         Real* target = &retrieval((first * batch + i) * 2 * hidden);
-        return kernels::RowCopies<Real, 2>{{&r(i % batch, i / batch, 0), &h(i % batch, i / batch, 0)}, {target, target + hidden}};
+        return kernels::RowCopies<Real, 2>{{&r(i % batch, i / batch, 0), &h(i % batch, i / batch, 0)},
+                                           {target, target + hidden}};
       });
 }
 
 template <class Real>
-void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const {
+void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask,
+                             const AttentionInput<Real>& input) const {
   const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
   const std::int64_t tokens = m_sequence.local_tokens();
   const int width = static_cast<int>(m_config.head_dim());
@@ -269,7 +288,8 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
   const kernels::KeysAndValues<Real> keys = local_keys(mask, input);
   for_each_state(
       execution, "bsbr::attention::form_states", blocks, chunks, heads, bytes,
-      KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch& scratch, std::int64_t row, std::int64_t chunk, std::int64_t head) {
+      KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch& scratch, std::int64_t row, std::int64_t chunk,
+                    std::int64_t head) {
         const kernels::StateTile<Real> tile(scratch, width, columns);
         const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
         const auto target = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
@@ -284,7 +304,8 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
 
 /// F_j → compress_proj: one row of the chain is the state of one (chunk, head).
 template <class Real>
-void Bsbr<Real>::form_compressed_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const {
+void Bsbr<Real>::form_compressed_states(const Execution& execution, const PaddingMask& mask,
+                                        const AttentionInput<Real>& input) const {
   const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
   const std::int64_t tokens = m_sequence.local_tokens();
   const int width = static_cast<int>(m_config.head_dim()), compressed = static_cast<int>(m_config.state_size());
@@ -295,7 +316,8 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const Paddin
   const auto form = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const std::int64_t chunk = index / heads, head = index % heads;
     const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
-    kernels::form_flat_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row), begin, end, state);
+    kernels::form_flat_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row),
+                             begin, end, state);
   };
   const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const auto target = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
@@ -312,7 +334,8 @@ void Bsbr<Real>::attend_within(const Execution& execution, const PaddingMask& ma
                                const Array<Real***>& output, int portion, int portions) const {
   const std::int64_t origin = m_sequence.first_token(), size = m_config.chunk_size, length = m_sequence.length();
   const Partition chunks{m_sequence.local_chunks(), portions};
-  const std::int64_t begin = origin + chunks.begin(portion) * size, end = std::min(origin + chunks.end(portion) * size, length);
+  const std::int64_t begin = origin + chunks.begin(portion) * size,
+                     end = std::min(origin + chunks.end(portion) * size, length);
   const kernels::WithinChunk visible{m_config.causality, size, length};
   const auto scale = kernels::score_scale<Real>(m_config.head_dim());
   kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, visible, scale, input.query,
@@ -328,8 +351,10 @@ void Bsbr<Real>::mix(const Execution& execution, const PaddingMask& mask) const 
 }
 
 template <class Real>
-void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block, std::int64_t count) const {
-  const std::int64_t hidden = m_config.hidden_dim, batch = m_blocks.batch, chunks = m_sequence.num_chunks(), width = m_blocks.width;
+void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block,
+                            std::int64_t count) const {
+  const std::int64_t hidden = m_config.hidden_dim, batch = m_blocks.batch, chunks = m_sequence.num_chunks(),
+                     width = m_blocks.width;
   const auto head_width = static_cast<int>(m_config.head_dim());
   const Retrieval<Real> problem{.scale = kernels::score_scale<Real>(head_width),
                                 .key_width = head_width,
@@ -360,7 +385,8 @@ void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask,
 
 /// output_t += q_t G of its chunk.
 template <class Real>
-void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output) const {
+void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>& input,
+                          const Array<Real***>& output) const {
   const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
   const std::int64_t tokens = m_sequence.local_tokens();
   const int width = static_cast<int>(m_config.head_dim());
@@ -371,7 +397,8 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
   const auto query = input.query;
   for_each_state(
       execution, "bsbr::attention::retrieve", blocks, chunks, heads, bytes,
-      KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch& scratch, std::int64_t row, std::int64_t chunk, std::int64_t head) {
+      KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch& scratch, std::int64_t row, std::int64_t chunk,
+                    std::int64_t head) {
         const kernels::AppliedState<Real> tile(scratch, width, columns);
         const auto source = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
         const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
@@ -383,15 +410,17 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
             return [=](const int i) { surplus[i] = 0; };
           });
           kernels::apply_state(team, kernels::token_rows(query, row, head * width, width), begin, end, count,
-                               &output(row, 0, head * width + first), static_cast<std::int64_t>(output.stride(1)), tile);
+                               &output(row, 0, head * width + first), static_cast<std::int64_t>(output.stride(1)),
+                               tile);
         }
       });
 }
 
-/// decompress_proj → G_i, applied to its chunk's tokens at once: one row of the chain is the mixed state of one (chunk, head).
+/// decompress_proj → G_i, applied to its chunk's tokens at once: one row of the chain is the mixed state of one (chunk,
+/// head).
 template <class Real>
-void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                                     const Array<Real***>& output) const {
+void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMask& mask,
+                                     const AttentionInput<Real>& input, const Array<Real***>& output) const {
   const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
   const std::int64_t tokens = m_sequence.local_tokens(), first = m_sequence.first_chunk();
   const int width = static_cast<int>(m_config.head_dim()), compressed = static_cast<int>(m_config.state_size());

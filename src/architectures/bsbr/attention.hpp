@@ -1,4 +1,5 @@
-// Block sparse attention with block retrieval: softmax attention within each chunk, and a retrieval of whole chunks' states between them.
+// Block sparse attention with block retrieval: softmax attention within each chunk, and a retrieval of whole chunks'
+// states between them.
 #pragma once
 
 #include <optional>
@@ -12,18 +13,20 @@ namespace bsbr::attention {
 
 /// o_t = local_t + q_t G_{c(t)},  G_i = Σ_j softmax_j(r_i·h_j/√d) F_j,  F_j = Σ_s k_sᵀ v_s: docs/mathematics.md.
 ///
-/// Across ranks: each forms its own chunks' states; they are sent by blocks of columns ("transpose"), so that each rank has some columns of
-/// all chunks; it mixes those, and sends the mixed ones back. r and h of all chunks go to all ranks. Meanwhile each rank computes its
-/// within-chunk attention.
+/// Across ranks: each forms its own chunks' states; they are sent by blocks of columns ("transpose"), so that each rank
+/// has some columns of all chunks; it mixes those, and sends the mixed ones back. r and h of all chunks go to all
+/// ranks. Meanwhile each rank computes its within-chunk attention.
 template <class Real>
 class Bsbr : public Attention<Real> {
  public:
   Bsbr(const ModelConfig& config, const Sequence& sequence);
 
-  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
-               Profile* profile) override;
+  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+               const Array<Real***>& output, Profile* profile) override;
 
-  const PaddingMask& effective_mask(const PaddingMask& given) const override { return m_no_padding ? *m_no_padding : given; }
+  const PaddingMask& effective_mask(const PaddingMask& given) const override {
+    return m_no_padding ? *m_no_padding : given;
+  }
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
@@ -32,13 +35,15 @@ class Bsbr : public Attention<Real> {
   // The steps, in their order. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack_retrieval(const Execution& execution, const AttentionInput<Real>& input) const;
   void form_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const;
-  void form_compressed_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const;
-  void attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
-                     int portion, int portions) const;
+  void form_compressed_states(const Execution& execution, const PaddingMask& mask,
+                              const AttentionInput<Real>& input) const;
+  void attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                     const Array<Real***>& output, int portion, int portions) const;
   void mix_across_ranks(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                         const Array<Real***>& output, Profile* profile) const;
   void mix(const Execution& execution, const PaddingMask& mask) const;
-  void mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block, std::int64_t count) const;
+  void mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block,
+                  std::int64_t count) const;
   void retrieve(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output) const;
   void retrieve_compressed(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                            const Array<Real***>& output) const;
@@ -63,7 +68,8 @@ class Bsbr : public Attention<Real> {
 
   Array<Real*> m_local;   // [block][local chunk][batch][width]: F of this rank's chunks, later G of them
   Array<Real*> m_states;  // the blocks of this rank, all chunks: F, later G. With one rank this is m_local
-  Array<Real*> m_mixed;   // [block of a round][chunk][batch][width]: G of some blocks, until their F is not needed any more
+  Array<Real*>
+      m_mixed;  // [block of a round][chunk][batch][width]: G of some blocks, until their F is not needed any more
   std::int64_t m_round_blocks = 1;
   Array<Real*> m_retrieval;              // [chunk][batch][r, h]: of all chunks
   kernels::PanelBuffers<Real> m_panels;  // with compression, and what it multiplies with

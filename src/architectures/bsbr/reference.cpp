@@ -1,18 +1,20 @@
-// BSBR: softmax within the chunk, plus retrieval of other chunks' states. Chunks i and j; causality decides who sees whom.
+// BSBR: softmax within the chunk, plus retrieval of other chunks' states. Chunks i and j; causality decides who sees
+// whom.
 #include "config/causality.hpp"
 #include "reference/head.hpp"
 
 namespace bsbr::reference {
 namespace {
 
-/// local_t = Σ_s softmax_s(q_t·k_s / √d over s allowed by M_in) v_s. In `reference` the tokens that a ragged last chunk lacks are zero keys
-/// and values.
+/// local_t = Σ_s softmax_s(q_t·k_s / √d over s allowed by M_in) v_s. In `reference` the tokens that a ragged last chunk
+/// lacks are zero keys and values.
 Matrix local(const ModelConfig& config, const Head& head, const Mask& mask) {
   Matrix out(head.query.rows, head.query.columns);
   for (std::int64_t t = 0; t < out.rows; ++t) {
     const Range chunk = chunk_tokens(t / config.chunk_size, config.chunk_size, out.rows);
     const std::int64_t absent = absent_tokens(config.causality, config.chunk_size, chunk);
-    attend_to(out, head.query, head.key, head.value, t, tokens_seen(config.causality, t, chunk), mask, score_scale(head.query), absent);
+    attend_to(out, head.query, head.key, head.value, t, tokens_seen(config.causality, t, chunk), mask,
+              score_scale(head.query), absent);
   }
   return out;
 }
@@ -62,7 +64,8 @@ Matrix retrieve(const ModelConfig& config, const AttentionInput& input, const He
   const auto weights = softmax(scores);
   Matrix mixed(1, states.columns);
   for (std::size_t n = 0; n < seen.size(); ++n) {
-    for (std::int64_t column = 0; column < mixed.columns; ++column) mixed(0, column) += weights[n] * states(seen[n], column);
+    for (std::int64_t column = 0; column < mixed.columns; ++column)
+      mixed(0, column) += weights[n] * states(seen[n], column);
   }
   return config.compression_factor == 0 ? mixed : linear(mixed, input.decompress_weight, input.decompress_bias);
 }
@@ -70,7 +73,8 @@ Matrix retrieve(const ModelConfig& config, const AttentionInput& input, const He
 }  // namespace
 
 /// o_t = local_t + q_t G_{c(t)}
-Matrix attend(Tag<Architecture::bsbr>, const ModelConfig& config, const AttentionInput& input, const Head& head, const Mask& mask) {
+Matrix attend(Tag<Architecture::bsbr>, const ModelConfig& config, const AttentionInput& input, const Head& head,
+              const Mask& mask) {
   Matrix out = local(config, head, mask);
   const Matrix states = chunk_states(config, input, head, mask);
   const auto real_chunks = find_real_chunks(config, head, mask);

@@ -1,4 +1,5 @@
-// Block sparse attention with block retrieval: softmax attention within each chunk, and a retrieval of whole chunks' states between them.
+// Block sparse attention with block retrieval: softmax attention within each chunk, and a retrieval of whole chunks'
+// states between them.
 #include "architectures/traits.hpp"
 #include "config/causality.hpp"
 #include "config/messages.hpp"
@@ -13,7 +14,8 @@ bool heeds_padding(const ModelConfig& config) { return config.causality != Causa
 
 void validate(const ModelConfig& config) {
   if (config.compression_factor <= config.hidden_dim) return;
-  throw ConfigError(equation("compression_factor", config.compression_factor) + " is above " + equation("hidden_dim", config.hidden_dim),
+  throw ConfigError(equation("compression_factor", config.compression_factor) + " is above " +
+                        equation("hidden_dim", config.hidden_dim),
                     "states are compressed to hidden_dim / compression_factor elements; 0 does not compress");
 }
 
@@ -42,19 +44,23 @@ double sum_of_sizes(double count, const Seen& seen) {
 
 /// Pairs of a token and one that it sees, in a chunk of so many tokens.
 double pairs_of_tokens(Causality causality, std::int64_t tokens) {
-  return sum_of_sizes(static_cast<double>(tokens), [=](std::int64_t t) { return tokens_seen(causality, t, {0, tokens}); });
+  return sum_of_sizes(static_cast<double>(tokens), [=](std::int64_t t) {
+    return tokens_seen(causality, t, {0, tokens});
+  });
 }
 
-/// r and h: 4·D² a chunk. Within the chunks: 4·D for each pair of tokens. States and their use. Mixing: 2·H·S for each pair of chunks;
-/// S = d², or D/cf. Compressing and decompressing: 2·H·S·d² a chunk each.
+/// r and h: 4·D² a chunk. Within the chunks: 4·D for each pair of tokens. States and their use. Mixing: 2·H·S for each
+/// pair of chunks; S = d², or D/cf. Compressing and decompressing: 2·H·S·d² a chunk each.
 Flops flops(const ModelConfig& config, const FlopSizes& sizes) {
   const auto heads = static_cast<double>(config.num_heads), state = static_cast<double>(config.state_size());
   const std::int64_t whole_chunks = sizes.length / config.chunk_size, tail = sizes.length % config.chunk_size;
-  const double pairs =
-      static_cast<double>(whole_chunks) * pairs_of_tokens(config.causality, config.chunk_size) + pairs_of_tokens(config.causality, tail);
-  const double pairs_of_chunks =
-      sum_of_sizes(sizes.chunks, [&](std::int64_t i) { return chunks_seen(config.causality, i, static_cast<std::int64_t>(sizes.chunks)); });
-  const double compression = config.compression_factor == 0 ? 0 : 2 * heads * state * sizes.head * sizes.head * sizes.chunks;
+  const double pairs = static_cast<double>(whole_chunks) * pairs_of_tokens(config.causality, config.chunk_size) +
+                       pairs_of_tokens(config.causality, tail);
+  const double pairs_of_chunks = sum_of_sizes(sizes.chunks, [&](std::int64_t i) {
+    return chunks_seen(config.causality, i, static_cast<std::int64_t>(sizes.chunks));
+  });
+  const double compression =
+      config.compression_factor == 0 ? 0 : 2 * heads * state * sizes.head * sizes.head * sizes.chunks;
   const double of_states = states(sizes) + compression;
   return {{"project", 4 * sizes.hidden * sizes.hidden * sizes.chunks},
           {"within_chunk", softmax_pairs(sizes, pairs)},
@@ -66,7 +72,8 @@ Flops flops(const ModelConfig& config, const FlopSizes& sizes) {
 /// A state is of H·S elements a chunk.
 std::map<std::string, double> elements_per_token(const ModelConfig& config) {
   const auto elements = static_cast<double>(config.attention_dim());
-  const double of_states = static_cast<double>(config.num_heads * config.state_size()) / static_cast<double>(config.chunk_size);
+  const double of_states =
+      static_cast<double>(config.num_heads * config.state_size()) / static_cast<double>(config.chunk_size);
   return {{"states", 2 * elements + of_states},
           {"within_chunk", 4 * elements},
           {"mixing", 2 * of_states},

@@ -26,14 +26,16 @@ void delta_step(Matrix& state, const Matrix& key, const Matrix& value, double be
     for (std::int64_t row = 0; row < state.rows; ++row) error(0, column) -= key(token, row) * state(row, column);
   }
   for (std::int64_t row = 0; row < state.rows; ++row) {
-    for (std::int64_t column = 0; column < state.columns; ++column) state(row, column) += beta * key(token, row) * error(0, column);
+    for (std::int64_t column = 0; column < state.columns; ++column)
+      state(row, column) += beta * key(token, row) * error(0, column);
   }
 }
 
 }  // namespace
 
 /// S_t = S_{t−1} + β k_tᵀ (v_t − k_t S_{t−1}), o_t = q_t S_t, with q and k of length 1
-Matrix attend(Tag<Architecture::delta_net>, const ModelConfig& config, const AttentionInput&, const Head& head, const Mask& mask) {
+Matrix attend(Tag<Architecture::delta_net>, const ModelConfig& config, const AttentionInput&, const Head& head,
+              const Mask& mask) {
   const Matrix query = normalise(head.query), key = normalise(head.key);
   Matrix out(query.rows, query.columns), state(key.columns, key.columns);
   for (std::int64_t t = 0; t < out.rows; ++t) {

@@ -7,7 +7,8 @@
 
 namespace bsbr::attention {
 
-/// o_t = q_t S_t, S_t = S_{t−1} + β k_tᵀ (v_t − k_t S_{t−1}), with q and k of length 1; a tile at a time by the WY form.
+/// o_t = q_t S_t, S_t = S_{t−1} + β k_tᵀ (v_t − k_t S_{t−1}), with q and k of length 1; a tile at a time by the WY
+/// form.
 template <class Real>
 struct DeltaNetRule {
   static constexpr bool sees_own_step = true, needs_key_scores = true;
@@ -18,7 +19,8 @@ struct DeltaNetRule {
   KOKKOS_FUNCTION int extra_columns() const { return 0; }
 
   template <class Wanted>
-  KOKKOS_FUNCTION void map(const kernels::Team& team, std::int64_t, const kernels::TileRows<Real>& rows, const Wanted& wanted) const {
+  KOKKOS_FUNCTION void map(const kernels::Team& team, std::int64_t, const kernels::TileRows<Real>& rows,
+                           const Wanted& wanted) const {
     kernels::normalise_rows(team, rows, wanted);
   }
 

@@ -1,4 +1,5 @@
-// Gated attention unit (Hua et al. 2022): one wide head, softmax within each chunk, the sum of the states of earlier chunks, and a gate.
+// Gated attention unit (Hua et al. 2022): one wide head, softmax within each chunk, the sum of the states of earlier
+// chunks, and a gate.
 #include <algorithm>
 
 #include "attention/attention_class.hpp"
@@ -21,20 +22,22 @@ struct GauRule {
   template <class Wanted>
   KOKKOS_FUNCTION void map(const kernels::Team&, std::int64_t, const kernels::TileRows<Real>&, const Wanted&) const {}
 
-  KOKKOS_FUNCTION auto store(std::int64_t batch, std::int64_t token, std::int64_t column, int, const Real* row, Real* output) const {
+  KOKKOS_FUNCTION auto store(std::int64_t batch, std::int64_t token, std::int64_t column, int, const Real* row,
+                             Real* output) const {
     const Real* g = &gate(batch, token, column);
     return [=](const int i) { output[i] = kernels::sigmoid(g[i]) * (output[i] + row[i]); };
   }
 };
 
-/// o_t = σ(g_t) ⊙ (Σ_s softmax_s(q_t·k_s / √e over s ≤ t of the same chunk) v_s + q_t Σ_{j < c(t)} K_jᵀ V_j): docs/mathematics.md.
+/// o_t = σ(g_t) ⊙ (Σ_s softmax_s(q_t·k_s / √e over s ≤ t of the same chunk) v_s + q_t Σ_{j < c(t)} K_jᵀ V_j):
+/// docs/mathematics.md.
 template <class Real>
 class Gau : public Attention<Real> {
  public:
   Gau(const ModelConfig& config, const Sequence& sequence);
 
-  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Array<Real***>& output,
-               Profile* profile) override;
+  void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+               const Array<Real***>& output, Profile* profile) override;
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
@@ -58,7 +61,8 @@ std::int64_t Gau<Real>::workspace_bytes(const ModelConfig& config, const Sequenc
 template <class Real>
 std::int64_t Gau<Real>::scratch_bytes(const ModelConfig& config) {
   const auto width = static_cast<int>(config.head_dim());
-  return std::max(kernels::softmax_scratch_bytes<Real>(width, width), kernels::scan_scratch_bytes<Real>(GauRule<Real>{}, width));
+  return std::max(kernels::softmax_scratch_bytes<Real>(width, width),
+                  kernels::scan_scratch_bytes<Real>(GauRule<Real>{}, width));
 }
 
 template <class Real>
@@ -71,8 +75,8 @@ void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, con
     const kernels::KeysAndValues<Real> keys{input.key, input.value, mask.tokens(), first};
     const auto scale = kernels::score_scale<Real>(m_config.head_dim());
     kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads,
-                           kernels::WithinChunk{Causality::causal, m_config.chunk_size, m_sequence.length()}, scale, input.query, keys,
-                           output, first, first, first + m_sequence.local_tokens());
+                           kernels::WithinChunk{Causality::causal, m_config.chunk_size, m_sequence.length()}, scale,
+                           input.query, keys, output, first, first, first + m_sequence.local_tokens());
   }
   m_state.scan(execution, mask, input, GauRule<Real>{input.gate}, output, profile);
 }

@@ -10,8 +10,10 @@ double sigmoid(double z) { return 1 / (1 + std::exp(-z)); }
 
 }  // namespace
 
-/// o_t = σ(g_t) ⊙ (Σ_s softmax_s(q_t·k_s / √e over s ≤ t of the same chunk) v_s + q_t Σ_{j < c(t)} K_jᵀ V_j); out_proj comes after
-Matrix attend(Tag<Architecture::gau>, const ModelConfig& config, const AttentionInput& input, const Head& head, const Mask& mask) {
+/// o_t = σ(g_t) ⊙ (Σ_s softmax_s(q_t·k_s / √e over s ≤ t of the same chunk) v_s + q_t Σ_{j < c(t)} K_jᵀ V_j); out_proj
+/// comes after
+Matrix attend(Tag<Architecture::gau>, const ModelConfig& config, const AttentionInput& input, const Head& head,
+              const Mask& mask) {
   const Matrix &query = head.query, &key = head.key, &value = head.value;
   Matrix out(query.rows, query.columns), state(key.columns, key.columns);
   for (std::int64_t i = 0; i < count_chunks(out.rows, config.chunk_size); ++i) {

@@ -1,4 +1,5 @@
-// Gated attention unit (Hua et al. 2022): one wide head, softmax within each chunk, the sum of the states of earlier chunks, and a gate.
+// Gated attention unit (Hua et al. 2022): one wide head, softmax within each chunk, the sum of the states of earlier
+// chunks, and a gate.
 #include "architectures/traits.hpp"
 #include "config/messages.hpp"
 
@@ -7,8 +8,9 @@ namespace {
 
 void validate(const ModelConfig& config) {
   if (config.attention_dim() <= static_cast<std::int64_t>(largest_size)) return;  // at most 2^20 · 2^30: no overflow
-  throw ConfigError(equation("expansion_factor", config.expansion_factor) + " times " + equation("hidden_dim", config.hidden_dim) +
-                    " is above " + show(static_cast<std::int64_t>(largest_size)));
+  throw ConfigError(equation("expansion_factor", config.expansion_factor) + " times " +
+                    equation("hidden_dim", config.hidden_dim) + " is above " +
+                    show(static_cast<std::int64_t>(largest_size)));
 }
 
 /// 4·e·Σ n·(n+1)/2 within the chunks; states and their use.

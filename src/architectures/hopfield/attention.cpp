@@ -1,4 +1,5 @@
-// Hopfield attention: one retrieval step of a modern Hopfield network (Ramsauer et al. 2020), with values as a separate projection.
+// Hopfield attention: one retrieval step of a modern Hopfield network (Ramsauer et al. 2020), with values as a separate
+// projection.
 #include "attention/attention_class.hpp"
 #include "attention/softmax_attention.hpp"
 

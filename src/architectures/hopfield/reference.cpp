@@ -4,7 +4,8 @@
 namespace bsbr::reference {
 
 /// o_t = Σ_{s ≤ t} softmax_s(q_t·k_s / (τ√d)) v_s
-Matrix attend(Tag<Architecture::hopfield>, const ModelConfig& config, const AttentionInput&, const Head& head, const Mask& mask) {
+Matrix attend(Tag<Architecture::hopfield>, const ModelConfig& config, const AttentionInput&, const Head& head,
+              const Mask& mask) {
   return attend_to_earlier(head, score_scale(head.query) / config.temperature, all_earlier, mask);
 }
 

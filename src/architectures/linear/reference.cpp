@@ -14,9 +14,10 @@ Matrix elu_plus_one(Matrix z) {
 
 }  // namespace
 
-/// S_t = S_{t−1} + k_tᵀ v_t, o_t = q_t S_t; with elu o_t = φ(q_t) S_t / (φ(q_t)·Σ_{s≤t} φ(k_s)), S_t of φ(k) too, and 0 before the first
-/// real token.
-Matrix attend(Tag<Architecture::linear>, const ModelConfig& config, const AttentionInput&, const Head& head, const Mask& mask) {
+/// S_t = S_{t−1} + k_tᵀ v_t, o_t = q_t S_t; with elu o_t = φ(q_t) S_t / (φ(q_t)·Σ_{s≤t} φ(k_s)), S_t of φ(k) too, and 0
+/// before the first real token.
+Matrix attend(Tag<Architecture::linear>, const ModelConfig& config, const AttentionInput&, const Head& head,
+              const Mask& mask) {
   const bool elu = config.feature_map == FeatureMap::elu;
   const Matrix query = elu ? elu_plus_one(head.query) : head.query, key = elu ? elu_plus_one(head.key) : head.key;
   Matrix out(query.rows, query.columns), state(key.columns, key.columns), key_sum(1, key.columns);

@@ -4,8 +4,8 @@
 namespace bsbr {
 namespace {
 
-/// kᵀv and q·S, token by token. What the kernels do besides, because tiles of tokens are faster, is not counted: so the count does not
-/// depend on the chunk, as the result does not.
+/// kᵀv and q·S, token by token. What the kernels do besides, because tiles of tokens are faster, is not counted: so the
+/// count does not depend on the chunk, as the result does not.
 Flops flops(const ModelConfig&, const FlopSizes& sizes) { return {{"scan", 2 * states(sizes)}}; }
 
 /// The normaliser's sums are one more column.

@@ -18,7 +18,10 @@ std::map<std::string, double> elements_per_token(const ModelConfig& config) {
 }  // namespace
 
 Traits make_traits(Tag<Architecture::sliding_window>) {
-  return {.fields = {"window_size"}, .window_field = &ModelConfig::window_size, .flops = flops, .elements_per_token = elements_per_token};
+  return {.fields = {"window_size"},
+          .window_field = &ModelConfig::window_size,
+          .flops = flops,
+          .elements_per_token = elements_per_token};
 }
 
 }  // namespace bsbr

@@ -5,7 +5,9 @@ namespace bsbr {
 namespace {
 
 /// 4·D·L·(L+1)/2
-Flops flops(const ModelConfig&, const FlopSizes& sizes) { return {{"attention", softmax_pairs(sizes, all_causal_pairs(sizes))}}; }
+Flops flops(const ModelConfig&, const FlopSizes& sizes) {
+  return {{"attention", softmax_pairs(sizes, all_causal_pairs(sizes))}};
+}
 
 /// Queries, keys, values, results.
 std::map<std::string, double> elements_per_token(const ModelConfig& config) {

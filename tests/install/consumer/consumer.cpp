@@ -1,4 +1,5 @@
-// Uses what lies in all parts of the library: configuration, files (HDF5), messages (MPI), kernels (Kokkos). Prints the version.
+// Uses what lies in all parts of the library: configuration, files (HDF5), messages (MPI), kernels (Kokkos). Prints the
+// version.
 #include <bsbr/bsbr.hpp>
 #include <cmath>
 #include <cstdio>
@@ -17,7 +18,8 @@ bool works(const char* path) {
   bsbr::Model<double> model = bsbr::read_model<double>(path, MPI_COMM_WORLD);
   const bsbr::Sequence sequence(MPI_COMM_WORLD, 1, 50, config.chunk_size);
   const bsbr::Array<std::int32_t**> ids("ids", 1, sequence.local_tokens());
-  const auto states = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), model.forward(bsbr::Execution(), sequence, ids));
+  const auto states =
+      Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), model.forward(bsbr::Execution(), sequence, ids));
   double sum = 0;
   for (std::size_t i = 0; i < states.size(); ++i) sum += states.data()[i] * states.data()[i];
   return std::abs(sum / static_cast<double>(states.size()) - 1) < 1e-3 && bsbr::parameter_count(config) > 0 &&
