@@ -62,7 +62,7 @@ SECTIONS = {
     "Use": ["programs", "commands", "library", "api", "python", "python_api", "faq"],
     "Run": ["centre", "gpu", "spack"],
     "Speed": ["performance", "tuning", "scaling"],
-    "Inside": ["architecture"],
+    "Inside": ["architecture", "adding-an-architecture"],
 }
 PROJECT = ["README", "examples/README", "CONTRIBUTING", "ROADMAP", "CHANGELOG", "SECURITY", "CODE_OF_CONDUCT"]
 
