@@ -6,6 +6,7 @@
 
 #include "bsbr/attention.hpp"
 #include "bsbr/error.hpp"
+#include "kernels/poison.hpp"
 
 namespace bsbr::attention {
 
@@ -47,6 +48,15 @@ void require_rows(const std::string& name, const Strided<const Real***>& rows, s
 template <class Real>
 void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask,
                    const AttentionInput<Real>& input, const Array<Real***>& output);
+
+/// An attention writes all of its output, and of `own`, its own arrays, what it reads: a build for finding errors sees
+/// to that. Comes first.
+template <class Real, class... Own>
+void poison_written(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output,
+                    const Own&... own) {
+  if (!input.overwrite_key) kernels::poison(execution, output);
+  (kernels::poison(execution, own), ...);
+}
 
 /// Throws ShapeError unless the mask was made for a sequence of this shape.
 void require_mask(const PaddingMask& mask, const Sequence& sequence);

@@ -62,6 +62,7 @@ void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMa
                                      const AttentionInput<Real>& input, const Array<Real***>& output,
                                      Profile* profile) {
   parallel::agree(execution, m_sequence, profile, [&] { require_input(m_config, m_sequence, mask, input, output); });
+  poison_written(execution, input, output);
   if (m_heads)
     attend_by_heads(execution, mask, input, output, profile);
   else

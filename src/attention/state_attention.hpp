@@ -18,6 +18,7 @@ class StateAttention : public Attention<Real> {
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                const Array<Real***>& output, Profile* profile) override {
     parallel::agree(execution, m_sequence, profile, [&] { require_input(m_config, m_sequence, mask, input, output); });
+    poison_written(execution, input, output);
     m_state.scan(execution, mask, input, Rule(m_config), output, profile);
   }
 

@@ -185,6 +185,7 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
     require_input(m_config, m_sequence, mask, input, output);
     require_retrieval(input);
   });
+  poison_written(execution, input, output, m_local, m_states, m_mixed, m_retrieval);
   const bool compressed = m_config.compression_factor > 0;
   {
     const Phase phase(execution, profile, "states");

@@ -69,6 +69,7 @@ template <class Real>
 void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                         const Array<Real***>& output, Profile* profile) {
   parallel::agree(execution, m_sequence, profile, [&] { require_input(m_config, m_sequence, mask, input, output); });
+  poison_written(execution, input, output);
   const std::int64_t first = m_sequence.first_token();
   {
     const Phase phase(execution, profile, "within_chunk");
