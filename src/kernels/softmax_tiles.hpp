@@ -408,9 +408,8 @@ KOKKOS_INLINE_FUNCTION void form_weights(const TeamMember& team, const KeysOfTil
                                          const SoftmaxTile<Real, division>& tile) {
   constexpr int query_tile = queries_of<division>;
   constexpr int sharers = SoftmaxTile<Real, division>::sharers;
-  const auto first_of = [&](int sharer) {
-    return keys.begin + (sharer + sharers - keys.begin % sharers) % sharers;
-  };                                                                     // key
+  // The first key of a sharer.
+  const auto first_of = [&](int sharer) { return keys.begin + (sharer + sharers - keys.begin % sharers) % sharers; };
   Real *tops = tile.shared, *sums = tile.shared + sharers * query_tile;  // [sharer, query]
 
   // tops[sharer, q] = max_s scores[s, q] over the sharer's keys that q sees
