@@ -584,7 +584,7 @@ class Model(unittest.TestCase):
                 for name, value in re.findall(r"constexpr \S+ (\w+) = (\d+(?: << \d+)?)", of_a_host):
                     sizes[name] = eval(value)
         self.assertEqual((sizes["query_tile"], sizes["key_tile"], sizes["state_tile"]), 3 * (model.TILE, ))
-        self.assertEqual((sizes["state_block"], sizes["scan_columns"], sizes["carry_messages"], sizes["piece"]),
+        self.assertEqual((sizes["state_block"], sizes["scan_columns"], sizes["carry_messages"], sizes["most_elements"]),
                          (model.STATE_BLOCK, model.SCAN_COLUMNS, model.CARRY_MESSAGES, model.MESSAGE_NUMBERS))
 
 
