@@ -84,6 +84,8 @@ KOKKOS_INLINE_FUNCTION void form_state(const Team& team, const TokenRows<Real>& 
   const int key_stride = padded<Real>(keys.width), value_stride = padded<Real>(values.width);
   Real* state = tile.state;
   for_each(team, keys.width * value_stride, [&](const int i) { state[i] = 0; });
+
+  // S += Σ_t k_tᵀ v_t of a tile of tokens
   for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
     const int count = end - first < tuning::state_tile ? static_cast<int>(end - first) : tuning::state_tile;
     load_rows(team, keys, mask, first, count, tile.keys);
@@ -100,6 +102,8 @@ KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>&
                                         const AppliedState<Real>& tile) {
   const int value_stride = padded<Real>(value_width);
   Real* product = tile.outputs;
+
+  // product_t = q_t S, output_t += product_t, of a tile of tokens
   for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
     const int count = end - first < tuning::state_tile ? static_cast<int>(end - first) : tuning::state_tile;
     form_product(team, count, value_width, queries.width,
@@ -123,6 +127,8 @@ template <class Real>
 inline void form_flat_state(const SerialTeam&, const TokenRows<Real>& keys, const TokenRows<Real>& values,
                             const std::uint8_t* mask, std::int64_t begin, std::int64_t end, Real* state) {
   constexpr int block = HostSizes::flat_state_vectors * lanes<Real>;
+
+  // S[row, column …] = Σ_tiles (Σ_t k_t[row] v_t[column …] of the tile), some columns at a time
   for (int row = 0; row < keys.width; ++row) {
     for (int column = 0; column < values.width; column += block) {
       const int columns = values.width - column < block ? values.width - column : block;
@@ -147,6 +153,7 @@ template <class Real>
 KOKKOS_INLINE_FUNCTION void form_flat_state(const TeamMember& team, const TokenRows<Real>& keys,
                                             const TokenRows<Real>& values, const std::uint8_t* mask, std::int64_t begin,
                                             std::int64_t end, Real* state) {
+  // S[row, column] = Σ_tiles (Σ_t k_t[row] v_t[column] of the tile)
   for_each(team, keys.width * values.width, [&](const int i) {
     Real total = 0;
     for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
@@ -167,6 +174,7 @@ KOKKOS_INLINE_FUNCTION void form_flat_state(const TeamMember& team, const TokenR
 template <class Real>
 inline void apply_flat_state(const SerialTeam&, const TokenRows<Real>& queries, std::int64_t begin, std::int64_t end,
                              int value_width, const Real* state, Real* output, std::int64_t output_stride) {
+  // output_t += Σ_k q_t[k] S[k, :]
   for (std::int64_t t = begin; t < end; ++t) {
     Real* target = output + t * output_stride;
     for (int k = 0; k < queries.width; ++k) {
@@ -181,6 +189,8 @@ KOKKOS_INLINE_FUNCTION void apply_flat_state(const TeamMember& team, const Token
                                              std::int64_t end, int value_width, const Real* state, Real* output,
                                              std::int64_t output_stride) {
   const auto tokens = static_cast<int>(end - begin);
+
+  // output_t[column] += Σ_k q_t[k] S[k, column]
   for_each(team, tokens * value_width, [&](const int i) {
     const std::int64_t t = begin + i / value_width;
     const int column = i % value_width;

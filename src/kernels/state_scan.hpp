@@ -405,12 +405,14 @@ KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const ScanTokens<Real>&
   constexpr int size = Tile::tokens;
   const auto count_at = [&](std::int64_t first) { return end - first < size ? static_cast<int>(end - first) : size; };
   const auto queries = token_rows(tokens.query, part.batch, part.head * tokens.width, tokens.width);
-  for (std::int64_t first = begin < tokens.first ? tokens.first : begin; first < end;
-       first += size) {  // no query of another rank
+  // o_t = q_t S, of this rank's tokens
+  for (std::int64_t first = begin < tokens.first ? tokens.first : begin; first < end; first += size) {
     const Real* query = queries.data + (first - tokens.first) * queries.stride;
     apply_running_state(team, count_at(first), LeftFactor<Real>{query, queries.stride, 1}, tile);
     store_results(team, tokens, rule, part, first, count_at(first), tile);
   }
+
+  // S += Σ_s k_sᵀ u_s
   for (std::int64_t first = begin; first < end; first += size) {
     load_tokens(team, tokens, rule, part, first, count_at(first), tile);
     add_to_state(team, count_at(first), tile);
