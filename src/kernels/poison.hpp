@@ -58,7 +58,7 @@ template <>
 class ScratchGuard<false> {
  public:
   KOKKOS_INLINE_FUNCTION void watch(char*, std::int64_t) {}
-  KOKKOS_INLINE_FUNCTION void watch_gap(char*, char*) {}
+  KOKKOS_INLINE_FUNCTION void watch_gap(const char*, const char*) {}
 };
 
 template <>
@@ -80,7 +80,7 @@ class ScratchGuard<true> {
     std::memset(memory, nan_byte, static_cast<std::size_t>(bytes));
   }
 
-  void watch_gap(char* begin, char* end) {
+  void watch_gap(const char* begin, const char* end) {
     if (m_memory != nullptr && end > m_memory + m_bytes) {
       std::fprintf(stderr, "bsbr: a kernel takes more scratch than it has asked for\n");
       std::abort();
