@@ -120,7 +120,7 @@ class InACopy(unittest.TestCase):
         self.assertIn("gau_shorter                  belongs to no case", self.generate("--check", code=1))
 
     def test_a_name_that_is_neither_a_case_nor_an_architecture_is_refused(self):
-        self.assertIn("there is no case and no architecture 'retention'", self.generate("retention", code=2))
+        self.assertIn("there is no case and no architecture 'perceptron'", self.generate("perceptron", code=2))
 
 
 if __name__ == "__main__":
