@@ -507,7 +507,7 @@ INSTANTIATE_TEST_SUITE_P(
                   "attribute format_version is 0, this library reads version 1"),
         attribute("an_unknown_architecture", "architecture", "perceptron",
                   "attribute architecture is \"perceptron\", which this library does not know",
-                  "known are bsbr, standard, linear, delta_net, sliding_window, hopfield, gau"),
+                  "known are " + list_of_names<Architecture>()),
         attribute("an_architecture_with_control_characters", "architecture", "a\nb",
                   "attribute architecture is \"a\\nb\", which this library does not know"),
         attribute("a_long_text", "causality", "0123456789012345678901234567890123456789012345678901234567890123456789",

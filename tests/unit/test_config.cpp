@@ -94,7 +94,7 @@ std::vector<Rule> rules() {
       {"architecture_unknown",
        {},
        [](auto& c) { c.architecture = static_cast<Architecture>(99); },
-       "architecture = 99 is none of bsbr, standard, linear, delta_net, sliding_window, hopfield, gau"},
+       "architecture = 99 is none of " + list_of_names<Architecture>()},
       {"heads_do_not_divide", standard,
        [](auto& c) {
          c.num_heads = 7;
