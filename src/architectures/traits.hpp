@@ -39,8 +39,9 @@ struct Traits {
   bool has_gate() const { return token_projections.size() > 3; }
   bool has_retrieval() const { return !chunk_projections.empty(); }
 
-  bool has_one_head = false;       ///< num_heads is 1
-  bool depends_on_chunks = false;  ///< the result depends on chunk_size
+  bool has_one_head = false;         ///< num_heads is 1
+  bool depends_on_chunks = false;    ///< the result depends on chunk_size
+  bool depends_on_distance = false;  ///< the result depends on how far apart tokens are, padding counted
   Transfer transfer = Transfer::keys;
 
   /// The field that says how many tokens before itself a token sees; of those whose keys cross ranks. None: it sees

@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 
+#include "architectures/traits.hpp"
 #include "support/attention.hpp"
 #include "support/bits.hpp"
 #include "support/compare.hpp"
@@ -171,9 +172,9 @@ double largest(const std::vector<double>& values) {
   return most;
 }
 
-/// A window counts padding too, and so do distances; the others know nothing of tokens that are left out.
+/// Distances count padding, too; who asks for none knows nothing of tokens that are left out.
 bool knows_no_distance(const ModelConfig& config) {
-  return heeds_padding(config) && !has_field(config.architecture, "window_size");
+  return heeds_padding(config) && !traits(config.architecture).depends_on_distance;
 }
 
 TYPED_TEST(AttentionPadding, masking_chunks_is_leaving_them_out) {

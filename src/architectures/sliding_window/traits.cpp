@@ -19,6 +19,7 @@ std::map<std::string, double> elements_per_token(const ModelConfig& config) {
 
 Traits make_traits(Tag<Architecture::sliding_window>) {
   return {.fields = {"window_size"},
+          .depends_on_distance = true,
           .window_field = &ModelConfig::window_size,
           .flops = flops,
           .elements_per_token = elements_per_token};
