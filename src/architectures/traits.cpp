@@ -1,3 +1,4 @@
+// The traits of each architecture, made once: see traits.hpp.
 #include "architectures/traits.hpp"
 
 namespace bsbr {
