@@ -5,35 +5,55 @@
 
 #include "attention/attention.hpp"
 #include "attention/key_halo.hpp"
+#include "attention/overlap.hpp"
+#include "attention/segment_states.hpp"
 #include "bsbr/partition.hpp"
 #include "kernels/state_scan.hpp"
-#include "parallel/carry.hpp"
+#include "parallel/messages.hpp"
+#include "parallel/neighbours.hpp"
 
 namespace bsbr::attention {
 
-/// o_t = q_t S and S ← S + Σ k_sᵀ u_s, step by step, as a Rule of kernels/state_scan.hpp has it.
+/// o_t = q_t S and S ← S + Σ k_sᵀ u_s, step by step, as a Rule of kernels/state_scan.hpp has it; in two levels:
 ///
-/// Across ranks: the state goes from rank to rank in messages of some scan parts each ("carry"), so that ranks work on
-/// different ones at the same time. Steps are cut at global positions, so a rank may begin within one: it then gets the
-/// keys and values of the step's earlier tokens too ("halo"), and the state from before that step.
+///     sums      T, and A, of all segments at once
+///     states    S before each segment, by a tree over all of them (SegmentStates)
+///     results   of all segments at once
+///
+/// One rank with few threads goes through the segments one after the other, or some at a time, each in one pass that
+/// forms results and sums. The bits are the same, since both are sums over the same tiles in the same order.
+///
+/// Across ranks only sums and states of segments move. Steps and segments are cut at global positions. So a rank may
+/// begin within a step: it then gets the keys and values of the step's earlier tokens ("halo"). And it may begin within
+/// a segment: it then gets what the previous rank has summed of it, and the state from before that step.
 template <class Real>
 class RunningState {
  public:
-  /// step: tokens of one step; extra_columns: of the values, besides their own.
-  RunningState(const ModelConfig& config, const Sequence& sequence, std::int64_t step, int extra_columns)
+  /// step: tokens of one step; of a Rule.
+  template <class Rule>
+  RunningState(const ModelConfig& config, const Sequence& sequence, std::int64_t step, const Rule& rule)
       : m_sequence(sequence),
         m_step(step),
-        m_scan_parts(scan_parts_of(config, sequence, extra_columns)),
-        m_keys(config, sequence, step_begin(sequence, step)) {
-    if (carried_elements(m_scan_parts, sequence) == 0) return;
-    m_before = allocate<Real>("state_before", carried_elements(m_scan_parts, sequence));
-    m_after = allocate<Real>("state_after", carried_elements(m_scan_parts, sequence));
+        m_parts(parts_of(config, sequence, rule)),
+        m_segments(sequence, kernels::segment_tokens(step)),
+        m_keys(config, sequence, step_begin(sequence, step)),
+        m_states(m_segments, m_parts, kernels::segment_elements<Rule>(m_parts), slots(m_segments, m_parts, sequence)) {
+    if (sequence.ranks() == 1) return;
+    m_sum_from_previous = allocate<Real>("sum_from_previous", m_states.elements());
+    m_sum_for_next = allocate<Real>("sum_for_next", m_states.elements());
+    m_state_from_previous = allocate<Real>("state_from_previous", m_parts.total());
+    m_state_for_next = allocate<Real>("state_for_next", m_parts.total());
   }
 
-  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, std::int64_t step, int extra_columns) {
+  template <class Rule>
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, std::int64_t step, const Rule& rule) {
+    const kernels::ScanParts parts = parts_of(config, sequence, rule);
+    const Segments segments(sequence, kernels::segment_tokens(step));
+    const std::int64_t elements = kernels::segment_elements<Rule>(parts);
+    const std::int64_t joints = sequence.ranks() == 1 ? 0 : 2 * (elements + parts.total());
     return KeyHalo<Real>::bytes(config, sequence, step_begin(sequence, step)) +
-           2 * carried_elements(scan_parts_of(config, sequence, extra_columns), sequence) *
-               static_cast<std::int64_t>(sizeof(Real));
+           SegmentStates<Real>::bytes(segments, parts, elements, slots(segments, parts, sequence)) +
+           joints * static_cast<std::int64_t>(sizeof(Real));
   }
 
   /// Collective.
@@ -46,75 +66,207 @@ class RunningState {
     const kernels::ScanTokens<Real> tokens{.query = input.query,
                                            .keys = keys,
                                            .output = output,
-                                           .batch = m_scan_parts.batch,
-                                           .heads = m_scan_parts.heads,
-                                           .width = m_scan_parts.width,
+                                           .batch = m_parts.batch,
+                                           .heads = m_parts.heads,
+                                           .width = m_parts.width,
                                            .first = first,
                                            .last = first + m_sequence.local_tokens(),
                                            .step = m_step};
-    const auto scan_range = [&](std::int64_t begin, std::int64_t end, const Array<const Real*>& before) {
-      const Phase phase(execution, profile, "scan");
-      kernels::state_scan(execution, "bsbr::attention::scan", tokens, rule, begin, end - begin, before, m_after);
-    };
-    if (m_sequence.ranks() == 1) return scan_range(0, m_scan_parts.count(), {});
-    carry(execution, scan_range, profile);
+    m_sequence.ranks() == 1 ? scan_alone(execution, tokens, rule, profile)
+                            : scan_with_others(execution, tokens, rule, profile);
   }
 
  private:
-  /// The ranks scan as a pipeline: each begins with a message's scan parts when the previous rank is done with them.
-  ///
-  ///     rank 0   scan 0 ─▶ scan 1 ─▶ scan 2
-  ///                   ╲         ╲         ╲
-  ///     rank 1         scan 0 ─▶ scan 1 ─▶ scan 2
-  ///                         ╲         ╲         ╲
-  ///     rank 2               scan 0 ─▶ scan 1 ─▶ scan 2
-  ///
-  /// A scan takes so many messages at once that its teams occupy all threads. m_before: what has come, m_after: what
-  /// goes on.
-  template <class Scan>
-  void carry(const Execution& execution, const Scan& scan_range, Profile* profile) const {
-    const Partition messages{
-        m_scan_parts.count(),
-        static_cast<int>(std::min(m_scan_parts.count(), std::int64_t{kernels::tuning::carry_messages}))};
-    parallel::Carry<Real> carry(execution, m_sequence, m_before, m_after,
-                                parallel::segments_of(messages, m_scan_parts.elements()));
-    const Array<const Real*> before = carry.receives() ? m_before : Array<Real*>();
-    const std::int64_t teams = kernels::concurrent_teams(execution);
-    for (int begin = 0, end = 0; begin < messages.parts; begin = end) {
-      end = begin + 1;
-      while (end < messages.parts && messages.begin(end) - messages.begin(begin) < teams) ++end;
-      {
-        const Phase phase(execution, profile, "exchange");
-        for (int message = begin; message < end; ++message) carry.wait_for(static_cast<std::size_t>(message));
+  /// So many segments at a time as occupy all threads.
+  template <class Rule>
+  void scan_alone(const Execution& execution, const kernels::ScanTokens<Real>& tokens, const Rule& rule,
+                  Profile* profile) {
+    const Phase phase(execution, profile, "scan");
+    const std::int64_t at_once = segments_at_once(m_parts), leaves = m_segments.leaves();
+    for (std::int64_t first = 0; first < m_segments.count(); first += at_once) {
+      const std::int64_t count = std::min(at_once, m_segments.count() - first), end = std::min(first + count, leaves);
+      m_states.go_on_with({leaves, first, end});
+      if (count == 1) {
+        auto memory = states(first);
+        if (end > first) memory.sums = m_states.sum(first);
+        run<kernels::ScanPass::both>(execution, tokens, rule, segments(tokens, first, 1), memory);
+      } else {
+        run<kernels::ScanPass::sums>(execution, tokens, rule, segments(tokens, first, end - first), sums(first));
       }
-      scan_range(messages.begin(begin), messages.begin(end), before);
-      const Phase phase(execution, profile, "exchange");
-      execution.fence();
-      for (int message = begin; message < end; ++message) carry.send(static_cast<std::size_t>(message));
+      m_states.compose(execution, rule);
+      if (count > 1)
+        run<kernels::ScanPass::results>(execution, tokens, rule, segments(tokens, first, count), states(first));
     }
+  }
+
+  /// Sums; states; results. What the next rank waits for comes first.
+  template <class Rule>
+  void scan_with_others(const Execution& execution, const kernels::ScanTokens<Real>& tokens, const Rule& rule,
+                        Profile* profile) {
+    if (m_sequence.local_tokens() == 0) return;
+    const parallel::Neighbours neighbours(m_sequence);
+    parallel::Messages<Real> messages(execution, m_sequence.comm());
+    Joints joints;
+    {
+      const Phase phase(execution, profile, "exchange");
+      if (m_segments.joins_previous()) {
+        if (has_sum<Rule>(m_segments.first()))
+          joints.sum = messages.receive(neighbours.previous, sum_tag, m_sum_from_previous);
+        joints.state = messages.receive(neighbours.previous, state_tag, m_state_from_previous);
+      }
+      m_states.expect(messages);
+    }
+    form_sums(execution, tokens, rule, messages, joints, neighbours.next, profile);
+    {
+      const Phase phase(execution, profile, "exchange");
+      m_states.compose(execution, rule, messages, neighbours.next);
+    }
+    form_results(execution, tokens, rule, messages, joints, neighbours.next, profile);
     const Phase phase(execution, profile, "exchange");
-    carry.finish();
-    if (profile != nullptr) profile->sent("state", carry.bytes_sent(), carry.messages_sent());
+    finish(messages, "state", profile);
+  }
+
+  /// Messages from the previous rank.
+  struct Joints {
+    std::size_t sum = 0, state = 0;
+  };
+
+  template <class Rule>
+  void form_sums(const Execution& execution, const kernels::ScanTokens<Real>& tokens, const Rule& rule,
+                 parallel::Messages<Real>& messages, const Joints& joints, int next, Profile* profile) const {
+    const auto form = [&](const kernels::ScanSegments& some, const kernels::ScanMemory<Real>& memory) {
+      const Phase phase(execution, profile, "scan");
+      run<kernels::ScanPass::sums>(execution, tokens, rule, some, memory);
+    };
+    const std::int64_t first = m_segments.first(), last = m_segments.last(), end = m_states.tree().end();
+    const bool within_one = m_segments.joins_previous() && m_segments.joins_next() && first == last;
+    const auto form_last = [&](const Real* first_sum) {
+      if (!m_segments.joins_next() || !has_sum<Rule>(last)) return;
+      form(last_segment(tokens, tokens.end()), {.first_sum = first_sum, .sums = m_sum_for_next.data()});
+      const Phase phase(execution, profile, "exchange");
+      messages.send(next, sum_tag, m_sum_for_next);
+    };
+    if (!within_one) form_last(nullptr);
+    const std::int64_t begin = m_segments.joins_previous() ? first + 1 : first;
+    if (begin < end) form(segments(tokens, begin, end - begin), sums(begin));
+    if (!m_segments.joins_previous() || !has_sum<Rule>(first)) return;
+    {
+      const Phase phase(execution, profile, "exchange");
+      messages.wait_for(joints.sum);
+    }
+    if (within_one) return form_last(m_sum_from_previous.data());
+    if (first >= end) return;
+    auto memory = sums(first);
+    memory.first_sum = m_sum_from_previous.data();
+    form(segments(tokens, first, 1), memory);
+  }
+
+  template <class Rule>
+  void form_results(const Execution& execution, const kernels::ScanTokens<Real>& tokens, const Rule& rule,
+                    parallel::Messages<Real>& messages, const Joints& joints, int next, Profile* profile) const {
+    const auto form = [&](const kernels::ScanSegments& some, const kernels::ScanMemory<Real>& memory) {
+      const Phase phase(execution, profile, "scan");
+      run<kernels::ScanPass::results>(execution, tokens, rule, some, memory);
+    };
+    const auto pass_on = [&] {
+      const Phase phase(execution, profile, "exchange");
+      if (m_segments.joins_next()) messages.send(next, state_tag, m_state_for_next);
+    };
+    const std::int64_t first = m_segments.first(), last = m_segments.last();
+    const std::int64_t begin = m_segments.joins_previous() ? first + 1 : first;
+    const bool last_is_first = last < begin;
+    if (m_segments.joins_next() && !last_is_first) {
+      auto memory = states(last);
+      memory.after = m_state_for_next.data();
+      form(last_segment(tokens, tokens.last), memory);
+      pass_on();
+    }
+    const std::int64_t end = m_segments.joins_next() ? last : (tokens.last + m_segments.tokens() - 1) / m_segments.tokens();
+    const Partition whole{std::max<std::int64_t>(0, end - begin), overlap_portions};
+    overlap(
+        execution, 0, overlap_portions,
+        [&](int portion) {
+          if (whole.size(portion) == 0) return;
+          const std::int64_t from = begin + whole.begin(portion);
+          form(segments(tokens, from, whole.size(portion)), states(from));
+        },
+        messages);
+    if (!m_segments.joins_previous()) return;
+    {
+      const Phase phase(execution, profile, "exchange");
+      messages.wait_for(joints.state);
+    }
+    kernels::ScanMemory<Real> memory{.first_before = m_state_from_previous.data()};
+    if (!Rule::corrects_state) memory.first_sum = m_sum_from_previous.data();
+    if (last_is_first) memory.after = m_state_for_next.data();
+    form(segments(tokens, first, 1), memory);
+    if (last_is_first) pass_on();
+  }
+
+  template <kernels::ScanPass pass, class Rule>
+  static void run(const Execution& execution, const kernels::ScanTokens<Real>& tokens, const Rule& rule,
+                  const kernels::ScanSegments& some, const kernels::ScanMemory<Real>& memory) {
+    kernels::scan_segments<pass>(execution, "bsbr::attention::scan", tokens, rule, some, memory);
+  }
+
+  /// Segments [first, first + count), as far as this rank has them.
+  kernels::ScanSegments segments(const kernels::ScanTokens<Real>& tokens, std::int64_t first, std::int64_t count) const {
+    return {.first = first, .count = count, .begin = tokens.begin(), .end = tokens.last, .tokens = m_segments.tokens()};
+  }
+  /// The last one, up to a token.
+  kernels::ScanSegments last_segment(const kernels::ScanTokens<Real>& tokens, std::int64_t end) const {
+    return {.first = m_segments.last(), .count = 1, .begin = tokens.begin(), .end = end, .tokens = m_segments.tokens()};
+  }
+
+  /// Where sums of the segments from `first` on go.
+  kernels::ScanMemory<Real> sums(std::int64_t first) const {
+    return {.sums = m_states.sum(first), .stride = m_states.elements()};
+  }
+  /// Where the states before the segments from `first` on are.
+  kernels::ScanMemory<Real> states(std::int64_t first) const {
+    const Real* next = m_states.tree().owns(first + 1) ? m_states.before(first + 1) : nullptr;
+    return {.first_before = m_states.before(first), .before = next, .stride = m_states.elements()};
+  }
+
+  /// Whether the sum of a segment that ranks share is of use: it is what the segments behind it begin with, and where u
+  /// does not depend on the state also the later tokens of the segment.
+  template <class Rule>
+  bool has_sum(std::int64_t segment) const {
+    return segment < m_segments.leaves() || !Rule::corrects_state;
   }
 
   static parallel::FirstNeeded step_begin(const Sequence& sequence, std::int64_t step) {
     return [=](int rank) { return sequence.first_token_of(rank) / step * step; };
   }
 
-  static kernels::ScanParts scan_parts_of(const ModelConfig& config, const Sequence& sequence, int extra_columns) {
-    return {sequence.batch(), config.num_heads, static_cast<int>(config.head_dim()), extra_columns};
+  template <class Rule>
+  static kernels::ScanParts parts_of(const ModelConfig& config, const Sequence& sequence, const Rule& rule) {
+    return {sequence.batch(), config.num_heads, static_cast<int>(config.head_dim()), rule.extra_columns()};
   }
 
-  /// A single rank carries nothing anywhere.
-  static std::int64_t carried_elements(const kernels::ScanParts& parts, const Sequence& sequence) {
-    return sequence.ranks() == 1 ? 0 : parts.count() * parts.elements();
+  /// Of one rank alone: one where the parts of the state occupy all threads, else some.
+  static std::int64_t segments_at_once(const kernels::ScanParts& parts) {
+    const std::int64_t teams = kernels::concurrent_teams(Execution());
+    if (parts.count() == 0 || parts.count() >= kernels::tuning::parts_per_thread * teams) return 1;
+    return (kernels::tuning::teams_per_thread * teams + parts.count() - 1) / parts.count();
   }
+
+  static std::int64_t slots(const Segments& segments, const kernels::ScanParts& parts, const Sequence& sequence) {
+    const parallel::PrefixTree tree = segments.tree();
+    const std::int64_t own = tree.end() - tree.begin();
+    return sequence.ranks() == 1 ? std::min(own, segments_at_once(parts)) : own;
+  }
+
+  static constexpr int sum_tag = 2, state_tag = 3;
 
   Sequence m_sequence;
   std::int64_t m_step;
-  kernels::ScanParts m_scan_parts;
+  kernels::ScanParts m_parts;
+  Segments m_segments;
   KeyHalo<Real> m_keys;
-  Array<Real*> m_before, m_after;  // all scan parts; without memory if there is one rank
+  SegmentStates<Real> m_states;
+  Array<Real*> m_sum_from_previous, m_sum_for_next;      // of the segment that is shared; with several ranks
+  Array<Real*> m_state_from_previous, m_state_for_next;  // as ScanMemory::after
 };
 
 }  // namespace bsbr::attention

@@ -13,7 +13,7 @@ template <class Real, class Rule>
 class StateAttention : public Attention<Real> {
  public:
   StateAttention(const ModelConfig& config, const Sequence& sequence)
-      : m_config(config), m_sequence(sequence), m_state(config, sequence, step(config), Rule(config).extra_columns()) {}
+      : m_config(config), m_sequence(sequence), m_state(config, sequence, step(config), Rule(config)) {}
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                const Array<Real***>& output, Profile* profile) override {
@@ -24,10 +24,13 @@ class StateAttention : public Attention<Real> {
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-    return RunningState<Real>::bytes(config, sequence, step(config), Rule(config).extra_columns());
+    return RunningState<Real>::bytes(config, sequence, step(config), Rule(config));
   }
   static std::int64_t scratch_bytes(const ModelConfig& config) {
-    return kernels::scan_scratch_bytes<Real>(Rule(config), static_cast<int>(config.head_dim()));
+    const Rule rule(config);
+    const auto width = static_cast<int>(config.head_dim());
+    return std::max(kernels::scan_scratch_bytes<Real>(rule, width),
+                    kernels::composition_scratch_bytes<Real>(rule, width));
   }
 
  private:

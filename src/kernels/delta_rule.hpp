@@ -36,17 +36,17 @@ KOKKOS_INLINE_FUNCTION void substitute(const TeamMember& team, int first, int ro
 
 }  // namespace detail
 
-/// tile.values: v → u, by forward substitution in blocks of rows. tile.scores holds k_s·k_t in its second half, which
-/// is used up.
+/// tile.values: v → u, by forward substitution in blocks of rows. tile.scores holds k_s·k_t behind the queries'
+/// columns; they are used up.
 template <class Real, class Tile>
 KOKKOS_INLINE_FUNCTION void solve_delta_rule(const Team& team, Real beta, int count, const Tile& tile) {
   constexpr int stride = Tile::score_stride, step = tuning::delta_rule_rows;
   const int columns = tile.stride;
   Real *u = tile.values, *predicted = tile.output;
-  Real* factors = tile.scores + Tile::tokens;  // [s, t]
+  Real* factors = tile.scores + Tile::query_columns;  // [s, t]
 
   // u_t = β (v_t − k_t S)
-  detail::apply_running_state(team, count, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1}, tile);
+  detail::apply_running_state(team, count, columns, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1}, tile);
   for_each(team, count * columns, [&](const int i) { u[i] = beta * (u[i] - predicted[i]); });
 
   // factors[s, t] = −β k_s·k_t

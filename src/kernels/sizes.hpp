@@ -47,6 +47,9 @@ struct CommonSizes {
   /// Tokens whose positions are formed from one angle.
   static constexpr int position_tile = 256;
 
+  /// Tokens of a segment of a scan, about.
+  static constexpr int scan_segment = 1024;
+
   /// Rows of delta_net's triangular system that are solved one after the other; a product does what lies to the left of
   /// them.
   static constexpr int delta_rule_rows = 6;
@@ -60,9 +63,8 @@ struct CommonSizes {
   /// Tiles of queries that a team takes together use no more memory than this.
   static constexpr std::int64_t softmax_bytes = 512 << 10;
 
-  /// Messages in which a running state goes to the next rank, at most: small parts fill the pipeline, each has its
-  /// latency.
-  static constexpr int carry_messages = 64;
+  /// Parts of running states for each thread, from which on one segment after the other occupies all threads.
+  static constexpr int parts_per_thread = 2;
 
   /// Room for mixed states, in double precision: all blocks are mixed in as many rounds as that takes.
   static constexpr std::int64_t mixed_bytes = std::int64_t{1} << 27;

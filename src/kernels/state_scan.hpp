@@ -11,9 +11,14 @@
 //
 //     o_t = γ^(t+1) q_t S + Σ_{s ≤ t} γ^(t−s) (q_t·k_s) u_s,   S ← γⁿ S + Σ_s γ^(n−1−s) k_sᵀ u_s
 //
-// The columns of S do not depend on each other: teams share out batch, heads and blocks of columns, and each goes
-// through the whole sequence with its block of S in scratch. Steps are cut at global positions, so that results do not
-// depend on the ranks.
+// A sequence is cut into segments of steps, and a segment is an affine map of the state before it, S' = A S + T:
+//
+//     T = Σ k_sᵀ u_s as it is if S = 0;   A = 1, γⁿ, or for delta_net a matrix [key width, key width]
+//
+// So the sums T, and A, of all segments are formed at once; segment_sums.hpp composes them to the states before the
+// segments; then the results of all segments are formed at once. The columns of S do not depend on each other either:
+// teams share out segments, batch, heads and blocks of columns. Steps and segments are cut at global positions, so that
+// results do not depend on the ranks.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -34,11 +39,12 @@ struct EveryRow {
 // A rule says what an architecture does; it is copied to the device. One concept for each of its members, so that the
 // compiler names the one that is missing.
 
-/// Whether a token sees the earlier ones of its step, and whether prepare() wants k_s·k_t.
+/// Whether a token sees the earlier ones of its step, and whether u depends on the state before the step: then A is a
+/// matrix, and prepare() is given k_s·k_t.
 template <class Rule>
 concept SaysWhatItSees = requires {
   { Rule::sees_own_step } -> std::convertible_to<bool>;
-  { Rule::needs_key_scores } -> std::convertible_to<bool>;
+  { Rule::corrects_state } -> std::convertible_to<bool>;
 };
 
 /// int extra_columns(): columns of ones that values have besides their own: 0 or 1.
@@ -74,6 +80,11 @@ inline constexpr bool decays = requires(const Rule& rule, std::int64_t head) {
   rule.decay(head);
 };
 
+/// Tokens of a segment whose steps have so many: about tuning::scan_segment, or one step.
+KOKKOS_INLINE_FUNCTION constexpr std::int64_t segment_tokens(std::int64_t step) {
+  return step < tuning::scan_segment ? tuning::scan_segment / step * step : step;
+}
+
 /// The tokens of a scan, and where their results go. Tokens are numbered in the whole sequence.
 template <class Real>
 struct ScanTokens {
@@ -84,6 +95,9 @@ struct ScanTokens {
   int width;                 // of a head's queries, keys and values
   std::int64_t first, last;  // the tokens with results
   std::int64_t step;         // tokens of one step; where it sees itself, tokens_of_scan_tile()
+
+  /// Tokens of a segment: whole steps.
+  KOKKOS_INLINE_FUNCTION std::int64_t segment() const { return segment_tokens(step); }
 
   /// The scan begins with the step that the first token is in, and leaves the state before the step that the next
   /// rank's first token is in.
@@ -102,59 +116,97 @@ struct ScanParts {
   /// Columns of a block; the last one may have fewer.
   KOKKOS_INLINE_FUNCTION int columns() const { return (width + blocks() - 1) / blocks(); }
   KOKKOS_INLINE_FUNCTION std::int64_t count() const { return batch * heads * blocks(); }
-  /// Elements of one part.
-  KOKKOS_INLINE_FUNCTION std::int64_t elements() const { return std::int64_t{width} * (columns() + extra_columns); }
+  /// Elements of a row of one part, and of all rows.
+  KOKKOS_INLINE_FUNCTION int stored() const { return columns() + extra_columns; }
+  KOKKOS_INLINE_FUNCTION std::int64_t elements() const { return std::int64_t{width} * stored(); }
+  /// Elements of all parts: of the states of a batch.
+  KOKKOS_INLINE_FUNCTION std::int64_t total() const { return count() * elements(); }
 };
 
+template <class Real, class Rule>
+ScanParts parts_of(const ScanTokens<Real>& tokens, const Rule& rule) {
+  return {tokens.batch, tokens.heads, tokens.width, rule.extra_columns()};
+}
+
+/// What a launch forms: the sums of segments, their results, or both in one go.
+enum class ScanPass { sums, results, both };
+
+/// Blocks of columns that a team has side by side where u depends on the state: the running state's where there are
+/// results, T's and A's where there are sums. Where it does not, u is the same for all, and one block is enough.
+template <class Rule, ScanPass pass>
+inline constexpr int scan_blocks = !Rule::corrects_state      ? 1
+                                   : pass == ScanPass::sums    ? 2
+                                   : pass == ScanPass::results ? 1
+                                                               : 3;
+
 /// Scratch of one team; shapes in [ ]. T tokens: tuning::state_tile, or a half or a quarter of it on a GPU where the
-/// scratch would otherwise not fit into shared memory.
-template <class Real, class Rule, int division>
+/// scratch would otherwise not fit into shared memory. Blocks: those of scan_blocks, each of padded columns.
+template <class Real, class Rule, int division, ScanPass pass>
 struct ScanTile {
   using Number = Real;
   static constexpr int tokens = tuning::state_tile / division;
-  static constexpr int score_columns = Rule::needs_key_scores ? 2 * tokens : tokens;
+  static constexpr int blocks = scan_blocks<Rule, pass>;
+  static constexpr bool has_results = pass != ScanPass::sums, has_sums = pass != ScanPass::results;
+  static constexpr bool has_scores = Rule::sees_own_step && (has_results || Rule::corrects_state);
+  static constexpr bool splits_state = has_results && !Rule::corrects_state;
+  static constexpr bool maps_rows = on_host && has_results && Rule::sees_own_step;
+  /// Scores are of queries, then of keys where these are needed.
+  static constexpr int query_columns = has_results ? tokens : 0, key_columns = Rule::corrects_state ? tokens : 0;
+  static constexpr int score_columns = query_columns + key_columns;
   static constexpr int score_stride = score_columns + lanes<Real>;  // no power of two
 
   Real* keys;        // [T, padded key width]
-  Real* values;      // [T, padded columns]
-  Real* state;       // [key width, padded columns]
-  Real* output;      // [T, padded columns]
-  Real* row;         // [padded key width], of one query
-  Real* transposed;  // [key width, T queries, then T keys where their scores are needed]: what scores are formed from
-  Real* scores;      // [T keys, T queries, then T keys]
+  Real* values;      // [T, blocks]
+  Real* state;       // [key width, blocks]: what queries, and keys, meet
+  Real* output;      // [T, blocks]
+  Real* before;      // [key width, block]: the state before the segment, and …
+  Real* sum;         // [key width, block]: … Σ kᵀu of the segment up to here; their sum is the state
+  Real* queries;     // [T, padded key width], on a host
+  Real* transposed;  // [key width, T queries, T keys]: what scores are formed from
+  Real* scores;      // [T keys, T queries, T keys]
   Real* powers;      // [T + 1], of the decay: 1, γ, γ², …
-  int key_width, stride;  // stride: padded columns
+  int key_width, block, stride;  // block: padded columns of one; stride: of all blocks
 
   KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int columns) {
-    const std::int64_t rows = scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(columns));
+    const std::int64_t block = padded<Real>(columns), rows = scratch_bytes<Real>(tokens * block * blocks);
     const std::int64_t scores =
         scratch_bytes<Real>(std::int64_t{key_width} * score_stride) + scratch_bytes<Real>(tokens * score_stride);
     return scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(key_width)) + 2 * rows +
-           scratch_bytes<Real>(std::int64_t{key_width} * padded<Real>(columns)) +
-           scratch_bytes<Real>(padded<Real>(key_width)) + (Rule::sees_own_step ? scores : 0) +
+           scratch_bytes<Real>(key_width * block * blocks) +
+           (splits_state ? 2 * scratch_bytes<Real>(key_width * block) : 0) +
+           (maps_rows ? scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(key_width)) : 0) +
+           (has_scores ? scores : 0) +
            (decays<Rule> ? scratch_bytes<Real>(tokens + 1) : 0);
   }
 
   KOKKOS_INLINE_FUNCTION ScanTile(Scratch& scratch, int width, int columns)
       : keys(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(width))),
-        values(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(columns))),
-        state(scratch.template take<Real>(std::int64_t{width} * padded<Real>(columns))),
-        output(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(columns))),
-        row(scratch.template take<Real>(padded<Real>(width))),
-        transposed(Rule::sees_own_step ? scratch.template take<Real>(std::int64_t{width} * score_stride) : nullptr),
-        scores(Rule::sees_own_step ? scratch.template take<Real>(tokens * score_stride) : nullptr),
+        values(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(columns) * blocks)),
+        state(scratch.template take<Real>(std::int64_t{width} * padded<Real>(columns) * blocks)),
+        output(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(columns) * blocks)),
+        before(splits_state ? scratch.template take<Real>(std::int64_t{width} * padded<Real>(columns)) : nullptr),
+        sum(splits_state ? scratch.template take<Real>(std::int64_t{width} * padded<Real>(columns)) : state),
+        queries(maps_rows ? scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(width)) : nullptr),
+        transposed(has_scores ? scratch.template take<Real>(std::int64_t{width} * score_stride) : nullptr),
+        scores(has_scores ? scratch.template take<Real>(tokens * score_stride) : nullptr),
         powers(decays<Rule> ? scratch.template take<Real>(tokens + 1) : nullptr),
         key_width(width),
-        stride(padded<Real>(columns)) {}
+        block(padded<Real>(columns)),
+        stride(padded<Real>(columns) * blocks) {}
+
+  /// Where the blocks of T and A begin in a row of the state.
+  KOKKOS_INLINE_FUNCTION int sum_column() const { return pass == ScanPass::both ? block : 0; }
+  KOKKOS_INLINE_FUNCTION int matrix_column() const { return sum_column() + block; }
 };
 
-/// f(std::integral_constant<int, division>) with the division that tiles have for heads of this width.
+/// f(std::integral_constant<int, division>) with the division that tiles have for heads of this width, in all passes.
 template <class Real, class Rule, class Function>
 auto with_scan_tile(const Rule& rule, int width, Function&& f) {
-  const ScanParts parts{1, 1, width, rule.extra_columns()};
+  const int columns = ScanParts{1, 1, width, rule.extra_columns()}.stored();
   return with_division(
       [&](auto division) {
-        return ScanTile<Real, Rule, division>::bytes(width, parts.columns() + parts.extra_columns);
+        return std::max(ScanTile<Real, Rule, division, ScanPass::sums>::bytes(width, columns),
+                        ScanTile<Real, Rule, division, ScanPass::results>::bytes(width, columns));
       },
       f);
 }
@@ -162,43 +214,136 @@ auto with_scan_tile(const Rule& rule, int width, Function&& f) {
 /// Tokens of a step that sees itself: one tile.
 template <class Real, class Rule>
 std::int64_t tokens_of_scan_tile(const Rule& rule, int width) {
-  return with_scan_tile<Real>(rule, width,
-                              [](auto division) -> std::int64_t { return ScanTile<Real, Rule, division>::tokens; });
-}
-
-/// Scratch of a team, in bytes.
-template <class Real, class Rule>
-std::int64_t scan_scratch_bytes(const Rule& rule, int width) {
-  const ScanParts parts{1, 1, width, rule.extra_columns()};
-  return with_scan_tile<Real>(rule, width, [&](auto division) {
-    return ScanTile<Real, Rule, division>::bytes(width, parts.columns() + parts.extra_columns);
+  return with_scan_tile<Real>(rule, width, [](auto division) -> std::int64_t {
+    return ScanTile<Real, Rule, division, ScanPass::results>::tokens;
   });
 }
+
+/// The most scratch that a team has in any pass, in bytes.
+template <class Real, class Rule>
+std::int64_t scan_scratch_bytes(const Rule& rule, int width) {
+  const int columns = ScanParts{1, 1, width, rule.extra_columns()}.stored();
+  return with_scan_tile<Real>(rule, width, [&](auto division) {
+    return std::max({ScanTile<Real, Rule, division, ScanPass::sums>::bytes(width, columns),
+                     ScanTile<Real, Rule, division, ScanPass::results>::bytes(width, columns),
+                     ScanTile<Real, Rule, division, ScanPass::both>::bytes(width, columns)});
+  });
+}
+
+/// The segments of a launch: segment i of them has the tokens [begin_of(i), end_of(i)). The first may have begun, and
+/// the last may go on, on other ranks.
+struct ScanSegments {
+  std::int64_t first, count;  // segments of the sequence
+  std::int64_t begin, end;    // tokens; begin: of a step
+  std::int64_t tokens;        // of a whole segment
+
+  KOKKOS_INLINE_FUNCTION std::int64_t begin_of(std::int64_t i) const {
+    return (first + i) * tokens > begin ? (first + i) * tokens : begin;
+  }
+  KOKKOS_INLINE_FUNCTION std::int64_t end_of(std::int64_t i) const {
+    return (first + i + 1) * tokens < end ? (first + i + 1) * tokens : end;
+  }
+};
+
+/// States and sums of the segments of a launch, of all parts. A null pointer: zeros (of A: the identity), or not wanted.
+template <class Real>
+struct ScanMemory {
+  const Real* first_before = nullptr;  // the state before the first segment, or where it has begun, that at `begin`
+  const Real* before = nullptr;        // the states before the other segments, `stride` elements apart
+  const Real* first_sum = nullptr;     // what has been summed of the first segment before `begin`
+  Real* sums = nullptr;                // T of all parts and then A of all parts, `stride` elements apart
+  Real* after = nullptr;               // of the last segment, what is first_before at tokens.end()
+  std::int64_t stride = 0;
+};
 
 namespace detail {
 
-/// tile.state[k, :] = S[k, :]. state: of one part, in memory; null: zeros.
-template <class Tile, class Real>
-KOKKOS_INLINE_FUNCTION void load_state(const Team& team, const Real* state, int columns, const Tile& tile) {
-  for_each(team, tile.key_width * tile.stride, [&](const int i) {
-    const int row = i / tile.stride, column = i % tile.stride;
-    tile.state[i] = state != nullptr && column < columns ? state[row * columns + column] : Real(0);
+/// block[k, 0 … width) = source[k, 0 … columns), then zeros, of `rows` rows; source: null: zeros.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void load_block(const Team& team, const Real* source, int rows, int columns, Real* block,
+                                       int width, int stride) {
+  for_each_in_rows(team, rows, width, [&](const int row) {
+    const Real* from = source != nullptr ? source + std::int64_t{row} * columns : nullptr;
+    Real* to = block + row * stride;
+    return [=](const int i) { to[i] = from != nullptr && i < columns ? from[i] : Real(0); };
   });
 }
 
-/// S[k, :] = tile.state[k, :]; null: not wanted.
-template <class Tile, class Real>
-KOKKOS_INLINE_FUNCTION void save_state(const Team& team, Real* state, int columns, const Tile& tile) {
-  if (state == nullptr) return;
-  for_each(team, tile.key_width * columns,
-           [&](const int i) { state[i] = tile.state[i / columns * tile.stride + i % columns]; });
+/// target[k, 0 … columns) = block[k, 0 … columns)
+template <class Real>
+KOKKOS_INLINE_FUNCTION void save_block(const Team& team, const Real* block, int stride, int rows, int columns,
+                                       Real* target) {
+  for_each_in_rows(team, rows, columns, [&](const int row) {
+    const Real* from = block + row * stride;
+    Real* to = target + std::int64_t{row} * columns;
+    return [=](const int i) { to[i] = from[i]; };
+  });
 }
 
 /// What one team goes through: a head of a sequence, and a block of columns of its values.
 struct ScanPart {
   std::int64_t batch, head;
   int column, columns;  // the extra ones not counted
+  int stored;           // columns of a part in memory
 };
+
+/// Of one part and one segment; null as in ScanMemory. matrix: of A.
+template <class Real>
+struct PartMemory {
+  const Real *before, *first_sum, *first_matrix;
+  Real *sum, *matrix, *after;
+};
+
+/// tile.state: S before the segment; T and A of the segment up to here, A = the identity where it begins.
+template <class Tile, class Real>
+KOKKOS_INLINE_FUNCTION void start_segment(const Team& team, const ScanPart& part, const PartMemory<Real>& memory,
+                                          const Tile& tile) {
+  const int rows = tile.key_width, stored = part.stored;
+  if constexpr (Tile::splits_state) {
+    load_block(team, memory.before, rows, stored, tile.before, tile.block, tile.block);
+    load_block(team, memory.first_sum, rows, stored, tile.sum, tile.block, tile.block);
+  } else {
+    if constexpr (Tile::has_results) load_block(team, memory.before, rows, stored, tile.state, tile.block, tile.stride);
+    if constexpr (Tile::has_sums)
+      load_block(team, memory.first_sum, rows, stored, tile.state + tile.sum_column(), tile.block, tile.stride);
+  }
+  if constexpr (Tile::has_sums && Tile::blocks > 1) {
+    Real* matrix = tile.state + tile.matrix_column();
+    load_block(team, memory.first_matrix, rows, stored, matrix, tile.block, tile.stride);
+    if (memory.first_matrix != nullptr) return;
+    for_each(team, part.columns, [&](const int i) { matrix[(part.column + i) * tile.stride + i] = 1; });
+  }
+}
+
+/// tile.state = the state before the segment + Σ kᵀu of the segment up to here
+template <class Tile>
+KOKKOS_INLINE_FUNCTION void form_running_state(const Team& team, const Tile& tile) {
+  if constexpr (Tile::splits_state)
+    for_each(team, tile.key_width * tile.block, [&](const int i) { tile.state[i] = tile.before[i] + tile.sum[i]; });
+}
+
+template <class Tile, class Real>
+KOKKOS_INLINE_FUNCTION void save_sums(const Team& team, const ScanPart& part, const PartMemory<Real>& memory,
+                                      const Tile& tile) {
+  if (memory.sum == nullptr) return;
+  const int rows = tile.key_width, stored = part.stored;
+  if constexpr (Tile::splits_state) {
+    save_block(team, tile.sum, tile.block, rows, stored, memory.sum);
+  } else if constexpr (Tile::has_sums) {
+    save_block(team, tile.state + tile.sum_column(), tile.stride, rows, stored, memory.sum);
+    if constexpr (Tile::blocks > 1)
+      save_block(team, tile.state + tile.matrix_column(), tile.stride, rows, stored, memory.matrix);
+  }
+}
+
+/// What the next rank goes on with: where u depends on the state that is the state, else that before the segment.
+template <class Tile, class Real>
+KOKKOS_INLINE_FUNCTION void save_after(const Team& team, const ScanPart& part, const PartMemory<Real>& memory,
+                                       const Tile& tile) {
+  if (memory.after == nullptr) return;
+  const Real* state = Tile::splits_state ? tile.before : tile.state;
+  save_block(team, state, Tile::splits_state ? tile.block : tile.stride, tile.key_width, part.stored, memory.after);
+}
 
 /// Which of a tile's tokens are real: token t of the tile has number first + t among those whose keys are at hand.
 struct RealTokens {
@@ -217,7 +362,8 @@ KOKKOS_INLINE_FUNCTION void load_keys(const Team& team, const ScanTokens<Real>& 
   rule.map(team, part.head, TileRows<Real>{tile.keys, count, tokens.width, padded<Real>(tokens.width), 1}, is_real);
 }
 
-/// tile.values[t, :] = v_t, of this part's columns, and 1 in the extra ones; zeros where a token is padding.
+/// tile.values[t, :] = v_t, of this part's columns, and 1 in the extra ones; zeros where a token is padding. A's block
+/// has no values: it is what the keys make of the identity.
 template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void load_values(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
                                         const ScanPart& part, const RealTokens& is_real, int count, const Tile& tile) {
@@ -227,6 +373,12 @@ KOKKOS_INLINE_FUNCTION void load_values(const Team& team, const ScanTokens<Real>
   load_padded_rows(team, count, row, part.columns, tile.values, tile.stride);
   for_each(team, count * rule.extra_columns(),
            [&](const int t) { tile.values[t * tile.stride + part.columns] = is_real(t) ? 1 : 0; });
+  if constexpr (Tile::blocks == 3) {  // those of the state, and of T
+    for_each_in_rows(team, count, tile.block, [&](const int t) {
+      Real* of_token = tile.values + t * tile.stride;
+      return [=](const int i) { of_token[tile.block + i] = of_token[i]; };
+    });
+  }
 }
 
 /// Keys and values of the tokens [first, first + count).
@@ -238,20 +390,19 @@ KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>
   load_values(team, tokens, rule, part, is_real, count, tile);
 }
 
-/// tile.output[t, :] = q_t S; the queries are the rows of `left`.
+/// tile.output[t, :] = x_t S of the first `columns` columns; x_t are the rows of `left`.
 template <class Tile, class Real>
-KOKKOS_INLINE_FUNCTION void apply_running_state(const Team& team, int count, const LeftFactor<Real>& left,
+KOKKOS_INLINE_FUNCTION void apply_running_state(const Team& team, int count, int columns, const LeftFactor<Real>& left,
                                                 const Tile& tile) {
-  for_each(team, count * tile.stride, [&](const int i) { tile.output[i] = 0; });
-  add_product(team, count, tile.stride, tile.key_width, left, tile.state, tile.stride, tile.output, tile.stride);
+  form_product(team, count, columns, tile.key_width, left, tile.state, tile.stride, tile.output, tile.stride);
 }
 
-/// S += Σ k_sᵀ u_s of the tile.
+/// Σ k_sᵀ u_s of the tile is added to the sum of the segment, and where u depends on the state to the state.
 template <class Tile>
 KOKKOS_INLINE_FUNCTION void add_to_state(const Team& team, int count, const Tile& tile) {
   using Real = typename Tile::Number;
   add_product(team, tile.key_width, tile.stride, count, LeftFactor<Real>{tile.keys, 1, padded<Real>(tile.key_width)},
-              tile.values, tile.stride, tile.state, tile.stride);
+              tile.values, tile.stride, tile.sum, tile.stride);
 }
 
 /// o_t, as the rule finishes it, of the tokens [first, first + count) that are this rank's.
@@ -288,18 +439,17 @@ struct QueriesOfTile {
   }
 };
 
-/// transposed[k, t] = element k of q_t as the rule maps it; 0 where there is none. A host maps a query as a row, a GPU
-/// all of them as columns.
+/// transposed[k, t] = element k of q_t as the rule maps it; 0 where there is none. A host maps queries as rows, in
+/// tile.queries, a GPU as columns.
 template <class Tile, class Real, class Rule>
 inline void transpose_queries(const SerialTeam& team, const QueriesOfTile<Real>& queries, const Rule& rule,
                               std::int64_t head, const Tile& tile) {
-  const int width = tile.key_width;
-  for (int t = 0; t < Tile::tokens; ++t) {
-    const Real* query = queries(t);
-    for_each(team, width, [&](const int k) { tile.row[k] = query != nullptr ? query[k] : Real(0); });
-    if (query != nullptr) rule.map(team, head, TileRows<Real>{tile.row, 1, width, width, 1}, EveryRow());
-    for_each(team, width, [&](const int k) { tile.transposed[k * Tile::score_stride + t] = tile.row[k]; });
-  }
+  const int width = tile.key_width, stride = padded<Real>(width);
+  const auto is_wanted = [&](int t) { return queries(t) != nullptr; };
+  load_padded_rows(team, Tile::tokens, queries, width, tile.queries, stride);
+  rule.map(team, head, TileRows<Real>{tile.queries, Tile::tokens, width, stride, 1}, is_wanted);
+  const auto row = [&](int t) -> const Real* { return tile.queries + t * stride; };
+  transpose_rows(team, Tile::tokens, width, Real(1), row, tile.transposed, Tile::score_stride);
 }
 
 template <class Tile, class Real, class Rule>
@@ -316,17 +466,17 @@ KOKKOS_INLINE_FUNCTION void transpose_keys(const Team& team, int count, const Ti
   using Real = typename Tile::Number;
   const int key_stride = padded<Real>(tile.key_width);
   const auto key = [&](int t) -> const Real* { return t < count ? tile.keys + t * key_stride : nullptr; };
-  transpose_rows(team, Tile::tokens, tile.key_width, Real(1), key, tile.transposed + Tile::tokens, Tile::score_stride);
+  transpose_rows(team, Tile::tokens, tile.key_width, Real(1), key, tile.transposed + Tile::query_columns,
+                 Tile::score_stride);
 }
 
-/// scores[s, t] = k_s·q_t, and where they are needed in the second half k_s·k_t. Those of s > t are not used.
+/// scores[s, t] = k_s·q_t, and where they are needed after them k_s·k_t. Those of s > t are not used.
 template <class Tile>
 KOKKOS_INLINE_FUNCTION void form_step_scores(const Team& team, int count, const Tile& tile) {
   using Real = typename Tile::Number;
-  constexpr int columns = Tile::score_columns, stride = Tile::score_stride;
-  for_each(team, count * stride, [&](const int i) { tile.scores[i] = 0; });
-  add_product(team, count, columns, tile.key_width, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1},
-              tile.transposed, stride, tile.scores, stride);
+  form_product(team, count, Tile::score_columns, tile.key_width,
+               LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1}, tile.transposed, Tile::score_stride,
+               tile.scores, Tile::score_stride);
 }
 
 /// output[t, :] += Σ_{s ≤ t} scores[s, t] u_s
@@ -334,7 +484,7 @@ template <class Tile>
 KOKKOS_INLINE_FUNCTION void add_own_step(const Team& team, int count, const Tile& tile) {
   using Real = typename Tile::Number;
   add_product_of_ranges(
-      team, count, tile.stride,
+      team, count, tile.block,
       [](int t) {
         return DepthRange{0, t + 1};
       },
@@ -377,7 +527,10 @@ KOKKOS_INLINE_FUNCTION void decay_state(const Team& team, int count, const Tile&
     const Real factor = tile.powers[count - 1 - s];
     return [=](const int k) { row[k] *= factor; };
   });
-  for_each(team, tile.key_width * tile.stride, [&](const int i) { tile.state[i] *= tile.powers[count]; });
+  for_each(team, tile.key_width * tile.block, [&](const int i) {
+    tile.sum[i] *= tile.powers[count];
+    if constexpr (Tile::splits_state) tile.before[i] *= tile.powers[count];
+  });
 }
 
 /// A step whose tokens see each other: one tile.
@@ -386,14 +539,18 @@ KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const ScanTokens<Real>& 
                                       const ScanPart& part, std::int64_t begin, std::int64_t end, const Tile& tile) {
   const auto count = static_cast<int>(end - begin);
   load_tokens(team, tokens, rule, part, begin, count, tile);
-  transpose_queries(team, QueriesOfTile<Real>(tokens, part, begin, count), rule, part.head, tile);
-  if constexpr (Rule::needs_key_scores) transpose_keys(team, count, tile);
-  form_step_scores(team, count, tile);
+  if constexpr (Tile::has_results)
+    transpose_queries(team, QueriesOfTile<Real>(tokens, part, begin, count), rule, part.head, tile);
+  if constexpr (Rule::corrects_state) transpose_keys(team, count, tile);
+  if constexpr (Tile::has_scores) form_step_scores(team, count, tile);
   rule.prepare(team, tile, count);
-  if constexpr (decays<Rule>) decay_queries(team, count, tile);
-  apply_running_state(team, count, LeftFactor<Real>{tile.transposed, 1, Tile::score_stride}, tile);
-  add_own_step(team, count, tile);
-  store_results(team, tokens, rule, part, begin, count, tile);
+  if constexpr (Tile::has_results) {
+    if constexpr (decays<Rule>) decay_queries(team, count, tile);
+    form_running_state(team, tile);
+    apply_running_state(team, count, tile.block, LeftFactor<Real>{tile.transposed, 1, Tile::score_stride}, tile);
+    add_own_step(team, count, tile);
+    store_results(team, tokens, rule, part, begin, count, tile);
+  }
   if constexpr (decays<Rule>) decay_state(team, count, tile);
   add_to_state(team, count, tile);
 }
@@ -404,12 +561,15 @@ KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const ScanTokens<Real>&
                                        const ScanPart& part, std::int64_t begin, std::int64_t end, const Tile& tile) {
   constexpr int size = Tile::tokens;
   const auto count_at = [&](std::int64_t first) { return end - first < size ? static_cast<int>(end - first) : size; };
-  const auto queries = token_rows(tokens.query, part.batch, part.head * tokens.width, tokens.width);
-  // o_t = q_t S, of this rank's tokens
-  for (std::int64_t first = begin < tokens.first ? tokens.first : begin; first < end; first += size) {
-    const Real* query = queries.data + (first - tokens.first) * queries.stride;
-    apply_running_state(team, count_at(first), LeftFactor<Real>{query, queries.stride, 1}, tile);
-    store_results(team, tokens, rule, part, first, count_at(first), tile);
+  if constexpr (Tile::has_results) {
+    // o_t = q_t S, of this rank's tokens
+    form_running_state(team, tile);
+    const auto queries = token_rows(tokens.query, part.batch, part.head * tokens.width, tokens.width);
+    for (std::int64_t first = begin < tokens.first ? tokens.first : begin; first < end; first += size) {
+      const Real* query = queries.data + (first - tokens.first) * queries.stride;
+      apply_running_state(team, count_at(first), tile.block, LeftFactor<Real>{query, queries.stride, 1}, tile);
+      store_results(team, tokens, rule, part, first, count_at(first), tile);
+    }
   }
 
   // S += Σ_s k_sᵀ u_s
@@ -419,60 +579,68 @@ KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const ScanTokens<Real>&
   }
 }
 
-/// before, after: the part's state in memory, `stored` columns wide.
+/// The tokens [begin, end) of one segment.
 template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
-                                      const ScanPart& part, const Real* before, Real* after, int stored,
-                                      const Tile& tile) {
-  load_state(team, before, stored, tile);
+                                      const ScanPart& part, std::int64_t begin, std::int64_t end,
+                                      const PartMemory<Real>& memory, const Tile& tile) {
+  start_segment(team, part, memory, tile);
   form_powers(team, rule, part.head, tile);
-  for (std::int64_t begin = tokens.begin(); begin < tokens.last; begin += tokens.step) {
-    if (begin == tokens.end()) save_state(team, after, stored, tile);
-    const std::int64_t end = begin + tokens.step < tokens.last ? begin + tokens.step : tokens.last;
+  for (std::int64_t first = begin; first < end; first += tokens.step) {
+    if (first == tokens.end()) save_after(team, part, memory, tile);
+    const std::int64_t last = first + tokens.step < end ? first + tokens.step : end;
     if constexpr (Rule::sees_own_step) {
-      scan_tile(team, tokens, rule, part, begin, end, tile);
+      scan_tile(team, tokens, rule, part, first, last, tile);
     } else {
-      static_assert(!decays<Rule>, "a state that decays is of tokens that see their own step");
-      scan_chunk(team, tokens, rule, part, begin, end, tile);
+      static_assert(!decays<Rule> && !Rule::corrects_state, "only the state of tokens that see their own step may");
+      scan_chunk(team, tokens, rule, part, first, last, tile);
     }
   }
-  if (tokens.end() == tokens.last) save_state(team, after, stored, tile);
+  if (end == tokens.end()) save_after(team, part, memory, tile);
+  save_sums(team, part, memory, tile);
 }
 
 }  // namespace detail
 
-/// state_scan() with tiles of a division.
-template <int division, class Real, class Rule>
-void state_scan_of(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens,
-                   const Rule& rule, std::int64_t first_part, std::int64_t count, const Array<const Real*>& before,
-                   const Array<Real*>& after) {
-  using Tile = ScanTile<Real, Rule, division>;
-  const ScanParts parts{tokens.batch, tokens.heads, tokens.width, rule.extra_columns()};
-  const std::int64_t bytes = Tile::bytes(tokens.width, parts.columns() + parts.extra_columns);
+/// scan_segments() with tiles of a division.
+template <ScanPass pass, int division, class Real, class Rule>
+void scan_segments_of(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens,
+                      const Rule& rule, const ScanSegments& segments, const ScanMemory<Real>& memory) {
+  using Tile = ScanTile<Real, Rule, division, pass>;
+  const ScanParts parts = parts_of(tokens, rule);
+  const std::int64_t bytes = Tile::bytes(tokens.width, parts.stored());
   Kokkos::parallel_for(
-      label, team_policy(execution, count, bytes), KOKKOS_LAMBDA(const TeamMember& member) {
-        const std::int64_t index = first_part + member.league_rank(), head = index / parts.blocks();
+      label, team_policy(execution, segments.count * parts.count(), bytes), KOKKOS_LAMBDA(const TeamMember& member) {
+        const std::int64_t i = member.league_rank() / parts.count(), index = member.league_rank() % parts.count();
+        const std::int64_t head = index / parts.blocks(), at = index * parts.elements();
         const int column = static_cast<int>(index % parts.blocks()) * parts.columns();
         const int columns = parts.width - column < parts.columns() ? parts.width - column : parts.columns();
-        const int stored = parts.columns() + parts.extra_columns;
-        const detail::ScanPart part{head / parts.heads, head % parts.heads, column, columns};
+        const detail::ScanPart part{head / parts.heads, head % parts.heads, column, columns, parts.stored()};
+        const Real* others = memory.before == nullptr ? nullptr : memory.before + (i - 1) * memory.stride;
+        const Real* before = i == 0 ? memory.first_before : others;
+        const bool goes_on = i == 0 && memory.first_sum != nullptr, saves = memory.sums != nullptr;
+        const Real* first_sum = goes_on ? memory.first_sum + at : nullptr;
+        Real* sum = saves ? memory.sums + i * memory.stride + at : nullptr;
+        const bool is_last = i == segments.count - 1 && memory.after != nullptr;
+        const detail::PartMemory<Real> of_part{.before = before == nullptr ? nullptr : before + at,
+                                               .first_sum = first_sum,
+                                               .first_matrix = goes_on ? first_sum + parts.total() : nullptr,
+                                               .sum = sum,
+                                               .matrix = saves ? sum + parts.total() : nullptr,
+                                               .after = is_last ? memory.after + at : nullptr};
         Scratch scratch(member, bytes);
-        const Tile tile(scratch, parts.width, stored);
-        detail::scan_part(as_team(member), tokens, rule, part,
-                          before.data() == nullptr ? nullptr : before.data() + index * parts.elements(),
-                          after.data() == nullptr ? nullptr : after.data() + index * parts.elements(), stored, tile);
+        const Tile tile(scratch, parts.width, parts.stored());
+        detail::scan_part(as_team(member), tokens, rule, part, segments.begin_of(i), segments.end_of(i), of_part, tile);
       });
 }
 
-/// Results of all tokens, of the `count` parts from first_part on. before, after: the states of all parts at
-/// tokens.begin() and tokens.end(); without memory: zeros, and not wanted.
-template <class Real, ScanRule<Real> Rule>
-void state_scan(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens, const Rule& rule,
-                std::int64_t first_part, std::int64_t count, const Array<const Real*>& before,
-                const Array<Real*>& after) {
-  if (count == 0 || tokens.first == tokens.last) return;
+/// The sums, or the results, or both, of some segments. One launch, a team for each segment and part.
+template <ScanPass pass, class Real, ScanRule<Real> Rule>
+void scan_segments(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens,
+                   const Rule& rule, const ScanSegments& segments, const ScanMemory<Real>& memory) {
+  if (segments.count <= 0) return;
   with_scan_tile<Real>(rule, tokens.width, [&](auto division) {
-    state_scan_of<division>(execution, label, tokens, rule, first_part, count, before, after);
+    scan_segments_of<pass, division>(execution, label, tokens, rule, segments, memory);
   });
 }
 

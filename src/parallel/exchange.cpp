@@ -1,27 +1,17 @@
 #include "parallel/exchange.hpp"
 
-#include <algorithm>
 #include <limits>
 #include <string>
 #include <utility>
 
 #include "bsbr/error.hpp"
-#include "parallel/device_buffers.hpp"
 #include "parallel/mpi.hpp"
 #include "parallel/wait.hpp"
 
 namespace bsbr::parallel {
 namespace {
 
-constexpr std::int64_t most_elements = 1 << 27;  // of one message: below MPI's int counts, in bytes too
 constexpr int tag = 1;
-
-/// Calls function(offset, count) for each message of a segment: so many elements as MPI can count.
-template <class Function>
-void for_each_message(const Segment& segment, Function&& function) {
-  for (std::int64_t done = 0; done < segment.count; done += most_elements)
-    function(segment.offset + done, static_cast<int>(std::min(most_elements, segment.count - done)));
-}
 
 template <class Data>
 auto range_of(const Data& data, const Segment& segment) {
@@ -31,37 +21,6 @@ auto range_of(const Data& data, const Segment& segment) {
 std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
 
 }  // namespace
-
-std::vector<Segment> segments_of(const Partition& partition, std::int64_t elements) {
-  std::vector<Segment> segments;
-  for (int part = 0; part < partition.parts; ++part)
-    segments.push_back({partition.begin(part) * elements, partition.size(part) * elements});
-  return segments;
-}
-
-template <class Number>
-MessageBuffer<Number>::MessageBuffer(const Array<Number*>& data) : m_data(data) {
-  if (mpi_takes_device_buffers()) return;
-  m_staged = take_staging_buffer(static_cast<std::int64_t>(data.size() * sizeof(Number)));
-  m_host = decltype(m_host)(reinterpret_cast<Number*>(m_staged->data()), data.size());
-}
-
-template <class Number>
-void MessageBuffer<Number>::prepare(const Execution& execution, const Segment& segment) const {
-  if (m_staged != nullptr && segment.count > 0)
-    Kokkos::deep_copy(execution, range_of(m_host, segment), range_of(m_data, segment));
-}
-
-template <class Number>
-void MessageBuffer<Number>::deliver(const Execution& execution, const Segment& segment) const {
-  if (m_staged != nullptr && segment.count > 0)
-    Kokkos::deep_copy(execution, range_of(m_data, segment), range_of(m_host, segment));
-}
-
-template <class Number>
-void MessageBuffer<Number>::keep_for_ever() const {
-  new auto(*this);
-}
 
 template <class Number>
 Exchange<Number>::Exchange(const Execution& execution, MPI_Comm comm, const Array<Number*>& source,

@@ -4,46 +4,12 @@
 #include <mpi.h>
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
-#include "bsbr/partition.hpp"
 #include "bsbr/types.hpp"
-#include "parallel/staging.hpp"
+#include "parallel/message_buffer.hpp"
 
 namespace bsbr::parallel {
-
-/// A contiguous range of a buffer that goes to, or comes from, one rank. In elements, not bytes.
-struct Segment {
-  std::int64_t offset = 0, count = 0;
-};
-
-/// A segment for each part of a partition whose items have that many elements each.
-std::vector<Segment> segments_of(const Partition& partition, std::int64_t elements = 1);
-
-/// A buffer as MPI is given it: the View's own memory, or a copy on the host where MPI does not take that.
-template <class Number>
-class MessageBuffer {
- public:
-  explicit MessageBuffer(const Array<Number*>& data);
-
-  Number* at(std::int64_t offset) const {
-    return m_staged != nullptr ? m_host.data() + offset : m_data.data() + offset;
-  }
-
-  /// Before a segment is sent, and after one has come: in the order of `execution`, which the caller fences, once for
-  /// several segments.
-  void prepare(const Execution& execution, const Segment& segment) const;
-  void deliver(const Execution& execution, const Segment& segment) const;
-
-  /// Neither memory is ever given back: MPI may still be using it.
-  void keep_for_ever() const;
-
- private:
-  Array<Number*> m_data;
-  std::shared_ptr<const StagingBuffer> m_staged;  // null where MPI takes m_data itself
-  Kokkos::View<Number*, Kokkos::LayoutRight, StagingSpace, Kokkos::MemoryUnmanaged> m_host;  // of m_staged
-};
 
 /// Sends one segment to each rank and receives one from each, as an all-to-all does, but split where MPI's counts end,
 /// each when it is ready. A rank's own segment is copied.

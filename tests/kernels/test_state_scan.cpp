@@ -18,7 +18,7 @@ constexpr int heads = 2;
 /// What gau makes of its states, without the rest of gau: o_t = q_t S.
 template <class Real>
 struct StepRule {
-  static constexpr bool sees_own_step = false, needs_key_scores = false;
+  static constexpr bool sees_own_step = false, corrects_state = false;
   KOKKOS_FUNCTION int extra_columns() const { return 0; }
   template <class Wanted>
   KOKKOS_FUNCTION void map(const kernels::Team&, std::int64_t, const kernels::TileRows<Real>&, const Wanted&) const {}
@@ -30,7 +30,7 @@ struct StepRule {
 /// A state that decays, in each head in its own way.
 template <class Real>
 struct DecayRule {
-  static constexpr bool sees_own_step = true, needs_key_scores = false;
+  static constexpr bool sees_own_step = true, corrects_state = false;
   KOKKOS_FUNCTION int extra_columns() const { return 0; }
   KOKKOS_FUNCTION Real decay(std::int64_t head) const { return head == 0 ? Real(0.75) : Real(0.96875); }
   template <class Wanted>

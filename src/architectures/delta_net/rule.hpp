@@ -11,7 +11,7 @@ namespace bsbr::attention {
 /// form.
 template <class Real>
 struct DeltaNetRule {
-  static constexpr bool sees_own_step = true, needs_key_scores = true;
+  static constexpr bool sees_own_step = true, corrects_state = true;
   Real beta;
 
   explicit DeltaNetRule(const ModelConfig& config) : beta(static_cast<Real>(config.beta)) {}

@@ -14,7 +14,7 @@ namespace {
 /// Adds q S to what the softmax has left in the output, and gates the sum.
 template <class Real>
 struct GauRule {
-  static constexpr bool sees_own_step = false, needs_key_scores = false;
+  static constexpr bool sees_own_step = false, corrects_state = false;
   Strided<const Real***> gate;
 
   KOKKOS_FUNCTION int extra_columns() const { return 0; }
@@ -51,11 +51,11 @@ class Gau : public Attention<Real> {
 
 template <class Real>
 Gau<Real>::Gau(const ModelConfig& config, const Sequence& sequence)
-    : m_config(config), m_sequence(sequence), m_state(config, sequence, config.chunk_size, 0) {}
+    : m_config(config), m_sequence(sequence), m_state(config, sequence, config.chunk_size, GauRule<Real>{}) {}
 
 template <class Real>
 std::int64_t Gau<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-  return RunningState<Real>::bytes(config, sequence, config.chunk_size, 0);
+  return RunningState<Real>::bytes(config, sequence, config.chunk_size, GauRule<Real>{});
 }
 
 template <class Real>

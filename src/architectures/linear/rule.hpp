@@ -11,7 +11,7 @@ namespace bsbr::attention {
 /// (φ(q_t)·Σ_{s≤t} φ(k_s)). The normaliser's sums are those of a column of ones that values have besides their own.
 template <class Real>
 struct LinearRule {
-  static constexpr bool sees_own_step = true, needs_key_scores = false;
+  static constexpr bool sees_own_step = true, corrects_state = false;
   bool elu;
 
   explicit LinearRule(const ModelConfig& config) : elu(config.feature_map == FeatureMap::elu) {}

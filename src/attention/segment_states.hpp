@@ -1,0 +1,265 @@
+// The states before the segments of a scan, from the sums of the segments: a prefix over the whole sequence, whose order
+// depends on the segments' indices only.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "attention/attention.hpp"
+#include "bsbr/sequence.hpp"
+#include "kernels/segment_sums.hpp"
+#include "parallel/messages.hpp"
+#include "parallel/prefix_tree.hpp"
+
+namespace bsbr::attention {
+
+/// How a sequence is cut into segments, and which of them a rank sums: those whose last tokens it has. The last segment
+/// of the sequence has no sum: nothing comes behind it.
+class Segments {
+ public:
+  Segments(const Sequence& sequence, std::int64_t tokens) : m_sequence(sequence), m_tokens(tokens) {}
+
+  std::int64_t tokens() const { return m_tokens; }
+  /// Of the sequence.
+  std::int64_t count() const { return (m_sequence.length() + m_tokens - 1) / m_tokens; }
+  /// Segments that have a sum.
+  std::int64_t leaves() const { return std::max<std::int64_t>(0, count() - 1); }
+
+  std::int64_t first() const { return m_sequence.first_token() / m_tokens; }
+  std::int64_t last() const { return (m_sequence.first_token() + m_sequence.local_tokens()) / m_tokens; }
+
+  /// Whether this rank's first token begins a segment, or this one has begun on an earlier rank; and whether the last
+  /// one goes on on a later rank.
+  bool begins() const { return has_tokens() && m_sequence.first_token() % m_tokens == 0; }
+  bool joins_previous() const { return has_tokens() && m_sequence.first_token() % m_tokens != 0; }
+  bool joins_next() const { return has_tokens() && end() % m_tokens != 0 && end() < m_sequence.length(); }
+
+  parallel::PrefixTree tree() const {
+    const std::int64_t begin = std::min(first(), leaves());
+    return {leaves(), begin, has_tokens() ? std::clamp(last(), begin, leaves()) : begin};
+  }
+
+  /// The rank that sums a segment.
+  int owner(std::int64_t leaf) const {
+    return m_sequence.chunks().part_of(((leaf + 1) * m_tokens - 1) / m_sequence.chunk_size());
+  }
+
+ private:
+  bool has_tokens() const { return m_sequence.local_tokens() > 0; }
+  std::int64_t end() const { return m_sequence.first_token() + m_sequence.local_tokens(); }
+
+  Sequence m_sequence;
+  std::int64_t m_tokens;
+};
+
+/// Sums of this rank's segments, in whose places the states behind them come. A node b is V(b) and then S(b) of
+/// parallel/prefix_tree.hpp: a segment as kernels/segment_sums.hpp has it, T and A.
+template <class Real>
+class SegmentStates {
+ public:
+  /// `slots`: room for so many segments of this rank. elements: of one segment.
+  SegmentStates(const Segments& segments, const kernels::ScanParts& parts, std::int64_t elements, std::int64_t slots)
+      : m_segments(segments),
+        m_parts(parts),
+        m_elements(elements),
+        m_tree(segments.tree()),
+        m_nodes(allocate<Real>("segments", elements * slots)),
+        m_left(allocate<Real>("left_segments", elements * levels(segments))),
+        m_outgoing(allocate<Real>("outgoing_segments", elements * outgoing(m_tree))),
+        m_before(allocate<Real>("states_before", parts.total() * levels(segments))) {}
+
+  static std::int64_t bytes(const Segments& segments, const kernels::ScanParts& parts, std::int64_t elements,
+                            std::int64_t slots) {
+    return (elements * (slots + levels(segments) + outgoing(segments.tree())) + parts.total() * levels(segments)) *
+           static_cast<std::int64_t>(sizeof(Real));
+  }
+
+  const parallel::PrefixTree& tree() const { return m_tree; }
+  std::int64_t elements() const { return m_elements; }
+
+  /// From now on the slots are those of other segments of this rank, which come behind the ones before.
+  void go_on_with(const parallel::PrefixTree& tree) { m_tree = tree; }
+
+  /// Where the sum of a segment goes.
+  Real* sum(std::int64_t segment) const { return node(segment + 1).data(); }
+
+  /// The state before a segment whose predecessor has a slot, or which is the first after those.
+  const Real* before(std::int64_t segment) const {
+    if (segment == 0) return nullptr;
+    return m_tree.owns(segment) ? node(segment).data() : before_others(segment).data();
+  }
+
+  /// Sums of segments → states before them. What earlier segments that have no slots leave is kept from before.
+  template <class Rule>
+  void compose(const Execution& execution, const Rule& rule) {
+    for (int level = 0; level < m_tree.levels(); ++level) {
+      merge(execution, rule, level, m_tree.merges(level));
+      merge_others(execution, rule, level);
+    }
+    keep_sums(execution);
+    for (int level = m_tree.levels() - 1; level >= 0; --level) {
+      lead_from_others(execution, rule, level);
+      lead(execution, rule, level, m_tree.prefixes(level));
+    }
+    keep_states(execution);
+  }
+
+  /// Receives from now on what compose(…, messages) will need of other ranks.
+  void expect(parallel::Messages<Real>& messages) {
+    m_left_messages.assign(static_cast<std::size_t>(m_tree.levels()), 0);
+    m_before_messages.assign(static_cast<std::size_t>(m_tree.levels()), 0);
+    for (int level = 0; level < m_tree.levels(); ++level) {
+      if (const std::int64_t b = m_tree.merge_with_others(level); b > 0) {
+        m_left_messages[index(level)] =
+            messages.receive(m_segments.owner(b - (std::int64_t{1} << level) - 1), sum_tag + level, left(level));
+      }
+    }
+    for (const std::int64_t b : states_of_others()) {
+      m_before_messages[index(parallel::level_of(b))] =
+          messages.receive(m_segments.owner(b - 1), state_tag + parallel::level_of(b), before_others(b));
+    }
+  }
+
+  /// The same for segments that ranks share out. next: the rank with the token behind this one's last; −1: none.
+  template <class Rule>
+  void compose(const Execution& execution, const Rule& rule, parallel::Messages<Real>& messages, int next) {
+    int sent = 0;
+    for (int level = 0; level < m_tree.levels(); ++level) {
+      if (const std::int64_t b = m_tree.left_half_for_others(level); b > 0) {
+        const auto copy = piece(m_outgoing, sent++, m_elements);  // S(b) takes the place of V(b) while this goes
+        Kokkos::deep_copy(execution, copy, node(b));
+        messages.send(m_segments.owner(b + (std::int64_t{1} << level) - 1), sum_tag + level, copy);
+      }
+      merge(execution, rule, level, m_tree.merges(level));
+      if (m_tree.merge_with_others(level) > 0) messages.wait_for(m_left_messages[index(level)]);
+      merge_others(execution, rule, level);
+    }
+    for (int level = m_tree.levels() - 1; level >= 0; --level) {
+      send_state(messages, level);
+      if (const std::int64_t b = m_tree.prefix_with_others(level); b > 0)
+        messages.wait_for(m_before_messages[index(parallel::level_of(b - (std::int64_t{1} << level)))]);
+      lead_from_others(execution, rule, level);
+      lead(execution, rule, level, m_tree.prefixes(level));
+    }
+    // The state before a segment that begins with the next rank's first token, or with this one's.
+    const std::int64_t end = m_tree.end();
+    if (m_tree.owns(end) && next >= 0 && !m_segments.joins_next() && receiver(end, 0) != next)
+      messages.send(next, state_tag + parallel::level_of(end), state(end));
+    if (const std::int64_t begin = m_tree.begin(); begin > 0 && m_segments.begins())
+      messages.wait_for(m_before_messages[index(parallel::level_of(begin))]);
+  }
+
+ private:
+  static constexpr int sum_tag = 16, state_tag = sum_tag + 64;
+
+  static std::size_t index(int level) { return static_cast<std::size_t>(level); }
+  static std::int64_t levels(const Segments& segments) { return parallel::PrefixTree::levels(segments.leaves()); }
+  static std::int64_t outgoing(const parallel::PrefixTree& tree) {
+    std::int64_t count = 0;
+    for (int level = 0; level < tree.levels(); ++level) count += tree.left_half_for_others(level) > 0 ? 1 : 0;
+    return count;
+  }
+
+  static Array<Real*> piece(const Array<Real*>& all, std::int64_t i, std::int64_t elements) {
+    return Kokkos::subview(all, std::make_pair(i * elements, (i + 1) * elements));
+  }
+  Array<Real*> node(std::int64_t b) const { return piece(m_nodes, b - 1 - m_tree.begin(), m_elements); }
+  Array<Real*> state(std::int64_t b) const {
+    return Kokkos::subview(node(b), std::make_pair(std::int64_t{0}, m_parts.total()));
+  }
+  Array<Real*> left(int level) const { return piece(m_left, level, m_elements); }
+  /// S(b) of a segment without a slot. Those that are of use have different levels.
+  Array<Real*> before_others(std::int64_t b) const { return piece(m_before, parallel::level_of(b), m_parts.total()); }
+
+  /// The b of others whose S(b) this rank needs: to go on from, or since a segment begins with its first token.
+  std::vector<std::int64_t> states_of_others() const {
+    std::vector<std::int64_t> found;
+    for (int level = m_tree.levels() - 1; level >= 0; --level) {
+      const std::int64_t b = m_tree.prefix_with_others(level), earlier = b - (std::int64_t{1} << level);
+      if (b > 0 && (found.empty() || found.back() != earlier)) found.push_back(earlier);
+    }
+    const std::int64_t begin = m_tree.begin();
+    const bool begins = begin > 0 && m_segments.begins();
+    if (begins && (found.empty() || found.back() != begin)) found.push_back(begin);
+    return found;
+  }
+
+  /// The rank that S(b) goes to at a level, or −1. One that needs it at several levels gets it at the highest.
+  int receiver(std::int64_t b, int level) const {
+    const std::int64_t leaf = b + (std::int64_t{1} << level);
+    return level < parallel::level_of(b) && leaf > m_tree.end() && leaf <= m_tree.leaves() ? m_segments.owner(leaf - 1)
+                                                                                            : -1;
+  }
+
+  void send_state(parallel::Messages<Real>& messages, int level) const {
+    const std::int64_t b = m_tree.prefix_for_others(level);
+    if (b > 0 && receiver(b, level) != receiver(b, level + 1))
+      messages.send(receiver(b, level), state_tag + parallel::level_of(b), state(b));
+  }
+
+  /// V(b) ← V(b − 2^level) then V(b)
+  template <class Rule>
+  void merge(const Execution& execution, const Rule& rule, int level, const parallel::TreeNodes& nodes) const {
+    if (nodes.count == 0) return;
+    run<kernels::LeftOperand::segment>(execution, rule, level, nodes, node(nodes.first - (std::int64_t{1} << level)));
+  }
+  template <class Rule>
+  void merge_others(const Execution& execution, const Rule& rule, int level) const {
+    if (const std::int64_t b = m_tree.merge_with_others(level); b > 0)
+      run<kernels::LeftOperand::segment>(execution, rule, level, {b, 1, 1}, left(level));
+  }
+  /// S(b) ← S(b − 2^level) then V(b)
+  template <class Rule>
+  void lead(const Execution& execution, const Rule& rule, int level, const parallel::TreeNodes& nodes) const {
+    if (nodes.count == 0) return;
+    run<kernels::LeftOperand::state>(execution, rule, level, nodes, node(nodes.first - (std::int64_t{1} << level)));
+  }
+  template <class Rule>
+  void lead_from_others(const Execution& execution, const Rule& rule, int level) const {
+    if (const std::int64_t b = m_tree.prefix_with_others(level); b > 0)
+      run<kernels::LeftOperand::state>(execution, rule, level, {b, 1, 1}, before_others(b - (std::int64_t{1} << level)));
+  }
+  template <kernels::LeftOperand operand, class Rule>
+  void run(const Execution& execution, const Rule& rule, int level, const parallel::TreeNodes& nodes,
+           const Array<Real*>& left) const {
+    kernels::compose<operand>(execution, "bsbr::attention::compose_segments", m_parts, rule,
+                              kernels::Compositions<Real>{.left = left.data(),
+                                                          .left_stride = nodes.stride * m_elements,
+                                                          .right = node(nodes.first).data(),
+                                                          .right_stride = nodes.stride * m_elements,
+                                                          .count = nodes.count,
+                                                          .tokens = m_segments.tokens() << level});
+  }
+
+  /// Of each level the last node, for the segments that get these slots next.
+  void keep_sums(const Execution& execution) const {
+    if (m_tree.end() == m_tree.leaves()) return;
+    for_last_nodes([&](std::int64_t b) { Kokkos::deep_copy(execution, left(parallel::level_of(b)), node(b)); });
+  }
+  void keep_states(const Execution& execution) const {
+    for_last_nodes([&](std::int64_t b) { Kokkos::deep_copy(execution, before_others(b), state(b)); });
+  }
+  template <class Function>
+  void for_last_nodes(const Function& function) const {
+    for (int level = 0; level < m_tree.levels(); ++level) {
+      const std::int64_t size = std::int64_t{1} << level, multiple = m_tree.end() / size;
+      const std::int64_t b = (multiple % 2 == 1 ? multiple : multiple - 1) * size;
+      if (b > 0 && m_tree.owns(b)) function(b);
+    }
+  }
+
+  Segments m_segments;
+  kernels::ScanParts m_parts;
+  std::int64_t m_elements;
+  parallel::PrefixTree m_tree;
+  Array<Real*> m_nodes;     // [slot][segment]: V(b), then S(b), of b = the slot's segment + 1
+  Array<Real*> m_left;      // [level][segment]: V(b) of segments without slots, level_of(b) = level
+  Array<Real*> m_outgoing;  // [message][segment]
+  Array<Real*> m_before;    // [level][state]: S(b) of the same
+  std::vector<std::size_t> m_left_messages, m_before_messages;  // by level
+};
+
+}  // namespace bsbr::attention
