@@ -39,20 +39,20 @@ template <class Real>
 struct HeadTranspose<Real>::Sizes {
   std::vector<parallel::Segment> keys_to, keys_from, queries_to, queries_from;
 
-  Sizes(const ModelConfig& config, const Sequence& sequence, const parallel::HeadDealing& dealing) {
+  Sizes(const ModelConfig& config, const Sequence& sequence, const parallel::Dealing& dealing) {
     const std::int64_t row = sequence.batch() * config.head_dim();
     const auto tokens = [&](int rank) { return sequence.first_token_of(rank + 1) - sequence.first_token_of(rank); };
     const auto dealt = [&](int owner, int worker) {
-      const parallel::DealtTokens queries = dealing.queries(worker);
+      const parallel::DealtRows queries = dealing.rows(worker);
       return queries.before(sequence.first_token_of(owner + 1)) - queries.before(sequence.first_token_of(owner));
     };
     std::vector<std::int64_t> to, from, query_to, query_from;
     const int mine = sequence.rank();
     for (int rank = 0; rank < sequence.ranks(); ++rank) {
-      to.push_back(tokens(mine) * row * 2 * dealing.head_count(rank));
-      from.push_back(tokens(rank) * row * 2 * dealing.head_count(mine));
-      query_to.push_back(dealt(mine, rank) * row * dealing.head_count(rank));
-      query_from.push_back(dealt(rank, mine) * row * dealing.head_count(mine));
+      to.push_back(tokens(mine) * row * 2 * dealing.item_count(rank));
+      from.push_back(tokens(rank) * row * 2 * dealing.item_count(mine));
+      query_to.push_back(dealt(mine, rank) * row * dealing.item_count(rank));
+      query_from.push_back(dealt(rank, mine) * row * dealing.item_count(mine));
     }
     keys_to = one_after_another(to);
     keys_from = one_after_another(from);
@@ -108,9 +108,9 @@ Array<const std::uint8_t**> HeadTranspose<Real>::gather_mask(const Execution& ex
 template <class Real>
 typename HeadTranspose<Real>::Work HeadTranspose<Real>::all_work(const Array<const std::uint8_t**>& real) const {
   const int mine = m_sequence.rank();
-  const std::int64_t batch = m_sequence.batch(), length = m_sequence.length(), heads = m_dealing.head_count(mine);
+  const std::int64_t batch = m_sequence.batch(), length = m_sequence.length(), heads = m_dealing.item_count(mine);
   const std::int64_t width = heads * m_config.head_dim();
-  const parallel::DealtTokens dealt = m_dealing.queries(mine);
+  const parallel::DealtRows dealt = m_dealing.rows(mine);
   const auto queries = as_rows(m_queries, batch, dealt.before(length), width, 0, width);
   return {.heads = heads,
           .dealt = dealt,
@@ -172,10 +172,10 @@ void HeadTranspose<Real>::forward(const Execution& execution, const PaddingMask&
 template <class Real>
 void HeadTranspose<Real>::pack(const Execution& execution, const AttentionInput<Real>& input, int rank) const {
   const std::int64_t batch = m_sequence.batch(), first = m_sequence.first_token(), head_dim = m_config.head_dim();
-  const std::int64_t column = m_dealing.first_head(rank) * head_dim, width = m_dealing.head_count(rank) * head_dim;
+  const std::int64_t column = m_dealing.first_item(rank) * head_dim, width = m_dealing.item_count(rank) * head_dim;
   const std::int64_t key_offset = m_keys_to[static_cast<std::size_t>(rank)].offset;
   const std::int64_t query_offset = m_queries_to[static_cast<std::size_t>(rank)].offset;
-  const parallel::DealtTokens dealt = m_dealing.queries(rank);
+  const parallel::DealtRows dealt = m_dealing.rows(rank);
   const std::int64_t dealt_before = dealt.before(first);
   const Array<Real*> keys = m_own_keys, queries = m_own_queries;
   const auto query = input.query, key = input.key, value = input.value;
@@ -195,9 +195,9 @@ void HeadTranspose<Real>::pack(const Execution& execution, const AttentionInput<
 template <class Real>
 void HeadTranspose<Real>::unpack(const Execution& execution, const Array<Real***>& output, int rank) const {
   const std::int64_t batch = m_sequence.batch(), first = m_sequence.first_token(), head_dim = m_config.head_dim();
-  const std::int64_t column = m_dealing.first_head(rank) * head_dim, width = m_dealing.head_count(rank) * head_dim;
+  const std::int64_t column = m_dealing.first_item(rank) * head_dim, width = m_dealing.item_count(rank) * head_dim;
   const std::int64_t offset = m_queries_to[static_cast<std::size_t>(rank)].offset;
-  const parallel::DealtTokens dealt = m_dealing.queries(rank);
+  const parallel::DealtRows dealt = m_dealing.rows(rank);
   const std::int64_t dealt_before = dealt.before(first);
   const Array<const Real*> results = m_results;
   kernels::copy_rows(

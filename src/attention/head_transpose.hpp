@@ -26,7 +26,7 @@ class HeadTranspose {
   /// without gaps.
   struct Work {
     std::int64_t heads;
-    parallel::DealtTokens dealt;
+    parallel::DealtRows dealt;
     std::int64_t first, last;           // of these queries
     Strided<const Real***> query;       // [batch, queries, heads · head_dim]
     kernels::KeysAndValues<Real> keys;  // of all tokens; those that these queries see are there
@@ -51,7 +51,7 @@ class HeadTranspose {
 
   ModelConfig m_config;
   Sequence m_sequence;
-  parallel::HeadDealing m_dealing;
+  parallel::Dealing m_dealing;
   std::vector<parallel::Segment> m_keys_to, m_keys_from, m_queries_to, m_queries_from;
   Array<Real*> m_own_keys;           // [rank][local token][batch][key, value of the rank's heads]
   Array<Real*> m_keys;               // [token][batch][key, value of my heads]

@@ -20,8 +20,8 @@ parallel::FirstNeeded first_seen(const Sequence& sequence, std::int64_t window) 
 /// The window of the queries that were dealt to a rank.
 struct DealtWindow {
   kernels::Window window;
-  parallel::DealtTokens dealt;
-  KOKKOS_FUNCTION kernels::KeyRange range(std::int64_t query) const { return window.range(dealt.token(query)); }
+  parallel::DealtRows dealt;
+  KOKKOS_FUNCTION kernels::KeyRange range(std::int64_t query) const { return window.range(dealt.row(query)); }
   KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
 };
 

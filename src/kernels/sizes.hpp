@@ -69,6 +69,10 @@ struct CommonSizes {
   /// Room for mixed states, in double precision: all blocks are mixed in as many rounds as that takes.
   static constexpr std::int64_t mixed_bytes = std::int64_t{1} << 27;
 
+  /// Rounds in which the chunks of a block of states are dealt out to the ranks that share it, where there are so many
+  /// chunks: the last of these ranks has about 1/16 more of a causal triangle than the mean.
+  static constexpr int mixing_rounds = 16;
+
   /// What caches load at a time; pieces of scratch begin at a multiple of it.
   static constexpr int cache_line_bytes = 64;
 };

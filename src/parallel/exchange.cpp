@@ -89,8 +89,12 @@ void Exchange<Number>::send(int rank) {
 template <class Number>
 void Exchange<Number>::send() {
   const auto ranks = static_cast<int>(m_to.size());
+  Segment prepared;
   for (int rank = 0; rank < ranks; ++rank) {
-    if (rank != m_rank) m_outgoing.prepare(m_execution, m_to[index(rank)]);
+    const Segment& segment = m_to[index(rank)];
+    if (rank == m_rank || segment == prepared) continue;
+    m_outgoing.prepare(m_execution, segment);
+    prepared = segment;
   }
   m_execution.fence();
   for (int step = 1; step < ranks; ++step) post((m_rank + step) % ranks);

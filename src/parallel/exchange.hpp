@@ -24,7 +24,8 @@ class Exchange {
   Exchange& operator=(const Exchange&) = delete;
   ~Exchange();
 
-  /// A rank's segment, or all of them, starts on its way. The kernels that write it need not be done.
+  /// A rank's segment, or all of them, starts on its way. The kernels that write it need not be done. All at once,
+  /// neighbouring ranks may have the same segment.
   void send(int rank);
   void send();
 

@@ -15,6 +15,8 @@ namespace bsbr::parallel {
 /// A contiguous range of a buffer that goes to, or comes from, one rank. In elements, not bytes.
 struct Segment {
   std::int64_t offset = 0, count = 0;
+
+  bool operator==(const Segment&) const = default;
 };
 
 /// Elements of one message: below MPI's int counts, in bytes too.

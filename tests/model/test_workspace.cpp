@@ -38,6 +38,13 @@ std::vector<ModelConfig> configs() {
   }
   small.ff_dim = 1000;
   add(small, has_its_own_way);
+  ModelConfig shared = small_config(Architecture::bsbr);
+  shared.num_heads = 1;  // one block of states, which several ranks share
+  for (const std::int64_t chunk_size : {1, 64}) {
+    shared.chunk_size = chunk_size;
+    add(shared,
+        [](const ModelConfig& config) { return traits(config.architecture).transfer == Transfer::chunk_states; });
+  }
   return all;
 }
 

@@ -147,6 +147,27 @@ TYPED_TEST(Exchange, segments_may_go_and_be_waited_for_one_by_one) {
   EXPECT_EQ(exchange.bytes_sent(), all.bytes);
 }
 
+TYPED_TEST(Exchange, one_segment_may_go_to_several_ranks) {
+  const auto size = static_cast<std::int64_t>(sizeof(TypeParam));
+  const auto segment_for = [](int rank) { return Segment{3 + rank / 3 * 100, 100}; };  // one for three ranks
+  const auto value = [](int rank, std::int64_t place) { return static_cast<TypeParam>(rank * 1000 + place); };
+  std::vector<Segment> to, from;
+  std::vector<TypeParam> sent, expected;
+  for (std::int64_t i = 0; i < segment_for(world_ranks()).offset + 100; ++i) sent.push_back(value(world_rank(), i));
+  for (int rank = 0; rank < world_ranks(); ++rank) {
+    to.push_back(segment_for(rank));
+    from.push_back({rank * 100, 100});
+    for (std::int64_t i = 0; i < 100; ++i) expected.push_back(value(rank, segment_for(world_rank()).offset + i));
+  }
+  const auto source = to_device(sent), target = to_device(std::vector<TypeParam>(expected.size()));
+  parallel::Exchange<TypeParam> exchange(Execution(), MPI_COMM_WORLD, source, to, target, from);
+  exchange.send();
+  exchange.wait();
+  Execution().fence();
+  EXPECT_TRUE(to_host(target) == expected);
+  EXPECT_EQ(exchange.bytes_sent(), 100 * size * (world_ranks() - 1));
+}
+
 TYPED_TEST(Exchange, one_that_is_given_up_leaves_nothing_behind) {
   const Count count = [](int from, int to) { return 50000 + from + to; };
   {

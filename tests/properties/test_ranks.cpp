@@ -138,6 +138,37 @@ TYPED_TEST(Ranks, change_no_bit_whatever_heads_there_are) {
   }
 }
 
+/// D = 12, 2 heads: 2 blocks of states, which more ranks share, and chunks of one token, so that there are many.
+ModelConfig shared_blocks_config() {
+  ModelConfig config = base_config();
+  config.num_layers = 1;
+  config.num_heads = 2;
+  config.chunk_size = 1;
+  return config;
+}
+
+TYPED_TEST(Ranks, change_no_bit_where_they_share_blocks_of_states) {
+  // Of a few chunks, several softmax tiles of them, and so many that whole tiles are dealt out.
+  constexpr std::int64_t whole_tiles = 2 * kernels::tuning::mixing_rounds * kernels::tuning::query_tile;
+  for (const std::int64_t chunks : {7, 300, static_cast<int>(whole_tiles) + 5}) {
+    for (const ModelConfig& config : variants_of(Architecture::bsbr, shared_blocks_config())) {
+      SCOPED_TRACE(describe(config) + ", " + std::to_string(chunks) + " chunks");
+      expect_same_bits<TypeParam>(config, random_batch(config, 2, chunks, 51), rank_counts());
+    }
+  }
+}
+
+TYPED_TEST(Ranks, change_no_bit_where_they_share_blocks_of_states_of_sequences_with_padding) {
+  ModelConfig sizes = shared_blocks_config();
+  sizes.chunk_size = 3;
+  for (const auto& padding : paddings) {
+    for (const ModelConfig& config : variants_of(Architecture::bsbr, sizes)) {
+      SCOPED_TRACE(describe(config) + ", " + std::string(padding.name));
+      expect_same_bits<TypeParam>(config, random_batch(config, 3, 200 * 3 + 2, 51, padding.value), rank_counts());
+    }
+  }
+}
+
 // ---- What is sent ---------------------------------------------------------------------------------------------------
 
 /// What this rank sends in one forward, by transfer.
@@ -148,6 +179,10 @@ std::map<std::string, std::int64_t> bytes_sent(const ModelConfig& config, MPI_Co
   Profile profile;
   run_model(model, comm, random_batch(config, batch, length, 52), &profile);
   return profile.bytes_sent;
+}
+
+kernels::StateBlocks blocks_of(const ModelConfig& config, std::int64_t batch) {
+  return {config.state_size(), config.num_heads, batch};
 }
 
 template <class Real>
@@ -191,11 +226,11 @@ TYPED_TEST(BytesSent, of_bsbr_follow_the_formula_within_rounding_where_it_does_n
     config.compression_factor = compression;
     for (const int P : rank_counts()) {
       const FirstRanks ranks(P);
-      if (!ranks.has_this()) continue;
+      if (!ranks.has_this() || P > blocks_of(config, 1).blocks()) continue;
       const std::int64_t batch = 3, C = 17;
       auto sent = bytes_sent<TypeParam>(config, ranks.comm(), batch, (C - 1) * config.chunk_size + 2);
       // A rank has one chunk and one block more or less than the mean, at most; blocks are padded to the same width.
-      const kernels::StateBlocks blocks(config.state_size(), config.num_heads, batch);
+      const kernels::StateBlocks blocks = blocks_of(config, batch);
       const std::int64_t N = blocks.blocks(), number = config.num_layers * batch * blocks.width * this->size;
       const std::int64_t fewest_chunks = C / P, most_chunks = (C + P - 1) / P, fewest_blocks = N / P,
                          most_blocks = (N + P - 1) / P;
@@ -213,6 +248,49 @@ TYPED_TEST(BytesSent, of_bsbr_follow_the_formula_within_rounding_where_it_does_n
       EXPECT_EQ(sent["retrieval_vectors"],
                 config.num_layers * batch * own * 2 * config.hidden_dim * this->size * (P - 1))
           << P;
+    }
+  }
+}
+
+/// With more ranks than blocks every rank gets one block of each chunk, the same one as its neighbours, and mixes the
+/// chunks that are dealt to it: in tiles, one tile to each in turn.
+TYPED_TEST(BytesSent, of_bsbr_follow_the_formula_exactly_where_ranks_share_blocks) {
+  for (const std::int64_t compression : {0, 2}) {
+    ModelConfig config = bsbr_config();
+    config.num_heads = 2;
+    config.hidden_dim = 50;
+    config.compression_factor = compression;
+    for (const int P : rank_counts()) {
+      const FirstRanks ranks(P);
+      const kernels::StateBlocks blocks = blocks_of(config, 2);
+      const std::int64_t N = blocks.blocks();
+      if (!ranks.has_this() || P <= N) continue;
+      std::vector<int> sharers;
+      for (int p = 0; p < P; ++p) {
+        if (Partition{P, static_cast<int>(N)}.part_of(p) == Partition{P, static_cast<int>(N)}.part_of(ranks.rank()))
+          sharers.push_back(p);
+      }
+      for (const std::int64_t C : {1, 17, 300}) {
+        const Partition chunks{C, P};
+        const std::int64_t tile = std::max<std::int64_t>(1, C / ((P + N - 1) / N * kernels::tuning::mixing_rounds));
+        const std::int64_t own = chunks.size(ranks.rank());
+        std::int64_t rows = own * (P - 1), messages = own > 0 ? P - 1 : 0;  // the way there
+        std::set<int> others;
+        for (std::int64_t i = 0; i < C; ++i) {
+          const auto sharer = static_cast<std::size_t>(i / tile) % sharers.size();
+          const int owner = chunks.part_of(i);
+          if (sharers[sharer] != ranks.rank() || owner == ranks.rank()) continue;
+          ++rows;
+          others.insert(owner);
+        }
+        messages += static_cast<std::int64_t>(others.size());
+        auto model = random_model<TypeParam>(config);
+        Profile profile;
+        run_model(model, ranks.comm(), random_batch(config, 2, (C - 1) * config.chunk_size + 2, 52), &profile);
+        const std::int64_t row = config.num_layers * blocks.batch * blocks.width * this->size;
+        EXPECT_EQ(profile.bytes_sent["states"], row * rows) << C << " chunks on " << P << " ranks";
+        EXPECT_EQ(profile.messages_sent["states"], config.num_layers * messages) << C << " chunks on " << P << " ranks";
+      }
     }
   }
 }

@@ -2,6 +2,7 @@
 #include "architectures/bsbr/attention.hpp"
 
 #include <algorithm>
+#include <vector>
 
 #include "attention/attention_class.hpp"
 #include "attention/overlap.hpp"
@@ -29,6 +30,7 @@ KOKKOS_INLINE_FUNCTION std::int64_t retrieval_source(Causality causality,
 
 /// Retrieval: attention with chunks for tokens, r for queries, h for keys, and one block of all states for values.
 /// Groups are (batch, block); the blocks are those of one round, `first_block` and the next ones of this rank's.
+/// Queries are the chunks that were dealt to this rank, numbered without gaps.
 template <class Real>
 struct Retrieval {
   Real scale;
@@ -37,17 +39,20 @@ struct Retrieval {
   static constexpr std::int64_t neighbours = 1, unit = 1;
   Array<const Real*> retrieval;  // [chunk][batch][r, h]
   Array<const Real*> states;
-  Array<Real*> mixed;  // [block of the round][chunk][batch][width]
+  Array<Real*> mixed;  // [block of the round][query][batch][width]
   kernels::GatheredStates gathered;
+  parallel::DealtRows dealt;
   std::int64_t first_block, round_blocks;
   Array<const std::uint8_t**> real_chunks;   // [batch, chunk]
   Array<const std::int64_t**> nearest_real;  // [batch, chunk]
   Causality causality;
   std::int64_t hidden;
 
-  KOKKOS_FUNCTION KeyRange range(std::int64_t i) const { return chunks_seen(causality, i, last); }
-  KOKKOS_FUNCTION std::int64_t source(std::int64_t row, std::int64_t i) const {
-    return retrieval_source(causality, nearest_real, row, i);
+  KOKKOS_FUNCTION KeyRange range(std::int64_t query) const {
+    return chunks_seen(causality, dealt.row(query), gathered.chunks.items);
+  }
+  KOKKOS_FUNCTION std::int64_t source(std::int64_t row, std::int64_t query) const {
+    return retrieval_source(causality, nearest_real, row, dealt.row(query));
   }
   KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
   KOKKOS_FUNCTION std::int64_t row(std::int64_t group) const { return group / round_blocks; }
@@ -68,27 +73,67 @@ struct Retrieval {
     return &states(gathered.offset(block(group), j, row(group)));
   }
   KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t i) const {
-    return &mixed(gathered.blocks.offset(group % round_blocks, i, row(group), gathered.chunks.items));
+    return &mixed(gathered.blocks.offset(group % round_blocks, i, row(group), last));
   }
 };
 
 constexpr std::int64_t most_mixed_elements = kernels::tuning::mixed_bytes / static_cast<std::int64_t>(sizeof(double));
+
+/// Blocks over ranks. Where several share a block, its chunks are dealt out in tiles, as many rounds of them as balance
+/// the causal triangle; of a softmax tile at most, since larger ones would save no more.
+parallel::Dealing dealing_of(const kernels::StateBlocks& blocks, const Sequence& sequence) {
+  const std::int64_t sharers = (sequence.ranks() + blocks.blocks() - 1) / blocks.blocks();
+  const std::int64_t tile = std::clamp(sequence.num_chunks() / (sharers * kernels::tuning::mixing_rounds),
+                                       std::int64_t{1}, std::int64_t{kernels::tuning::query_tile});
+  return {blocks.blocks(), sequence.ranks(), tile};
+}
 
 /// Sizes of what the constructor allocates: one list for allocation and prediction.
 struct Sizes {
   std::int64_t round_blocks;  // blocks that are mixed at a time
   std::int64_t local, states, mixed, retrieval, panel_width;
   Sizes(const ModelConfig& config, const Sequence& sequence, const kernels::StateBlocks& blocks,
-        std::int64_t own_blocks)
-      : round_blocks(
-            std::clamp(most_mixed_elements / std::max<std::int64_t>(1, blocks.elements(1, sequence.num_chunks())),
-                       std::int64_t{1}, std::max<std::int64_t>(1, own_blocks))),
-        local(blocks.elements(blocks.blocks(), sequence.local_chunks())),
-        states(sequence.ranks() > 1 ? blocks.elements(own_blocks, sequence.num_chunks()) : 0),
-        mixed(own_blocks == 0 ? 0 : blocks.elements(round_blocks, sequence.num_chunks())),
+        const parallel::Dealing& dealing)
+      : local(blocks.elements(blocks.blocks(), sequence.local_chunks())),
         retrieval(sequence.num_chunks() * sequence.batch() * 2 * config.hidden_dim),
         panel_width(config.compression_factor > 0 ? std::max(config.head_dim() * config.head_dim(), config.state_size())
-                                                  : 0) {}
+                                                  : 0) {
+    const std::int64_t own_blocks = dealing.item_count(sequence.rank()), chunks = sequence.num_chunks();
+    round_blocks = std::clamp(most_mixed_elements / std::max<std::int64_t>(1, blocks.elements(1, chunks)),
+                              std::int64_t{1}, own_blocks);
+    states = sequence.ranks() > 1 ? blocks.elements(own_blocks, chunks) : 0;
+    if (!dealing.whole_items()) states = std::max(states, local);  // what comes back goes there, too
+    mixed = blocks.elements(round_blocks, dealing.rows(sequence.rank()).before(chunks));
+  }
+};
+
+/// What goes to each rank and comes from it.
+struct MixingSegments {
+  std::vector<parallel::Segment> blocks_to;    // of m_local: the blocks that the rank mixes
+  std::vector<parallel::Segment> chunks_from;  // of m_states: the chunks that the rank has
+  // Where chunks are dealt out, on the way back, which begins with m_mixed and ends in m_states:
+  std::vector<parallel::Segment> rows_to;    // chunks of that rank, dealt to this one
+  std::vector<parallel::Segment> rows_from;  // chunks of this rank, dealt to that one
+
+  MixingSegments(const Sequence& sequence, const kernels::StateBlocks& blocks, const parallel::Dealing& dealing) {
+    const int mine = sequence.rank();
+    const Partition& chunks = sequence.chunks();
+    const std::int64_t block = blocks.elements(1, chunks.size(mine)), row = blocks.elements(1, 1);
+    chunks_from = parallel::segments_of(chunks, blocks.elements(dealing.item_count(mine), 1));
+    std::int64_t received = 0;
+    for (int rank = 0; rank < sequence.ranks(); ++rank) {
+      blocks_to.push_back({dealing.first_item(rank) * block, dealing.item_count(rank) * block});
+      if (dealing.whole_items()) continue;
+      const auto dealt = [&](int worker, int owner) {
+        const parallel::DealtRows rows = dealing.rows(worker);
+        const std::int64_t first = rows.before(chunks.begin(owner));
+        return parallel::Segment{first * row, (rows.before(chunks.end(owner)) - first) * row};
+      };
+      rows_to.push_back(dealt(mine, rank));
+      rows_from.push_back({received, dealt(rank, mine).count});
+      received += rows_from.back().count;
+    }
+  }
 };
 
 /// body(team, scratch, row, chunk, head) for each head of each local chunk of each sequence, by a team with `bytes` of
@@ -115,11 +160,10 @@ Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence)
     : m_config(config),
       m_sequence(sequence),
       m_blocks(config.state_size(), config.num_heads, sequence.batch()),
-      m_gathered{m_blocks, sequence.chunks(), 0, 0},
-      m_block_partition{m_blocks.blocks(), sequence.ranks()} {
-  m_gathered.first_block = m_block_partition.begin(sequence.rank());
-  m_gathered.block_count = m_block_partition.size(sequence.rank());
-  const Sizes sizes(config, sequence, m_blocks, m_gathered.block_count);
+      m_dealing(dealing_of(m_blocks, sequence)),
+      m_gathered{m_blocks, sequence.chunks(), m_dealing.first_item(sequence.rank()),
+                 m_dealing.item_count(sequence.rank())} {
+  const Sizes sizes(config, sequence, m_blocks, m_dealing);
   m_local = allocate<Real>("local_states", sizes.local);
   m_states = sequence.ranks() > 1 ? allocate<Real>("states", sizes.states) : m_local;
   m_mixed = allocate<Real>("mixed_states", sizes.mixed);
@@ -136,7 +180,7 @@ Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence)
 template <class Real>
 std::int64_t Bsbr<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
   const kernels::StateBlocks blocks(config.state_size(), config.num_heads, sequence.batch());
-  const Sizes sizes(config, sequence, blocks, Partition{blocks.blocks(), sequence.ranks()}.size(sequence.rank()));
+  const Sizes sizes(config, sequence, blocks, dealing_of(blocks, sequence));
   return (sizes.local + sizes.states + sizes.mixed + sizes.retrieval) * static_cast<std::int64_t>(sizeof(Real)) +
          (config.compression_factor > 0
               ? kernels::PanelBuffers<Real>::bytes(sizes.panel_width) +
@@ -212,11 +256,20 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
 
 /// F of this rank's chunks → G of them. Every rank mixes some blocks of all chunks:
 ///
-///                my chunks, all blocks             all chunks, my blocks
-///     r, h       m_retrieval  ─── to all ranks ──▶ m_retrieval              ╲ hidden by the first half of the
-///     within-chunk attention F          m_local      ───────────────────▶ m_states                 ╱
-///                                                  mix: F → G
-///     G          m_local      ◀─────────────────── m_states                   hidden by its second half
+///            my chunks, all blocks              all chunks, my blocks
+///     r, h   m_retrieval  ─── to all ranks ──▶  m_retrieval    ╲ hidden by the first half of
+///     F      m_local      ───────────────────▶  m_states       ╱ the within-chunk attention
+///                                               mix: F → G, in place
+///     G      m_local      ◀───────────────────  m_states         hidden by its second half
+///
+/// With more ranks than blocks a rank has one block, and shares it. F goes to all that share it, and each sends back
+/// what it has mixed of my chunks. That comes in another order than m_local's, into m_states, whose F nobody needs any
+/// more:
+///
+///     F      m_local      ── to all sharers ─▶  m_states
+///                                               mix: F → G of the chunks dealt to me, in m_mixed
+///     G      m_states     ◀───────────────────  m_mixed
+///            unpack: m_states → m_local
 template <class Real>
 void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask& mask,
                                   const AttentionInput<Real>& input, const Array<Real***>& output,
@@ -228,9 +281,7 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
         execution, begin, end,
         [&](int portion) { attend_within(execution, mask, input, output, portion, overlap_portions); }, messages...);
   };
-  // By rank: of m_local the blocks that it mixes, of m_states the chunks that it has.
-  const auto blocks = parallel::segments_of(m_block_partition, m_blocks.elements(1, m_sequence.local_chunks()));
-  const auto chunks = parallel::segments_of(m_gathered.chunks, m_blocks.elements(m_gathered.block_count, 1));
+  const MixingSegments segments(m_sequence, m_blocks, m_dealing);
   const MPI_Comm comm = m_sequence.comm();
   std::optional<parallel::Gather<Real>> retrieval;
   std::optional<parallel::Exchange<Real>> states, mixed;
@@ -238,7 +289,7 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
     const Phase phase(execution, profile, "exchange");
     retrieval.emplace(execution, comm, m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim,
                       parallel::segments_of(m_sequence.chunks()));
-    states.emplace(execution, comm, m_local, blocks, m_states, chunks);
+    states.emplace(execution, comm, m_local, segments.blocks_to, m_states, segments.chunks_from);
     states->send();
   }
   attend(0, half, *retrieval, *states);
@@ -253,12 +304,16 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
   }
   {
     const Phase phase(execution, profile, "exchange");
-    mixed.emplace(execution, comm, m_states, chunks, m_local, blocks);
+    if (m_dealing.whole_items())
+      mixed.emplace(execution, comm, m_states, segments.chunks_from, m_local, segments.blocks_to);
+    else
+      mixed.emplace(execution, comm, m_mixed, segments.rows_to, m_states, segments.rows_from);
     mixed->send();
   }
   attend(half, overlap_portions, *mixed);
   const Phase phase(execution, profile, "exchange");
   finish(*mixed, "states", profile);
+  if (!m_dealing.whole_items()) unpack_mixed(execution);
 }
 
 /// m_retrieval[first chunk + c][batch] = (r, h) of the local chunks.
@@ -343,37 +398,47 @@ void Bsbr<Real>::attend_within(const Execution& execution, const PaddingMask& ma
                          local_keys(mask, input), output, origin, begin, end, output_may_be_key() ? size : 1);
 }
 
-/// m_states: F → G, some blocks at a time, so that no second set of all states is needed.
+/// m_states: F → G, some blocks at a time, so that no second set of all states is needed. Where the chunks of a block
+/// are dealt out, others need its F, too, and G stays in m_mixed.
 template <class Real>
 void Bsbr<Real>::mix(const Execution& execution, const PaddingMask& mask) const {
   for (std::int64_t first = 0; first < m_gathered.block_count; first += m_round_blocks) {
-    mix_blocks(execution, mask, first, std::min(m_round_blocks, m_gathered.block_count - first));
+    const std::int64_t count = std::min(m_round_blocks, m_gathered.block_count - first);
+    mix_blocks(execution, mask, first, count);
+    if (m_dealing.whole_items()) store_mixed(execution, first, count);
   }
 }
 
+/// m_mixed = G of some blocks, for the chunks that were dealt to this rank.
 template <class Real>
 void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block,
                             std::int64_t count) const {
-  const std::int64_t hidden = m_config.hidden_dim, batch = m_blocks.batch, chunks = m_sequence.num_chunks(),
-                     width = m_blocks.width;
   const auto head_width = static_cast<int>(m_config.head_dim());
+  const parallel::DealtRows dealt = m_dealing.rows(m_sequence.rank());
   const Retrieval<Real> problem{.scale = kernels::score_scale<Real>(head_width),
                                 .key_width = head_width,
-                                .value_width = static_cast<int>(width),
-                                .groups = batch * count,
+                                .value_width = static_cast<int>(m_blocks.width),
+                                .groups = m_blocks.batch * count,
                                 .first = 0,
-                                .last = chunks,
+                                .last = dealt.before(m_sequence.num_chunks()),
                                 .retrieval = m_retrieval,
                                 .states = m_states,
                                 .mixed = m_mixed,
                                 .gathered = m_gathered,
+                                .dealt = dealt,
                                 .first_block = first_block,
                                 .round_blocks = count,
                                 .real_chunks = mask.real_chunks(),
                                 .nearest_real = mask.nearest_real(),
                                 .causality = m_config.causality,
-                                .hidden = hidden};
+                                .hidden = m_config.hidden_dim};
   kernels::softmax_tiles<Real>(execution, "bsbr::attention::mix_states", problem);
+}
+
+/// m_states = m_mixed, for some blocks whose F is not needed any more.
+template <class Real>
+void Bsbr<Real>::store_mixed(const Execution& execution, std::int64_t first_block, std::int64_t count) const {
+  const std::int64_t batch = m_blocks.batch, chunks = m_sequence.num_chunks(), width = m_blocks.width;
   const kernels::GatheredStates gathered = m_gathered;
   const Array<const Real*> mixed = m_mixed;
   const Array<Real*> states = m_states;
@@ -381,6 +446,27 @@ void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask,
       execution, "bsbr::attention::store_mixed", count * chunks * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t row = i % batch, chunk = i / batch % chunks, block = first_block + i / batch / chunks;
         return kernels::RowCopies<Real, 1>{{&mixed(i * width)}, {&states(gathered.offset(block, chunk, row))}};
+      });
+}
+
+/// m_local = G of the local chunks from m_states, [rank][local chunk dealt to it][batch][width]: neighbouring ranks
+/// have mixed the chunks of one block.
+template <class Real>
+void Bsbr<Real>::unpack_mixed(const Execution& execution) const {
+  const std::int64_t batch = m_blocks.batch, width = m_blocks.width;
+  const std::int64_t chunks = m_sequence.local_chunks(), first = m_sequence.first_chunk(), last = first + chunks;
+  const parallel::Dealing dealing = m_dealing;
+  const Array<const Real*> states = m_states;
+  const Array<Real*> local = m_local;
+  kernels::copy_rows(
+      execution, "bsbr::attention::unpack_mixed", m_blocks.blocks() * chunks * batch, width,
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        const std::int64_t row = i % batch, chunk = i / batch % chunks, block = i / batch / chunks;
+        const parallel::DealtRows dealt = dealing.rows_with(block, first + chunk);
+        const std::int64_t earlier = dealt.of_earlier_ranks(last) - dealt.of_earlier_ranks(first) +
+                                     dealt.before(first + chunk) - dealt.before(first);
+        return kernels::RowCopies<Real, 1>{{&states(((block * chunks + earlier) * batch + row) * width)},
+                                           {&local(i * width)}};
       });
 }
 

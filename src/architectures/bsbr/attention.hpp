@@ -8,13 +8,15 @@
 #include "kernels/panel_chain.hpp"
 #include "kernels/state_layout.hpp"
 #include "kernels/tokens.hpp"
+#include "parallel/dealing.hpp"
 
 namespace bsbr::attention {
 
 /// o_t = local_t + q_t G_{c(t)},  G_i = Σ_j softmax_j(r_i·h_j/√d) F_j,  F_j = Σ_s k_sᵀ v_s: docs/mathematics.md.
 ///
 /// Across ranks: each forms its own chunks' states; they are sent by blocks of columns ("transpose"), so that each rank
-/// has some columns of all chunks; it mixes those, and sends the mixed ones back. r and h of all chunks go to all
+/// has some columns of all chunks; it mixes those, and sends the mixed ones back. With more ranks than blocks several
+/// ranks have the same columns, and each mixes the rows, chunks, that are dealt to it. r and h of all chunks go to all
 /// ranks. Meanwhile each rank computes its within-chunk attention.
 template <class Real>
 class Bsbr : public Attention<Real> {
@@ -44,6 +46,8 @@ class Bsbr : public Attention<Real> {
   void mix(const Execution& execution, const PaddingMask& mask) const;
   void mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block,
                   std::int64_t count) const;
+  void store_mixed(const Execution& execution, std::int64_t first_block, std::int64_t count) const;
+  void unpack_mixed(const Execution& execution) const;
   void retrieve(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output) const;
   void retrieve_compressed(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                            const Array<Real***>& output) const;
@@ -63,13 +67,12 @@ class Bsbr : public Attention<Real> {
   ModelConfig m_config;
   Sequence m_sequence;
   kernels::StateBlocks m_blocks;
+  parallel::Dealing m_dealing;  // of blocks, and of the chunks for which they are mixed
   kernels::GatheredStates m_gathered;
-  Partition m_block_partition;  // blocks over ranks
 
   Array<Real*> m_local;   // [block][local chunk][batch][width]: F of this rank's chunks, later G of them
   Array<Real*> m_states;  // the blocks of this rank, all chunks: F, later G. With one rank this is m_local
-  Array<Real*>
-      m_mixed;  // [block of a round][chunk][batch][width]: G of some blocks, until their F is not needed any more
+  Array<Real*> m_mixed;   // [block of a round][chunk dealt to this rank][batch][width]: G of some blocks
   std::int64_t m_round_blocks = 1;
   Array<Real*> m_retrieval;              // [chunk][batch][r, h]: of all chunks
   kernels::PanelBuffers<Real> m_panels;  // with compression, and what it multiplies with
