@@ -17,7 +17,7 @@ PHASES = ("project", "states", "within_chunk", "mixing", "retrieval", "attention
           "agreement")
 
 # Sizes on a host, of src/kernels/sizes.hpp and src/parallel/exchange.cpp; a test compares them.
-TILE, STATE_BLOCK, SCAN_COLUMNS, CARRY_MESSAGES = 64, 512, 64, 64
+TILE, STATE_BLOCK, SCAN_COLUMNS, CARRY_MESSAGES, MIXING_ROUNDS = 64, 512, 64, 64, 16
 MESSAGE_NUMBERS = 1 << 27
 AGREEMENTS = 2  # of a layer: small reductions over all ranks
 SOLVES = ("delta_net", )  # scans that solve a triangular system in each tile: what they add to the state depends on the state
@@ -98,13 +98,14 @@ def amounts(setup, rank):
         state_flops = {"flop": 2 * d * hidden * tokens / threads, "number": 2 * hidden * tokens / threads, "state": state_numbers}
         work["states"] = work["retrieval"] = state_flops
         blocks, block = state_blocks(setup)
-        own = part(blocks, setup.ranks, rank) / threads
-        work["mixing"] = {"flop": 2 * batch * (d + block) * own * mixed_pairs(setup), "number": 2 * batch * own * block * setup.chunks}
+        count, sharers, _ = dealing(blocks, setup.ranks, rank)
+        work["mixing"] = {"flop": 2 * batch * (d + block) * count / sharers * mixed_pairs(setup) / threads,
+                          "number": batch * block * (count + count / sharers) * setup.chunks / threads}
     if "within_chunk" in phases:
         work["within_chunk"] = softmax_amounts(setup, batch * seen_keys(setup, last - first) / threads, width, tokens / threads)
     if "attention" in phases:
         if by_heads(setup):
-            heads, sharers, _ = dealing(setup, rank)
+            heads, sharers, _ = dealing(setup.num_heads, setup.ranks, rank)
             work["attention"] = softmax_amounts(setup, batch * seen_keys(setup, setup.length) / sharers / threads, heads * d,
                                                 batch * setup.length / sharers / threads)
         else:
@@ -126,24 +127,41 @@ def by_heads(setup):
     return setup.window is None or setup.window > 2 * (setup.length // setup.ranks)
 
 
-def dealing(setup, rank):
-    """Heads of a rank, the number of ranks that share them, and its place among those. Also for an array of ranks."""
-    heads, ranks = setup.num_heads, setup.ranks
-    if ranks <= heads:
-        return part(heads, ranks, rank), 1 + 0 * rank, 0 * rank
-    head = ((rank + 1) * heads - 1) // ranks
-    return 1 + 0 * rank, part(ranks, heads, head), rank - head * ranks // heads
+def dealing(items, ranks, rank):
+    """Items (heads, or blocks of states) of a rank, the number of ranks that share them, and its place among those. Also for an array of ranks."""
+    if ranks <= items:
+        return part(items, ranks, rank), 1 + 0 * rank, 0 * rank
+    item = ((rank + 1) * items - 1) // ranks
+    return 1 + 0 * rank, part(ranks, items, item), rank - item * ranks // items
 
 
-def dealt(tokens, sharers, place):
-    """Queries among the first `tokens` that are dealt, in tiles, to the place-th of the sharers."""
-    rest = np.clip(tokens % (TILE * sharers) - TILE * place, 0, TILE)
-    return tokens // (TILE * sharers) * TILE + rest
+def dealt(rows, sharers, place, tile=TILE):
+    """How many of the first `rows` (queries, or chunks) are dealt, in tiles, to the place-th of the sharers."""
+    rest = np.clip(rows % (tile * sharers) - tile * place, 0, tile)
+    return rows // (tile * sharers) * tile + rest
+
+
+def mixing_tile(setup):
+    """Chunks that are dealt out together to ranks that share a block of states."""
+    return max(1, min(TILE, setup.chunks // (-(-setup.ranks // state_blocks(setup)[0]) * MIXING_ROUNDS)))
 
 
 def messages_of(numbers):
     """Messages for these numbers of elements, each to or from another rank."""
     return int(np.sum(-(-numbers // MESSAGE_NUMBERS)))
+
+
+def state_numbers(setup, rank, others):
+    """Elements of states that a rank sends to each of the others: those of its chunks, and the mixed ones that go back."""
+    blocks, block = state_blocks(setup)
+    count, sharers, place = dealing(blocks, setup.ranks, rank)
+
+    def mixed_before(owner):
+        return dealt(setup.chunks_before(owner), sharers, place, mixing_tile(setup))
+
+    there = dealing(blocks, setup.ranks, others)[0] * setup.local_chunks(rank)
+    back = count * (mixed_before(others + 1) - mixed_before(others))
+    return setup.batch * block * there, setup.batch * block * back
 
 
 def traffic(setup, rank):
@@ -158,20 +176,17 @@ def traffic(setup, rank):
         sent[transfer] = setup.number_bytes * sum(int(each.sum()) for each in numbers), sum(messages_of(each) for each in numbers)
 
     if setup.traits.transfer == "chunk_states":
-        blocks, block = state_blocks(setup)
-        rows = setup.batch * block
-        send("states", rows * part(blocks, setup.ranks, others) * setup.local_chunks(rank),
-             rows * part(blocks, setup.ranks, rank) * setup.local_chunks(others))
+        send("states", *state_numbers(setup, rank, others))
         own = setup.batch * 2 * setup.hidden_dim * setup.local_chunks(rank)
         sent["retrieval_vectors"] = setup.number_bytes * own * (setup.ranks - 1), setup.ranks - 1
     elif by_heads(setup):
         row = setup.batch * setup.head_dim
 
         def queries(worker, owner):
-            heads, sharers, place = dealing(setup, worker)
+            heads, sharers, place = dealing(setup.num_heads, setup.ranks, worker)
             return heads * row * (dealt(setup.begin(owner + 1), sharers, place) - dealt(setup.begin(owner), sharers, place))
 
-        send("heads", 2 * row * mine * dealing(setup, others)[0], queries(others, rank), queries(rank, others))
+        send("heads", 2 * row * mine * dealing(setup.num_heads, setup.ranks, others)[0], queries(others, rank), queries(rank, others))
     else:
         halo = halo_rows(setup, rank, others) * setup.batch * 2 * setup.width
         if moves_halo(setup):
@@ -286,10 +301,14 @@ def exchange_seconds(machine, setup, rank, work):
 
     tokens = setup.batch * int(setup.tokens(rank))
     if setup.traits.transfer == "chunk_states":
+        blocks, block = state_blocks(setup)
+        count, sharers, _ = dealing(blocks, setup.ranks, rank)
+        own = 2 * count if sharers == 1 else 1 + blocks  # the rank's own; mixed rows of a shared block are put in their places
+        there, back = (machine.latency * messages_of(numbers) + setup.number_bytes * int(numbers.sum()) / machine.bandwidth
+                       for numbers in state_numbers(setup, rank, np.delete(np.arange(setup.ranks), rank)))
         hiding = work["within_chunk"] / 2
-        own = copied(2 * part(state_blocks(setup)[0], setup.ranks, rank) * state_blocks(setup)[1] * setup.batch * setup.local_chunks(rank))
-        there = seconds["states"] / 2 + seconds["retrieval_vectors"]
-        return own + max(0, there - hiding) + max(0, seconds["states"] / 2 - hiding)
+        waiting = max(0, there + seconds["retrieval_vectors"] - hiding) + max(0, back - hiding)
+        return waiting + copied(own * block * setup.batch * setup.local_chunks(rank))
     if "heads" in sent:
         # A quarter are results, of which those for the last rank are waited for; the others go back during the attention.
         results, before_last = seconds["heads"] / 4, 1 - 1 / setup.ranks

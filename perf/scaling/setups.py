@@ -71,11 +71,15 @@ class Setup:
 
     def begin(self, rank):
         """First token of a rank; with `ranks` for rank: the length. Also for an array of ranks."""
-        token = rank * self.chunks // self.ranks * self.chunk_size
+        token = self.chunks_before(rank) * self.chunk_size
         return token - (token > self.length) * (token - self.length)  # the smaller of both
 
+    def chunks_before(self, rank):
+        """First chunk of a rank; with `ranks` for rank: all chunks. Also for an array of ranks."""
+        return rank * self.chunks // self.ranks
+
     def local_chunks(self, rank):
-        return (rank + 1) * self.chunks // self.ranks - rank * self.chunks // self.ranks
+        return self.chunks_before(rank + 1) - self.chunks_before(rank)
 
     def tokens(self, rank):
         return self.begin(rank + 1) - self.begin(rank)

@@ -20,6 +20,7 @@ import unittest
 import unittest.mock
 import xml.etree.ElementTree
 
+import numpy as np
 from json_schema import complaints
 from programs import MPIEXEC, PROGRAMS, Case, in_parallel, mpi_session
 
@@ -151,23 +152,30 @@ class Scaling(Case):
         self.assertEqual((texts.count("64"), texts.count("256"), texts.count("1,024")), (3, 1, 3))  # on the axes of ranks 256 would touch 1,024
         self.check_drawn("bytes", "efficiency", "far", "model", "speedup", *(f"phases_strong_{name}" for name in ARCHITECTURES))
 
+    def expect_what_is_sent(self, architecture, *arguments):
+        path = self.path(architecture + ".jsonl")
+        done = scale("run", "strong", *SMALL, *RUNNING, "--architectures", architecture, "--tokens", 1000, "--threads", 1, *arguments, "--output",
+                     path, inside=False)
+        self.assertEqual(done.code, 0, done.err)
+        with open(path, encoding="utf-8") as file:
+            for entry in lines_of(file.read()):
+                setup = Setup.of(entry["summary"])
+                for rank in entry["summary"]["by_rank"]:
+                    sent = model.traffic(setup, rank["rank"])
+                    self.assertEqual(with_total({name: size for name, (size, _) in sent.items()}), rank["bytes_sent"], setup)
+                    self.assertEqual(with_total({name: count for name, (_, count) in sent.items()}), rank["messages_sent"], setup)
+                total = entry["summary"]["bytes_sent"]["total"]
+                self.assertEqual(model.bytes_sent(setup)["total"], total)
+
     def test_bytes_and_messages_are_those_that_are_sent(self):
         def compare(architecture):
-            path = self.path(architecture + ".jsonl")
-            done = scale("run", "strong", *SMALL, *RUNNING, "--architectures", architecture, "--tokens", 1000, "--ranks", "2,4",
-                         "--chunk-sizes", 48, "--threads", 1, "--output", path, inside=False)
-            self.assertEqual(done.code, 0, done.err)
-            with open(path, encoding="utf-8") as file:
-                for entry in lines_of(file.read()):
-                    setup = Setup.of(entry["summary"])
-                    for rank in entry["summary"]["by_rank"]:
-                        sent = model.traffic(setup, rank["rank"])
-                        self.assertEqual(with_total({name: size for name, (size, _) in sent.items()}), rank["bytes_sent"], setup)
-                        self.assertEqual(with_total({name: count for name, (_, count) in sent.items()}), rank["messages_sent"], setup)
-                    total = entry["summary"]["bytes_sent"]["total"]
-                    self.assertEqual(model.bytes_sent(setup)["total"], total)
+            self.expect_what_is_sent(architecture, "--ranks", "2,4", "--chunk-sizes", 48)
 
         self.assertEqual(in_parallel(compare, ARCHITECTURES), {})
+
+    def test_bytes_and_messages_are_those_that_are_sent_where_ranks_share_blocks_of_states(self):
+        # Two blocks; 21 chunks, and 334, which are dealt out in tiles of several.
+        self.expect_what_is_sent("bsbr", "--num-heads", 2, "--ranks", "3,5,8", "--chunk-sizes", "48,3")
 
     def test_a_failed_run_is_a_line_and_the_study_goes_on(self):
         done = scale("run", "strong", *SMALL, "--programs", os.path.abspath(PROGRAMS), "--launcher-options=--no-such-option",
@@ -563,9 +571,30 @@ class Model(unittest.TestCase):
             self.assertEqual(sum(int(setup.tokens(rank)) for rank in range(ranks)), 5000)
             heads = 0
             for rank in range(ranks):
-                count, sharers, place = model.dealing(setup, rank)
+                count, sharers, place = model.dealing(setup.num_heads, ranks, rank)
                 heads += count * int(model.dealt(5000, sharers, place))
             self.assertEqual(heads, 4 * 5000)
+
+    def test_all_states_of_all_chunks_are_mixed_somewhere_and_go_home(self):
+        for ranks in (2, 3, 7, 40):
+            setup = Setup("bsbr", 5000, ranks=ranks, hidden_dim=64, num_heads=4, chunk_size=7)
+            blocks, block = model.state_blocks(setup)
+            kept = mixed = returned = sent = 0  # in blocks of chunks
+            for rank in range(ranks):
+                count, sharers, place = model.dealing(blocks, ranks, rank)
+                first, last, own = (int(model.dealt(chunks, sharers, place, model.mixing_tile(setup)))
+                                    for chunks in (setup.chunks_before(rank), setup.chunks_before(rank + 1), setup.chunks))
+                mixed, kept = mixed + count * own, kept + count * (last - first)
+                there, back = (int(numbers.sum()) // block for numbers in model.state_numbers(setup, rank, np.delete(np.arange(ranks), rank)))
+                sent, returned = sent + there, returned + back
+            self.assertEqual((mixed, returned), (blocks * setup.chunks, blocks * setup.chunks - kept))
+            self.assertEqual(sent, blocks * setup.chunks - kept if ranks <= blocks else (ranks - 1) * setup.chunks)
+
+    def test_mixing_is_shared_by_more_ranks_than_there_are_blocks(self):
+        setup = Setup("bsbr", 1 << 20, hidden_dim=64, num_heads=4, ranks=4)
+        for sharers in (2, 3, 16):
+            shared = dataclasses.replace(setup, ranks=4 * sharers)
+            self.assertAlmostEqual(sharers * model.amounts(shared, 0)["mixing"]["flop"], model.amounts(setup, 0)["mixing"]["flop"])
 
     def test_the_best_chunk_size_grows_with_the_length(self):
         sizes = [2**n for n in range(4, 15)]
@@ -584,8 +613,8 @@ class Model(unittest.TestCase):
                 for name, value in re.findall(r"constexpr \S+ (\w+) = (\d+(?: << \d+)?)", of_a_host):
                     sizes[name] = eval(value)
         self.assertEqual((sizes["query_tile"], sizes["key_tile"], sizes["state_tile"]), 3 * (model.TILE, ))
-        self.assertEqual((sizes["state_block"], sizes["scan_columns"], sizes["carry_messages"], sizes["most_elements"]),
-                         (model.STATE_BLOCK, model.SCAN_COLUMNS, model.CARRY_MESSAGES, model.MESSAGE_NUMBERS))
+        self.assertEqual((sizes["state_block"], sizes["scan_columns"], sizes["carry_messages"], sizes["mixing_rounds"], sizes["most_elements"]),
+                         (model.STATE_BLOCK, model.SCAN_COLUMNS, model.CARRY_MESSAGES, model.MIXING_ROUNDS, model.MESSAGE_NUMBERS))
 
 
 class FakeRunner:

@@ -79,8 +79,8 @@ struct Retrieval {
 
 constexpr std::int64_t most_mixed_elements = kernels::tuning::mixed_bytes / static_cast<std::int64_t>(sizeof(double));
 
-/// Blocks over ranks. Where several share a block, its chunks are dealt out in tiles, as many rounds of them as balance
-/// the causal triangle; of a softmax tile at most, since larger ones would save no more.
+/// Blocks over ranks. Where several share a block, the chunks that it is mixed for are dealt out in tiles. Small ones
+/// balance the causal triangle, large ones go back in fewer messages; a softmax takes the same time with either.
 parallel::Dealing dealing_of(const kernels::StateBlocks& blocks, const Sequence& sequence) {
   const std::int64_t sharers = (sequence.ranks() + blocks.blocks() - 1) / blocks.blocks();
   const std::int64_t tile = std::clamp(sequence.num_chunks() / (sharers * kernels::tuning::mixing_rounds),

@@ -71,7 +71,8 @@ class Bsbr : public Attention<Real> {
   kernels::GatheredStates m_gathered;
 
   Array<Real*> m_local;   // [block][local chunk][batch][width]: F of this rank's chunks, later G of them
-  Array<Real*> m_states;  // the blocks of this rank, all chunks: F, later G. With one rank this is m_local
+  Array<Real*> m_states;  // the blocks of this rank, all chunks: F, later G. With one rank this is m_local. Where ranks
+                          // share blocks: F, later what they send back
   Array<Real*> m_mixed;   // [block of a round][chunk dealt to this rank][batch][width]: G of some blocks
   std::int64_t m_round_blocks = 1;
   Array<Real*> m_retrieval;              // [chunk][batch][r, h]: of all chunks
