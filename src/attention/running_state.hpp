@@ -112,7 +112,8 @@ class RunningState {
       if (m_segments.joins_previous()) {
         if (has_sum<Rule>(m_segments.first()))
           joints.sum = messages.receive(neighbours.previous, sum_tag, m_sum_from_previous);
-        joints.state = messages.receive(neighbours.previous, state_tag, m_state_from_previous);
+        if (has_state<Rule>(m_segments.first()))
+          joints.state = messages.receive(neighbours.previous, state_tag, m_state_from_previous);
       }
       m_states.expect(messages);
     }
@@ -170,7 +171,8 @@ class RunningState {
     };
     const auto pass_on = [&] {
       const Phase phase(execution, profile, "exchange");
-      if (m_segments.joins_next()) messages.send(next, state_tag, m_state_for_next);
+      if (m_segments.joins_next() && has_state<Rule>(m_segments.last()))
+        messages.send(next, state_tag, m_state_for_next);
     };
     const std::int64_t first = m_segments.first(), last = m_segments.last();
     const std::int64_t begin = m_segments.joins_previous() ? first + 1 : first;
@@ -192,11 +194,12 @@ class RunningState {
         },
         messages);
     if (!m_segments.joins_previous()) return;
-    {
+    kernels::ScanMemory<Real> memory;
+    if (has_state<Rule>(first)) {
       const Phase phase(execution, profile, "exchange");
       messages.wait_for(joints.state);
+      memory.first_before = m_state_from_previous.data();
     }
-    kernels::ScanMemory<Real> memory{.first_before = m_state_from_previous.data()};
     if (!Rule::corrects_state) memory.first_sum = m_sum_from_previous.data();
     if (last_is_first) memory.after = m_state_for_next.data();
     form(segments(tokens, first, 1), memory);
@@ -233,6 +236,13 @@ class RunningState {
   template <class Rule>
   bool has_sum(std::int64_t segment) const {
     return segment < m_segments.leaves() || !Rule::corrects_state;
+  }
+
+  /// Whether the later tokens of a segment that ranks share need a state from before: where u does not depend on it,
+  /// those of the first segment have none.
+  template <class Rule>
+  static bool has_state(std::int64_t segment) {
+    return segment > 0 || Rule::corrects_state;
   }
 
   static parallel::FirstNeeded step_begin(const Sequence& sequence, std::int64_t step) {

@@ -45,7 +45,7 @@ struct CommonSizes {
   // Decide bits.
 
   /// Tokens whose positions are formed from one angle.
-  static constexpr int position_tile = 256;
+  static constexpr int position_tile = 128;
 
   /// Tokens of a segment of a scan, about.
   static constexpr int scan_segment = 1024;
@@ -183,10 +183,10 @@ struct CudaSizes : GpuSizes {
 
 struct HipSizes : GpuSizes {};
 
-/// A host's threads that stand in for a GPU, in tests: teams no larger than the host has threads, and several panels of
-/// short sequences.
+/// A host's threads that stand in for a GPU, in tests: teams no larger than the host has threads, and several panels and
+/// segments of short sequences.
 struct DeviceBodiesSizes : GpuSizes {
-  static constexpr int team_size = 8, panel_rows = 256;
+  static constexpr int team_size = 8, panel_rows = 256, scan_segment = 128;
 };
 
 }  // namespace bsbr::kernels

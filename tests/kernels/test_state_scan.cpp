@@ -1,10 +1,11 @@
-// Running states, carried through a sequence in steps: against plain loops, and cut anywhere.
+// Running states, carried through segments in steps: against plain loops, cut anywhere, and put together.
 #include "kernels/state_scan.hpp"
 
 #include <gtest/gtest.h>
 
 #include "architectures/delta_net/rule.hpp"
 #include "architectures/linear/rule.hpp"
+#include "kernels/segment_sums.hpp"
 #include "support/attention.hpp"
 #include "support/naive_states.hpp"
 #include "support/variants.hpp"
@@ -42,16 +43,20 @@ struct DecayRule {
   }
 };
 
+/// What a scan of some tokens leaves, and begins with.
 template <class Real>
 struct Scanned {
   std::vector<Real> output;  // [tokens, heads · width]
-  std::vector<Real> after;   // the states
+  std::vector<Real> before;  // ScanMemory::after: the state, or that before the segment
+  std::vector<Real> sums;    // T, and A, of the segment so far
 };
 
-/// Tokens [first, last) of one sequence, from the states `before` on (none: zeros).
-template <class Real, class Rule>
-Scanned<Real> scan(const AttentionNumbers& numbers, const reference::Mask& mask, const Rule& rule, std::int64_t step,
-                   std::int64_t first, std::int64_t last, const std::vector<Real>& before = {}) {
+/// The tokens [first, last), of one segment of one sequence, that goes on from what an earlier scan has left. results or
+/// sums, or both in one pass; they end with the last whole step.
+template <kernels::ScanPass pass, class Real, class Rule>
+Scanned<Real> scan_once(const AttentionNumbers& numbers, const reference::Mask& mask, const Rule& rule,
+                        std::int64_t step, std::int64_t first, std::int64_t last, std::int64_t end,
+                        const Scanned<Real>& from) {
   const std::int64_t columns = numbers.query.columns, width = columns / heads, origin = first / step * step;
   const auto rows = [&](const reference::Matrix& matrix, std::int64_t begin) {
     return Strided<const Real***>(
@@ -68,14 +73,31 @@ Scanned<Real> scan(const AttentionNumbers& numbers, const reference::Mask& mask,
                                          .first = first,
                                          .last = last,
                                          .step = step};
-  const Array<Real*> from = before.empty() ? Array<Real*>() : to_device<Real*>(before, before.size());
+  const auto array = [](const std::vector<Real>& content) {
+    return content.empty() ? Array<Real*>() : to_device<Real*>(content, content.size());
+  };
+  const Array<Real*> before = array(from.before), sum = array(from.sums);
   const kernels::ScanParts parts{1, heads, static_cast<int>(width), rule.extra_columns()};
-  const Array<Real*> to("test::after", parts.count() * parts.elements());
-  kernels::state_scan<Real>(Execution(), "test::scan", tokens, rule, 0, 1, from,
-                            to);  // parts may be scanned in any pieces
-  kernels::state_scan<Real>(Execution(), "test::scan", tokens, rule, 1, parts.count() - 1, from, to);
+  const Array<Real*> after("test::after", parts.total()), sums("test::sums", kernels::segment_elements<Rule>(parts));
+  const std::int64_t segment = tokens.segment();
+  kernels::scan_segments<pass>(Execution(), "test::scan", tokens, rule,
+                               {.first = first / segment, .count = 1, .begin = origin, .end = end, .tokens = segment},
+                               {.first_before = before.data(),
+                                .first_sum = sum.data(),
+                                .sums = sums.data(),
+                                .after = pass == kernels::ScanPass::sums ? nullptr : after.data()});
   Execution().fence();
-  return {to_host(tokens.output), to_host(to)};
+  return {to_host(tokens.output), to_host(after), to_host(sums)};
+}
+
+/// Results of the tokens [first, last), and what the tokens behind them begin with.
+template <class Real, class Rule>
+Scanned<Real> scan(const AttentionNumbers& numbers, const reference::Mask& mask, const Rule& rule, std::int64_t step,
+                   std::int64_t first, std::int64_t last, const Scanned<Real>& from = {}) {
+  const std::int64_t end = std::max(first / step * step, last / step * step);
+  auto result = scan_once<kernels::ScanPass::results>(numbers, mask, rule, step, first, last, last, from);
+  result.sums = scan_once<kernels::ScanPass::sums>(numbers, mask, rule, step, first, last, end, from).sums;
+  return result;
 }
 
 /// Tokens of a step that sees itself.
@@ -260,11 +282,12 @@ void expect_the_same_in_parts(const ModelConfig& config, const Rule& rule, std::
       auto part = scan<Real>(numbers, mask, rule, step, 0, cut);
       std::vector<Real> output = part.output;
       for (const auto& [first, last] : {std::pair{cut, second}, {second, length}}) {
-        part = scan<Real>(numbers, mask, rule, step, first, last, part.after);
+        part = scan<Real>(numbers, mask, rule, step, first, last, part);
         output.insert(output.end(), part.output.begin(), part.output.end());
       }
       EXPECT_TRUE(same_bits(output, whole.output, numbers.query.columns));
-      EXPECT_TRUE(same_bits(part.after, whole.after, static_cast<std::int64_t>(whole.after.size())));
+      EXPECT_TRUE(same_bits(part.before, whole.before, static_cast<std::int64_t>(whole.before.size())));
+      EXPECT_TRUE(same_bits(part.sums, whole.sums, static_cast<std::int64_t>(whole.sums.size())));
     }
   }
 }
@@ -286,14 +309,14 @@ TYPED_TEST(StateScan, has_the_same_bits_wherever_it_is_cut_and_goes_on_with_the_
 /// The sum of kᵀv of the whole steps, part after part: [head][block][key width][columns of the block, then one of the
 /// sums of k]. A test of the implementation: that layout is the kernel's own, which only ranks of the same build send
 /// each other.
-TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
+TYPED_TEST(StateScan, leaves_the_sum_of_what_comes_before_the_step_that_it_ends_in) {
   for (const std::int64_t width : {3, 96}) {
     ModelConfig config = config_of(Architecture::linear, width);
     config.feature_map = FeatureMap::elu;
     const attention::LinearRule<TypeParam> rule(config);
     const std::int64_t step = tile_of<TypeParam>(rule, width), length = step + 5;
     const auto numbers = random_attention(config, length, 18);
-    const auto after = scan<TypeParam>(numbers, {}, rule, step, 0, length).after;
+    const auto after = scan<TypeParam>(numbers, {}, rule, step, 0, length).sums;
     const kernels::ScanParts parts{1, heads, static_cast<int>(width), 1};
     ASSERT_EQ(static_cast<std::int64_t>(after.size()), parts.count() * parts.elements());
     ASSERT_EQ(width % parts.blocks(), 0) << "choose a width whose blocks are equally wide";
@@ -314,7 +337,70 @@ TYPED_TEST(StateScan, leaves_the_state_from_before_the_step_that_it_ends_in) {
   }
 }
 
-TYPED_TEST(StateScan, of_no_tokens_writes_nothing) {
+/// check(config, rule, step) for all kinds of rules.
+template <class Real, class Check>
+void for_each_rule(std::int64_t width, const Check& check) {
+  for_each_tile_rule<Real>(
+      width, [&](const ModelConfig& config, const auto& rule) { check(config, rule, tile_of<Real>(rule, width)); });
+  const ModelConfig config = config_of(Architecture::linear, width);
+  check(config, DecayRule<Real>(), tile_of<Real>(DecayRule<Real>(), width));
+  check(config, StepRule<Real>(), tile + 6);
+}
+
+TYPED_TEST(StateScan, in_one_pass_has_the_bits_of_results_and_sums_in_two) {
+  for (const std::int64_t width : {5, 80}) {
+    for_each_rule<TypeParam>(width, [&](const ModelConfig& config, const auto& rule, std::int64_t step) {
+      const std::int64_t length = 3 * step;
+      const auto numbers = random_attention(config, length, 22);
+      const auto mask = random_mask(length, 0.2, 23);
+      const auto earlier = scan<TypeParam>(numbers, mask, rule, step, 0, step);
+      const auto two = scan<TypeParam>(numbers, mask, rule, step, step, length, earlier);
+      const auto one = scan_once<kernels::ScanPass::both>(numbers, mask, rule, step, step, length, length, earlier);
+      EXPECT_TRUE(same_bits(one.output, two.output, numbers.query.columns));
+      EXPECT_TRUE(same_bits(one.before, two.before, static_cast<std::int64_t>(two.before.size())));
+      EXPECT_TRUE(same_bits(one.sums, two.sums, static_cast<std::int64_t>(two.sums.size())));
+    });
+  }
+}
+
+/// The state behind tokens [0, b) is what [a, b) make of that behind [0, a): composed, and in one go.
+TYPED_TEST(StateScan, of_two_segments_is_the_composition_of_their_maps) {
+  for (const std::int64_t width : {1, 12, 80, 130}) {
+    for_each_rule<TypeParam>(width, [&](const ModelConfig& config, const auto& rule, std::int64_t step) {
+      if (!is_tame(config, sizeof(TypeParam))) return;
+      using Rule = std::decay_t<decltype(rule)>;
+      SCOPED_TRACE(describe(config) + ", heads of " + std::to_string(width));
+      const auto numbers = random_attention(config, 3 * step, 24);
+      const auto whole = scan<TypeParam>(numbers, {}, rule, step, 0, 3 * step).sums;
+      const auto left = scan<TypeParam>(numbers, {}, rule, step, 0, step).sums;
+      const auto right = scan<TypeParam>(numbers, {}, rule, step, step, 3 * step).sums;
+      const Array<TypeParam*> from = to_device<TypeParam*>(left, left.size());
+      const kernels::ScanParts parts{1, heads, static_cast<int>(width), rule.extra_columns()};
+      const auto composed = [&](auto operand) {
+        const Array<TypeParam*> to = to_device<TypeParam*>(right, right.size());
+        kernels::compose<operand.value>(Execution(), "test::compose", parts, rule,
+                                        kernels::Compositions<TypeParam>{.left = from.data(),
+                                                                         .left_stride = 0,
+                                                                         .right = to.data(),
+                                                                         .right_stride = 0,
+                                                                         .count = 1,
+                                                                         .tokens = 2 * step});
+        Execution().fence();
+        return to_host(to);
+      };
+      const double bound = (sizeof(TypeParam) == 4 ? 1e-4 : 1e-12) * largest_magnitude(widen(whole));
+      const auto segment = composed(std::integral_constant<kernels::LeftOperand, kernels::LeftOperand::segment>());
+      EXPECT_LT(largest_difference(widen(segment), widen(whole)), bound);
+      const auto state = composed(std::integral_constant<kernels::LeftOperand, kernels::LeftOperand::state>());
+      const auto total = static_cast<std::ptrdiff_t>(parts.total());
+      EXPECT_TRUE(std::equal(state.begin(), state.begin() + total, segment.begin()));
+      EXPECT_TRUE(std::equal(state.begin() + total, state.end(), right.begin() + total));
+      EXPECT_EQ(static_cast<std::int64_t>(whole.size()), kernels::segment_elements<Rule>(parts));
+    });
+  }
+}
+
+TYPED_TEST(StateScan, of_no_segments_writes_nothing) {
   const ModelConfig config = config_of(Architecture::linear, 5);
   const auto result = scan<TypeParam>(random_attention(config, 9, 19), {}, StepRule<TypeParam>(), 4, 6, 6);
   EXPECT_TRUE(result.output.empty());

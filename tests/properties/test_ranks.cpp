@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 #include <set>
 #include <utility>
@@ -64,6 +65,8 @@ void expect_same_bits(const ModelConfig& sizes, std::int64_t batch, std::int64_t
   }
 }
 
+bool carries_state(const ModelConfig& config) { return traits(config.architecture).transfer == Transfer::state; }
+
 template <class Real>
 class Ranks : public ::testing::Test {};
 TYPED_TEST_SUITE(Ranks, Reals, RealNames);
@@ -102,6 +105,23 @@ TYPED_TEST(Ranks, change_no_bit_where_they_begin_within_a_panel) {
   config.chunk_size = 2;  // the rows of compressed states fill panels too
   config.num_layers = 1;
   expect_same_bits<TypeParam>(config, 1, panel + 31);
+}
+
+/// Segments of a running state: where ranks begin with one, within one, within a step of one, and several within one.
+TYPED_TEST(Ranks, change_no_bit_of_segments_of_a_running_state) {
+  constexpr std::int64_t segment = kernels::tuning::scan_segment;
+  ModelConfig sizes = base_config();
+  sizes.num_layers = 1;
+  for (const ModelConfig& variant : variants(sizes, carries_state)) {
+    ModelConfig config = variant;
+    for (const auto& [chunk_size, length] :
+         {std::pair{segment / 2, 8 * segment}, {std::int64_t{100}, 7 * segment + 77}, {std::int64_t{5}, segment + 31},
+          {std::int64_t{3}, 2 * segment}, {segment + 8, 6 * segment}, {std::int64_t{64}, 3 * segment + 1}}) {
+      config.chunk_size = chunk_size;
+      SCOPED_TRACE(describe(config) + ", " + std::to_string(length) + " tokens");
+      expect_same_bits<TypeParam>(config, random_batch(config, 2, length, 55, Padding::holes), rank_counts());
+    }
+  }
 }
 
 // Products so large that a BLAS blocks them: there a row's bits depend on its place in the panel, and on the panel's
@@ -324,8 +344,6 @@ std::int64_t window_of(const ModelConfig& config) { return traits(config.archite
 
 bool sends_keys(const ModelConfig& config) { return traits(config.architecture).transfer == Transfer::keys; }
 
-bool carries_state(const ModelConfig& config) { return traits(config.architecture).transfer == Transfer::state; }
-
 /// A window that reaches far back: heads are sent instead of the rows of earlier tokens.
 bool sends_heads(const ModelConfig& config, std::int64_t length, int ranks) {
   return ranks > 1 && window_of(config) > 2 * (length / ranks);
@@ -395,9 +413,9 @@ TYPED_TEST(BytesSent, of_a_window_are_those_of_its_keys_and_values) {
   }
 }
 
-/// One state of each head goes to the next rank that has tokens, whatever the length. Where steps are chunks, ranks
-/// begin with one; elsewhere they may have to see up to a tile of keys and values before their own.
-TYPED_TEST(BytesSent, of_a_running_state_do_not_depend_on_the_length) {
+/// Within one segment one state of each head goes to the next rank that has tokens, whatever the length. Where steps are
+/// chunks, ranks begin with one; elsewhere they may have to see up to a tile of keys and values before their own.
+TYPED_TEST(BytesSent, of_a_running_state_within_a_segment_do_not_depend_on_the_length) {
   constexpr std::int64_t tile = kernels::tuning::state_tile, batch = 2;
   for (const std::int64_t chunk_size : {tile, std::int64_t{5}}) {
     ModelConfig sizes = base_config();
@@ -419,6 +437,27 @@ TYPED_TEST(BytesSent, of_a_running_state_do_not_depend_on_the_length) {
           EXPECT_LE(sent["halo"], most_rows * row);
         }
       }
+    }
+  }
+}
+
+/// Segments of a rank that has whole ones: going up and down the tree, at each level a sum, T and perhaps A, or a state.
+TYPED_TEST(BytesSent, of_segments_grow_with_the_logarithm_of_the_ranks_only) {
+  constexpr std::int64_t segment = kernels::tuning::scan_segment;
+  ModelConfig sizes = base_config();
+  sizes.chunk_size = segment / 4;
+  sizes.num_layers = 1;
+  for (const ModelConfig& config : variants(sizes, carries_state)) {
+    const std::int64_t state = config.num_heads * traits(config.architecture).state_elements(config) * this->size;
+    for (const int P : rank_counts()) {
+      const FirstRanks ranks(P);
+      if (!ranks.has_this() || P == 1) continue;
+      SCOPED_TRACE(describe(config) + " on " + std::to_string(P) + " ranks");
+      const auto sent = bytes_sent<TypeParam>(config, ranks.comm(), 1, 2 * P * segment);
+      EXPECT_EQ(sent, bytes_sent<TypeParam>(config, ranks.comm(), 1, 4 * P * segment));
+      EXPECT_EQ(sent.at("state") > 0, ranks.rank() + 1 < P);
+      EXPECT_LE(sent.at("state"), (2 + std::bit_width(static_cast<unsigned>(P - 1))) * state);
+      if (P == 2 && ranks.rank() == 0) EXPECT_EQ(sent.at("state"), state);
     }
   }
 }

@@ -90,6 +90,19 @@ TYPED_TEST(Threads, change_no_bit_of_a_batch_with_padding) {
   check_all<TypeParam>("batch", 3, panel + 33, Padding::holes);
 }
 
+/// Where threads have few parts of a running state each, they share out segments, too.
+TYPED_TEST(Threads, change_no_bit_of_several_segments) {
+  constexpr std::int64_t segment = kernels::tuning::scan_segment;
+  for (ModelConfig config : variants(sizes(), [](const ModelConfig& each) {
+         return traits(each.architecture).transfer == Transfer::state;
+       })) {
+    config.num_layers = 1;
+    auto model = random_model<TypeParam>(config);
+    const Batch batch = random_batch(config, 1, 9 * segment + 77, 3, Padding::holes);
+    check("segments." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
+  }
+}
+
 TYPED_TEST(Threads, change_no_bit_of_a_few_tokens) { check_all<TypeParam>("few", 2, 21, Padding::none); }
 
 TYPED_TEST(Threads, change_no_bit_where_a_token_overflows) {
