@@ -82,7 +82,7 @@ class RunningState {
   void scan_alone(const Execution& execution, const kernels::ScanTokens<Real>& tokens, const Rule& rule,
                   Profile* profile) {
     const Phase phase(execution, profile, "scan");
-    const std::int64_t at_once = segments_at_once(m_parts), leaves = m_segments.leaves();
+    const std::int64_t at_once = kernels::segments_at_once(execution, m_parts), leaves = m_segments.leaves();
     for (std::int64_t first = 0; first < m_segments.count(); first += at_once) {
       const std::int64_t count = std::min(at_once, m_segments.count() - first), end = std::min(first + count, leaves);
       m_states.go_on_with({leaves, first, end});
@@ -183,7 +183,8 @@ class RunningState {
       form(last_segment(tokens, tokens.last), memory);
       pass_on();
     }
-    const std::int64_t end = m_segments.joins_next() ? last : (tokens.last + m_segments.tokens() - 1) / m_segments.tokens();
+    const std::int64_t end =
+        m_segments.joins_next() ? last : (tokens.last + m_segments.tokens() - 1) / m_segments.tokens();
     const Partition whole{std::max<std::int64_t>(0, end - begin), overlap_portions};
     overlap(
         execution, 0, overlap_portions,
@@ -213,7 +214,8 @@ class RunningState {
   }
 
   /// Segments [first, first + count), as far as this rank has them.
-  kernels::ScanSegments segments(const kernels::ScanTokens<Real>& tokens, std::int64_t first, std::int64_t count) const {
+  kernels::ScanSegments segments(const kernels::ScanTokens<Real>& tokens, std::int64_t first,
+                                 std::int64_t count) const {
     return {.first = first, .count = count, .begin = tokens.begin(), .end = tokens.last, .tokens = m_segments.tokens()};
   }
   /// The last one, up to a token.
@@ -254,17 +256,10 @@ class RunningState {
     return {sequence.batch(), config.num_heads, static_cast<int>(config.head_dim()), rule.extra_columns()};
   }
 
-  /// Of one rank alone: one where the parts of the state occupy all threads, else some.
-  static std::int64_t segments_at_once(const kernels::ScanParts& parts) {
-    const std::int64_t teams = kernels::concurrent_teams(Execution());
-    if (parts.count() == 0 || parts.count() >= kernels::tuning::parts_per_thread * teams) return 1;
-    return (kernels::tuning::teams_per_thread * teams + parts.count() - 1) / parts.count();
-  }
-
   static std::int64_t slots(const Segments& segments, const kernels::ScanParts& parts, const Sequence& sequence) {
     const parallel::PrefixTree tree = segments.tree();
     const std::int64_t own = tree.end() - tree.begin();
-    return sequence.ranks() == 1 ? std::min(own, segments_at_once(parts)) : own;
+    return sequence.ranks() == 1 ? std::min(own, kernels::segments_at_once(Execution(), parts)) : own;
   }
 
   static constexpr int sum_tag = 2, state_tag = 3;

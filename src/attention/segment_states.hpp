@@ -1,5 +1,5 @@
-// The states before the segments of a scan, from the sums of the segments: a prefix over the whole sequence, whose order
-// depends on the segments' indices only.
+// The states before the segments of a scan, from the sums of the segments: a prefix over the whole sequence, whose
+// order depends on the segments' indices only.
 #pragma once
 
 #include <algorithm>
@@ -191,7 +191,7 @@ class SegmentStates {
   int receiver(std::int64_t b, int level) const {
     const std::int64_t leaf = b + (std::int64_t{1} << level);
     return level < parallel::level_of(b) && leaf > m_tree.end() && leaf <= m_tree.leaves() ? m_segments.owner(leaf - 1)
-                                                                                            : -1;
+                                                                                           : -1;
   }
 
   void send_state(parallel::Messages<Real>& messages, int level) const {
@@ -220,7 +220,8 @@ class SegmentStates {
   template <class Rule>
   void lead_from_others(const Execution& execution, const Rule& rule, int level) const {
     if (const std::int64_t b = m_tree.prefix_with_others(level); b > 0)
-      run<kernels::LeftOperand::state>(execution, rule, level, {b, 1, 1}, before_others(b - (std::int64_t{1} << level)));
+      run<kernels::LeftOperand::state>(execution, rule, level, {b, 1, 1},
+                                       before_others(b - (std::int64_t{1} << level)));
   }
   template <kernels::LeftOperand operand, class Rule>
   void run(const Execution& execution, const Rule& rule, int level, const parallel::TreeNodes& nodes,

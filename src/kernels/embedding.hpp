@@ -53,6 +53,12 @@ KOKKOS_INLINE_FUNCTION void turn_positions(const Team& team, int pairs, const Po
 
 }  // namespace detail
 
+/// Tiles of positions that the tokens [first, first + tokens) lie in: a team each.
+inline std::int64_t position_tiles(std::int64_t first, std::int64_t tokens) {
+  constexpr std::int64_t size = tuning::position_tile;
+  return (first + tokens + size - 1) / size - first / size;
+}
+
 /// x [batch, local tokens, D] = rows `ids` of `table` [vocabulary, D] plus the positions from global token `first` on.
 /// Ids must be valid.
 template <class Real>
@@ -62,7 +68,7 @@ void embed(const Execution& execution, const Array<const std::int32_t**>& ids, c
   const auto batch = static_cast<std::int64_t>(x.extent(0)), tokens = static_cast<std::int64_t>(x.extent(1));
   const int hidden = static_cast<int>(x.extent(2)), pairs = (hidden + 1) / 2;
   if (batch * tokens == 0) return;
-  const std::int64_t first_tile = first / size, tiles = (first + tokens + size - 1) / size - first_tile;
+  const std::int64_t first_tile = first / size, tiles = position_tiles(first, tokens);
   const std::int64_t bytes = PositionTile::bytes(pairs);
   Kokkos::parallel_for(
       "bsbr::embedding::embed", team_policy(execution, tiles, bytes), KOKKOS_LAMBDA(const TeamMember& member) {

@@ -183,8 +183,8 @@ struct CudaSizes : GpuSizes {
 
 struct HipSizes : GpuSizes {};
 
-/// A host's threads that stand in for a GPU, in tests: teams no larger than the host has threads, and several panels and
-/// segments of short sequences.
+/// A host's threads that stand in for a GPU, in tests: teams no larger than the host has threads, and several panels
+/// and segments of short sequences.
 struct DeviceBodiesSizes : GpuSizes {
   static constexpr int team_size = 8, panel_rows = 256, scan_segment = 128;
 };

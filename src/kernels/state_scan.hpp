@@ -134,7 +134,7 @@ enum class ScanPass { sums, results, both };
 /// Blocks of columns that a team has side by side where u depends on the state: the running state's where there are
 /// results, T's and A's where there are sums. Where it does not, u is the same for all, and one block is enough.
 template <class Rule, ScanPass pass>
-inline constexpr int scan_blocks = !Rule::corrects_state      ? 1
+inline constexpr int scan_blocks = !Rule::corrects_state       ? 1
                                    : pass == ScanPass::sums    ? 2
                                    : pass == ScanPass::results ? 1
                                                                : 3;
@@ -155,16 +155,16 @@ struct ScanTile {
   static constexpr int score_columns = query_columns + key_columns;
   static constexpr int score_stride = score_columns + lanes<Real>;  // no power of two
 
-  Real* keys;        // [T, padded key width]
-  Real* values;      // [T, blocks]
-  Real* state;       // [key width, blocks]: what queries, and keys, meet
-  Real* output;      // [T, blocks]
-  Real* before;      // [key width, block]: the state before the segment, and …
-  Real* sum;         // [key width, block]: … Σ kᵀu of the segment up to here; their sum is the state
-  Real* queries;     // [T, padded key width], on a host
-  Real* transposed;  // [key width, T queries, T keys]: what scores are formed from
-  Real* scores;      // [T keys, T queries, T keys]
-  Real* powers;      // [T + 1], of the decay: 1, γ, γ², …
+  Real* keys;                    // [T, padded key width]
+  Real* values;                  // [T, blocks]
+  Real* state;                   // [key width, blocks]: what queries, and keys, meet
+  Real* output;                  // [T, blocks]
+  Real* before;                  // [key width, block]: the state before the segment, and …
+  Real* sum;                     // [key width, block]: … Σ kᵀu of the segment up to here; their sum is the state
+  Real* queries;                 // [T, padded key width], on a host
+  Real* transposed;              // [key width, T queries, T keys]: what scores are formed from
+  Real* scores;                  // [T keys, T queries, T keys]
+  Real* powers;                  // [T + 1], of the decay: 1, γ, γ², …
   int key_width, block, stride;  // block: padded columns of one; stride: of all blocks
 
   KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int columns) {
@@ -175,8 +175,7 @@ struct ScanTile {
            scratch_bytes<Real>(key_width * block * blocks) +
            (splits_state ? 2 * scratch_bytes<Real>(key_width * block) : 0) +
            (maps_rows ? scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(key_width)) : 0) +
-           (has_scores ? scores : 0) +
-           (decays<Rule> ? scratch_bytes<Real>(tokens + 1) : 0);
+           (has_scores ? scores : 0) + (decays<Rule> ? scratch_bytes<Real>(tokens + 1) : 0);
   }
 
   KOKKOS_INLINE_FUNCTION ScanTile(Scratch& scratch, int width, int columns)
@@ -245,7 +244,8 @@ struct ScanSegments {
   }
 };
 
-/// States and sums of the segments of a launch, of all parts. A null pointer: zeros (of A: the identity), or not wanted.
+/// States and sums of the segments of a launch, of all parts. A null pointer: zeros (of A: the identity), or not
+/// wanted.
 template <class Real>
 struct ScanMemory {
   const Real* first_before = nullptr;  // the state before the first segment, or where it has begun, that at `begin`
@@ -601,6 +601,14 @@ KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& 
 }
 
 }  // namespace detail
+
+/// Segments that one rank alone takes at a time: one, in one pass, where the parts of the state occupy all threads;
+/// else so many that sums, and results, do.
+inline std::int64_t segments_at_once(const Execution& execution, const ScanParts& parts) {
+  const std::int64_t teams = concurrent_teams(execution);
+  if (parts.count() == 0 || parts.count() >= tuning::parts_per_thread * teams) return 1;
+  return (tuning::teams_per_thread * teams + parts.count() - 1) / parts.count();
+}
 
 /// scan_segments() with tiles of a division.
 template <ScanPass pass, int division, class Real, class Rule>

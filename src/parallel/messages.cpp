@@ -36,9 +36,9 @@ void Messages<Number>::progress() {
   int done = 0;
   for (const auto* messages : {&m_received, &m_sent}) {
     for (const auto& message : *messages) {
-      check(MPI_Testall(static_cast<int>(message->requests.size()), message->requests.data(), &done,
-                        MPI_STATUSES_IGNORE),
-            "MPI_Testall");
+      check(
+          MPI_Testall(static_cast<int>(message->requests.size()), message->requests.data(), &done, MPI_STATUSES_IGNORE),
+          "MPI_Testall");
     }
   }
 }

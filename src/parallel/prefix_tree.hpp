@@ -1,8 +1,8 @@
 // Prefixes of a sum over leaves that ranks share out, in an order that depends on the leaves' indices only.
 //
 // Leaves are joined by aligned nodes: a node of level k is that of 2^k leaves from a multiple of 2^k on, left half then
-// right half. V(b) is the largest node that ends before leaf b, of lowbit(b) leaves. The prefix before leaf b is that of
-// the nodes in the binary expansion of b, largest first:
+// right half. V(b) is the largest node that ends before leaf b, of lowbit(b) leaves. The prefix before leaf b is that
+// of the nodes in the binary expansion of b, largest first:
 //
 //     S(b) = S(b − lowbit(b)) then V(b),   S(0) = nothing
 //
@@ -20,8 +20,8 @@ struct TreeNodes {
   std::int64_t first = 0, stride = 1, count = 0;
 };
 
-/// What the owner of the leaves [begin, end) does at each level. Nodes are named by b, the leaf that they end before; 0:
-/// there is none.
+/// What the owner of the leaves [begin, end) does at each level. Nodes are named by b, the leaf that they end before;
+/// 0: there is none.
 class PrefixTree {
  public:
   /// leaves: all of them; those of other ranks come before and behind.
@@ -46,8 +46,8 @@ class PrefixTree {
   /// The left half that is this owner's, but what it is merged into is not: that is b + 2^level.
   std::int64_t left_half_for_others(int level) const;
 
-  // Going down, highest level first: S(b) = S(b − 2^level) then V(b), for b odd multiples of 2^level. S(0) is nothing, so
-  // that b = 2^level needs nothing done.
+  // Going down, highest level first: S(b) = S(b − 2^level) then V(b), for b odd multiples of 2^level. S(0) is nothing,
+  // so that b = 2^level needs nothing done.
 
   /// Those whose earlier prefix is this owner's, too.
   TreeNodes prefixes(int level) const;

@@ -51,8 +51,8 @@ struct Scanned {
   std::vector<Real> sums;    // T, and A, of the segment so far
 };
 
-/// The tokens [first, last), of one segment of one sequence, that goes on from what an earlier scan has left. results or
-/// sums, or both in one pass; they end with the last whole step.
+/// The tokens [first, last), of one segment of one sequence, that goes on from what an earlier scan has left. results
+/// or sums, or both in one pass; they end with the last whole step.
 template <kernels::ScanPass pass, class Real, class Rule>
 Scanned<Real> scan_once(const AttentionNumbers& numbers, const reference::Mask& mask, const Rule& rule,
                         std::int64_t step, std::int64_t first, std::int64_t last, std::int64_t end,

@@ -111,7 +111,8 @@ TEST(PrefixTree, needs_at_most_two_messages_for_each_owner) {
   for (int i = 0; i <= 64; ++i) cuts.push_back(16 * i);
   Owners owners(cuts);
   owners.run();
-  EXPECT_LE(owners.messages(), 64 * (1 + parallel::PrefixTree::levels(64)));  // before those that go to one rank are one
+  EXPECT_LE(owners.messages(),
+            64 * (1 + parallel::PrefixTree::levels(64)));  // before those that go to one rank are one
 }
 
 TEST(PrefixTree, of_no_leaves_does_nothing) {

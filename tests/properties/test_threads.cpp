@@ -93,9 +93,8 @@ TYPED_TEST(Threads, change_no_bit_of_a_batch_with_padding) {
 /// Where threads have few parts of a running state each, they share out segments, too.
 TYPED_TEST(Threads, change_no_bit_of_several_segments) {
   constexpr std::int64_t segment = kernels::tuning::scan_segment;
-  for (ModelConfig config : variants(sizes(), [](const ModelConfig& each) {
-         return traits(each.architecture).transfer == Transfer::state;
-       })) {
+  for (ModelConfig config : variants(
+           sizes(), [](const ModelConfig& each) { return traits(each.architecture).transfer == Transfer::state; })) {
     config.num_layers = 1;
     auto model = random_model<TypeParam>(config);
     const Batch batch = random_batch(config, 1, 9 * segment + 77, 3, Padding::holes);
