@@ -16,8 +16,9 @@ from study import BAD_INPUT, Failure
 PHASES = ("project", "states", "within_chunk", "mixing", "retrieval", "attention", "scan", "finish", "embedding", "final_norm", "exchange",
           "agreement")
 
-# Sizes on a host, of src/kernels/sizes.hpp and src/parallel/exchange.cpp; a test compares them.
-TILE, STATE_BLOCK, SCAN_COLUMNS, CARRY_MESSAGES, MIXING_ROUNDS = 64, 512, 64, 64, 16
+# Sizes on a host, of src/kernels/sizes.hpp and src/parallel/message_buffer.hpp; a test compares them.
+TILE, STATE_BLOCK, SCAN_COLUMNS, SCAN_SEGMENT, MIXING_ROUNDS = 64, 512, 64, 1024, 16
+PARTS_PER_THREAD, TEAMS_PER_THREAD = 2, 4
 MESSAGE_NUMBERS = 1 << 27
 AGREEMENTS = 2  # of a layer: small reductions over all ranks
 SOLVES = ("delta_net", )  # scans that solve a triangular system in each tile: what they add to the state depends on the state
@@ -43,17 +44,77 @@ def softmax_amounts(setup, pairs, width, tokens):
     return {"flop": 4 * width * pairs, "weight": heads * pairs, "number": 4 * width * tokens}
 
 
-def scan_work(setup):
-    """Parts of a running state, and the operations and elements of one token in one part."""
-    d = setup.head_dim
-    blocks = -(-d // SCAN_COLUMNS)
-    columns = -(-d // blocks)
-    flops = 4 * d * columns
-    if "within_chunk" not in setup.traits.phases:  # the tokens of a tile see each other in the scan
-        flops += 2 * TILE * (d + columns)
+def scan_parts(setup):
+    """Parts of the running states (a head of a sequence, and a block of columns), and columns of one in memory."""
+    blocks = -(-setup.head_dim // SCAN_COLUMNS)
+    normaliser = "feature_map" in setup.traits.fields and setup.feature_map == "elu"
+    return setup.batch * setup.num_heads * blocks, -(-setup.head_dim // blocks) + normaliser
+
+
+def sees_own_step(setup):
+    """Whether a scan's tokens see those of their own step, a tile; else the step is a chunk, within which there is a softmax."""
+    return "within_chunk" not in setup.traits.phases
+
+
+def scan_step(setup):
+    return TILE if sees_own_step(setup) else setup.chunk_size
+
+
+def segment_tokens(setup):
+    """Tokens of a segment of a scan: whole steps."""
+    step = scan_step(setup)
+    return SCAN_SEGMENT // step * step if step < SCAN_SEGMENT else step
+
+
+def scan_pass(setup, results, sums):
+    """Operations and elements of one token in one part, in a pass that forms results, sums of segments (T and A), or both."""
+    d, solves, (_, columns) = setup.head_dim, setup.architecture in SOLVES, scan_parts(setup)
+    blocks = results + 2 * sums if solves else 1  # of columns: of the state, of T and of A
+    flops, numbers = 2 * d * columns * blocks, (d + columns) * (1 + results)  # kᵀu
+    if results:
+        flops += 2 * d * columns + sees_own_step(setup) * TILE * (2 * d + columns)
+        numbers += (not solves) * 3 * d * columns / scan_step(setup)  # the state before the segment and T are added
+    if solves:
+        flops += 2 * TILE * d + (2 * d + TILE) * columns * blocks
+    return {"flop": flops, "number": numbers}
+
+
+def scan_amounts(setup, rank):
+    """One rank whose parts occupy all threads goes through the sequence once; else sums of several segments are formed, then results."""
+    (parts, _), threads, tokens = scan_parts(setup), setup.threads_per_rank, int(setup.tokens(rank))
+    alone, segments = setup.ranks == 1, -(-tokens // segment_tokens(setup))
+    if alone and parts >= PARTS_PER_THREAD * threads:
+        passes, segments = ((tokens, scan_pass(setup, True, True)), ), 1
+    else:
+        summed = np.minimum(setup.begin(np.array((rank, rank + 1))), all_summed(setup) * segment_tokens(setup))
+        passes = (int(summed[1] - summed[0]), scan_pass(setup, False, True)), (tokens, scan_pass(setup, True, False))
+        if alone:
+            segments = min(segments, -(-TEAMS_PER_THREAD * threads // parts))
+    share = -(-parts * segments // threads) / max(1, segments)  # of the busiest thread, in parts
+    found = {unit: share * sum(count * of_token[unit] for count, of_token in passes) for unit in ("flop", "number")}
+    if alone:
+        for kind in ("segment", "state"):
+            unit, amount = composition(setup, kind)
+            found[unit] += all_summed(setup) * amount * share / parts
+    return found
+
+
+def state_elements(setup):
+    """Of the running states of a batch."""
+    parts, columns = scan_parts(setup)
+    return parts * columns * setup.head_dim
+
+
+def node_elements(setup):
+    """Of the sums of one segment, or of several: T, and A where that is a matrix."""
+    return state_elements(setup) * (2 if setup.architecture in SOLVES else 1)
+
+
+def composition(setup, left):
+    """Unit and amount of putting a "segment" or a "state" before a segment: T ← A T_left + T, and A ← A A_left of a segment."""
     if setup.architecture in SOLVES:
-        flops += 2 * d * columns + TILE * (2 * d + columns)
-    return setup.batch * setup.num_heads * blocks, {"flop": flops, "number": 2 * d + 2 * columns}
+        return "flop", 2 * setup.head_dim * (node_elements(setup) if left == "segment" else state_elements(setup))
+    return "number", 3 * state_elements(setup)
 
 
 def mixed_pairs(setup):
@@ -112,8 +173,7 @@ def amounts(setup, rank):
             work["attention"] = softmax_amounts(setup, batch * (seen_keys(setup, last) - seen_keys(setup, first)) / threads, width,
                                                 tokens / threads)
     if "scan" in phases:
-        parts, of_token = scan_work(setup)
-        work["scan"] = {unit: -(-parts // threads) * (last - first) * amount for unit, amount in of_token.items()}
+        work["scan"] = scan_amounts(setup, rank)
     return work
 
 
@@ -191,11 +251,70 @@ def traffic(setup, rank):
         halo = halo_rows(setup, rank, others) * setup.batch * 2 * setup.width
         if moves_halo(setup):
             send("halo", halo)
-        if setup.traits.transfer == "state":
-            parts, _ = scan_work(setup)
-            goes_on = mine > 0 and setup.begin(rank + 1) < setup.length
-            sent["state"] = (state_bytes(setup), min(parts, CARRY_MESSAGES)) if goes_on else (0, 0)
+        if setup.traits.transfer == "state" and mine > 0:
+            send("state", segment_messages(setup, rank))
     return sent
+
+
+def all_summed(setup):
+    """Segments that have a sum: all but the last one, behind which nothing comes."""
+    return -(-setup.length // segment_tokens(setup)) - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnSegments:
+    """The segments of a scan that a rank sums, [begin, end): those whose last tokens it has. They are leaves of a tree over all segments.
+
+    joins_previous, joins_next: its first segment has begun on an earlier rank; its last one, `last`, goes on on a later one.
+    """
+
+    begin: int
+    end: int
+    last: int
+    joins_previous: bool
+    joins_next: bool
+
+    @classmethod
+    def of(cls, setup, rank):
+        size, leaves, tokens = segment_tokens(setup), all_summed(setup), (int(setup.begin(rank)), int(setup.begin(rank + 1)))
+        begin, end = (min(token // size, leaves) for token in tokens)
+        has_tokens = tokens[0] < tokens[1]
+        return cls(begin, end if has_tokens else begin, tokens[1] // size, has_tokens and tokens[0] % size > 0,
+                   has_tokens and tokens[1] % size > 0 and tokens[1] < setup.length)
+
+
+def summing_rank(setup, segment):
+    chunk = ((segment + 1) * segment_tokens(setup) - 1) // setup.chunk_size
+    return ((chunk + 1) * setup.ranks - 1) // setup.chunks
+
+
+def segment_messages(setup, rank):
+    """Elements of each message of a rank with sums or states of segments. Nodes of the tree as in src/parallel/prefix_tree.hpp, by the
+    segment that they end before: V(b) is the sum of the lowbit(b) segments before b, S(b) the state before b.
+    """
+    own, leaves, node, state = OwnSegments.of(setup, rank), all_summed(setup), node_elements(setup), state_elements(setup)
+    sent = []
+    if own.joins_next:  # the sum of what it has of that segment, if that is of use, and the state
+        sent = [node, state] if own.last < leaves or setup.architecture not in SOLVES else [state]
+    for level in range(leaves.bit_length()):  # up: V(b) is the left half of V(b + 2^level) of another rank
+        b = own.end >> level << level
+        if b >> level & 1 and own.begin < b <= leaves - (1 << level):
+            sent.append(node)
+    for b in prefixes_for_others(own):  # down: S(b) leads to S(b + 2^level), at most once to a rank
+        levels = range((b & -b).bit_length() - 1)
+        receivers = {summing_rank(setup, b + (1 << level) - 1) for level in levels if own.end < b + (1 << level) <= leaves}
+        if b == own.end and not own.joins_next and setup.begin(rank + 1) < setup.length:  # the next rank begins with that segment
+            receivers.add((int(setup.chunks_before(rank + 1) + 1) * setup.ranks - 1) // setup.chunks)
+        sent += [state] * len(receivers)
+    return sent
+
+
+def prefixes_for_others(own):
+    """The b of a rank whose S(b) may lead to others': `end` without some of its lowest bits."""
+    b = own.end
+    while b > own.begin:
+        yield b
+        b &= b - 1
 
 
 def first_needed(setup, rank):
@@ -218,11 +337,6 @@ def moves_halo(setup):
     return bool(np.any((setup.tokens(ranks) > 0) & (first_needed(setup, ranks) < setup.begin(ranks))))
 
 
-def state_bytes(setup):
-    """Of the running states of all heads."""
-    return setup.number_bytes * setup.batch * setup.num_heads * setup.head_dim**2
-
-
 def bytes_sent(setup):
     """Of the rank that sends the most, in one forward: transfer -> bytes, and total."""
     of_ranks = [{name: setup.num_layers * sent for name, (sent, _) in traffic(setup, rank).items()} for rank in some_ranks(setup)]
@@ -233,7 +347,8 @@ def bytes_sent(setup):
 def some_ranks(setup):
     if setup.ranks <= MANY_RANKS:
         return range(setup.ranks)
-    return sorted({round(rank) for rank in np.linspace(0, setup.ranks - 1, MANY_RANKS)})
+    busiest = (setup.ranks // 2 - 1, setup.ranks // 4 - 1)  # in a scan: the states behind their tokens lead to those of the most ranks
+    return sorted({*busiest, *(round(rank) for rank in np.linspace(0, setup.ranks - 1, MANY_RANKS))})
 
 
 # ---- time -----------------------------------------------------------------------------------------------------------------------------
@@ -319,8 +434,7 @@ def exchange_seconds(machine, setup, rank, work):
     if setup.traits.transfer == "keys":
         seen_alone = max(0, 1 - setup.window * setup.batch / max(1, tokens))
         return packing + max(0, halo - work["attention"] * seen_alone)
-    halo += packing
-    return halo + seconds["state"] + pipeline_wait(machine, setup, rank, work["scan"])
+    return packing + halo + states_seconds(machine, setup, rank, work["scan"])
 
 
 def halo_seconds(machine, setup, rank):
@@ -333,14 +447,34 @@ def halo_seconds(machine, setup, rank):
     return machine.latency * senders + size / machine.bandwidth
 
 
-def pipeline_wait(machine, setup, rank, scan):
-    """How long a rank waits for the first part of the running state: each rank before it takes a round of parts, and a message."""
-    parts, _ = scan_work(setup)
-    together = max(setup.threads_per_rank, -(-parts // CARRY_MESSAGES))
-    rounds = -(-parts // together)
-    message = machine.latency + state_bytes(setup) / rounds / machine.bandwidth
-    before = rank if machine.always_crowded else min(rank, max(1, int(machine.cores / setup.threads_per_rank)) - 1)
-    return before * (scan / rounds + message)
+def states_seconds(machine, setup, rank, scan):
+    """Until a rank has the states before its segments. scan: seconds of its passes over its tokens, sums and results."""
+    if setup.tokens(rank) == 0:
+        return 0
+    own, threads = OwnSegments.of(setup, rank), setup.threads_per_rank
+    seconds_of = {"flop": scan / scan_amounts(setup, rank)["flop"],
+                  "number": machine.slowdown(setup.ranks * threads) * setup.number_bytes / machine.memory_rate}
+    teams = setup.batch * setup.num_heads if setup.architecture in SOLVES else scan_parts(setup)[0]
+
+    def composed(left, times):
+        unit, amount = composition(setup, left)
+        return -(-times * teams // threads) * amount / teams * seconds_of[unit]
+
+    def moved(numbers):
+        return machine.latency * messages_of(numbers) + setup.number_bytes * numbers / machine.bandwidth
+
+    messages = moved(node_elements(setup)) + moved(state_elements(setup))
+    levels = min(rank, own.begin).bit_length()  # of the tree, that lead across ranks: once up and once down
+    tree = composed("segment", own.end - own.begin) + composed("state", own.end - own.begin)
+    tree += levels * (messages + composed("segment", 1) + composed("state", 1))
+    if not own.joins_previous:
+        return tree
+    # Ranks that lie within one segment go on with it one after the other.
+    earlier, segment = np.arange(rank), int(setup.begin(rank)) // segment_tokens(setup) * segment_tokens(setup)
+    inside = int(np.sum((setup.begin(earlier) > segment) & (setup.tokens(earlier) > 0)))
+    if not machine.always_crowded:
+        inside = min(inside, max(1, int(machine.cores / threads)) - 1)
+    return tree + messages + inside * (scan + messages)
 
 
 def predict(machine, setup):

@@ -26,6 +26,7 @@ class Setup:
     causality: str = DEFAULT["causality"]
     window_size: int = DEFAULT["window_size"]
     expansion_factor: int = DEFAULT["expansion_factor"]
+    feature_map: str = DEFAULT["feature_map"]
     precision: str = "float"
 
     @classmethod

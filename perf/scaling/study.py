@@ -57,7 +57,7 @@ class Case:
     @classmethod
     def of(cls, fields):
         names = [field.name for field in dataclasses.fields(Setup)]
-        return cls(fields["study"], Setup(**{name: fields[name] for name in names}), fields["nodes"], fields["cores"], fields["repeat"])
+        return cls(fields["study"], Setup(**{name: fields[name] for name in names if name in fields}), fields["nodes"], fields["cores"], fields["repeat"])
 
 
 def disturbed(entry):

@@ -159,13 +159,15 @@ class Scaling(Case):
         self.assertEqual(done.code, 0, done.err)
         with open(path, encoding="utf-8") as file:
             for entry in lines_of(file.read()):
-                setup = Setup.of(entry["summary"])
-                for rank in entry["summary"]["by_rank"]:
-                    sent = model.traffic(setup, rank["rank"])
-                    self.assertEqual(with_total({name: size for name, (size, _) in sent.items()}), rank["bytes_sent"], setup)
-                    self.assertEqual(with_total({name: count for name, (_, count) in sent.items()}), rank["messages_sent"], setup)
-                total = entry["summary"]["bytes_sent"]["total"]
-                self.assertEqual(model.bytes_sent(setup)["total"], total)
+                self.compare_what_is_sent(entry["summary"])
+
+    def compare_what_is_sent(self, summary):
+        setup = Setup.of(summary)
+        for rank in summary["by_rank"]:
+            sent = model.traffic(setup, rank["rank"])
+            self.assertEqual(with_total({name: size for name, (size, _) in sent.items()}), rank["bytes_sent"], (setup, rank["rank"]))
+            self.assertEqual(with_total({name: count for name, (_, count) in sent.items()}), rank["messages_sent"], (setup, rank["rank"]))
+        self.assertEqual(model.bytes_sent(setup)["total"], summary["bytes_sent"]["total"])
 
     def test_bytes_and_messages_are_those_that_are_sent(self):
         def compare(architecture):
@@ -176,6 +178,25 @@ class Scaling(Case):
     def test_bytes_and_messages_are_those_that_are_sent_where_ranks_share_blocks_of_states(self):
         # Two blocks; 21 chunks, and 334, which are dealt out in tiles of several.
         self.expect_what_is_sent("bsbr", "--num-heads", 2, "--ranks", "3,5,8", "--chunk-sizes", "48,3")
+
+    def test_bytes_and_messages_are_those_that_are_sent_where_scans_have_several_segments(self):
+        # Segments of 1,024 tokens, or in gau of whole chunks. Ranks begin with a segment, or within one, or lie within one with others; one
+        # has no tokens (7 chunks of 300 for 8 ranks).
+        cases = [(8192, 32, 2), (8192, 32, 5), (8192, 32, 8), (5000, 100, 3), (5000, 100, 8), (5000, 31, 5), (2000, 300, 8), (1000, 100, 3)]
+        runner = study.Runner(os.path.abspath(PROGRAMS), "mpirun", list(MPIEXEC[1:-1]), 60)
+
+        def compare(sizes):
+            name, feature_map, hidden_dim = sizes
+            for length, chunk_size, ranks in cases:
+                setup = Setup(name, length, ranks=ranks, hidden_dim=hidden_dim, num_heads=heads_of(name, 4), num_layers=1, ff_dim=48,
+                              chunk_size=chunk_size, feature_map=feature_map)
+                entry = runner.run(study.Case("strong", setup, 1, 2, 1))
+                self.assertEqual(entry["kind"], "run", entry)
+                self.compare_what_is_sent(entry["summary"])
+
+        states = [(name, "none", 32) for name, one in ARCHITECTURES.items() if one.transfer == "state"]
+        with runner:  # a head of 65 columns is two parts of 33
+            self.assertEqual(in_parallel(compare, [*states, ("linear", "elu", 32), ("gau", "none", 65)]), {})
 
     def test_a_failed_run_is_a_line_and_the_study_goes_on(self):
         done = scale("run", "strong", *SMALL, "--programs", os.path.abspath(PROGRAMS), "--launcher-options=--no-such-option",
@@ -541,6 +562,10 @@ class Model(unittest.TestCase):
             self.assertLessEqual(set(found["seconds_by_phase"]), set(model.PHASES))
 
     def test_bytes_follow_the_formulas(self):
+        def segment_elements(setup):  # with 2 ranks of the state behind the first; with 4 of the sum of the first, and the state behind it
+            state = setup.num_heads * setup.head_dim**2
+            return state if setup.ranks == 2 else state + state * (2 if setup.architecture in model.SOLVES else 1)
+
         for ranks in (2, 4):
             for setup in self.setups(ranks=ranks, length=16384, num_layers=1):
                 sent = model.bytes_sent(setup)
@@ -549,7 +574,7 @@ class Model(unittest.TestCase):
                     "chunk_states": dict(states=2 * setup.chunks / ranks * heads * d**2 * 4 * share,
                                          retrieval_vectors=setup.chunks / ranks * 2 * width * 4 * (ranks - 1)),
                     "keys": dict(heads=4 * setup.length / ranks * width * 4 * share),
-                    "state": dict(state=heads * d**2 * 4),
+                    "state": dict(state=segment_elements(setup) * 4),
                 }
                 wanted = expected[setup.traits.transfer] if setup.window is None else dict(halo=2 * setup.window * width * 4)
                 self.assertEqual(sent, {**wanted, "total": sum(wanted.values())}, setup)
@@ -564,6 +589,24 @@ class Model(unittest.TestCase):
         for setup in self.setups(ranks=4):
             if setup.traits.transfer == "state":
                 self.assertEqual(model.bytes_sent(setup), model.bytes_sent(dataclasses.replace(setup, length=1 << 24)))
+
+    def test_a_scan_still_gains_on_thousands_of_ranks_and_none_sends_more_than_a_state_for_each_level(self):
+        for setup in self.setups(length=1 << 24):
+            if setup.traits.transfer == "state":
+                for ranks in (1024, 4096):
+                    setup = dataclasses.replace(setup, ranks=ranks)
+                    self.assertLess(self.seconds(dataclasses.replace(setup, ranks=4 * ranks)), self.seconds(setup) / 2, setup)
+                    most = max(int(np.sum(model.segment_messages(setup, rank))) for rank in range(ranks))
+                    self.assertEqual(most, model.node_elements(setup) + (int(np.log2(ranks)) - 2) * model.state_elements(setup), setup)
+                    self.assertEqual(model.bytes_sent(setup)["total"], 4 * setup.num_layers * most)
+
+    def test_ranks_within_one_segment_go_on_one_after_the_other(self):
+        for setup in self.setups(length=4096, ranks=32):  # of 128 tokens, 8 to a segment
+            if setup.traits.transfer == "state":
+                first, second, last = (model.rank_seconds(self.machine.cluster(2e-6, 1e10), setup, rank) for rank in (8, 9, 15))
+                exchange = [found["seconds_by_phase"]["exchange"] for found in (first, second, last)]
+                self.assertGreater(exchange[2] - exchange[1], 5 * second["seconds_by_phase"]["scan"], setup)
+                self.assertLess(exchange[0], exchange[1], setup)
 
     def test_all_tokens_and_all_queries_are_somewhere(self):
         for ranks in (1, 2, 3, 7, 40):
@@ -607,14 +650,16 @@ class Model(unittest.TestCase):
 
     def test_sizes_are_those_of_the_kernels(self):
         root, sizes = os.path.join(SCALING, "..", ".."), {}
-        for path in ("src/kernels/sizes.hpp", "src/parallel/exchange.cpp"):
+        for path in ("src/kernels/sizes.hpp", "src/parallel/message_buffer.hpp"):
             with open(os.path.join(root, path), encoding="utf-8") as file:
                 of_a_host = file.read().split("struct GpuSizes")[0]
                 for name, value in re.findall(r"constexpr \S+ (\w+) = (\d+(?: << \d+)?)", of_a_host):
                     sizes[name] = eval(value)
         self.assertEqual((sizes["query_tile"], sizes["key_tile"], sizes["state_tile"]), 3 * (model.TILE, ))
-        self.assertEqual((sizes["state_block"], sizes["scan_columns"], sizes["carry_messages"], sizes["mixing_rounds"], sizes["most_elements"]),
-                         (model.STATE_BLOCK, model.SCAN_COLUMNS, model.CARRY_MESSAGES, model.MIXING_ROUNDS, model.MESSAGE_NUMBERS))
+        for name, value in dict(state_block=model.STATE_BLOCK, scan_columns=model.SCAN_COLUMNS, scan_segment=model.SCAN_SEGMENT,
+                                parts_per_thread=model.PARTS_PER_THREAD, teams_per_thread=model.TEAMS_PER_THREAD,
+                                mixing_rounds=model.MIXING_ROUNDS, most_elements=model.MESSAGE_NUMBERS).items():
+            self.assertEqual(sizes[name], value, name)
 
 
 class FakeRunner:
