@@ -294,8 +294,9 @@ def segment_messages(setup, rank):
     """
     own, leaves, node, state = OwnSegments.of(setup, rank), all_summed(setup), node_elements(setup), state_elements(setup)
     sent = []
-    if own.joins_next:  # the sum of what it has of that segment, if that is of use, and the state
-        sent = [node, state] if own.last < leaves or setup.architecture not in SOLVES else [state]
+    if own.joins_next:  # the sum of what it has of that segment, and the state, if they are of use
+        solves = setup.architecture in SOLVES
+        sent = [node] * (own.last < leaves or not solves) + [state] * (own.last > 0 or solves)
     for level in range(leaves.bit_length()):  # up: V(b) is the left half of V(b + 2^level) of another rank
         b = own.end >> level << level
         if b >> level & 1 and own.begin < b <= leaves - (1 << level):

@@ -9,18 +9,18 @@
 namespace bsbr::attention {
 namespace {
 
-std::vector<parallel::Segment> one_after_another(const std::vector<std::int64_t>& counts) {
-  std::vector<parallel::Segment> segments;
+std::vector<parallel::Slice> one_after_another(const std::vector<std::int64_t>& counts) {
+  std::vector<parallel::Slice> slices;
   std::int64_t offset = 0;
   for (const std::int64_t count : counts) {
-    segments.push_back({offset, count});
+    slices.push_back({offset, count});
     offset += count;
   }
-  return segments;
+  return slices;
 }
 
-std::int64_t total(const std::vector<parallel::Segment>& segments) {
-  return segments.empty() ? 0 : segments.back().offset + segments.back().count;
+std::int64_t total(const std::vector<parallel::Slice>& slices) {
+  return slices.empty() ? 0 : slices.back().offset + slices.back().count;
 }
 
 /// Rows of `width` elements, [token][batch][row], as [batch, token, width] from `first` in each row on.
@@ -37,7 +37,7 @@ Strided<Real***> as_rows(const Array<Real*>& data, std::int64_t batch, std::int6
 /// Send and receive counts per rank, for allocation, prediction and messages.
 template <class Real>
 struct HeadTranspose<Real>::Sizes {
-  std::vector<parallel::Segment> keys_to, keys_from, queries_to, queries_from;
+  std::vector<parallel::Slice> keys_to, keys_from, queries_to, queries_from;
 
   Sizes(const ModelConfig& config, const Sequence& sequence, const parallel::Dealing& dealing) {
     const std::int64_t row = sequence.batch() * config.head_dim();
@@ -94,7 +94,7 @@ Array<const std::uint8_t**> HeadTranspose<Real>::gather_mask(const Execution& ex
                                                              Profile* profile) const {
   if (!mask.has_padding()) return {};
   pack_mask(execution, mask, m_real_rows, m_sequence.first_token() * m_sequence.batch());
-  std::vector<parallel::Segment> tokens;
+  std::vector<parallel::Slice> tokens;
   for (int rank = 0; rank < m_sequence.ranks(); ++rank) {
     const std::int64_t first = m_sequence.first_token_of(rank);
     tokens.push_back({first, m_sequence.first_token_of(rank + 1) - first});

@@ -52,7 +52,7 @@ class HeadTranspose {
   ModelConfig m_config;
   Sequence m_sequence;
   parallel::Dealing m_dealing;
-  std::vector<parallel::Segment> m_keys_to, m_keys_from, m_queries_to, m_queries_from;
+  std::vector<parallel::Slice> m_keys_to, m_keys_from, m_queries_to, m_queries_from;
   Array<Real*> m_own_keys;           // [rank][local token][batch][key, value of the rank's heads]
   Array<Real*> m_keys;               // [token][batch][key, value of my heads]
   Array<Real*> m_own_queries;        // [rank][local token dealt to it][batch][query of the rank's heads]

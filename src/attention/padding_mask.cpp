@@ -62,7 +62,7 @@ Array<std::uint8_t*> mark_real_chunks(const Execution& execution, const Sequence
 /// The marks of all ranks.
 void gather_marks(const Execution& execution, const Sequence& sequence, const Array<std::uint8_t*>& marks) {
   parallel::Gather<std::uint8_t>(execution, sequence.comm(), marks, sequence.batch(),
-                                 parallel::segments_of(sequence.chunks()))
+                                 parallel::slices_of(sequence.chunks()))
       .wait();
 }
 

@@ -85,7 +85,7 @@ class RunningState {
     const std::int64_t at_once = kernels::segments_at_once(execution, m_parts), leaves = m_segments.leaves();
     for (std::int64_t first = 0; first < m_segments.count(); first += at_once) {
       const std::int64_t count = std::min(at_once, m_segments.count() - first), end = std::min(first + count, leaves);
-      m_states.go_on_with({leaves, first, end});
+      m_states.go_on_with(execution, first, end);
       if (count == 1) {
         auto memory = states(first);
         if (end > first) memory.sums = m_states.sum(first);

@@ -80,8 +80,12 @@ class SegmentStates {
   const parallel::PrefixTree& tree() const { return m_tree; }
   std::int64_t elements() const { return m_elements; }
 
-  /// From now on the slots are those of other segments of this rank, which come behind the ones before.
-  void go_on_with(const parallel::PrefixTree& tree) { m_tree = tree; }
+  /// The slots are those of segments [begin, end) of this rank, which is alone: from 0 on, or behind the ones before.
+  /// Of these the sums and states are kept that the others go on with.
+  void go_on_with(const Execution& execution, std::int64_t begin, std::int64_t end) {
+    if (begin > 0) keep_states(execution);  // not before the results have been formed that begin with older ones
+    m_tree = {m_segments.leaves(), begin, end};
+  }
 
   /// Where the sum of a segment goes.
   Real* sum(std::int64_t segment) const { return node(segment + 1).data(); }
@@ -104,7 +108,6 @@ class SegmentStates {
       lead_from_others(execution, rule, level);
       lead(execution, rule, level, m_tree.prefixes(level));
     }
-    keep_states(execution);
   }
 
   /// Receives from now on what compose(…, messages) will need of other ranks.

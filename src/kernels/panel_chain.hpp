@@ -95,15 +95,15 @@ void run_stages(const SerialTeam& team, const Rows& rows, std::int64_t begin, st
   run_stages(team, rows, begin, end, other, input, rest...);
 }
 
-/// Rows of a panel: no more than fit, as many panels for each thread, or nearly; where there are rows enough, whole
-/// tiles of the product.
+/// Rows of a panel: no more than fit, as many panels for each thread, or nearly; whole tiles of the product, unless
+/// that leaves a thread without a panel.
 template <class Real>
 std::int64_t panel_height(const Execution& execution, std::int64_t rows) {
   const std::int64_t threads = execution.concurrency(), step = product_kernel<Real>().rows;
-  const std::int64_t rounds = (rows + threads * tuning::panel_rows - 1) / (threads * tuning::panel_rows);
-  const std::int64_t height = (rows + rounds * threads - 1) / (rounds * threads);
-  if (height < step) return height;
-  return std::min<std::int64_t>((height + step - 1) / step * step, tuning::panel_rows);
+  const std::int64_t panels = (rows + threads * tuning::panel_rows - 1) / (threads * tuning::panel_rows) * threads;
+  const std::int64_t height = (rows + panels - 1) / panels;
+  const std::int64_t whole = std::min<std::int64_t>((height + step - 1) / step * step, tuning::panel_rows);
+  return (rows + whole - 1) / whole < panels ? height : whole;
 }
 
 template <class Real, class Prologue, class First, class... Rest>

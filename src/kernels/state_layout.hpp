@@ -111,7 +111,7 @@ KOKKOS_INLINE_FUNCTION StateRef<Real> state_ref(Real* buffer, const StateBlocks&
 }
 
 /// Where the states of all chunks are, for the blocks of one rank, after they have been sent by block. What came from
-/// each rank is a segment, laid out as above with the chunks of that rank:
+/// each rank is a slice, laid out as above with the chunks of that rank:
 ///
 ///     [rank][block of this rank][chunk of that rank][batch][width]
 struct GatheredStates {
@@ -119,15 +119,15 @@ struct GatheredStates {
   Partition chunks;                       // over ranks
   std::int64_t first_block, block_count;  // the blocks of this rank
 
-  /// Elements before the segment of a rank.
-  KOKKOS_INLINE_FUNCTION std::int64_t segment_offset(int rank) const {
+  /// Elements before the slice of a rank.
+  KOKKOS_INLINE_FUNCTION std::int64_t slice_offset(int rank) const {
     return blocks.elements(block_count, chunks.begin(rank));
   }
 
-  /// Where block `first_block + local` of (chunk, row) begins: in the segment of the rank that the chunk came from.
+  /// Where block `first_block + local` of (chunk, row) begins: in the slice of the rank that the chunk came from.
   KOKKOS_INLINE_FUNCTION std::int64_t offset(std::int64_t local, std::int64_t chunk, std::int64_t row) const {
     const int rank = chunks.part_of(chunk);
-    return segment_offset(rank) + blocks.offset(local, chunk - chunks.begin(rank), row, chunks.size(rank));
+    return slice_offset(rank) + blocks.offset(local, chunk - chunks.begin(rank), row, chunks.size(rank));
   }
 };
 

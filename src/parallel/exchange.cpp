@@ -14,8 +14,8 @@ namespace {
 constexpr int tag = 1;
 
 template <class Data>
-auto range_of(const Data& data, const Segment& segment) {
-  return Kokkos::subview(data, std::make_pair(segment.offset, segment.offset + segment.count));
+auto range_of(const Data& data, const Slice& slice) {
+  return Kokkos::subview(data, std::make_pair(slice.offset, slice.offset + slice.count));
 }
 
 std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
@@ -24,7 +24,7 @@ std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
 
 template <class Number>
 Exchange<Number>::Exchange(const Execution& execution, MPI_Comm comm, const Array<Number*>& source,
-                           std::vector<Segment> to, const Array<Number*>& target, std::vector<Segment> from)
+                           std::vector<Slice> to, const Array<Number*>& target, std::vector<Slice> from)
     : m_execution(execution),
       m_comm(comm),
       m_rank(rank_in(comm)),
@@ -66,7 +66,7 @@ void Exchange<Number>::copy_own() const {
   m_execution.fence();
 }
 
-/// The messages of a segment that is prepared.
+/// The messages of a slice that is prepared.
 template <class Number>
 void Exchange<Number>::post(int rank) {
   for_each_message(m_to[index(rank)], [&](std::int64_t offset, int count) {
@@ -89,12 +89,12 @@ void Exchange<Number>::send(int rank) {
 template <class Number>
 void Exchange<Number>::send() {
   const auto ranks = static_cast<int>(m_to.size());
-  Segment prepared;
+  Slice prepared;
   for (int rank = 0; rank < ranks; ++rank) {
-    const Segment& segment = m_to[index(rank)];
-    if (rank == m_rank || segment == prepared) continue;
-    m_outgoing.prepare(m_execution, segment);
-    prepared = segment;
+    const Slice& slice = m_to[index(rank)];
+    if (rank == m_rank || slice == prepared) continue;
+    m_outgoing.prepare(m_execution, slice);
+    prepared = slice;
   }
   m_execution.fence();
   for (int step = 1; step < ranks; ++step) post((m_rank + step) % ranks);
@@ -148,21 +148,20 @@ void Exchange<Number>::abandon() noexcept {
 
 template <class Number>
 Gather<Number>::Gather(const Execution& execution, MPI_Comm comm, const Array<Number*>& data, std::int64_t row,
-                       const std::vector<Segment>& segments)
+                       const std::vector<Slice>& slices)
     : m_execution(execution), m_comm(comm), m_all{0, static_cast<std::int64_t>(data.extent(0))}, m_buffer(data) {
   m_buffer.prepare(execution, m_all);
   execution.fence();
-  for (const Segment& segment : segments) {
-    m_counts.push_back(static_cast<int>(segment.count));
-    m_offsets.push_back(static_cast<int>(segment.offset));
+  for (const Slice& slice : slices) {
+    m_counts.push_back(static_cast<int>(slice.count));
+    m_offsets.push_back(static_cast<int>(slice.offset));
   }
   if (row > std::numeric_limits<int>::max())
     throw CommunicationError("rows of " + std::to_string(row) + " elements are more than MPI counts");
   check(MPI_Type_contiguous(static_cast<int>(row), mpi_type<Number>(), &m_row), "MPI_Type_contiguous");
   check(MPI_Type_commit(&m_row), "MPI_Type_commit");
-  const auto own = segments[index(rank_in(comm))].count;
-  m_bytes_sent =
-      own * row * static_cast<std::int64_t>(sizeof(Number)) * (static_cast<std::int64_t>(segments.size()) - 1);
+  const auto own = slices[index(rank_in(comm))].count;
+  m_bytes_sent = own * row * static_cast<std::int64_t>(sizeof(Number)) * (static_cast<std::int64_t>(slices.size()) - 1);
   m_request.push_back(MPI_REQUEST_NULL);
   check(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, m_buffer.at(0), m_counts.data(), m_offsets.data(), m_row,
                         comm, m_request.data()),

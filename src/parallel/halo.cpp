@@ -9,8 +9,8 @@
 namespace bsbr::parallel {
 namespace {
 
-std::vector<Segment> in_elements(std::vector<Segment> rows, std::int64_t row) {
-  for (Segment& segment : rows) segment = {segment.offset * row, segment.count * row};
+std::vector<Slice> in_elements(std::vector<Slice> rows, std::int64_t row) {
+  for (Slice& slice : rows) slice = {slice.offset * row, slice.count * row};
   return rows;
 }
 

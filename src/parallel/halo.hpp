@@ -30,12 +30,12 @@ class HaloPlan {
 
   /// What goes to each rank, counted from this rank's own first row, and what comes from each, counted from
   /// first_token(). In rows.
-  std::vector<Segment> to() const { return m_to; }
-  std::vector<Segment> from() const { return m_from; }
+  std::vector<Slice> to() const { return m_to; }
+  std::vector<Slice> from() const { return m_from; }
 
  private:
   std::int64_t m_first, m_own, m_last;
-  std::vector<Segment> m_to, m_from;
+  std::vector<Slice> m_to, m_from;
   bool m_moves = false;
 };
 

@@ -8,17 +8,17 @@ namespace bsbr::parallel {
 namespace {
 
 template <class Data>
-auto range_of(const Data& data, const Segment& segment) {
-  return Kokkos::subview(data, std::make_pair(segment.offset, segment.offset + segment.count));
+auto range_of(const Data& data, const Slice& slice) {
+  return Kokkos::subview(data, std::make_pair(slice.offset, slice.offset + slice.count));
 }
 
 }  // namespace
 
-std::vector<Segment> segments_of(const Partition& partition, std::int64_t elements) {
-  std::vector<Segment> segments;
+std::vector<Slice> slices_of(const Partition& partition, std::int64_t elements) {
+  std::vector<Slice> slices;
   for (int part = 0; part < partition.parts; ++part)
-    segments.push_back({partition.begin(part) * elements, partition.size(part) * elements});
-  return segments;
+    slices.push_back({partition.begin(part) * elements, partition.size(part) * elements});
+  return slices;
 }
 
 template <class Number>
@@ -29,15 +29,15 @@ MessageBuffer<Number>::MessageBuffer(const Array<Number*>& data) : m_data(data) 
 }
 
 template <class Number>
-void MessageBuffer<Number>::prepare(const Execution& execution, const Segment& segment) const {
-  if (m_staged != nullptr && segment.count > 0)
-    Kokkos::deep_copy(execution, range_of(m_host, segment), range_of(m_data, segment));
+void MessageBuffer<Number>::prepare(const Execution& execution, const Slice& slice) const {
+  if (m_staged != nullptr && slice.count > 0)
+    Kokkos::deep_copy(execution, range_of(m_host, slice), range_of(m_data, slice));
 }
 
 template <class Number>
-void MessageBuffer<Number>::deliver(const Execution& execution, const Segment& segment) const {
-  if (m_staged != nullptr && segment.count > 0)
-    Kokkos::deep_copy(execution, range_of(m_data, segment), range_of(m_host, segment));
+void MessageBuffer<Number>::deliver(const Execution& execution, const Slice& slice) const {
+  if (m_staged != nullptr && slice.count > 0)
+    Kokkos::deep_copy(execution, range_of(m_data, slice), range_of(m_host, slice));
 }
 
 template <class Number>

@@ -13,24 +13,24 @@
 namespace bsbr::parallel {
 
 /// A contiguous range of a buffer that goes to, or comes from, one rank. In elements, not bytes.
-struct Segment {
+struct Slice {
   std::int64_t offset = 0, count = 0;
 
-  bool operator==(const Segment&) const = default;
+  bool operator==(const Slice&) const = default;
 };
 
 /// Elements of one message: below MPI's int counts, in bytes too.
 inline constexpr std::int64_t most_elements = 1 << 27;
 
-/// Calls function(offset, count) for each message of a segment: so many elements as MPI can count.
+/// Calls function(offset, count) for each message of a slice: so many elements as MPI can count.
 template <class Function>
-void for_each_message(const Segment& segment, Function&& function) {
-  for (std::int64_t done = 0; done < segment.count; done += most_elements)
-    function(segment.offset + done, static_cast<int>(std::min(most_elements, segment.count - done)));
+void for_each_message(const Slice& slice, Function&& function) {
+  for (std::int64_t done = 0; done < slice.count; done += most_elements)
+    function(slice.offset + done, static_cast<int>(std::min(most_elements, slice.count - done)));
 }
 
-/// A segment for each part of a partition whose items have that many elements each.
-std::vector<Segment> segments_of(const Partition& partition, std::int64_t elements = 1);
+/// A slice for each part of a partition whose items have that many elements each.
+std::vector<Slice> slices_of(const Partition& partition, std::int64_t elements = 1);
 
 /// A buffer as MPI is given it: the View's own memory, or a copy on the host where MPI does not take that.
 template <class Number>
@@ -42,10 +42,10 @@ class MessageBuffer {
     return m_staged != nullptr ? m_host.data() + offset : m_data.data() + offset;
   }
 
-  /// Before a segment is sent, and after one has come: in the order of `execution`, which the caller fences, once for
-  /// several segments.
-  void prepare(const Execution& execution, const Segment& segment) const;
-  void deliver(const Execution& execution, const Segment& segment) const;
+  /// Before a slice is sent, and after one has come: in the order of `execution`, which the caller fences, once for
+  /// several slices.
+  void prepare(const Execution& execution, const Slice& slice) const;
+  void deliver(const Execution& execution, const Slice& slice) const;
 
   /// Neither memory is ever given back: MPI may still be using it.
   void keep_for_ever() const;

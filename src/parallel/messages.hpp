@@ -44,7 +44,7 @@ class Messages {
  private:
   struct Message {
     MessageBuffer<Number> buffer;
-    Segment all;
+    Slice all;
     std::vector<MPI_Request> requests;  // split where MPI's counts end
     bool delivered = false;
   };

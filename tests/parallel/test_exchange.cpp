@@ -10,7 +10,7 @@
 namespace bsbr::testing {
 namespace {
 
-using parallel::Segment;
+using parallel::Slice;
 
 /// How many numbers a rank sends to another.
 using Count = std::function<std::int64_t(int, int)>;
@@ -21,23 +21,22 @@ Real number(int from, int to, std::int64_t i) {
   return static_cast<Real>(from * 31 + to) + static_cast<Real>(i % 4096) / 8192;
 }
 
-/// Segments by rank of the sizes that `count` tells, with `gap` numbers between them, in the order of the ranks or the
+/// Slices by rank of the sizes that `count` tells, with `gap` numbers between them, in the order of the ranks or the
 /// opposite one.
-std::vector<Segment> lay_out(int ranks, bool backwards, std::int64_t gap,
-                             const std::function<std::int64_t(int)>& count) {
-  std::vector<Segment> segments(static_cast<std::size_t>(ranks));
+std::vector<Slice> lay_out(int ranks, bool backwards, std::int64_t gap, const std::function<std::int64_t(int)>& count) {
+  std::vector<Slice> slices(static_cast<std::size_t>(ranks));
   std::int64_t offset = gap;
   for (int i = 0; i < ranks; ++i) {
     const int rank = backwards ? ranks - 1 - i : i;
-    segments[static_cast<std::size_t>(rank)] = {offset, count(rank)};
+    slices[static_cast<std::size_t>(rank)] = {offset, count(rank)};
     offset += count(rank) + gap;
   }
-  return segments;
+  return slices;
 }
 
-std::int64_t size_of(const std::vector<Segment>& segments, std::int64_t gap) {
+std::int64_t size_of(const std::vector<Slice>& slices, std::int64_t gap) {
   std::int64_t size = gap;
-  for (const Segment& segment : segments) size += segment.count + gap;
+  for (const Slice& slice : slices) size += slice.count + gap;
   return size;
 }
 
@@ -59,7 +58,7 @@ template <class Real>
 struct AllToAll {
   static constexpr Real untouched = -7;
   std::int64_t gap;
-  std::vector<Segment> to, from;
+  std::vector<Slice> to, from;
   Array<Real*> source, target;
   std::vector<Real> expected;
   std::int64_t bytes = 0;
@@ -72,7 +71,7 @@ struct AllToAll {
     expected.assign(static_cast<std::size_t>(size_of(from, gap)), untouched);
     target = to_device(expected);
     for (int peer = 0; peer < world_ranks(); ++peer) {
-      const Segment out = to[static_cast<std::size_t>(peer)], in = from[static_cast<std::size_t>(peer)];
+      const Slice out = to[static_cast<std::size_t>(peer)], in = from[static_cast<std::size_t>(peer)];
       for (std::int64_t i = 0; i < out.count; ++i)
         sent[static_cast<std::size_t>(out.offset + i)] = number<Real>(world_rank(), peer, i);
       for (std::int64_t i = 0; i < in.count; ++i)
@@ -99,7 +98,7 @@ template <class Real>
 class Exchange : public ::testing::Test {};
 TYPED_TEST_SUITE(Exchange, Reals, RealNames);
 
-TYPED_TEST(Exchange, uneven_and_empty_segments_arrive_in_their_places) {
+TYPED_TEST(Exchange, uneven_and_empty_slices_arrive_in_their_places) {
   expect_exchanged<TypeParam>([](int from, int to) { return (from * 3 + to * 5) % 7; });
   expect_exchanged<TypeParam>([](int from, int to) { return from == to ? 0 : 10 + from; });    // nothing for oneself
   expect_exchanged<TypeParam>([](int from, int to) { return from == to ? 5 : 0; });            // only for oneself
@@ -129,7 +128,7 @@ TYPED_TEST(Exchange, two_at_a_time_do_not_mix) {
   EXPECT_TRUE(to_host(two.target) == two.expected);
 }
 
-TYPED_TEST(Exchange, segments_may_go_and_be_waited_for_one_by_one) {
+TYPED_TEST(Exchange, slices_may_go_and_be_waited_for_one_by_one) {
   const AllToAll<TypeParam> all([](int from, int to) { return 40000 * (to % 2) + 3 * from + to; });
   parallel::Exchange<TypeParam> exchange(Execution(), MPI_COMM_WORLD, all.source, all.to, all.target, all.from);
   for (int rank = 0; rank < world_ranks(); ++rank) {  // in the order of ranks, which is no rank's own
@@ -137,7 +136,7 @@ TYPED_TEST(Exchange, segments_may_go_and_be_waited_for_one_by_one) {
     exchange.wait_for(0);
     exchange.wait_for(0);
     const auto arrived = to_host(all.target);
-    const parallel::Segment first = all.from[0];
+    const parallel::Slice first = all.from[0];
     EXPECT_TRUE(world_rank() == 0 ||
                 std::equal(arrived.begin() + first.offset, arrived.begin() + first.offset + first.count,
                            all.expected.begin() + first.offset));
@@ -147,17 +146,17 @@ TYPED_TEST(Exchange, segments_may_go_and_be_waited_for_one_by_one) {
   EXPECT_EQ(exchange.bytes_sent(), all.bytes);
 }
 
-TYPED_TEST(Exchange, one_segment_may_go_to_several_ranks) {
+TYPED_TEST(Exchange, one_slice_may_go_to_several_ranks) {
   const auto size = static_cast<std::int64_t>(sizeof(TypeParam));
-  const auto segment_for = [](int rank) { return Segment{3 + rank / 3 * 100, 100}; };  // one for three ranks
+  const auto slice_for = [](int rank) { return Slice{3 + rank / 3 * 100, 100}; };  // one for three ranks
   const auto value = [](int rank, std::int64_t place) { return static_cast<TypeParam>(rank * 1000 + place); };
-  std::vector<Segment> to, from;
+  std::vector<Slice> to, from;
   std::vector<TypeParam> sent, expected;
-  for (std::int64_t i = 0; i < segment_for(world_ranks()).offset + 100; ++i) sent.push_back(value(world_rank(), i));
+  for (std::int64_t i = 0; i < slice_for(world_ranks()).offset + 100; ++i) sent.push_back(value(world_rank(), i));
   for (int rank = 0; rank < world_ranks(); ++rank) {
-    to.push_back(segment_for(rank));
+    to.push_back(slice_for(rank));
     from.push_back({rank * 100, 100});
-    for (std::int64_t i = 0; i < 100; ++i) expected.push_back(value(rank, segment_for(world_rank()).offset + i));
+    for (std::int64_t i = 0; i < 100; ++i) expected.push_back(value(rank, slice_for(world_rank()).offset + i));
   }
   const auto source = to_device(sent), target = to_device(std::vector<TypeParam>(expected.size()));
   parallel::Exchange<TypeParam> exchange(Execution(), MPI_COMM_WORLD, source, to, target, from);
@@ -185,15 +184,15 @@ TYPED_TEST(Exchange, one_that_is_given_up_leaves_nothing_behind) {
 template <class Real>
 void expect_gathered(std::int64_t row, const std::function<std::int64_t(int)>& count) {
   SCOPED_TRACE("rows of " + std::to_string(row));
-  const auto segments = lay_out(world_ranks(), false, 0, count);
+  const auto slices = lay_out(world_ranks(), false, 0, count);
   const auto value = [row](std::int64_t i) { return static_cast<Real>((i * 7 + row) % 251); };
-  std::vector<Real> data(static_cast<std::size_t>(size_of(segments, 0) * row), Real(255)), expected = data;
+  std::vector<Real> data(static_cast<std::size_t>(size_of(slices, 0) * row), Real(255)), expected = data;
   for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = value(static_cast<std::int64_t>(i));
-  const Segment own = segments[static_cast<std::size_t>(world_rank())];
+  const Slice own = slices[static_cast<std::size_t>(world_rank())];
   for (std::int64_t i = own.offset * row; i < (own.offset + own.count) * row; ++i)
     data[static_cast<std::size_t>(i)] = value(i);
   const auto array = to_device(data);
-  parallel::Gather<Real> gather(Execution(), MPI_COMM_WORLD, array, row, segments);
+  parallel::Gather<Real> gather(Execution(), MPI_COMM_WORLD, array, row, slices);
   gather.wait();
   Execution().fence();
   EXPECT_TRUE(to_host(array) == expected);
@@ -223,9 +222,9 @@ TYPED_TEST(Gather, large_parts_reach_all_ranks) {
 }
 
 TYPED_TEST(Gather, one_that_is_given_up_leaves_nothing_behind) {
-  const auto segments = lay_out(world_ranks(), false, 0, [](int) { return 100; });
+  const auto slices = lay_out(world_ranks(), false, 0, [](int) { return 100; });
   const auto array = to_device(std::vector<TypeParam>(static_cast<std::size_t>(100 * world_ranks() * 10)));
-  { const parallel::Gather<TypeParam> dropped(Execution(), MPI_COMM_WORLD, array, 10, segments); }
+  { const parallel::Gather<TypeParam> dropped(Execution(), MPI_COMM_WORLD, array, 10, slices); }
   expect_gathered<TypeParam>(2, [](int rank) { return rank + 1; });
 }
 

@@ -97,9 +97,9 @@ TEST(HaloPlan, has_the_rows_that_are_needed_and_the_own_ones) {
       EXPECT_EQ(plan.rows_of_others(), others);
       EXPECT_EQ(plan.rows(), others + sequence.local_tokens());
       std::int64_t received = 0;
-      for (const auto& segment : plan.from()) {
-        EXPECT_TRUE(segment.count == 0 || segment.offset == received) << segment.offset;
-        received += segment.count;
+      for (const auto& slice : plan.from()) {
+        EXPECT_TRUE(slice.count == 0 || slice.offset == received) << slice.offset;
+        received += slice.count;
       }
       EXPECT_EQ(received, others);
     }

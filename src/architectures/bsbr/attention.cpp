@@ -108,18 +108,18 @@ struct Sizes {
 };
 
 /// What goes to each rank and comes from it.
-struct MixingSegments {
-  std::vector<parallel::Segment> blocks_to;    // of m_local: the blocks that the rank mixes
-  std::vector<parallel::Segment> chunks_from;  // of m_states: the chunks that the rank has
+struct MixingSlices {
+  std::vector<parallel::Slice> blocks_to;    // of m_local: the blocks that the rank mixes
+  std::vector<parallel::Slice> chunks_from;  // of m_states: the chunks that the rank has
   // Where chunks are dealt out, on the way back, which begins with m_mixed and ends in m_states:
-  std::vector<parallel::Segment> rows_to;    // chunks of that rank, dealt to this one
-  std::vector<parallel::Segment> rows_from;  // chunks of this rank, dealt to that one
+  std::vector<parallel::Slice> rows_to;    // chunks of that rank, dealt to this one
+  std::vector<parallel::Slice> rows_from;  // chunks of this rank, dealt to that one
 
-  MixingSegments(const Sequence& sequence, const kernels::StateBlocks& blocks, const parallel::Dealing& dealing) {
+  MixingSlices(const Sequence& sequence, const kernels::StateBlocks& blocks, const parallel::Dealing& dealing) {
     const int mine = sequence.rank();
     const Partition& chunks = sequence.chunks();
     const std::int64_t block = blocks.elements(1, chunks.size(mine)), row = blocks.elements(1, 1);
-    chunks_from = parallel::segments_of(chunks, blocks.elements(dealing.item_count(mine), 1));
+    chunks_from = parallel::slices_of(chunks, blocks.elements(dealing.item_count(mine), 1));
     std::int64_t received = 0;
     for (int rank = 0; rank < sequence.ranks(); ++rank) {
       blocks_to.push_back({dealing.first_item(rank) * block, dealing.item_count(rank) * block});
@@ -127,7 +127,7 @@ struct MixingSegments {
       const auto dealt = [&](int worker, int owner) {
         const parallel::DealtRows rows = dealing.rows(worker);
         const std::int64_t first = rows.before(chunks.begin(owner));
-        return parallel::Segment{first * row, (rows.before(chunks.end(owner)) - first) * row};
+        return parallel::Slice{first * row, (rows.before(chunks.end(owner)) - first) * row};
       };
       rows_to.push_back(dealt(mine, rank));
       rows_from.push_back({received, dealt(rank, mine).count});
@@ -281,15 +281,15 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
         execution, begin, end,
         [&](int portion) { attend_within(execution, mask, input, output, portion, overlap_portions); }, messages...);
   };
-  const MixingSegments segments(m_sequence, m_blocks, m_dealing);
+  const MixingSlices slices(m_sequence, m_blocks, m_dealing);
   const MPI_Comm comm = m_sequence.comm();
   std::optional<parallel::Gather<Real>> retrieval;
   std::optional<parallel::Exchange<Real>> states, mixed;
   {
     const Phase phase(execution, profile, "exchange");
     retrieval.emplace(execution, comm, m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim,
-                      parallel::segments_of(m_sequence.chunks()));
-    states.emplace(execution, comm, m_local, segments.blocks_to, m_states, segments.chunks_from);
+                      parallel::slices_of(m_sequence.chunks()));
+    states.emplace(execution, comm, m_local, slices.blocks_to, m_states, slices.chunks_from);
     states->send();
   }
   attend(0, half, *retrieval, *states);
@@ -305,9 +305,9 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
   {
     const Phase phase(execution, profile, "exchange");
     if (m_dealing.whole_items())
-      mixed.emplace(execution, comm, m_states, segments.chunks_from, m_local, segments.blocks_to);
+      mixed.emplace(execution, comm, m_states, slices.chunks_from, m_local, slices.blocks_to);
     else
-      mixed.emplace(execution, comm, m_mixed, segments.rows_to, m_states, segments.rows_from);
+      mixed.emplace(execution, comm, m_mixed, slices.rows_to, m_states, slices.rows_from);
     mixed->send();
   }
   attend(half, overlap_portions, *mixed);
