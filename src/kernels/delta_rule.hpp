@@ -5,7 +5,7 @@
 // with S the state before the tile: (I + β·tril(K Kᵀ, −1)) U = β (V − K S), a unit lower triangular system.
 #pragma once
 
-#include "kernels/state_scan.hpp"
+#include "kernels/scan_tile.hpp"
 
 namespace bsbr::kernels {
 

@@ -239,6 +239,7 @@ TYPED_TEST(StateScan, of_steps_shows_a_token_what_came_before_its_step) {
     const ModelConfig config = config_of(Architecture::linear, width);
     for (const std::int64_t step : {std::int64_t{1}, std::int64_t{5}, tile, tile + 6, 3 * tile + 1}) {
       for (const std::int64_t length : {std::int64_t{1}, step, step + 1, 3 * step + 2}) {
+        if (length > kernels::segment_tokens(step)) continue;  // a scan begins another segment with a state
         SCOPED_TRACE("steps of " + std::to_string(step));
         const auto mask = random_mask(length, 0.3, 14);
         const auto whole = random_attention(config, length, 15), masked = with_spoilt_padding(whole, mask);
