@@ -2,8 +2,11 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 
+#include <algorithm>
+
 #include "attention/attention.hpp"
 #include "bsbr/model.hpp"
+#include "kernels/tuning.hpp"
 #include "support/allocations.hpp"
 #include "support/bits.hpp"
 #include "support/reals.hpp"
@@ -198,14 +201,27 @@ TYPED_TEST(Memory, of_a_model_grows_no_faster_than_its_layers) {
   }
 }
 
-/// The state that is carried, and the keys that earlier ranks have, do not grow with the sequence: what grows is what
-/// the tokens need. A test of the implementation: an attention that keeps something for a backward pass, such as sums
-/// of the softmax, will need memory.
-TYPED_TEST(Memory, of_attentions_other_than_bsbr_is_none_with_one_rank) {
+/// The keys that earlier ranks have, and the states and sums of segments, are none where there is one rank and one
+/// segment: what grows is what the tokens need. A test of the implementation: an attention that keeps something for a
+/// backward pass, such as sums of the softmax, will need memory.
+TYPED_TEST(Memory, of_attentions_other_than_bsbr_is_none_with_one_rank_and_one_segment) {
+  const std::int64_t length = std::min<std::int64_t>(331, kernels::tuning::scan_segment / 2);
   for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
     if (traits(config.architecture).transfer == Transfer::chunk_states) continue;
-    const Sequence sequence(MPI_COMM_SELF, 2, 331, config.chunk_size);
+    const Sequence sequence(MPI_COMM_SELF, 2, length, config.chunk_size);
     EXPECT_EQ(Attention<TypeParam>::create(config, sequence)->workspace_bytes(), 0) << describe(config);
+  }
+}
+
+/// One rank keeps some segments at a time, and a node for each level of their tree.
+TYPED_TEST(Memory, of_running_states_on_one_rank_grows_with_the_logarithm_of_the_length_only) {
+  for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
+    if (traits(config.architecture).transfer != Transfer::state) continue;
+    const auto bytes_of = [&](std::int64_t segments) {
+      const Sequence sequence(MPI_COMM_SELF, 2, segments * kernels::tuning::scan_segment, config.chunk_size);
+      return Attention<TypeParam>::create(config, sequence)->workspace_bytes();
+    };
+    EXPECT_LT(bytes_of(16384), 3 * bytes_of(128)) << describe(config);
   }
 }
 
