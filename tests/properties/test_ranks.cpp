@@ -427,7 +427,8 @@ TYPED_TEST(BytesSent, of_a_running_state_within_a_segment_do_not_depend_on_the_l
       const std::int64_t elements = traits(config.architecture).state_elements(config);
       const std::int64_t state = config.num_layers * batch * config.num_heads * elements * this->size;
       const std::int64_t row = config.num_layers * batch * 2 * config.attention_dim() * this->size;
-      for (const std::int64_t length : {chunk_size, 9 * tile + 1}) {
+      for (const std::int64_t length :
+           {chunk_size, std::min<std::int64_t>(9 * tile + 1, kernels::tuning::scan_segment * 3 / 4)}) {
         for (const int P : rank_counts()) {
           const FirstRanks ranks(P);
           if (!ranks.has_this()) continue;
