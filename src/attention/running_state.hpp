@@ -115,12 +115,12 @@ class RunningState {
         if (has_state<Rule>(m_segments.first()))
           joints.state = messages.receive(neighbours.previous, state_tag, m_state_from_previous);
       }
-      m_states.expect(messages);
+      m_states.post_receives(messages);
     }
     form_sums(execution, tokens, rule, messages, joints, neighbours.next, profile);
     {
       const Phase phase(execution, profile, "exchange");
-      m_states.compose(execution, rule, messages, neighbours.next);
+      m_states.compose(execution, rule, &messages, neighbours.next);
     }
     form_results(execution, tokens, rule, messages, joints, neighbours.next, profile);
     const Phase phase(execution, profile, "exchange");

@@ -96,29 +96,14 @@ class SegmentStates {
     return m_tree.owns(segment) ? node(segment).data() : before_others(segment).data();
   }
 
-  /// Sums of segments → states before them. What earlier segments that have no slots leave is kept from before.
-  template <class Rule>
-  void compose(const Execution& execution, const Rule& rule) {
-    for (int level = 0; level < m_tree.levels(); ++level) {
-      merge(execution, rule, level, m_tree.merges(level));
-      merge_others(execution, rule, level);
-    }
-    keep_sums(execution);
-    for (int level = m_tree.levels() - 1; level >= 0; --level) {
-      lead_from_others(execution, rule, level);
-      lead(execution, rule, level, m_tree.prefixes(level));
-    }
-  }
-
-  /// Receives from now on what compose(…, messages) will need of other ranks.
-  void expect(parallel::Messages<Real>& messages) {
+  /// Posts the receives of what compose() needs of other ranks.
+  void post_receives(parallel::Messages<Real>& messages) {
     m_left_messages.assign(static_cast<std::size_t>(m_tree.levels()), 0);
     m_before_messages.assign(static_cast<std::size_t>(m_tree.levels()), 0);
     for (int level = 0; level < m_tree.levels(); ++level) {
-      if (const std::int64_t b = m_tree.merge_with_others(level); b > 0) {
+      if (const std::int64_t b = m_tree.merge_with_others(level); b > 0)
         m_left_messages[index(level)] =
-            messages.receive(m_segments.owner(b - (std::int64_t{1} << level) - 1), sum_tag + level, left(level));
-      }
+            messages.receive(m_segments.owner(b - size_of(level) - 1), sum_tag + level, left(level));
     }
     for (const std::int64_t b : states_of_others()) {
       m_before_messages[index(parallel::level_of(b))] =
@@ -126,39 +111,36 @@ class SegmentStates {
     }
   }
 
-  /// The same for segments that ranks share out. next: the rank with the token behind this one's last; −1: none.
+  /// Sums of segments → states before them. messages: those of post_receives(); null: one rank has all segments, and
+  /// what earlier ones without slots leave is kept from before. next: the rank with the token behind this one's last;
+  /// −1: none.
   template <class Rule>
-  void compose(const Execution& execution, const Rule& rule, parallel::Messages<Real>& messages, int next) {
+  void compose(const Execution& execution, const Rule& rule, parallel::Messages<Real>* messages = nullptr,
+               int next = -1) {
     int sent = 0;
-    for (int level = 0; level < m_tree.levels(); ++level) {
-      if (const std::int64_t b = m_tree.left_half_for_others(level); b > 0) {
-        const auto copy = piece(m_outgoing, sent++, m_elements);  // S(b) takes the place of V(b) while this goes
-        Kokkos::deep_copy(execution, copy, node(b));
-        messages.send(m_segments.owner(b + (std::int64_t{1} << level) - 1), sum_tag + level, copy);
-      }
-      merge(execution, rule, level, m_tree.merges(level));
-      if (m_tree.merge_with_others(level) > 0) messages.wait_for(m_left_messages[index(level)]);
-      merge_others(execution, rule, level);
+    for (int level = 0; level < m_tree.levels(); ++level) {  // V(b) ← V(b − 2^level) then V(b)
+      const std::int64_t b = m_tree.merge_with_others(level);
+      if (messages != nullptr) sent += send_sum(execution, *messages, level, sent);
+      put_before<kernels::LeftOperand::segment>(execution, rule, level, m_tree.merges(level));
+      if (messages != nullptr && b > 0) messages->wait_for(m_left_messages[index(level)]);
+      if (b > 0) put_before<kernels::LeftOperand::segment>(execution, rule, level, {b, 1, 1}, left(level));
     }
-    for (int level = m_tree.levels() - 1; level >= 0; --level) {
-      send_state(messages, level);
-      if (const std::int64_t b = m_tree.prefix_with_others(level); b > 0)
-        messages.wait_for(m_before_messages[index(parallel::level_of(b - (std::int64_t{1} << level)))]);
-      lead_from_others(execution, rule, level);
-      lead(execution, rule, level, m_tree.prefixes(level));
+    if (messages == nullptr) keep_sums(execution);
+    for (int level = m_tree.levels() - 1; level >= 0; --level) {  // S(b) ← S(b − 2^level) then V(b)
+      const std::int64_t b = m_tree.prefix_with_others(level), earlier = b - size_of(level);
+      if (messages != nullptr) send_state(*messages, level);
+      if (messages != nullptr && b > 0) messages->wait_for(m_before_messages[index(parallel::level_of(earlier))]);
+      if (b > 0) put_before<kernels::LeftOperand::state>(execution, rule, level, {b, 1, 1}, before_others(earlier));
+      put_before<kernels::LeftOperand::state>(execution, rule, level, m_tree.prefixes(level));
     }
-    // The state before a segment that begins with the next rank's first token, or with this one's.
-    const std::int64_t end = m_tree.end();
-    if (m_tree.owns(end) && next >= 0 && !m_segments.joins_next() && receiver(end, 0) != next)
-      messages.send(next, state_tag + parallel::level_of(end), state(end));
-    if (const std::int64_t begin = m_tree.begin(); begin > 0 && m_segments.begins())
-      messages.wait_for(m_before_messages[index(parallel::level_of(begin))]);
+    if (messages != nullptr) exchange_first_states(*messages, next);
   }
 
  private:
   static constexpr int sum_tag = 16, state_tag = sum_tag + 64;
 
   static std::size_t index(int level) { return static_cast<std::size_t>(level); }
+  static std::int64_t size_of(int level) { return std::int64_t{1} << level; }
   static std::int64_t levels(const Segments& segments) { return parallel::PrefixTree::levels(segments.leaves()); }
   static std::int64_t outgoing(const parallel::PrefixTree& tree) {
     std::int64_t count = 0;
@@ -167,12 +149,10 @@ class SegmentStates {
   }
 
   static Array<Real*> piece(const Array<Real*>& all, std::int64_t i, std::int64_t elements) {
-    return Kokkos::subview(all, std::make_pair(i * elements, (i + 1) * elements));
+    return parallel::range_of(all, {i * elements, elements});
   }
   Array<Real*> node(std::int64_t b) const { return piece(m_nodes, b - 1 - m_tree.begin(), m_elements); }
-  Array<Real*> state(std::int64_t b) const {
-    return Kokkos::subview(node(b), std::make_pair(std::int64_t{0}, m_parts.total()));
-  }
+  Array<Real*> state(std::int64_t b) const { return parallel::range_of(node(b), {0, m_parts.total()}); }
   Array<Real*> left(int level) const { return piece(m_left, level, m_elements); }
   /// S(b) of a segment without a slot. Those that are of use have different levels.
   Array<Real*> before_others(std::int64_t b) const { return piece(m_before, parallel::level_of(b), m_parts.total()); }
@@ -181,7 +161,7 @@ class SegmentStates {
   std::vector<std::int64_t> states_of_others() const {
     std::vector<std::int64_t> found;
     for (int level = m_tree.levels() - 1; level >= 0; --level) {
-      const std::int64_t b = m_tree.prefix_with_others(level), earlier = b - (std::int64_t{1} << level);
+      const std::int64_t b = m_tree.prefix_with_others(level), earlier = b - size_of(level);
       if (b > 0 && (found.empty() || found.back() != earlier)) found.push_back(earlier);
     }
     const std::int64_t begin = m_tree.begin();
@@ -192,9 +172,19 @@ class SegmentStates {
 
   /// The rank that S(b) goes to at a level, or −1. One that needs it at several levels gets it at the highest.
   int receiver(std::int64_t b, int level) const {
-    const std::int64_t leaf = b + (std::int64_t{1} << level);
+    const std::int64_t leaf = b + size_of(level);
     return level < parallel::level_of(b) && leaf > m_tree.end() && leaf <= m_tree.leaves() ? m_segments.owner(leaf - 1)
                                                                                            : -1;
+  }
+
+  /// The left half that another rank needs at a level, the sent-th; how many that are.
+  int send_sum(const Execution& execution, parallel::Messages<Real>& messages, int level, int sent) const {
+    const std::int64_t b = m_tree.left_half_for_others(level);
+    if (b == 0) return 0;
+    const auto copy = piece(m_outgoing, sent, m_elements);  // S(b) takes the place of V(b) while this goes
+    Kokkos::deep_copy(execution, copy, node(b));
+    messages.send(m_segments.owner(b + size_of(level) - 1), sum_tag + level, copy);
+    return 1;
   }
 
   void send_state(parallel::Messages<Real>& messages, int level) const {
@@ -203,32 +193,19 @@ class SegmentStates {
       messages.send(receiver(b, level), state_tag + parallel::level_of(b), state(b));
   }
 
-  /// V(b) ← V(b − 2^level) then V(b)
-  template <class Rule>
-  void merge(const Execution& execution, const Rule& rule, int level, const parallel::TreeNodes& nodes) const {
-    if (nodes.count == 0) return;
-    run<kernels::LeftOperand::segment>(execution, rule, level, nodes, node(nodes.first - (std::int64_t{1} << level)));
+  /// The state before a segment that begins with the next rank's first token, and before one that begins with this
+  /// one's.
+  void exchange_first_states(parallel::Messages<Real>& messages, int next) const {
+    const std::int64_t begin = m_tree.begin(), end = m_tree.end();
+    if (m_tree.owns(end) && next >= 0 && !m_segments.joins_next() && receiver(end, 0) != next)
+      messages.send(next, state_tag + parallel::level_of(end), state(end));
+    if (begin > 0 && m_segments.begins()) messages.wait_for(m_before_messages[index(parallel::level_of(begin))]);
   }
-  template <class Rule>
-  void merge_others(const Execution& execution, const Rule& rule, int level) const {
-    if (const std::int64_t b = m_tree.merge_with_others(level); b > 0)
-      run<kernels::LeftOperand::segment>(execution, rule, level, {b, 1, 1}, left(level));
-  }
-  /// S(b) ← S(b − 2^level) then V(b)
-  template <class Rule>
-  void lead(const Execution& execution, const Rule& rule, int level, const parallel::TreeNodes& nodes) const {
-    if (nodes.count == 0) return;
-    run<kernels::LeftOperand::state>(execution, rule, level, nodes, node(nodes.first - (std::int64_t{1} << level)));
-  }
-  template <class Rule>
-  void lead_from_others(const Execution& execution, const Rule& rule, int level) const {
-    if (const std::int64_t b = m_tree.prefix_with_others(level); b > 0)
-      run<kernels::LeftOperand::state>(execution, rule, level, {b, 1, 1},
-                                       before_others(b - (std::int64_t{1} << level)));
-  }
+
+  /// Puts what belongs to b − 2^level before V(b), of some nodes; `left` is that of the first, which may have no slot.
   template <kernels::LeftOperand operand, class Rule>
-  void run(const Execution& execution, const Rule& rule, int level, const parallel::TreeNodes& nodes,
-           const Array<Real*>& left) const {
+  void put_before(const Execution& execution, const Rule& rule, int level, const parallel::TreeNodes& nodes,
+                  const Array<Real*>& left) const {
     kernels::compose<operand>(execution, "bsbr::attention::compose_segments", m_parts, rule,
                               kernels::Compositions<Real>{.left = left.data(),
                                                           .left_stride = nodes.stride * m_elements,
@@ -236,6 +213,10 @@ class SegmentStates {
                                                           .right_stride = nodes.stride * m_elements,
                                                           .count = nodes.count,
                                                           .tokens = m_segments.tokens() << level});
+  }
+  template <kernels::LeftOperand operand, class Rule>
+  void put_before(const Execution& execution, const Rule& rule, int level, const parallel::TreeNodes& nodes) const {
+    if (nodes.count > 0) put_before<operand>(execution, rule, level, nodes, node(nodes.first - size_of(level)));
   }
 
   /// Of each level the last node, for the segments that get these slots next.
@@ -249,7 +230,7 @@ class SegmentStates {
   template <class Function>
   void for_last_nodes(const Function& function) const {
     for (int level = 0; level < m_tree.levels(); ++level) {
-      const std::int64_t size = std::int64_t{1} << level, multiple = m_tree.end() / size;
+      const std::int64_t size = size_of(level), multiple = m_tree.end() / size;
       const std::int64_t b = (multiple % 2 == 1 ? multiple : multiple - 1) * size;
       if (b > 0 && m_tree.owns(b)) function(b);
     }

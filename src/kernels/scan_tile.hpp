@@ -28,9 +28,6 @@ struct ScanTokens {
   std::int64_t first, last;  // the tokens with results
   std::int64_t step;         // tokens of one step; where it sees itself, tokens_of_scan_tile()
 
-  /// Tokens of a segment: whole steps.
-  KOKKOS_INLINE_FUNCTION std::int64_t segment() const { return segment_tokens(step); }
-
   /// The scan begins with the step that the first token is in, and leaves the state before the step that the next
   /// rank's first token is in.
   KOKKOS_INLINE_FUNCTION std::int64_t begin() const { return first / step * step; }
@@ -47,6 +44,10 @@ struct ScanParts {
   KOKKOS_INLINE_FUNCTION int blocks() const { return (width + tuning::scan_columns - 1) / tuning::scan_columns; }
   /// Columns of a block; the last one may have fewer.
   KOKKOS_INLINE_FUNCTION int columns() const { return (width + blocks() - 1) / blocks(); }
+  KOKKOS_INLINE_FUNCTION int columns_of(int block) const {
+    const int left = width - block * columns();
+    return left < columns() ? left : columns();
+  }
   KOKKOS_INLINE_FUNCTION std::int64_t count() const { return batch * heads * blocks(); }
   /// Elements of a row of one part, and of all rows.
   KOKKOS_INLINE_FUNCTION int stored() const { return columns() + extra_columns; }
@@ -163,7 +164,7 @@ std::int64_t scan_scratch_bytes(const Rule& rule, int width) {
 
 namespace detail {
 
-/// block[k, 0 … width) = source[k, 0 … columns), then zeros, of `rows` rows; source: null: zeros.
+/// block[k, 0 … width) = source[k, 0 … columns), as far as it goes, then zeros, of `rows` rows; source: null: zeros.
 template <class Real>
 KOKKOS_INLINE_FUNCTION void load_block(const Team& team, const Real* source, int rows, int columns, Real* block,
                                        int width, int stride) {

@@ -68,14 +68,8 @@ KOKKOS_INLINE_FUNCTION void load_matrix(const Team& team, const ScanParts& parts
                                         const CompositionTile<Real>& tile) {
   const int stride = padded<Real>(parts.width);
   for (int block = 0; block < parts.blocks(); ++block) {
-    const int column = block * parts.columns();
-    const int columns = parts.width - column < parts.columns() ? parts.width - column : parts.columns();
-    const Real* part = matrix + block * parts.elements();
-    for_each_in_rows(team, parts.width, columns, [&](const int row) {
-      const Real* from = part + std::int64_t{row} * parts.stored();
-      Real* to = tile.matrix + std::int64_t{row} * stride + column;
-      return [=](const int i) { to[i] = from[i]; };
-    });
+    load_block(team, matrix + block * parts.elements(), parts.width, parts.stored(),
+               tile.matrix + block * parts.columns(), parts.columns_of(block), stride);
   }
 }
 

@@ -99,9 +99,9 @@ void scan_segments_of(const Execution& execution, const std::string& label, cons
       label, team_policy(execution, segments.count * parts.count(), bytes), KOKKOS_LAMBDA(const TeamMember& member) {
         const std::int64_t i = member.league_rank() / parts.count(), index = member.league_rank() % parts.count();
         const std::int64_t head = index / parts.blocks(), at = index * parts.elements();
-        const int column = static_cast<int>(index % parts.blocks()) * parts.columns();
-        const int columns = parts.width - column < parts.columns() ? parts.width - column : parts.columns();
-        const detail::ScanPart part{head / parts.heads, head % parts.heads, column, columns, parts.stored()};
+        const int block = static_cast<int>(index % parts.blocks());
+        const detail::ScanPart part{head / parts.heads, head % parts.heads, block * parts.columns(),
+                                    parts.columns_of(block), parts.stored()};
         const Real* others = memory.before == nullptr ? nullptr : memory.before + (i - 1) * memory.stride;
         const Real* before = i == 0 ? memory.first_before : others;
         const bool goes_on = i == 0 && memory.first_sum != nullptr, saves = memory.sums != nullptr;

@@ -13,11 +13,6 @@ namespace {
 
 constexpr int tag = 1;
 
-template <class Data>
-auto range_of(const Data& data, const Slice& slice) {
-  return Kokkos::subview(data, std::make_pair(slice.offset, slice.offset + slice.count));
-}
-
 std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
 
 }  // namespace

@@ -1,18 +1,8 @@
 #include "parallel/message_buffer.hpp"
 
-#include <utility>
-
 #include "parallel/device_buffers.hpp"
 
 namespace bsbr::parallel {
-namespace {
-
-template <class Data>
-auto range_of(const Data& data, const Slice& slice) {
-  return Kokkos::subview(data, std::make_pair(slice.offset, slice.offset + slice.count));
-}
-
-}  // namespace
 
 std::vector<Slice> slices_of(const Partition& partition, std::int64_t elements) {
   std::vector<Slice> slices;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "bsbr/partition.hpp"
@@ -18,6 +19,12 @@ struct Slice {
 
   bool operator==(const Slice&) const = default;
 };
+
+/// The elements of a slice.
+template <class Data>
+auto range_of(const Data& data, const Slice& slice) {
+  return Kokkos::subview(data, std::make_pair(slice.offset, slice.offset + slice.count));
+}
 
 /// Elements of one message: below MPI's int counts, in bytes too.
 inline constexpr std::int64_t most_elements = 1 << 27;

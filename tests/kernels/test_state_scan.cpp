@@ -79,7 +79,7 @@ Scanned<Real> scan_once(const AttentionNumbers& numbers, const reference::Mask& 
   const Array<Real*> before = array(from.before), sum = array(from.sums);
   const kernels::ScanParts parts{1, heads, static_cast<int>(width), rule.extra_columns()};
   const Array<Real*> after("test::after", parts.total()), sums("test::sums", kernels::segment_elements<Rule>(parts));
-  const std::int64_t segment = tokens.segment();
+  const std::int64_t segment = kernels::segment_tokens(step);
   kernels::scan_segments<pass>(Execution(), "test::scan", tokens, rule,
                                {.first = first / segment, .count = 1, .begin = origin, .end = end, .tokens = segment},
                                {.first_before = before.data(),
