@@ -35,6 +35,22 @@ struct AttentionInput {
   bool overwrite_key = false;
 };
 
+/// What an attention has to know of the tokens that it has seen, for those that come behind them: the state of one
+/// layer. Every rank has all of it. An attention fills it in; its arrays are for that attention, and for files.
+template <class Real>
+struct AttentionState {
+  std::int64_t tokens = 0;     ///< of each sequence, seen so far
+  std::int64_t first_key = 0;  ///< `keys` are those of the tokens [first_key, tokens)
+  Array<Real*> keys;           ///< [token][batch][key, value of all heads]
+  Array<std::uint8_t*> real;   ///< [token][batch], of the same tokens: 0 where it is padding; empty: all are real
+
+  // linear, delta_net, gau: sums and states of segments (docs/architecture.md#across-ranks).
+  Array<Real*> sums;  ///< [node][T, A]: of the nodes in the binary expansion of the number of whole segments, by level
+  Array<Real*> states;  ///< [node][state]: the states behind these nodes
+  Array<Real*> sum;     ///< [T, A] of the segment that has begun; empty if none has
+  Array<Real*> state;   ///< the state before the step that has begun in it, or where u does not depend on it before it
+};
+
 /// The attention of one architecture for one shape of sequence. Its workspace is allocated once and used by every call
 /// of forward, so create one attention and use it for all layers.
 template <class Real>
@@ -59,10 +75,14 @@ class Attention {
   ///     and the sizes, unless AttentionInput::overwrite_key says that it is the key. It may lie between rows of the
   ///     input
   /// \param profile times and bytes are added to it; may be null
+  /// \param state of the tokens before the sequence's origin; it becomes that of all tokens up to the sequence's end.
+  ///     May be null where the origin is 0: then nothing is kept
   /// \throws ShapeError if extents do not fit, or the output overlaps the input, or is not the key where overwrite_key
-  /// says so \throws CommunicationError if MPI fails or a rank does not respond in time
+  /// says so, or the state is not that of the tokens before the origin \throws CommunicationError if MPI fails or a
+  /// rank does not respond in time
   virtual void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                       const Array<Real***>& output, Profile* profile = nullptr) = 0;
+                       const Array<Real***>& output, Profile* profile = nullptr,
+                       AttentionState<Real>* state = nullptr) = 0;
 
   /// Whether AttentionInput::overwrite_key may be set. It depends on the configuration: bsbr with chunks of at most 256
   /// tokens, mostly.

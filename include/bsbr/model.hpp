@@ -60,10 +60,11 @@ class Layer {
   /// \param workspace made for this configuration and this sequence
   /// \param x [batch, local tokens, hidden_dim]; shares no element with the workspace
   /// \param profile times and bytes are added to it; may be null
+  /// \param state of this layer, for the tokens before the sequence's origin: Attention::forward
   /// \throws ShapeError if extents do not fit, or x overlaps the workspace
   /// \throws CommunicationError if MPI fails or a rank does not respond in time
   void forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x,
-               Profile* profile = nullptr) const;
+               Profile* profile = nullptr, AttentionState<Real>* state = nullptr) const;
 
  private:
   struct Modules;
@@ -97,18 +98,20 @@ class Model {
   /// no copy of that View by then. Exceptions are thrown on all ranks. \param execution where the kernels run; it has
   /// been fenced when this returns \param sequence the shape of the batch, and this rank's part; its chunk_size must be
   /// the model's \param ids [batch, local tokens], each from 0 to vocab_size − 1 \param mask [batch, local tokens]: 1 =
-  /// real token, 0 = padding; empty: no padding \param profile times and bytes are added to it; may be null \returns
-  /// hidden states after the final norm, [batch, local tokens, hidden_dim] \throws ShapeError if extents or chunk sizes
-  /// do not fit, an id is outside the vocabulary, or a mask value is neither 0 nor 1 \throws MemoryError if there is
-  /// not enough memory \throws CommunicationError if MPI fails or a rank does not respond in time
+  /// real token, 0 = padding; empty: no padding \param profile times and bytes are added to it; may be null
+  /// \param states of all layers, for the tokens before the sequence's origin; they become those of all tokens up to
+  /// the sequence's end. An empty vector is filled where the origin is 0; null: nothing is kept \returns hidden states
+  /// after the final norm, [batch, local tokens, hidden_dim] \throws ShapeError if extents or chunk sizes do not fit,
+  /// an id is outside the vocabulary, or a mask value is neither 0 nor 1 \throws MemoryError if there is not enough
+  /// memory \throws CommunicationError if MPI fails or a rank does not respond in time
   Array<Real***> forward(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
                          const std::optional<Array<const std::uint8_t**>>& mask = std::nullopt,
-                         Profile* profile = nullptr);
+                         Profile* profile = nullptr, std::vector<AttentionState<Real>>* states = nullptr);
 
  private:
   /// Checks the arguments of forward and allocates its memory, on all ranks.
   void prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
-               bool has_mask);
+               bool has_mask, std::vector<AttentionState<Real>>* states);
 
   Weights<Real> m_weights;
   std::vector<Layer<Real>> m_layers;

@@ -113,7 +113,7 @@ void require_rows(const std::string& name, const Strided<const Real***>& rows, s
 
 template <class Real>
 void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask,
-                   const AttentionInput<Real>& input, const Array<Real***>& output) {
+                   const AttentionInput<Real>& input, const Array<Real***>& output, const AttentionState<Real>* state) {
   const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), width = config.attention_dim();
   require_rows<Real>("query", input.query, batch, tokens, width);
   require_rows<Real>("key", input.key, batch, tokens, width);
@@ -122,6 +122,10 @@ void require_input(const ModelConfig& config, const Sequence& sequence, const Pa
   require_rows<Real>("output", Strided<const Real***>(output), batch, tokens, width);
   require_own_output(config, input, output);
   require_mask(mask, sequence);
+  const std::int64_t seen = state == nullptr ? 0 : state->tokens;
+  if (seen != sequence.origin())
+    throw ShapeError("the sequence begins at token " + std::to_string(sequence.origin()) + ", the state is of " +
+                     std::to_string(seen) + " tokens");
 }
 
 void require_mask(const PaddingMask& mask, const Sequence& sequence) {
@@ -144,9 +148,10 @@ template std::int64_t scratch_bytes<double>(const ModelConfig&);
 template bool output_may_be_key<float>(const ModelConfig&);
 template bool output_may_be_key<double>(const ModelConfig&);
 template void require_input<float>(const ModelConfig&, const Sequence&, const PaddingMask&,
-                                   const AttentionInput<float>&, const Array<float***>&);
+                                   const AttentionInput<float>&, const Array<float***>&, const AttentionState<float>*);
 template void require_input<double>(const ModelConfig&, const Sequence&, const PaddingMask&,
-                                    const AttentionInput<double>&, const Array<double***>&);
+                                    const AttentionInput<double>&, const Array<double***>&,
+                                    const AttentionState<double>*);
 template void require_rows<float>(const std::string&, const Strided<const float***>&, std::int64_t, std::int64_t,
                                   std::int64_t);
 template void require_rows<double>(const std::string&, const Strided<const double***>&, std::int64_t, std::int64_t,

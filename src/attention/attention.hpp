@@ -44,10 +44,11 @@ void require_rows(const std::string& name, const Strided<const Real***>& rows, s
                   std::int64_t width);
 
 /// Throws ShapeError unless query, key, value, the gate of gau, and output are [batch, local tokens, attention_dim],
-/// the output overlaps no array of the input (overwrite_key: but the key, which it is), and the mask fits.
+/// the output overlaps no array of the input (overwrite_key: but the key, which it is), the mask fits, and the state is
+/// that of the tokens before the sequence's origin.
 template <class Real>
 void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask,
-                   const AttentionInput<Real>& input, const Array<Real***>& output);
+                   const AttentionInput<Real>& input, const Array<Real***>& output, const AttentionState<Real>* state);
 
 /// An attention writes all of its output, and of `own`, its own arrays, what it reads: a build for finding errors sees
 /// to that. Comes first.

@@ -1,24 +1,19 @@
 #include "attention/key_halo.hpp"
 
+#include <algorithm>
+#include <utility>
+
+#include "attention/kept_keys.hpp"
 #include "attention/mask_rows.hpp"
 #include "attention/overlap.hpp"
-#include "kernels/rows.hpp"
 
 namespace bsbr::attention {
-namespace {
-
-/// Elements of one token in the rows that move, those of the whole batch.
-std::int64_t row_elements(const ModelConfig& config, const Sequence& sequence) {
-  return sequence.batch() * 2 * config.attention_dim();
-}
-
-}  // namespace
 
 template <class Real>
 KeyHalo<Real>::KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed)
     : m_sequence(sequence), m_width(config.attention_dim()), m_plan(sequence, first_needed) {
   if (!m_plan.moves_anything()) return;
-  m_rows.emplace(m_plan, row_elements(config, sequence));
+  m_rows.emplace(m_plan, key_row(config, sequence));
   m_real_rows.emplace(m_plan, sequence.batch());
   m_real = Array<std::uint8_t**>("bsbr::attention::halo_mask", sequence.batch(), m_plan.rows());
 }
@@ -28,22 +23,40 @@ std::int64_t KeyHalo<Real>::bytes(const ModelConfig& config, const Sequence& seq
                                   const parallel::FirstNeeded& first_needed) {
   const parallel::HaloPlan plan(sequence, first_needed);
   if (!plan.moves_anything()) return 0;
-  return parallel::Halo<Real>::bytes(plan, row_elements(config, sequence)) +
+  return parallel::Halo<Real>::bytes(plan, key_row(config, sequence)) +
          2 * parallel::Halo<std::uint8_t>::bytes(plan, sequence.batch());
+}
+
+/// The rows of tokens before the sequence are the first ones of the halo. kept: of the tokens from first_kept on.
+template <class Real>
+template <class Number>
+void KeyHalo<Real>::take_earlier(const Execution& execution, const Array<Number*>& kept, std::int64_t first_kept,
+                                 const parallel::Halo<Number>& halo) const {
+  const std::int64_t row = static_cast<std::int64_t>(halo.data().size()) / std::max<std::int64_t>(1, m_plan.rows());
+  const std::int64_t count = (m_sequence.origin() - m_plan.first_token()) * row;
+  if (count <= 0) return;
+  const std::int64_t from = (m_plan.first_token() - first_kept) * row;
+  Kokkos::deep_copy(execution, Kokkos::subview(halo.data(), std::make_pair(std::int64_t{0}, count)),
+                    Kokkos::subview(kept, std::make_pair(from, from + count)));
 }
 
 template <class Real>
 kernels::KeysAndValues<Real> KeyHalo<Real>::start(const Execution& execution, const PaddingMask& mask,
-                                                  const AttentionInput<Real>& input, Profile* profile) {
+                                                  const AttentionInput<Real>& input, const AttentionState<Real>* state,
+                                                  Profile* profile) {
   if (!m_rows) return {input.key, input.value, mask.tokens(), m_sequence.first_token()};
   m_row_messages.reset();  // a forward that failed may have left some
   m_mask_messages.reset();
   const Phase phase(execution, profile, "exchange");
-  pack_rows(execution, input);
+  pack_keys(execution, input, 0, m_sequence.local_tokens(), m_rows->data(), m_rows->own_offset());
+  if (state != nullptr) take_earlier(execution, state->keys, state->first_key, *m_rows);
   m_row_messages = m_rows->start(execution, m_sequence.comm());
-  if (!mask.has_padding()) return {columns(0), columns(m_width), {}, m_plan.first_token()};
-  pack_mask(execution, mask, m_real_rows->data(), m_real_rows->own_offset());
-  unpack_mask(execution, m_real_rows->data(), m_real);  // this rank's own
+  const bool was_padded = state != nullptr && state->real.size() > 0;
+  if (!mask.has_padding() && !was_padded) return {columns(0), columns(m_width), {}, m_plan.first_token()};
+  Kokkos::deep_copy(execution, m_real_rows->data(), std::uint8_t{1});
+  if (mask.has_padding()) pack_mask(execution, mask, m_real_rows->data(), m_real_rows->own_offset());
+  if (was_padded) take_earlier(execution, state->real, state->first_key, *m_real_rows);
+  unpack_mask(execution, m_real_rows->data(), m_real);  // what is there
   m_mask_messages = m_real_rows->start(execution, m_sequence.comm());
   return {columns(0), columns(m_width), m_real, m_plan.first_token()};
 }
@@ -72,20 +85,6 @@ Strided<const Real***> KeyHalo<Real>::columns(std::int64_t first) const {
   const auto width = static_cast<std::size_t>(m_width);
   return Strided<const Real***>(m_rows->data().data() + first,
                                 Kokkos::LayoutStride(batch, 2 * width, rows, batch * 2 * width, width, 1));
-}
-
-template <class Real>
-void KeyHalo<Real>::pack_rows(const Execution& execution, const AttentionInput<Real>& input) const {
-  const std::int64_t batch = m_sequence.batch(), width = m_width, offset = m_rows->own_offset();
-  const Array<Real*> rows = m_rows->data();
-  const auto key = input.key, value = input.value;
-  kernels::copy_rows(
-      execution, "bsbr::attention::pack_keys", m_sequence.local_tokens() * batch, width,
-      KOKKOS_LAMBDA(const std::int64_t i) {
-        Real* target = &rows(offset + i * 2 * width);
-        return kernels::RowCopies<Real, 2>{{&key(i % batch, i / batch, 0), &value(i % batch, i / batch, 0)},
-                                           {target, target + width}};
-      });
 }
 
 template class KeyHalo<float>;

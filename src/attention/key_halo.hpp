@@ -11,8 +11,8 @@
 
 namespace bsbr::attention {
 
-/// Fetches the keys and values that this rank needs from earlier ranks. If none are needed, uses the input in place and
-/// allocates nothing.
+/// Fetches the keys and values that this rank needs from earlier ranks, and of tokens before the sequence from the
+/// state. If none are needed, uses the input in place and allocates nothing.
 template <class Real>
 class KeyHalo {
  public:
@@ -25,16 +25,18 @@ class KeyHalo {
 
   /// Keys, values and mask from the first needed token to the last of this rank. Until finish() only this rank's own
   /// are there. Collective.
+  /// state: of the tokens before the sequence; null where it begins.
   kernels::KeysAndValues<Real> start(const Execution& execution, const PaddingMask& mask,
-                                     const AttentionInput<Real>& input, Profile* profile);
+                                     const AttentionInput<Real>& input, const AttentionState<Real>* state,
+                                     Profile* profile);
   void progress();
   void finish(const Execution& execution, Profile* profile);
 
-  // A step of start. Public because CUDA's compiler wants functions that hold kernels to be.
-  void pack_rows(const Execution& execution, const AttentionInput<Real>& input) const;
-
  private:
   Strided<const Real***> columns(std::int64_t first) const;
+  template <class Number>
+  void take_earlier(const Execution& execution, const Array<Number*>& kept, std::int64_t first_kept,
+                    const parallel::Halo<Number>& halo) const;
 
   Sequence m_sequence;
   std::int64_t m_width;

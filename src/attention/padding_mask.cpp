@@ -32,13 +32,15 @@ Array<const std::int64_t**> find_last_real(const Execution& execution, const Seq
                                            const Array<const std::uint8_t**>& mask) {
   const std::int64_t batch = sequence.batch(), chunks = sequence.local_chunks(), size = sequence.chunk_size(),
                      tokens = sequence.local_tokens();
+  const std::int64_t earlier = sequence.first_token() % size;  // tokens of the first chunk before these
   const Array<std::int64_t**> last("bsbr::mask::last_real", batch, chunks);
   const bool padding = mask.data() != nullptr;
   Kokkos::parallel_for(
       "bsbr::mask::last_real", Kokkos::RangePolicy<Execution>(execution, 0, batch * chunks),
       KOKKOS_LAMBDA(const std::int64_t i) {
-        const std::int64_t row = i / chunks, chunk = i % chunks, begin = chunk * size;
-        std::int64_t token = (begin + size < tokens ? begin + size : tokens) - 1;
+        const std::int64_t row = i / chunks, chunk = i % chunks, end = (chunk + 1) * size - earlier;
+        const std::int64_t begin = chunk == 0 ? 0 : end - size;
+        std::int64_t token = (end < tokens ? end : tokens) - 1;
         while (padding && token >= begin && mask(row, token) == 0) --token;
         last(row, chunk) = token >= begin ? token : -1;
       });

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 
 #include "attention/attention.hpp"
+#include "attention/kept_keys.hpp"
 #include "attention/key_halo.hpp"
 #include "attention/overlap.hpp"
 #include "attention/segment_states.hpp"
@@ -25,7 +27,8 @@ namespace bsbr::attention {
 ///
 /// Across ranks only sums and states of segments move. Steps and segments are cut at global positions. So a rank may
 /// begin within a step: it then gets the keys and values of the step's earlier tokens ("halo"). And it may begin within
-/// a segment: it then gets what the previous rank has summed of it, and the state from before that step.
+/// a segment: it then gets what the previous rank has summed of it, and the state from before that step. A sequence
+/// that goes on from earlier tokens begins in the same way, with what an AttentionState has kept of them.
 template <class Real>
 class RunningState {
  public:
@@ -56,13 +59,23 @@ class RunningState {
            joints * static_cast<std::int64_t>(sizeof(Real));
   }
 
-  /// Collective.
-  template <class Rule>
-  void scan(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, const Rule& rule,
-            const Array<Real***>& output, Profile* profile) {
-    const std::int64_t first = m_sequence.first_token();
-    const kernels::KeysAndValues<Real> keys = m_keys.start(execution, mask, input, profile);
+  /// Keys and values from the beginning of the step on that this rank's first token is in. Collective.
+  kernels::KeysAndValues<Real> keys(const Execution& execution, const PaddingMask& mask,
+                                    const AttentionInput<Real>& input, const AttentionState<Real>* state,
+                                    Profile* profile) {
+    const kernels::KeysAndValues<Real> keys = m_keys.start(execution, mask, input, state, profile);
     m_keys.finish(execution, profile);  // a step's keys: too few to be worth hiding
+    return keys;
+  }
+
+  /// state: of the tokens before the sequence, which becomes that of all up to its end; null: the sequence begins, and
+  /// nothing is kept. Collective.
+  template <class Rule>
+  void scan(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+            const kernels::KeysAndValues<Real>& keys, const Rule& rule, const Array<Real***>& output,
+            AttentionState<Real>* state, Profile* profile) {
+    if (m_sequence.length() == 0) return;
+    const std::int64_t first = m_sequence.first_token();
     const kernels::ScanTokens<Real> tokens{.query = input.query,
                                            .keys = keys,
                                            .output = output,
@@ -72,45 +85,98 @@ class RunningState {
                                            .first = first,
                                            .last = first + m_sequence.local_tokens(),
                                            .step = m_step};
-    m_sequence.ranks() == 1 ? scan_alone(execution, tokens, rule, profile)
-                            : scan_with_others(execution, tokens, rule, profile);
+    m_states.start(execution, state, state != nullptr);
+    const Kept kept = state != nullptr && m_sequence.end() % m_segments.tokens() != 0
+                          ? Kept(m_states.elements(), m_parts.total())
+                          : Kept();
+    m_sequence.ranks() == 1 ? scan_alone(execution, tokens, rule, state, kept, profile)
+                            : scan_with_others(execution, tokens, rule, state, kept, profile);
+    if (state == nullptr) return;
+    const Phase phase(execution, profile, "exchange");
+    m_states.save(execution, *state, m_sequence);
+    state->sum = kept.sum;
+    state->state = kept.state;
+    if (m_sequence.ranks() > 1 && kept.sum.size() > 0) {
+      const int last = m_sequence.chunks().part_of(m_sequence.num_chunks() - 1);
+      parallel::broadcast(execution, m_sequence.comm(), last, kept.sum);
+      parallel::broadcast(execution, m_sequence.comm(), last, kept.state);
+    }
+    keep_keys(execution, m_sequence, mask, input, m_sequence.end() / m_step * m_step, *state, profile);
+    state->tokens = m_sequence.end();
   }
 
  private:
+  /// What is kept of a segment that has begun when the sequence ends.
+  struct Kept {
+    Kept() = default;
+    Kept(std::int64_t elements, std::int64_t states)
+        : sum("bsbr::attention::kept_sum", elements), state("bsbr::attention::kept_state", states) {}
+    Array<Real*> sum, state;
+  };
+
   /// So many segments at a time as occupy all threads.
   template <class Rule>
   void scan_alone(const Execution& execution, const kernels::ScanTokens<Real>& tokens, const Rule& rule,
-                  Profile* profile) {
+                  const AttentionState<Real>* state, const Kept& kept, Profile* profile) {
     const Phase phase(execution, profile, "scan");
-    const std::int64_t at_once = kernels::segments_at_once(execution, m_parts), leaves = m_segments.leaves();
-    for (std::int64_t first = 0; first < m_segments.count(); first += at_once) {
-      const std::int64_t count = std::min(at_once, m_segments.count() - first), end = std::min(first + count, leaves);
+    const std::int64_t at_once = kernels::segments_at_once(execution, m_parts);
+    const std::int64_t leaves = m_segments.leaves(state != nullptr);
+    for (std::int64_t first = m_segments.earlier(); first < m_segments.count(); first += at_once) {
+      const std::int64_t count = std::min(at_once, m_segments.count() - first);
+      const std::int64_t end = std::max(first, std::min(first + count, leaves));
       m_states.go_on_with(execution, first, end);
+      auto memory = states(first);
+      const bool begun = first == m_segments.earlier() && m_segments.joins_previous();
+      if (begun) {
+        memory.first_before = state->state.data();
+        memory.first_sum = state->sum.data();
+      }
+      if (first + count == m_segments.count()) {
+        memory.after = kept.state.data();
+        keep_sum(execution, tokens, rule, begun && count == 1 ? memory.first_sum : nullptr, kept);
+      }
       if (count == 1) {
-        auto memory = states(first);
         if (end > first) memory.sums = m_states.sum(first);
         run<kernels::ScanPass::both>(execution, tokens, rule, segments(tokens, first, 1), memory);
-      } else {
-        run<kernels::ScanPass::sums>(execution, tokens, rule, segments(tokens, first, end - first), sums(first));
+      } else if (end > first) {
+        auto summed = sums(first);
+        summed.first_sum = memory.first_sum;
+        run<kernels::ScanPass::sums>(execution, tokens, rule, segments(tokens, first, end - first), summed);
       }
       m_states.compose(execution, rule);
-      if (count > 1)
-        run<kernels::ScanPass::results>(execution, tokens, rule, segments(tokens, first, count), states(first));
+      if (count > 1) {
+        const auto composed = states(first);
+        memory.before = composed.before;
+        if (!begun) memory.first_before = composed.first_before;
+        run<kernels::ScanPass::results>(execution, tokens, rule, segments(tokens, first, count), memory);
+      }
     }
+  }
+
+  /// The sum of the whole steps of a segment that goes on behind the sequence.
+  template <class Rule>
+  void keep_sum(const Execution& execution, const kernels::ScanTokens<Real>& tokens, const Rule& rule,
+                const Real* first_sum, const Kept& kept) const {
+    if (kept.sum.size() == 0) return;
+    run<kernels::ScanPass::sums>(execution, tokens, rule, last_segment(tokens, tokens.end()),
+                                 {.first_sum = first_sum, .sums = kept.sum.data()});
   }
 
   /// Sums; states; results. What the next rank waits for comes first.
   template <class Rule>
   void scan_with_others(const Execution& execution, const kernels::ScanTokens<Real>& tokens, const Rule& rule,
-                        Profile* profile) {
+                        const AttentionState<Real>* state, const Kept& kept, Profile* profile) {
     if (m_sequence.local_tokens() == 0) return;
     const parallel::Neighbours neighbours(m_sequence);
     parallel::Messages<Real> messages(execution, m_sequence.comm());
-    Joints joints;
+    Joints joints{.kept = kept, .keeps = state != nullptr};
     {
       const Phase phase(execution, profile, "exchange");
-      if (m_segments.joins_previous()) {
-        if (has_sum<Rule>(m_segments.first()))
+      if (m_segments.joins_previous() && m_segments.begins_sequence()) {
+        Kokkos::deep_copy(execution, m_sum_from_previous, state->sum);
+        Kokkos::deep_copy(execution, m_state_from_previous, state->state);
+      } else if (m_segments.joins_previous()) {
+        if (has_sum<Rule>(m_segments.first(), joints.keeps))
           joints.sum = messages.receive(neighbours.previous, sum_tag, m_sum_from_previous);
         if (has_state<Rule>(m_segments.first()))
           joints.state = messages.receive(neighbours.previous, state_tag, m_state_from_previous);
@@ -127,9 +193,11 @@ class RunningState {
     finish(messages, "state", profile);
   }
 
-  /// Messages from the previous rank.
+  /// Messages from the previous rank, if there are any; and what is kept of the last segment.
   struct Joints {
-    std::size_t sum = 0, state = 0;
+    Kept kept;
+    bool keeps = false;
+    std::optional<std::size_t> sum = std::nullopt, state = std::nullopt;
   };
 
   template <class Rule>
@@ -140,9 +208,15 @@ class RunningState {
       run<kernels::ScanPass::sums>(execution, tokens, rule, some, memory);
     };
     const std::int64_t first = m_segments.first(), last = m_segments.last(), end = m_states.tree().end();
-    const bool within_one = m_segments.joins_previous() && m_segments.joins_next() && first == last;
+    const bool keeps_last = m_segments.ends_sequence() && joints.kept.sum.size() > 0;
+    const bool goes_on = m_segments.joins_next() || keeps_last;
+    const bool within_one = m_segments.joins_previous() && goes_on && first == last;
     const auto form_last = [&](const Real* first_sum) {
-      if (!m_segments.joins_next() || !has_sum<Rule>(last)) return;
+      if (keeps_last) {
+        const Phase phase(execution, profile, "scan");
+        return keep_sum(execution, tokens, rule, first_sum, joints.kept);
+      }
+      if (!m_segments.joins_next() || !has_sum<Rule>(last, joints.keeps)) return;
       form(last_segment(tokens, tokens.end()), {.first_sum = first_sum, .sums = m_sum_for_next.data()});
       const Phase phase(execution, profile, "exchange");
       messages.send(next, sum_tag, m_sum_for_next);
@@ -150,10 +224,10 @@ class RunningState {
     if (!within_one) form_last(nullptr);
     const std::int64_t begin = m_segments.joins_previous() ? first + 1 : first;
     if (begin < end) form(segments(tokens, begin, end - begin), sums(begin));
-    if (!m_segments.joins_previous() || !has_sum<Rule>(first)) return;
-    {
+    if (!m_segments.joins_previous() || !has_sum<Rule>(first, joints.keeps)) return;
+    if (joints.sum) {
       const Phase phase(execution, profile, "exchange");
-      messages.wait_for(joints.sum);
+      messages.wait_for(*joints.sum);
     }
     if (within_one) return form_last(m_sum_from_previous.data());
     if (first >= end) return;
@@ -176,16 +250,16 @@ class RunningState {
     };
     const std::int64_t first = m_segments.first(), last = m_segments.last();
     const std::int64_t begin = m_segments.joins_previous() ? first + 1 : first;
-    const bool last_is_first = last < begin;
-    if (m_segments.joins_next() && !last_is_first) {
+    const bool last_is_first = last < begin,
+               goes_on = m_segments.joins_next() || last * m_segments.tokens() < tokens.last;
+    const Array<Real*>& after = m_segments.joins_next() ? m_state_for_next : joints.kept.state;
+    if (goes_on && !last_is_first) {
       auto memory = states(last);
-      memory.after = m_state_for_next.data();
+      memory.after = after.data();
       form(last_segment(tokens, tokens.last), memory);
       pass_on();
     }
-    const std::int64_t end =
-        m_segments.joins_next() ? last : (tokens.last + m_segments.tokens() - 1) / m_segments.tokens();
-    const Partition whole{std::max<std::int64_t>(0, end - begin), overlap_portions};
+    const Partition whole{std::max<std::int64_t>(0, last - begin), overlap_portions};
     overlap(
         execution, 0, overlap_portions,
         [&](int portion) {
@@ -196,13 +270,13 @@ class RunningState {
         messages);
     if (!m_segments.joins_previous()) return;
     kernels::ScanMemory<Real> memory;
-    if (has_state<Rule>(first)) {
+    if (joints.state) {
       const Phase phase(execution, profile, "exchange");
-      messages.wait_for(joints.state);
-      memory.first_before = m_state_from_previous.data();
+      messages.wait_for(*joints.state);
     }
+    if (has_state<Rule>(first)) memory.first_before = m_state_from_previous.data();
     if (!Rule::corrects_state) memory.first_sum = m_sum_from_previous.data();
-    if (last_is_first) memory.after = m_state_for_next.data();
+    if (last_is_first) memory.after = after.data();
     form(segments(tokens, first, 1), memory);
     if (last_is_first) pass_on();
   }
@@ -236,8 +310,8 @@ class RunningState {
   /// Whether the sum of a segment that ranks share is of use: it is what the segments behind it begin with, and where u
   /// does not depend on the state also the later tokens of the segment.
   template <class Rule>
-  bool has_sum(std::int64_t segment) const {
-    return segment < m_segments.leaves() || !Rule::corrects_state;
+  bool has_sum(std::int64_t segment, bool keeps) const {
+    return keeps || segment < m_segments.leaves(false) || !Rule::corrects_state;
   }
 
   /// Whether the later tokens of a segment that ranks share need a state from before: where u does not depend on it,
@@ -257,7 +331,7 @@ class RunningState {
   }
 
   static std::int64_t slots(const Segments& segments, const kernels::ScanParts& parts, const Sequence& sequence) {
-    const parallel::PrefixTree tree = segments.tree();
+    const parallel::PrefixTree tree = segments.tree(true);
     const std::int64_t own = tree.end() - tree.begin();
     return sequence.ranks() == 1 ? std::min(own, kernels::segments_at_once(Execution(), parts)) : own;
   }

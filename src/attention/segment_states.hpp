@@ -17,16 +17,20 @@
 namespace bsbr::attention {
 
 /// How a sequence is cut into segments, and which of them a rank sums: those whose last tokens it has. The last segment
-/// of the sequence has no sum: nothing comes behind it.
+/// of the sequence needs no sum, unless a state is kept for tokens behind it.
 class Segments {
  public:
   Segments(const Sequence& sequence, std::int64_t tokens) : m_sequence(sequence), m_tokens(tokens) {}
 
   std::int64_t tokens() const { return m_tokens; }
-  /// Of the sequence.
-  std::int64_t count() const { return (m_sequence.length() + m_tokens - 1) / m_tokens; }
-  /// Segments that have a sum.
-  std::int64_t leaves() const { return std::max<std::int64_t>(0, count() - 1); }
+  /// Up to the sequence's end, and whole ones up to its origin and to its end.
+  std::int64_t count() const { return (m_sequence.end() + m_tokens - 1) / m_tokens; }
+  std::int64_t earlier() const { return m_sequence.origin() / m_tokens; }
+  std::int64_t whole() const { return m_sequence.end() / m_tokens; }
+  /// Segments that have a sum, from the first of all on. keeps: a state for tokens behind the sequence.
+  std::int64_t leaves(bool keeps) const {
+    return keeps ? whole() : std::min(whole(), std::max<std::int64_t>(0, count() - 1));
+  }
 
   std::int64_t first() const { return m_sequence.first_token() / m_tokens; }
   std::int64_t last() const { return (m_sequence.first_token() + m_sequence.local_tokens()) / m_tokens; }
@@ -35,16 +39,20 @@ class Segments {
   /// one goes on on a later rank.
   bool begins() const { return has_tokens() && m_sequence.first_token() % m_tokens == 0; }
   bool joins_previous() const { return has_tokens() && m_sequence.first_token() % m_tokens != 0; }
-  bool joins_next() const { return has_tokens() && end() % m_tokens != 0 && end() < m_sequence.length(); }
+  bool joins_next() const { return has_tokens() && end() % m_tokens != 0 && end() < m_sequence.end(); }
+  /// Whether the first token of this rank is that of the sequence: what is before it, if anything, is in a state.
+  bool begins_sequence() const { return has_tokens() && m_sequence.first_token() == m_sequence.origin(); }
+  bool ends_sequence() const { return has_tokens() && end() == m_sequence.end(); }
 
-  parallel::PrefixTree tree() const {
-    const std::int64_t begin = std::min(first(), leaves());
-    return {leaves(), begin, has_tokens() ? std::clamp(last(), begin, leaves()) : begin};
+  parallel::PrefixTree tree(bool keeps) const {
+    const std::int64_t all = leaves(keeps), begin = std::min(first(), all);
+    return {all, begin, has_tokens() ? std::clamp(last(), begin, all) : begin};
   }
 
-  /// The rank that sums a segment.
+  /// The rank that sums a segment, of those from earlier() on.
   int owner(std::int64_t leaf) const {
-    return m_sequence.chunks().part_of(((leaf + 1) * m_tokens - 1) / m_sequence.chunk_size());
+    const std::int64_t chunk = ((leaf + 1) * m_tokens - 1) / m_sequence.chunk_size();
+    return m_sequence.chunks().part_of(chunk - m_sequence.earlier_chunks());
   }
 
  private:
@@ -65,7 +73,7 @@ class SegmentStates {
       : m_segments(segments),
         m_parts(parts),
         m_elements(elements),
-        m_tree(segments.tree()),
+        m_tree(segments.tree(true)),
         m_nodes(allocate<Real>("segments", elements * slots)),
         m_left(allocate<Real>("left_segments", elements * levels(segments))),
         m_outgoing(allocate<Real>("outgoing_segments", elements * outgoing(m_tree))),
@@ -73,18 +81,50 @@ class SegmentStates {
 
   static std::int64_t bytes(const Segments& segments, const kernels::ScanParts& parts, std::int64_t elements,
                             std::int64_t slots) {
-    return (elements * (slots + levels(segments) + outgoing(segments.tree())) + parts.total() * levels(segments)) *
+    return (elements * (slots + levels(segments) + outgoing(segments.tree(true))) + parts.total() * levels(segments)) *
            static_cast<std::int64_t>(sizeof(Real));
+  }
+
+  /// Begins a scan. state: of the tokens before the sequence; null where it begins. keeps: save() will be called.
+  void start(const Execution& execution, const AttentionState<Real>* state, bool keeps) {
+    m_keeps = keeps;
+    m_tree = m_segments.tree(keeps);
+    std::int64_t i = 0;
+    for_nodes_before(m_segments.earlier(), [&](std::int64_t b) {
+      Kokkos::deep_copy(execution, left(parallel::level_of(b)), piece(state->sums, i, m_elements));
+      Kokkos::deep_copy(execution, before_others(b), piece(state->states, i++, m_parts.total()));
+    });
+  }
+
+  /// What tokens behind the sequence need of its whole segments, on all ranks. After the results. Collective.
+  void save(const Execution& execution, AttentionState<Real>& state, const Sequence& sequence) const {
+    std::int64_t count = 0;
+    for_nodes_before(m_segments.whole(), [&](std::int64_t) { ++count; });
+    const Array<Real*> sums("bsbr::attention::kept_sums", count * m_elements);
+    const Array<Real*> states("bsbr::attention::kept_states", count * m_parts.total());
+    std::int64_t i = 0;
+    for_nodes_before(m_segments.whole(), [&](std::int64_t b) {
+      const Array<Real*> sum = left(parallel::level_of(b)), behind = before_others(b);
+      if (m_tree.owns(b)) Kokkos::deep_copy(execution, behind, this->state(b));
+      if (sequence.ranks() > 1 && b > m_segments.earlier()) {
+        parallel::broadcast(execution, sequence.comm(), m_segments.owner(b - 1), sum);
+        parallel::broadcast(execution, sequence.comm(), m_segments.owner(b - 1), behind);
+      }
+      Kokkos::deep_copy(execution, piece(sums, i, m_elements), sum);
+      Kokkos::deep_copy(execution, piece(states, i++, m_parts.total()), behind);
+    });
+    state.sums = sums;
+    state.states = states;
   }
 
   const parallel::PrefixTree& tree() const { return m_tree; }
   std::int64_t elements() const { return m_elements; }
 
-  /// The slots are those of segments [begin, end) of this rank, which is alone: from 0 on, or behind the ones before.
-  /// Of these the sums and states are kept that the others go on with.
+  /// The slots are those of segments [begin, end) of this rank, which is alone: the first ones, or those behind the
+  /// ones before. Of these the sums and states are kept that the others go on with.
   void go_on_with(const Execution& execution, std::int64_t begin, std::int64_t end) {
-    if (begin > 0) keep_states(execution);  // not before the results have been formed that begin with older ones
-    m_tree = {m_segments.leaves(), begin, end};
+    if (begin > m_segments.earlier()) keep_states(execution);  // not before the results that begin with older ones
+    m_tree = {m_segments.leaves(m_keeps), begin, end};
   }
 
   /// Where the sum of a segment goes.
@@ -101,11 +141,11 @@ class SegmentStates {
     m_left_messages.assign(static_cast<std::size_t>(m_tree.levels()), 0);
     m_before_messages.assign(static_cast<std::size_t>(m_tree.levels()), 0);
     for (int level = 0; level < m_tree.levels(); ++level) {
-      if (const std::int64_t b = m_tree.merge_with_others(level); b > 0)
-        m_left_messages[index(level)] =
-            messages.receive(m_segments.owner(b - size_of(level) - 1), sum_tag + level, left(level));
+      if (const std::int64_t b = left_half_of_others(level); b > 0)
+        m_left_messages[index(level)] = messages.receive(m_segments.owner(b - 1), sum_tag + level, left(level));
     }
     for (const std::int64_t b : states_of_others()) {
+      if (b <= m_segments.earlier()) continue;  // start() has it
       m_before_messages[index(parallel::level_of(b))] =
           messages.receive(m_segments.owner(b - 1), state_tag + parallel::level_of(b), before_others(b));
     }
@@ -122,14 +162,14 @@ class SegmentStates {
       const std::int64_t b = m_tree.merge_with_others(level);
       if (messages != nullptr) sent += send_sum(execution, *messages, level, sent);
       put_before<kernels::LeftOperand::segment>(execution, rule, level, m_tree.merges(level));
-      if (messages != nullptr && b > 0) messages->wait_for(m_left_messages[index(level)]);
+      if (messages != nullptr && left_half_of_others(level) > 0) messages->wait_for(m_left_messages[index(level)]);
       if (b > 0) put_before<kernels::LeftOperand::segment>(execution, rule, level, {b, 1, 1}, left(level));
     }
-    if (messages == nullptr) keep_sums(execution);
+    if (messages == nullptr || m_keeps) keep_sums(execution);
     for (int level = m_tree.levels() - 1; level >= 0; --level) {  // S(b) ← S(b − 2^level) then V(b)
       const std::int64_t b = m_tree.prefix_with_others(level), earlier = b - size_of(level);
       if (messages != nullptr) send_state(*messages, level);
-      if (messages != nullptr && b > 0) messages->wait_for(m_before_messages[index(parallel::level_of(earlier))]);
+      if (messages != nullptr && b > 0) wait_for_state(*messages, earlier);
       if (b > 0) put_before<kernels::LeftOperand::state>(execution, rule, level, {b, 1, 1}, before_others(earlier));
       put_before<kernels::LeftOperand::state>(execution, rule, level, m_tree.prefixes(level));
     }
@@ -141,7 +181,7 @@ class SegmentStates {
 
   static std::size_t index(int level) { return static_cast<std::size_t>(level); }
   static std::int64_t size_of(int level) { return std::int64_t{1} << level; }
-  static std::int64_t levels(const Segments& segments) { return parallel::PrefixTree::levels(segments.leaves()); }
+  static std::int64_t levels(const Segments& segments) { return parallel::PrefixTree::levels(segments.whole()); }
   static std::int64_t outgoing(const parallel::PrefixTree& tree) {
     std::int64_t count = 0;
     for (int level = 0; level < tree.levels(); ++level) count += tree.left_half_for_others(level) > 0 ? 1 : 0;
@@ -156,6 +196,24 @@ class SegmentStates {
   Array<Real*> left(int level) const { return piece(m_left, level, m_elements); }
   /// S(b) of a segment without a slot. Those that are of use have different levels.
   Array<Real*> before_others(std::int64_t b) const { return piece(m_before, parallel::level_of(b), m_parts.total()); }
+
+  /// function(b) for the nodes in the binary expansion of a segment's number, by level.
+  template <class Function>
+  static void for_nodes_before(std::int64_t segment, const Function& function) {
+    for (int level = 0; segment >> level > 0; ++level) {
+      if ((segment >> level) % 2 == 1) function(segment >> level << level);
+    }
+  }
+
+  /// The left half that is merged into one of this rank's nodes, and which another rank has; 0: none.
+  std::int64_t left_half_of_others(int level) const {
+    const std::int64_t b = m_tree.merge_with_others(level) - size_of(level);
+    return b > m_segments.earlier() ? b : 0;
+  }
+
+  void wait_for_state(parallel::Messages<Real>& messages, std::int64_t b) const {
+    if (b > m_segments.earlier()) messages.wait_for(m_before_messages[index(parallel::level_of(b))]);
+  }
 
   /// The b of others whose S(b) this rank needs: to go on from, or since a segment begins with its first token.
   std::vector<std::int64_t> states_of_others() const {
@@ -199,7 +257,7 @@ class SegmentStates {
     const std::int64_t begin = m_tree.begin(), end = m_tree.end();
     if (m_tree.owns(end) && next >= 0 && !m_segments.joins_next() && receiver(end, 0) != next)
       messages.send(next, state_tag + parallel::level_of(end), state(end));
-    if (begin > 0 && m_segments.begins()) messages.wait_for(m_before_messages[index(parallel::level_of(begin))]);
+    if (begin > 0 && m_segments.begins()) wait_for_state(messages, begin);
   }
 
   /// Puts what belongs to b − 2^level before V(b), of some nodes; `left` is that of the first, which may have no slot.
@@ -221,7 +279,7 @@ class SegmentStates {
 
   /// Of each level the last node, for the segments that get these slots next.
   void keep_sums(const Execution& execution) const {
-    if (m_tree.end() == m_tree.leaves()) return;
+    if (m_tree.end() == m_tree.leaves() && !m_keeps) return;
     for_last_nodes([&](std::int64_t b) { Kokkos::deep_copy(execution, left(parallel::level_of(b)), node(b)); });
   }
   void keep_states(const Execution& execution) const {
@@ -240,6 +298,7 @@ class SegmentStates {
   kernels::ScanParts m_parts;
   std::int64_t m_elements;
   parallel::PrefixTree m_tree;
+  bool m_keeps = false;
   Array<Real*> m_nodes;     // [slot][segment]: V(b), then S(b), of b = the slot's segment + 1
   Array<Real*> m_left;      // [level][segment]: V(b) of segments without slots, level_of(b) = level
   Array<Real*> m_outgoing;  // [message][segment]

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "attention/attention.hpp"
+#include "attention/kept_keys.hpp"
 #include "attention/overlap.hpp"
 #include "kernels/token_softmax.hpp"
 #include "parallel/agree.hpp"
@@ -26,9 +27,9 @@ struct DealtWindow {
 };
 
 /// Whether heads are sent rather than the keys of earlier tokens: where the window reaches back so far that this is
-/// less.
+/// less, but not to tokens before the sequence.
 bool by_heads(const Sequence& sequence, std::int64_t window) {
-  return sequence.ranks() > 1 && window > 2 * (sequence.length() / sequence.ranks());
+  return sequence.ranks() > 1 && sequence.origin() == 0 && window > 2 * (sequence.length() / sequence.ranks());
 }
 
 }  // namespace
@@ -59,14 +60,20 @@ std::int64_t SoftmaxAttention<Real>::scratch_bytes(const ModelConfig& config) {
 
 template <class Real>
 void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMask& mask,
-                                     const AttentionInput<Real>& input, const Array<Real***>& output,
-                                     Profile* profile) {
-  parallel::agree(execution, m_sequence, profile, [&] { require_input(m_config, m_sequence, mask, input, output); });
+                                     const AttentionInput<Real>& input, const Array<Real***>& output, Profile* profile,
+                                     AttentionState<Real>* state) {
+  parallel::agree(execution, m_sequence, profile,
+                  [&] { require_input(m_config, m_sequence, mask, input, output, state); });
   poison_written(execution, input, output);
   if (m_heads)
     attend_by_heads(execution, mask, input, output, profile);
   else
-    attend_to_rows(execution, mask, input, output, profile);
+    attend_to_rows(execution, mask, input, output, state, profile);
+  if (state == nullptr) return;
+  const std::int64_t end = m_sequence.end();
+  keep_keys(execution, m_sequence, mask, input, std::max<std::int64_t>(0, end - std::min(end, m_parameters.window)),
+            *state, profile);
+  state->tokens = end;
 }
 
 /// Queries of this rank's heads as they come, those of one rank after another: they see the keys of that rank and of
@@ -88,10 +95,10 @@ void SoftmaxAttention<Real>::attend_by_heads(const Execution& execution, const P
 template <class Real>
 void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const PaddingMask& mask,
                                             const AttentionInput<Real>& input, const Array<Real***>& output,
-                                            Profile* profile) {
+                                            const AttentionState<Real>* state, Profile* profile) {
   const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
   const std::int64_t first = m_sequence.first_token(), last = first + m_sequence.local_tokens();
-  const auto keys = m_keys->start(execution, mask, input, profile);
+  const auto keys = m_keys->start(execution, mask, input, state, profile);
   const auto attend = [&](std::int64_t begin, std::int64_t end) {
     kernels::token_softmax(execution, label, m_config.num_heads, kernels::Window{m_parameters.window}, scale,
                            input.query, keys, output, first, begin, end);
@@ -99,7 +106,8 @@ void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const Pa
   std::int64_t alone = last;  // queries from here on see this rank's keys only
   if (m_keys->moves_anything()) {
     constexpr std::int64_t tile = kernels::tuning::query_tile;
-    alone = keys.origin == first ? first : std::min(last, (first + m_parameters.window + tile - 1) / tile * tile);
+    const std::int64_t window = std::min(last, m_parameters.window);
+    alone = keys.origin == first ? first : std::min(last, (first + window + tile - 1) / tile * tile);
     const Partition queries{last - alone, overlap_portions};
     {
       const Phase phase(execution, profile, "attention");

@@ -26,7 +26,7 @@ class SoftmaxAttention : public Attention<Real> {
   SoftmaxAttention(const ModelConfig& config, const Sequence& sequence, const SoftmaxParameters& parameters);
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-               const Array<Real***>& output, Profile* profile) override;
+               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) override;
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence, m_parameters); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence,
@@ -37,7 +37,7 @@ class SoftmaxAttention : public Attention<Real> {
   void attend_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                        const Array<Real***>& output, Profile* profile);
   void attend_to_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                      const Array<Real***>& output, Profile* profile);
+                      const Array<Real***>& output, const AttentionState<Real>* state, Profile* profile);
 
   ModelConfig m_config;
   Sequence m_sequence;

@@ -16,10 +16,12 @@ class StateAttention : public Attention<Real> {
       : m_config(config), m_sequence(sequence), m_state(config, sequence, step(config), Rule(config)) {}
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-               const Array<Real***>& output, Profile* profile) override {
-    parallel::agree(execution, m_sequence, profile, [&] { require_input(m_config, m_sequence, mask, input, output); });
+               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) override {
+    parallel::agree(execution, m_sequence, profile,
+                    [&] { require_input(m_config, m_sequence, mask, input, output, state); });
     poison_written(execution, input, output);
-    m_state.scan(execution, mask, input, Rule(m_config), output, profile);
+    const auto keys = m_state.keys(execution, mask, input, state, profile);
+    m_state.scan(execution, mask, input, keys, Rule(m_config), output, state, profile);
   }
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }

@@ -39,7 +39,7 @@ void for_each_run(const Sequence& sequence, Function&& function) {
   if (local == 0) return;
   if (local == sequence.length()) return function(0, 0, sequence.batch() * local);
   for (std::int64_t row = 0; row < sequence.batch(); ++row)
-    function(row * sequence.length() + sequence.first_token(), row * local, local);
+    function(row * sequence.length() + sequence.offset(), row * local, local);
 }
 
 template <class Real>

@@ -73,8 +73,7 @@ void for_each_block(const Sequence& sequence, bool column_major, Function&& func
   const std::int64_t positions = std::max<std::int64_t>(1, piece / rows);
   for (std::int64_t row = 0; row < batch; row += rows) {
     for (std::int64_t done = 0; done < local; done += positions) {
-      function(
-          Block{row, std::min(rows, batch - row), sequence.first_token() + done, std::min(positions, local - done)});
+      function(Block{row, std::min(rows, batch - row), sequence.offset() + done, std::min(positions, local - done)});
     }
   }
 }
@@ -97,7 +96,7 @@ BadElement read_part(const Sequence& sequence, bool column_major, std::int64_t b
       const std::int64_t row = block.row + i / block.positions, position = block.position + i % block.positions;
       const std::int64_t value = numbers[static_cast<std::size_t>(i)];
       if (value >= 0 && value < below)
-        target(row, position - sequence.first_token()) = static_cast<Number>(value);
+        target(row, position - sequence.offset()) = static_cast<Number>(value);
       else if (row * sequence.length() + position < bad.index)
         bad = {row * sequence.length() + position, value};
     }

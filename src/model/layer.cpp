@@ -239,7 +239,7 @@ AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspa
 
 template <class Real>
 void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace,
-                          const Array<Real***>& x, Profile* profile) const {
+                          const Array<Real***>& x, Profile* profile, AttentionState<Real>* state) const {
   parallel::agree(execution, workspace.sequence(), profile, [&] { validate(m_weights, workspace, mask, x); });
   poison_workspace(execution, workspace);
   {
@@ -250,7 +250,7 @@ void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, W
       project_chunk_ends(execution, m_modules->attention_norm, *m_modules->project_chunk_ends, counted, workspace, x);
     }
   }
-  workspace.attention->forward(execution, mask, attention_input(workspace), workspace.heads, profile);
+  workspace.attention->forward(execution, mask, attention_input(workspace), workspace.heads, profile, state);
   const Phase phase(execution, profile, "finish");
   finish_tokens(execution, m_modules->out, m_modules->ff_norm, m_modules->expand, m_modules->contract, workspace, x);
 }

@@ -52,7 +52,7 @@ Array<Real***> allocate_states(const Sequence& sequence, std::int64_t hidden_dim
 /// Whether a workspace that was made for one sequence serves another.
 bool same_part(const Sequence& a, const Sequence& b) {
   return a.batch() == b.batch() && a.length() == b.length() && a.chunk_size() == b.chunk_size() &&
-         parallel::same_comm(a.comm(), b.comm());
+         a.origin() == b.origin() && parallel::same_comm(a.comm(), b.comm());
 }
 
 template <class Real>
@@ -74,7 +74,7 @@ Model<Real>::Model(Weights<Real> weights) : m_weights(std::move(weights)) {
 
 template <class Real>
 void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
-                          bool has_mask) {
+                          bool has_mask, std::vector<AttentionState<Real>>* states) {
   const int with_mask = parallel::all_reduce(has_mask ? 1 : 0, MPI_SUM, sequence.comm());
   const bool kept = m_workspace != nullptr && same_part(m_workspace->sequence(), sequence);
   parallel::agree(sequence.comm(), [&] {
@@ -87,6 +87,11 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
                        " ranks have a mask: all must, or none");
     }
     validate_ids(execution, sequence, ids, config().vocab_size);
+    if (states != nullptr && sequence.origin() == 0 && states->empty()) states->resize(m_layers.size());
+    if (states != nullptr && states->size() != m_layers.size()) {
+      throw ShapeError("there are states of " + std::to_string(states->size()) + " layers, the model has " +
+                       std::to_string(m_layers.size()));
+    }
   });
   if (!kept) {  // the old ones' memory first; on all ranks at once, since a communicator may go with it
     m_workspace.reset();
@@ -104,8 +109,9 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
 template <class Real>
 Array<Real***> Model<Real>::forward(const Execution& execution, const Sequence& sequence,
                                     const Array<const std::int32_t**>& ids,
-                                    const std::optional<Array<const std::uint8_t**>>& mask, Profile* profile) {
-  prepare(execution, sequence, ids, mask.has_value());
+                                    const std::optional<Array<const std::uint8_t**>>& mask, Profile* profile,
+                                    std::vector<AttentionState<Real>>* states) {
+  prepare(execution, sequence, ids, mask.has_value(), states);
   ProgressReports progress(config(), sequence, profile);
   const PaddingMask padding = mask ? PaddingMask(execution, sequence, *mask) : *m_no_padding;
   const Array<Real***> x = m_states;
@@ -116,7 +122,8 @@ Array<Real***> Model<Real>::forward(const Execution& execution, const Sequence& 
   }
   for (std::size_t index = 0; index < m_layers.size(); ++index) {
     progress.start_layer(static_cast<std::int64_t>(index));
-    m_layers[index].forward(execution, padding, *m_workspace, x, profile);
+    AttentionState<Real>* state = states == nullptr ? nullptr : &(*states)[index];
+    m_layers[index].forward(execution, padding, *m_workspace, x, profile, state);
   }
   {
     const Phase phase(execution, profile, "final_norm");

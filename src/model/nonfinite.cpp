@@ -19,7 +19,7 @@ struct Found {
 
 template <class Real>
 Found find_local(const Execution& execution, const Sequence& sequence, const Array<const Real***>& states) {
-  const std::int64_t tokens = sequence.local_tokens(), length = sequence.length(), origin = sequence.first_token();
+  const std::int64_t tokens = sequence.local_tokens(), length = sequence.length(), offset = sequence.offset();
   const auto width = static_cast<std::int64_t>(states.extent(2));
   const auto is_nonfinite = KOKKOS_LAMBDA(const std::int64_t i) {
     const Real* row = &states(i / tokens, i % tokens, 0);
@@ -37,7 +37,7 @@ Found find_local(const Execution& execution, const Sequence& sequence, const Arr
   Kokkos::parallel_reduce(
       "bsbr::nonfinite::find_first", all,
       KOKKOS_LAMBDA(const std::int64_t i, std::int64_t& first) {
-        const std::int64_t number = i / tokens * length + origin + i % tokens;
+        const std::int64_t number = i / tokens * length + offset + i % tokens;
         if (number < first && is_nonfinite(i)) first = number;
       },
       Kokkos::Min<std::int64_t>(found.first));

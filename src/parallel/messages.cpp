@@ -69,7 +69,24 @@ Messages<Number>::~Messages() {
   }
 }
 
+template <class Number>
+void broadcast(const Execution& execution, MPI_Comm comm, int root, const Array<Number*>& data) {
+  const Slice all{0, static_cast<std::int64_t>(data.size())};
+  auto buffer = std::make_unique<MessageBuffer<Number>>(data);
+  buffer->prepare(execution, all);
+  execution.fence();
+  for_each_message(all, [&](std::int64_t offset, int count) {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(MPI_Ibcast(buffer->at(offset), count, mpi_type<Number>(), root, comm, &request), "MPI_Ibcast");
+    wait(comm, request, "MPI_Ibcast", buffer);
+  });
+  buffer->deliver(execution, all);
+  execution.fence();
+}
+
 template class Messages<float>;
 template class Messages<double>;
+template void broadcast(const Execution&, MPI_Comm, int, const Array<float*>&);
+template void broadcast(const Execution&, MPI_Comm, int, const Array<double*>&);
 
 }  // namespace bsbr::parallel

@@ -55,4 +55,8 @@ class Messages {
   std::int64_t m_bytes_sent = 0, m_messages_sent = 0;
 };
 
+/// `data` of the rank `root` on all ranks. Collective.
+template <class Number>
+void broadcast(const Execution& execution, MPI_Comm comm, int root, const Array<Number*>& data);
+
 }  // namespace bsbr::parallel

@@ -16,7 +16,7 @@ namespace {
 class Witness : public Attention<double> {
  public:
   void forward(const Execution&, const PaddingMask&, const AttentionInput<double>&, const Array<double***>& output,
-               Profile*) override {
+               Profile*, AttentionState<double>*) override {
     nan = finite = 0;
     for (const double x : to_host(output)) ++(std::isnan(x) ? nan : finite);
     Kokkos::deep_copy(output, 0);

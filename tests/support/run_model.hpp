@@ -29,18 +29,20 @@ struct Batch {
   /// One of the sequences as a batch of its own.
   Batch row(std::int64_t row) const { return {1, length, row_ids(row), row_mask(row)}; }
 
-  /// The first `tokens` tokens of each sequence.
-  Batch prefix(std::int64_t tokens) const {
-    Batch shorter{batch, tokens, {}, {}};
+  /// The tokens [first, last) of each sequence.
+  Batch piece(std::int64_t first, std::int64_t last) const {
+    Batch shorter{batch, last - first, {}, {}};
     for (std::int64_t i = 0; i < batch; ++i) {
-      const auto row_of_ids = part(ids, i, 0, tokens);
+      const auto row_of_ids = part(ids, i, first, last - first);
       shorter.ids.insert(shorter.ids.end(), row_of_ids.begin(), row_of_ids.end());
       if (mask.empty()) continue;
-      const auto row_of_mask = part(mask, i, 0, tokens);
+      const auto row_of_mask = part(mask, i, first, last - first);
       shorter.mask.insert(shorter.mask.end(), row_of_mask.begin(), row_of_mask.end());
     }
     return shorter;
   }
+  /// The first `tokens` tokens of each sequence.
+  Batch prefix(std::int64_t tokens) const { return piece(0, tokens); }
 
  private:
   template <class Value>
@@ -84,8 +86,7 @@ Array<const To**> local_part(const Sequence& sequence, const std::vector<From>& 
   const auto host = Kokkos::create_mirror_view(part);
   for (std::int64_t row = 0; row < batch; ++row) {
     for (std::int64_t t = 0; t < tokens; ++t) {
-      host(row, t) =
-          static_cast<To>(values[static_cast<std::size_t>(row * sequence.length() + sequence.first_token() + t)]);
+      host(row, t) = static_cast<To>(values[static_cast<std::size_t>(row * sequence.length() + sequence.offset() + t)]);
     }
   }
   Kokkos::deep_copy(part, host);
@@ -102,7 +103,7 @@ std::vector<Real> gather_tokens(const Sequence& sequence, const Array<Real***>& 
   for (std::int64_t row = 0; row < sequence.batch(); ++row) {
     for (std::int64_t t = 0; t < sequence.local_tokens(); ++t) {
       for (std::int64_t i = 0; i < width; ++i) {
-        whole[static_cast<std::size_t>(((row * sequence.length()) + sequence.first_token() + t) * width + i)] =
+        whole[static_cast<std::size_t>(((row * sequence.length()) + sequence.offset() + t) * width + i)] =
             host(row, t, i);
       }
     }
@@ -113,15 +114,16 @@ std::vector<Real> gather_tokens(const Sequence& sequence, const Array<Real***>& 
   return whole;
 }
 
-/// Hidden states [batch, length, hidden_dim] of the whole batch, on every rank. Collective.
+/// Hidden states [batch, length, hidden_dim] of the whole batch, on every rank. Collective. origin, states: of tokens
+/// before these.
 template <class Real>
-std::vector<Real> run_model(Model<Real>& model, MPI_Comm comm, const Batch& batch, Profile* profile = nullptr) {
-  const Sequence sequence(comm, batch.batch, batch.length, model.config().chunk_size);
+std::vector<Real> run_model(Model<Real>& model, MPI_Comm comm, const Batch& batch, Profile* profile = nullptr,
+                            std::int64_t origin = 0, std::vector<AttentionState<Real>>* states = nullptr) {
+  const Sequence sequence(comm, batch.batch, batch.length, model.config().chunk_size, origin);
   std::optional<Array<const std::uint8_t**>> mask;
   if (!batch.mask.empty()) mask = local_part<std::uint8_t>(sequence, batch.mask);
-  const auto states =
-      model.forward(Execution(), sequence, local_part<std::int32_t>(sequence, batch.ids), mask, profile);
-  return gather_tokens(sequence, states);
+  const auto ids = local_part<std::int32_t>(sequence, batch.ids);
+  return gather_tokens(sequence, model.forward(Execution(), sequence, ids, mask, profile, states));
 }
 
 /// The same with a model of its own, on this process alone.

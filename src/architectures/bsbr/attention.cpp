@@ -223,10 +223,11 @@ void Bsbr<Real>::require_retrieval(const AttentionInput<Real>& input) const {
 
 template <class Real>
 void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_mask, const AttentionInput<Real>& input,
-                         const Array<Real***>& output, Profile* profile) {
+                         const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) {
   const PaddingMask& mask = effective_mask(given_mask);
   parallel::agree(execution, m_sequence, profile, [&] {
-    require_input(m_config, m_sequence, mask, input, output);
+    require_input(m_config, m_sequence, mask, input, output, state);
+    if (state != nullptr) throw ShapeError("bsbr keeps no state yet: the sequence must be whole");
     require_retrieval(input);
   });
   poison_written(execution, input, output, m_local, m_states, m_mixed, m_retrieval);

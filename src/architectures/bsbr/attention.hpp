@@ -24,7 +24,7 @@ class Bsbr : public Attention<Real> {
   Bsbr(const ModelConfig& config, const Sequence& sequence);
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-               const Array<Real***>& output, Profile* profile) override;
+               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) override;
 
   const PaddingMask& effective_mask(const PaddingMask& given) const override {
     return m_no_padding ? *m_no_padding : given;

@@ -37,7 +37,7 @@ class Gau : public Attention<Real> {
   Gau(const ModelConfig& config, const Sequence& sequence);
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-               const Array<Real***>& output, Profile* profile) override;
+               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) override;
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
@@ -67,19 +67,20 @@ std::int64_t Gau<Real>::scratch_bytes(const ModelConfig& config) {
 
 template <class Real>
 void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                        const Array<Real***>& output, Profile* profile) {
-  parallel::agree(execution, m_sequence, profile, [&] { require_input(m_config, m_sequence, mask, input, output); });
+                        const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) {
+  parallel::agree(execution, m_sequence, profile,
+                  [&] { require_input(m_config, m_sequence, mask, input, output, state); });
   poison_written(execution, input, output);
   const std::int64_t first = m_sequence.first_token();
+  const auto keys = m_state.keys(execution, mask, input, state, profile);
   {
     const Phase phase(execution, profile, "within_chunk");
-    const kernels::KeysAndValues<Real> keys{input.key, input.value, mask.tokens(), first};
     const auto scale = kernels::score_scale<Real>(m_config.head_dim());
     kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads,
-                           kernels::WithinChunk{Causality::causal, m_config.chunk_size, m_sequence.length()}, scale,
+                           kernels::WithinChunk{Causality::causal, m_config.chunk_size, m_sequence.end()}, scale,
                            input.query, keys, output, first, first, first + m_sequence.local_tokens());
   }
-  m_state.scan(execution, mask, input, GauRule<Real>{input.gate}, output, profile);
+  m_state.scan(execution, mask, input, keys, GauRule<Real>{input.gate}, output, state, profile);
 }
 
 }  // namespace

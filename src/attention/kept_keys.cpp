@@ -1,0 +1,111 @@
+#include "attention/kept_keys.hpp"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "attention/mask_rows.hpp"
+#include "attention/overlap.hpp"
+#include "kernels/rows.hpp"
+#include "parallel/exchange.hpp"
+
+namespace bsbr::attention {
+namespace {
+
+template <class Number>
+Array<Number*> range(const Array<Number*>& rows, std::int64_t offset, std::int64_t count) {
+  return Kokkos::subview(rows, std::make_pair(offset, offset + count));
+}
+
+/// Rows of tokens [first, end), of `row` elements each: where a rank's own ones, and those of before the sequence, are.
+struct KeptRows {
+  const Sequence& sequence;
+  std::int64_t first, row;
+
+  parallel::Slice of_rank(int rank) const {
+    const std::int64_t begin = std::max(first, sequence.first_token_of(rank));
+    return {(begin - first) * row, std::max<std::int64_t>(0, sequence.first_token_of(rank + 1) - begin) * row};
+  }
+  std::int64_t earlier() const { return std::max<std::int64_t>(0, sequence.origin() - first) * row; }
+  std::int64_t total() const { return (sequence.end() - first) * row; }
+};
+
+/// Every rank's rows to every rank, in place.
+template <class Number>
+void share(const Execution& execution, const KeptRows& kept, const Array<Number*>& rows, const char* transfer,
+           Profile* profile) {
+  const int ranks = kept.sequence.ranks();
+  if (ranks == 1) return;
+  std::vector<parallel::Slice> from;
+  for (int rank = 0; rank < ranks; ++rank) from.push_back(kept.of_rank(rank));
+  const std::vector<parallel::Slice> to(static_cast<std::size_t>(ranks), kept.of_rank(kept.sequence.rank()));
+  parallel::Exchange<Number> messages(execution, kept.sequence.comm(), rows, to, rows, from);
+  messages.send();
+  finish(messages, transfer, profile);
+}
+
+}  // namespace
+
+template <class Real>
+void pack_keys(const Execution& execution, const AttentionInput<Real>& input, std::int64_t first, std::int64_t count,
+               const Array<Real*>& rows, std::int64_t offset) {
+  const auto batch = static_cast<std::int64_t>(input.key.extent(0)),
+             width = static_cast<std::int64_t>(input.key.extent(2));
+  const auto key = input.key, value = input.value;
+  kernels::copy_rows(
+      execution, "bsbr::attention::pack_keys", count * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
+        Real* target = &rows(offset + i * 2 * width);
+        const std::int64_t token = first + i / batch, row = i % batch;
+        return kernels::RowCopies<Real, 2>{{&key(row, token, 0), &value(row, token, 0)}, {target, target + width}};
+      });
+}
+
+template <class Real>
+void keep_keys(const Execution& execution, const Sequence& sequence, const PaddingMask& mask,
+               const AttentionInput<Real>& input, std::int64_t first, AttentionState<Real>& state, Profile* profile) {
+  const Phase phase(execution, profile, "exchange");
+  const std::int64_t batch = sequence.batch(), width = static_cast<std::int64_t>(input.key.extent(2));
+  const KeptRows keys{sequence, first, batch * 2 * width}, marks{sequence, first, batch};
+  const parallel::Slice own = keys.of_rank(sequence.rank()), own_marks = marks.of_rank(sequence.rank());
+  const std::int64_t before = first - state.first_key;  // rows that are not kept any longer
+
+  const Array<Real*> rows("bsbr::attention::kept_keys", keys.total());
+  if (keys.earlier() > 0)
+    Kokkos::deep_copy(execution, range(rows, 0, keys.earlier()), range(state.keys, before * keys.row, keys.earlier()));
+  if (own.count > 0) {
+    const std::int64_t begin = std::max<std::int64_t>(0, first - sequence.first_token());
+    pack_keys(execution, input, begin, own.count / keys.row, rows, own.offset);
+  }
+  share(execution, keys, rows, "halo", profile);
+
+  Array<std::uint8_t*> real;
+  if (mask.has_padding() || state.real.size() > 0) {
+    real = Array<std::uint8_t*>("bsbr::attention::kept_mask", marks.total());
+    Kokkos::deep_copy(execution, real, std::uint8_t{1});
+    if (state.real.size() > 0 && marks.earlier() > 0)
+      Kokkos::deep_copy(execution, range(real, 0, marks.earlier()), range(state.real, before * batch, marks.earlier()));
+    if (mask.has_padding() && own_marks.count > 0) {
+      const Array<std::uint8_t*> all("bsbr::attention::own_mask", sequence.local_tokens() * batch);
+      pack_mask(execution, mask, all, 0);
+      const std::int64_t skipped = static_cast<std::int64_t>(all.size()) - own_marks.count;
+      Kokkos::deep_copy(execution, range(real, own_marks.offset, own_marks.count),
+                        range(all, skipped, own_marks.count));
+    }
+    share(execution, marks, real, "mask", profile);
+  }
+  execution.fence();
+  state.first_key = first;
+  state.keys = rows;
+  state.real = real;
+}
+
+template void pack_keys<float>(const Execution&, const AttentionInput<float>&, std::int64_t, std::int64_t,
+                               const Array<float*>&, std::int64_t);
+template void pack_keys<double>(const Execution&, const AttentionInput<double>&, std::int64_t, std::int64_t,
+                                const Array<double*>&, std::int64_t);
+template void keep_keys<float>(const Execution&, const Sequence&, const PaddingMask&, const AttentionInput<float>&,
+                               std::int64_t, AttentionState<float>&, Profile*);
+template void keep_keys<double>(const Execution&, const Sequence&, const PaddingMask&, const AttentionInput<double>&,
+                                std::int64_t, AttentionState<double>&, Profile*);
+
+}  // namespace bsbr::attention

@@ -1,0 +1,25 @@
+// Keys and values that tokens behind the end of a sequence will need.
+#pragma once
+
+#include "bsbr/attention.hpp"
+
+namespace bsbr::attention {
+
+/// Elements of one token in rows of keys and values, those of the whole batch: [batch][key, value].
+inline std::int64_t key_row(const ModelConfig& config, const Sequence& sequence) {
+  return sequence.batch() * 2 * config.attention_dim();
+}
+
+/// rows, from `offset` on: keys and values of this rank's tokens [first, first + count), counted from its first one,
+/// [token][batch][key, value].
+template <class Real>
+void pack_keys(const Execution& execution, const AttentionInput<Real>& input, std::int64_t first, std::int64_t count,
+               const Array<Real*>& rows, std::int64_t offset);
+
+/// state.keys, and state.real: those of the tokens [first, sequence.end()), on all ranks. What comes before the
+/// sequence is in the state already. Collective.
+template <class Real>
+void keep_keys(const Execution& execution, const Sequence& sequence, const PaddingMask& mask,
+               const AttentionInput<Real>& input, std::int64_t first, AttentionState<Real>& state, Profile* profile);
+
+}  // namespace bsbr::attention
