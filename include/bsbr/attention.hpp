@@ -36,7 +36,8 @@ struct AttentionInput {
 };
 
 /// What an attention has to know of the tokens that it has seen, for those that come behind them: the state of one
-/// layer. Every rank has all of it. An attention fills it in; its arrays are for that attention, and for files.
+/// layer. Every rank has all of it, but of `chunk_states` its own blocks. An attention fills it in, and goes on with it
+/// on the same ranks; a forward that throws leaves it unusable. Copies share the arrays.
 template <class Real>
 struct AttentionState {
   std::int64_t tokens = 0;     ///< of each sequence, seen so far
@@ -49,6 +50,11 @@ struct AttentionState {
   Array<Real*> states;  ///< [node][state]: the states behind these nodes
   Array<Real*> sum;     ///< [T, A] of the segment that has begun; empty if none has
   Array<Real*> state;   ///< the state before the step that has begun in it, or where u does not depend on it before it
+
+  // bsbr. The arrays may have room for more chunks than there are.
+  Array<Real*> chunk_states;                ///< [block of this rank][chunk][batch][width]: F of whole chunks
+  Array<Real*> retrieval;                   ///< [chunk][batch][r, h]: of all that have begun
+  Array<const std::uint8_t**> real_chunks;  ///< [batch, chunk]: of the same, 1 where a chunk has a real token
 };
 
 /// The attention of one architecture for one shape of sequence. Its workspace is allocated once and used by every call

@@ -6,6 +6,7 @@
 
 #include "attention/mask_rows.hpp"
 #include "attention/overlap.hpp"
+#include "bsbr/error.hpp"
 #include "kernels/rows.hpp"
 #include "parallel/exchange.hpp"
 
@@ -61,6 +62,23 @@ void pack_keys(const Execution& execution, const AttentionInput<Real>& input, st
 }
 
 template <class Real>
+void require_kept_keys(const Sequence& sequence, std::int64_t width, std::int64_t first,
+                       const AttentionState<Real>& state) {
+  const auto rows = sequence.origin() - first, keys = static_cast<std::int64_t>(state.keys.size()),
+             marks = static_cast<std::int64_t>(state.real.size());
+  if (state.tokens == 0) return;
+  if (state.first_key != first || keys != rows * sequence.batch() * 2 * width ||
+      (marks != 0 && marks != rows * sequence.batch()))
+    refuse_state("it has " + std::to_string(keys) + " elements of keys from token " + std::to_string(state.first_key) +
+                 " on, not " + std::to_string(rows * sequence.batch() * 2 * width) + " from " + std::to_string(first));
+}
+
+void refuse_state(const std::string& what) {
+  throw ShapeError("the state is not one of this attention and batch: " + what,
+                   "go on with a state where it was formed: the same configuration, batch and number of ranks");
+}
+
+template <class Real>
 void keep_keys(const Execution& execution, const Sequence& sequence, const PaddingMask& mask,
                const AttentionInput<Real>& input, std::int64_t first, AttentionState<Real>& state, Profile* profile) {
   const Phase phase(execution, profile, "exchange");
@@ -103,6 +121,8 @@ template void pack_keys<float>(const Execution&, const AttentionInput<float>&, s
                                const Array<float*>&, std::int64_t);
 template void pack_keys<double>(const Execution&, const AttentionInput<double>&, std::int64_t, std::int64_t,
                                 const Array<double*>&, std::int64_t);
+template void require_kept_keys<float>(const Sequence&, std::int64_t, std::int64_t, const AttentionState<float>&);
+template void require_kept_keys<double>(const Sequence&, std::int64_t, std::int64_t, const AttentionState<double>&);
 template void keep_keys<float>(const Execution&, const Sequence&, const PaddingMask&, const AttentionInput<float>&,
                                std::int64_t, AttentionState<float>&, Profile*);
 template void keep_keys<double>(const Execution&, const Sequence&, const PaddingMask&, const AttentionInput<double>&,

@@ -1,6 +1,9 @@
 // Keys and values that tokens behind the end of a sequence will need.
 #pragma once
 
+#include <cstdint>
+#include <string>
+
 #include "bsbr/attention.hpp"
 
 namespace bsbr::attention {
@@ -15,6 +18,15 @@ inline std::int64_t key_row(const ModelConfig& config, const Sequence& sequence)
 template <class Real>
 void pack_keys(const Execution& execution, const AttentionInput<Real>& input, std::int64_t first, std::int64_t count,
                const Array<Real*>& rows, std::int64_t offset);
+
+/// Throws ShapeError unless the state has the keys, and marks if any, of the tokens [first, sequence.origin()). width:
+/// elements of a key.
+template <class Real>
+void require_kept_keys(const Sequence& sequence, std::int64_t width, std::int64_t first,
+                       const AttentionState<Real>& state);
+
+/// Throws ShapeError: the state has been formed by another attention, for another batch, or on other ranks.
+[[noreturn]] void refuse_state(const std::string& what);
 
 /// state.keys, and state.real: those of the tokens [first, sequence.end()), on all ranks. What comes before the
 /// sequence is in the state already. Collective.

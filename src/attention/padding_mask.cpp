@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "attention/chunk_marks.hpp"
 #include "bsbr/error.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/exchange.hpp"
@@ -80,30 +81,6 @@ Array<const std::uint8_t**> transpose_marks(const Execution& execution, const Se
   return real;
 }
 
-constexpr std::int64_t chunks_of_block = 64;
-
-/// [batch, chunks]: the last chunk ≤ i with a real token, −1 if there is none. Each thread has a block of chunks, and
-/// looks for the last one before it.
-Array<const std::int64_t**> find_nearest_real(const Execution& execution, const Array<const std::uint8_t**>& real) {
-  const auto batch = static_cast<std::int64_t>(real.extent(0)), chunks = static_cast<std::int64_t>(real.extent(1));
-  const Array<std::int64_t**> nearest("bsbr::mask::nearest_real", batch, chunks);
-  const std::int64_t blocks = (chunks + chunks_of_block - 1) / chunks_of_block;
-  Kokkos::parallel_for(
-      "bsbr::mask::nearest_real", Kokkos::RangePolicy<Execution>(execution, 0, batch * blocks),
-      KOKKOS_LAMBDA(const std::int64_t i) {
-        const std::int64_t row = i / blocks, begin = i % blocks * chunks_of_block;
-        const std::int64_t end = begin + chunks_of_block < chunks ? begin + chunks_of_block : chunks;
-        std::int64_t last = begin - 1;
-        while (last >= 0 && real(row, last) == 0) --last;
-        for (std::int64_t chunk = begin; chunk < end; ++chunk) {
-          if (real(row, chunk) != 0) last = chunk;
-          nearest(row, chunk) = last;
-        }
-      });
-  execution.fence();
-  return nearest;
-}
-
 }  // namespace
 
 PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence)
@@ -111,7 +88,7 @@ PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence)
   const Array<std::uint8_t**> all("bsbr::mask::real_chunks", sequence.batch(), sequence.num_chunks());
   Kokkos::deep_copy(execution, all, std::uint8_t{1});
   m_real_chunks = all;
-  m_nearest_real = find_nearest_real(execution, m_real_chunks);
+  m_nearest_real = attention::find_nearest_real(execution, m_real_chunks);
 }
 
 PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask)
@@ -125,7 +102,7 @@ PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence, c
   gather_marks(execution, sequence, marks);
   parallel::agree(sequence.comm(), [&] {
     m_real_chunks = transpose_marks(execution, sequence, marks);
-    m_nearest_real = find_nearest_real(execution, m_real_chunks);
+    m_nearest_real = attention::find_nearest_real(execution, m_real_chunks);
   });
 }
 

@@ -59,6 +59,16 @@ class RunningState {
            joints * static_cast<std::int64_t>(sizeof(Real));
   }
 
+  /// Throws ShapeError unless the state is one of this scan, of the tokens before the sequence.
+  void require_state(const AttentionState<Real>& state) const {
+    require_kept_keys(m_sequence, m_parts.heads * m_parts.width, step_begin(m_sequence, m_step)(0), state);
+    m_states.require_state(state);
+    if (m_sequence.origin() % m_segments.tokens() == 0) return;
+    if (static_cast<std::int64_t>(state.sum.size()) != m_states.elements() ||
+        static_cast<std::int64_t>(state.state.size()) != m_parts.total())
+      refuse_state("it has no sum of the segment that has begun");
+  }
+
   /// Keys and values from the beginning of the step on that this rank's first token is in. Collective.
   kernels::KeysAndValues<Real> keys(const Execution& execution, const PaddingMask& mask,
                                     const AttentionInput<Real>& input, const AttentionState<Real>* state,

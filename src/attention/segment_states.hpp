@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attention/attention.hpp"
+#include "attention/kept_keys.hpp"
 #include "bsbr/sequence.hpp"
 #include "kernels/segment_sums.hpp"
 #include "parallel/messages.hpp"
@@ -83,6 +84,16 @@ class SegmentStates {
                             std::int64_t slots) {
     return (elements * (slots + levels(segments) + outgoing(segments.tree(true))) + parts.total() * levels(segments)) *
            static_cast<std::int64_t>(sizeof(Real));
+  }
+
+  /// Throws ShapeError unless the state has the nodes that the sequence goes on from.
+  void require_state(const AttentionState<Real>& state) const {
+    std::int64_t nodes = 0;
+    for_nodes_before(m_segments.earlier(), [&](std::int64_t) { ++nodes; });
+    const auto sums = static_cast<std::int64_t>(state.sums.size()),
+               states = static_cast<std::int64_t>(state.states.size());
+    if (sums != nodes * m_elements || states != nodes * m_parts.total())
+      refuse_state("it has " + std::to_string(sums) + " elements of sums, not " + std::to_string(nodes * m_elements));
   }
 
   /// Begins a scan. state: of the tokens before the sequence; null where it begins. keeps: save() will be called.

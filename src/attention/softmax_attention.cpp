@@ -62,18 +62,19 @@ template <class Real>
 void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMask& mask,
                                      const AttentionInput<Real>& input, const Array<Real***>& output, Profile* profile,
                                      AttentionState<Real>* state) {
-  parallel::agree(execution, m_sequence, profile,
-                  [&] { require_input(m_config, m_sequence, mask, input, output, state); });
+  parallel::agree(execution, m_sequence, profile, [&] {
+    require_input(m_config, m_sequence, mask, input, output, state);
+    if (state != nullptr)
+      require_kept_keys(m_sequence, m_config.attention_dim(), kept_from(m_sequence.origin()), *state);
+  });
   poison_written(execution, input, output);
   if (m_heads)
     attend_by_heads(execution, mask, input, output, profile);
   else
     attend_to_rows(execution, mask, input, output, state, profile);
   if (state == nullptr) return;
-  const std::int64_t end = m_sequence.end();
-  keep_keys(execution, m_sequence, mask, input, std::max<std::int64_t>(0, end - std::min(end, m_parameters.window)),
-            *state, profile);
-  state->tokens = end;
+  keep_keys(execution, m_sequence, mask, input, kept_from(m_sequence.end()), *state, profile);
+  state->tokens = m_sequence.end();
 }
 
 /// Queries of this rank's heads as they come, those of one rank after another: they see the keys of that rank and of

@@ -1,6 +1,7 @@
 // Softmax attention over earlier tokens, what standard, hopfield and sliding_window have in common.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <optional>
 
@@ -34,6 +35,8 @@ class SoftmaxAttention : public Attention<Real> {
   static std::int64_t scratch_bytes(const ModelConfig& config);
 
  private:
+  /// The first token that one at `position` sees.
+  std::int64_t kept_from(std::int64_t position) const { return position - std::min(position, m_parameters.window); }
   void attend_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                        const Array<Real***>& output, Profile* profile);
   void attend_to_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,

@@ -17,8 +17,10 @@ class StateAttention : public Attention<Real> {
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) override {
-    parallel::agree(execution, m_sequence, profile,
-                    [&] { require_input(m_config, m_sequence, mask, input, output, state); });
+    parallel::agree(execution, m_sequence, profile, [&] {
+      require_input(m_config, m_sequence, mask, input, output, state);
+      if (state != nullptr) m_state.require_state(*state);
+    });
     poison_written(execution, input, output);
     const auto keys = m_state.keys(execution, mask, input, state, profile);
     m_state.scan(execution, mask, input, keys, Rule(m_config), output, state, profile);

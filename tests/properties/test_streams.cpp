@@ -1,5 +1,5 @@
 // A forward of later tokens, from the state that one of the earlier tokens has left, has the bits of one of all. Runs
-// on three ranks, of which the first 1, 2 and 3 work together.
+// on three ranks, of which the first 1, 2 and 3 work together, and on one with many threads.
 #include <gtest/gtest.h>
 
 #include "kernels/tuning.hpp"
@@ -14,9 +14,7 @@ namespace {
 
 constexpr std::int64_t segment = kernels::tuning::scan_segment;
 
-bool goes_on(const ModelConfig& config) {
-  return has_its_own_way(config) && traits(config.architecture).transfer != Transfer::chunk_states;
-}
+bool goes_on(const ModelConfig& config) { return has_its_own_way(config) && is_causal(config); }
 
 /// Hidden states of the whole batch, in pieces that end at `ends`, on the first ranks of the world.
 template <class Real>
@@ -41,7 +39,7 @@ template <class Real>
 void expect_same_bits(const ModelConfig& config, const Batch& batch, const std::vector<std::int64_t>& ends) {
   SCOPED_TRACE(describe(config) + ", ends " + ::testing::PrintToString(ends));
   auto model = random_model<Real>(config);
-  for (const int count : {1, 2, 3}) {
+  for (int count = 1; count <= world_ranks(); ++count) {
     const FirstRanks ranks(count);
     if (!ranks.has_this()) continue;
     const auto whole = run_model(model, MPI_COMM_SELF, batch);
@@ -84,6 +82,60 @@ TYPED_TEST(Streams, of_several_segments_have_the_bits_of_the_whole) {
     expect_same_bits<TypeParam>(config, batch, {segment, 4 * segment, 7 * segment + 77});
     expect_same_bits<TypeParam>(config, batch,
                                 {segment / 2, segment - 7, 3 * segment + 100, 5 * segment, 7 * segment + 77});
+  }
+}
+
+/// More chunks than a tile has keys, and than there was room for; more ranks than blocks.
+TYPED_TEST(Streams, of_many_chunks_have_the_bits_of_the_whole) {
+  ModelConfig sizes = small_config(Architecture::bsbr);
+  sizes.num_layers = 1;
+  sizes.num_heads = 2;
+  for (ModelConfig config : variants_of(Architecture::bsbr, sizes)) {
+    if (!is_causal(config)) continue;
+    config.chunk_size = 2;
+    for (const auto padding : {Padding::none, Padding::holes}) {
+      const auto batch = random_batch(config, 2, 701, 64, padding);
+      expect_same_bits<TypeParam>(config, batch, {300, 301, 302, 500, 701});
+      expect_same_bits<TypeParam>(config, batch, {1, 256, 511, 513, 701});
+    }
+  }
+}
+
+/// What a model of this configuration keeps of a batch, on this process alone.
+template <class Real>
+std::vector<AttentionState<Real>> states_of(const ModelConfig& config, const Batch& batch) {
+  auto model = random_model<Real>(config);
+  std::vector<AttentionState<Real>> states;
+  run_model(model, MPI_COMM_SELF, batch, nullptr, 0, &states);
+  return states;
+}
+
+TYPED_TEST(Streams, refuse_states_of_other_tokens_batches_and_sizes) {
+  for (const ModelConfig& config : variants(small_config(Architecture::bsbr), goes_on)) {
+    SCOPED_TRACE(describe(config));
+    auto model = random_model<TypeParam>(config);
+    const auto batch = random_batch(config, 2, 33, 65);
+    const auto run = [&](const Batch& later, std::int64_t origin, auto states) {
+      run_model(model, MPI_COMM_SELF, later, nullptr, origin, &states);
+    };
+    const auto states = states_of<TypeParam>(config, batch.prefix(17));
+    EXPECT_NO_THROW(run(batch.piece(17, 33), 17, states));
+    EXPECT_THROW(run(batch.piece(18, 33), 18, states), ShapeError);
+    EXPECT_THROW(run(batch.piece(17, 33), 17, std::vector<AttentionState<TypeParam>>{}), ShapeError);
+    if (states.front().keys.size() == 0 && states.front().sums.size() == 0)
+      continue;  // a window of 0: there is nothing
+    EXPECT_THROW(run(random_batch(config, 3, 16, 66), 17, states), ShapeError);
+    ModelConfig wider = config;
+    wider.hidden_dim *= 2;
+    EXPECT_THROW(run(batch.piece(17, 33), 17, states_of<TypeParam>(wider, batch.prefix(17))), ShapeError);
+  }
+}
+
+TYPED_TEST(Streams, are_refused_where_tokens_see_later_ones) {
+  const auto sees_later = [](const ModelConfig& config) { return has_its_own_way(config) && !is_causal(config); };
+  for (const ModelConfig& config : variants(small_config(Architecture::bsbr), sees_later)) {
+    SCOPED_TRACE(describe(config));
+    EXPECT_THROW(states_of<TypeParam>(config, random_batch(config, 1, 20, 67)), ShapeError);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "attention/attention_class.hpp"
+#include "attention/kept_keys.hpp"
 #include "attention/overlap.hpp"
 #include "bsbr/error.hpp"
 #include "config/causality.hpp"
@@ -30,29 +31,31 @@ KOKKOS_INLINE_FUNCTION std::int64_t retrieval_source(Causality causality,
 
 /// Retrieval: attention with chunks for tokens, r for queries, h for keys, and one block of all states for values.
 /// Groups are (batch, block); the blocks are those of one round, `first_block` and the next ones of this rank's.
-/// Queries are the chunks that were dealt to this rank, numbered without gaps.
+/// Queries are the chunks of the sequence that were dealt to this rank, numbered without gaps; keys are all chunks, the
+/// earlier ones first.
 template <class Real>
 struct Retrieval {
   Real scale;
   int key_width, value_width;
   std::int64_t groups, first, last;
   static constexpr std::int64_t neighbours = 1, unit = 1;
-  Array<const Real*> retrieval;  // [chunk][batch][r, h]
+  EarlierChunks<Real> earlier;
+  Array<const Real*> retrieval;  // [chunk of the sequence][batch][r, h]
   Array<const Real*> states;
   Array<Real*> mixed;  // [block of the round][query][batch][width]
   kernels::GatheredStates gathered;
   parallel::DealtRows dealt;
   std::int64_t first_block, round_blocks;
-  Array<const std::uint8_t**> real_chunks;   // [batch, chunk]
-  Array<const std::int64_t**> nearest_real;  // [batch, chunk]
+  ChunkMarks marks;
   Causality causality;
   std::int64_t hidden;
 
   KOKKOS_FUNCTION KeyRange range(std::int64_t query) const {
-    return chunks_seen(causality, dealt.row(query), gathered.chunks.items);
+    return chunks_seen(causality, chunk(query), earlier.count + gathered.chunks.items);
   }
+  KOKKOS_FUNCTION std::int64_t chunk(std::int64_t query) const { return earlier.count + dealt.row(query); }
   KOKKOS_FUNCTION std::int64_t source(std::int64_t row, std::int64_t query) const {
-    return retrieval_source(causality, nearest_real, row, dealt.row(query));
+    return retrieval_source(causality, marks.nearest_real, row, chunk(query));
   }
   KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
   KOKKOS_FUNCTION std::int64_t row(std::int64_t group) const { return group / round_blocks; }
@@ -61,16 +64,20 @@ struct Retrieval {
   }  // among this rank's
   KOKKOS_FUNCTION const Real* vector(std::int64_t group, std::int64_t chunk, std::int64_t offset) const {
     const std::int64_t head = (gathered.first_block + block(group)) / gathered.blocks.per_head;
-    return &retrieval((chunk * gathered.blocks.batch + row(group)) * 2 * hidden + offset + head * key_width);
+    const std::int64_t element = row(group) * 2 * hidden + offset + head * key_width;
+    const std::int64_t chunk_row = gathered.blocks.batch * 2 * hidden;
+    return chunk < earlier.count ? &earlier.retrieval(chunk * chunk_row + element)
+                                 : &retrieval((chunk - earlier.count) * chunk_row + element);
   }
   KOKKOS_FUNCTION bool has_query(std::int64_t group, std::int64_t i) const { return source(row(group), i) >= 0; }
-  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t j) const { return real_chunks(row(group), j) != 0; }
+  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t j) const { return marks.real(row(group), j) != 0; }
   KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t i) const {
     return vector(group, source(row(group), i), 0);
   }
   KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t j) const { return vector(group, j, hidden); }
   KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t j) const {
-    return &states(gathered.offset(block(group), j, row(group)));
+    return j < earlier.count ? &earlier.states(gathered.blocks.offset(block(group), j, row(group), earlier.room))
+                             : &states(gathered.offset(block(group), j - earlier.count, row(group)));
   }
   KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t i) const {
     return &mixed(gathered.blocks.offset(group % round_blocks, i, row(group), last));
@@ -136,6 +143,26 @@ struct MixingSlices {
   }
 };
 
+/// The tokens of this rank's chunks.
+struct LocalChunks {
+  std::int64_t size, first, last;  // first chunk, counted from the first token of all; position behind the last token
+  explicit LocalChunks(const Sequence& sequence)
+      : size(sequence.chunk_size()),
+        first(sequence.earlier_chunks() + sequence.first_chunk()),
+        last(sequence.first_token() + sequence.local_tokens()) {}
+
+  /// Of a local chunk, as far as they are in rows that begin with the token `origin`: which rows.
+  KOKKOS_FUNCTION Range rows(std::int64_t chunk, std::int64_t origin) const {
+    const std::int64_t begin = (first + chunk) * size, end = begin + size;
+    return {(begin > origin ? begin : origin) - origin, (end < last ? end : last) - origin};
+  }
+};
+
+/// The first token of the chunk that a rank's first token is in.
+parallel::FirstNeeded chunk_begin(const Sequence& sequence) {
+  return [=](int rank) { return sequence.first_token_of(rank) / sequence.chunk_size() * sequence.chunk_size(); };
+}
+
 /// body(team, scratch, row, chunk, head) for each head of each local chunk of each sequence, by a team with `bytes` of
 /// scratch.
 template <class Body>
@@ -162,7 +189,8 @@ Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence)
       m_blocks(config.state_size(), config.num_heads, sequence.batch()),
       m_dealing(dealing_of(m_blocks, sequence)),
       m_gathered{m_blocks, sequence.chunks(), m_dealing.first_item(sequence.rank()),
-                 m_dealing.item_count(sequence.rank())} {
+                 m_dealing.item_count(sequence.rank())},
+      m_keys(config, sequence, chunk_begin(sequence)) {
   const Sizes sizes(config, sequence, m_blocks, m_dealing);
   m_local = allocate<Real>("local_states", sizes.local);
   m_states = sequence.ranks() > 1 ? allocate<Real>("states", sizes.states) : m_local;
@@ -186,7 +214,8 @@ std::int64_t Bsbr<Real>::workspace_bytes(const ModelConfig& config, const Sequen
               ? kernels::PanelBuffers<Real>::bytes(sizes.panel_width) +
                     kernels::ProductWeight<Real>::bytes(config.state_size(), config.head_dim() * config.head_dim()) +
                     kernels::ProductWeight<Real>::bytes(config.head_dim() * config.head_dim(), config.state_size())
-              : 0);
+              : 0) +
+         KeyHalo<Real>::bytes(config, sequence, chunk_begin(sequence));
 }
 
 template <class Real>
@@ -221,38 +250,58 @@ void Bsbr<Real>::require_retrieval(const AttentionInput<Real>& input) const {
   }
 }
 
+/// Throws unless the state is that of the chunks before the sequence.
+template <class Real>
+void Bsbr<Real>::require_state(const AttentionState<Real>& state) const {
+  if (m_config.causality != Causality::causal) {
+    throw ShapeError("bsbr has a state with causality = causal only: in the others, earlier tokens see later ones",
+                     "forward the whole sequence at once");
+  }
+  require_kept_keys(m_sequence, m_config.attention_dim(), chunk_begin(m_sequence)(0), state);
+  require_chunks(m_sequence, m_gathered, m_blocks.batch * 2 * m_config.hidden_dim, state);
+}
+
 template <class Real>
 void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_mask, const AttentionInput<Real>& input,
                          const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) {
   const PaddingMask& mask = effective_mask(given_mask);
   parallel::agree(execution, m_sequence, profile, [&] {
     require_input(m_config, m_sequence, mask, input, output, state);
-    if (state != nullptr) throw ShapeError("bsbr keeps no state yet: the sequence must be whole");
     require_retrieval(input);
+    if (state != nullptr) require_state(*state);
   });
+  if (m_sequence.length() == 0) return;
   poison_written(execution, input, output, m_local, m_states, m_mixed, m_retrieval);
   const bool compressed = m_config.compression_factor > 0;
+  const kernels::KeysAndValues<Real> keys = m_keys.start(execution, mask, input, state, profile);
+  m_keys.finish(execution, profile);
+  const ChunkMarks marks = chunk_marks(execution, m_sequence, mask, state);
   {
     const Phase phase(execution, profile, "states");
     if (compressed) {
       m_compress.assign(execution, input.compress_weight);
       m_decompress.assign(execution, input.decompress_weight);
     }
-    pack_retrieval(execution, input);
-    compressed ? form_compressed_states(execution, mask, input) : form_states(execution, mask, input);
+    pack_retrieval(execution, mask, input, state);
+    compressed ? form_compressed_states(execution, keys, input) : form_states(execution, keys);
+  }
+  if (state != nullptr) {  // before the output may take the key's place
+    const std::int64_t whole = m_sequence.end() / m_config.chunk_size * m_config.chunk_size;
+    keep_keys(execution, m_sequence, mask, input, whole, *state, profile);
   }
   if (m_sequence.ranks() == 1) {
     {
       const Phase phase(execution, profile, "within_chunk");
-      attend_within(execution, mask, input, output, 0, 1);
+      attend_within(execution, keys, input, output, 0, 1);
     }
     const Phase phase(execution, profile, "mixing");
-    mix(execution, mask);
+    mix(execution, marks, state);
   } else {
-    mix_across_ranks(execution, mask, input, output, profile);
+    mix_across_ranks(execution, keys, marks, input, output, state, profile);
   }
+  if (state != nullptr) state->tokens = m_sequence.end();
   const Phase phase(execution, profile, "retrieval");
-  compressed ? retrieve_compressed(execution, mask, input, output) : retrieve(execution, input, output);
+  compressed ? retrieve_compressed(execution, marks, input, output) : retrieve(execution, input, output);
 }
 
 /// F of this rank's chunks → G of them. Every rank mixes some blocks of all chunks:
@@ -272,15 +321,15 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
 ///     G      m_states     ◀───────────────────  m_mixed
 ///            unpack: m_states → m_local
 template <class Real>
-void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask& mask,
-                                  const AttentionInput<Real>& input, const Array<Real***>& output,
-                                  Profile* profile) const {
+void Bsbr<Real>::mix_across_ranks(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
+                                  const ChunkMarks& marks, const AttentionInput<Real>& input,
+                                  const Array<Real***>& output, AttentionState<Real>* state, Profile* profile) const {
   constexpr int half = overlap_portions / 2;
   const auto attend = [&](int begin, int end, auto&... messages) {
     const Phase phase(execution, profile, "within_chunk");
     overlap(
         execution, begin, end,
-        [&](int portion) { attend_within(execution, mask, input, output, portion, overlap_portions); }, messages...);
+        [&](int portion) { attend_within(execution, keys, input, output, portion, overlap_portions); }, messages...);
   };
   const MixingSlices slices(m_sequence, m_blocks, m_dealing);
   const MPI_Comm comm = m_sequence.comm();
@@ -301,7 +350,7 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
   }
   {
     const Phase phase(execution, profile, "mixing");
-    mix(execution, mask);
+    mix(execution, marks, state);
   }
   {
     const Phase phase(execution, profile, "exchange");
@@ -317,43 +366,52 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const PaddingMask&
   if (!m_dealing.whole_items()) unpack_mixed(execution);
 }
 
-/// m_retrieval[first chunk + c][batch] = (r, h) of the local chunks.
+/// m_retrieval[first chunk + c][batch] = (r, h) of the local chunks. A chunk that has begun with earlier tokens keeps
+/// those of its last real token before the sequence, if it has none in it.
 template <class Real>
-void Bsbr<Real>::pack_retrieval(const Execution& execution, const AttentionInput<Real>& input) const {
+void Bsbr<Real>::pack_retrieval(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                                const AttentionState<Real>* state) const {
   const std::int64_t batch = m_blocks.batch, hidden = m_config.hidden_dim, first = m_sequence.first_chunk();
   const Array<Real*> retrieval = m_retrieval;
   const auto r = input.retrieval_query, h = input.retrieval_key;
+  const auto last_real = mask.last_real();
+  const std::int64_t earlier = m_sequence.earlier_chunks();
+  const bool goes_on = state != nullptr && first == 0 && m_sequence.origin() % m_config.chunk_size != 0;
+  const Array<const Real*> kept = goes_on ? state->retrieval : Array<Real*>();
   kernels::copy_rows(
       execution, "bsbr::attention::pack_retrieval", m_sequence.local_chunks() * batch, hidden,
       KOKKOS_LAMBDA(const std::int64_t i) {
         Real* target = &retrieval((first * batch + i) * 2 * hidden);
+        if (goes_on && i < batch && last_real(i, 0) < 0) {
+          const Real* before = &kept((earlier * batch + i) * 2 * hidden);
+          return kernels::RowCopies<Real, 2>{{before, before + hidden}, {target, target + hidden}};
+        }
         return kernels::RowCopies<Real, 2>{{&r(i % batch, i / batch, 0), &h(i % batch, i / batch, 0)},
                                            {target, target + hidden}};
       });
 }
 
 template <class Real>
-void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask,
-                             const AttentionInput<Real>& input) const {
-  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
-  const std::int64_t tokens = m_sequence.local_tokens();
+void Bsbr<Real>::form_states(const Execution& execution, const kernels::KeysAndValues<Real>& keys) const {
+  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks();
+  const LocalChunks local(m_sequence);
   const int width = static_cast<int>(m_config.head_dim());
   const int columns = kernels::state_columns<kernels::StateTile<Real>>(width, width);
   const std::int64_t bytes = kernels::StateTile<Real>::bytes(width, columns);
   const kernels::StateBlocks blocks = m_blocks;
   const Array<Real*> states = m_local;
-  const kernels::KeysAndValues<Real> keys = local_keys(mask, input);
   for_each_state(
       execution, "bsbr::attention::form_states", blocks, chunks, heads, bytes,
       KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch& scratch, std::int64_t row, std::int64_t chunk,
                     std::int64_t head) {
         const kernels::StateTile<Real> tile(scratch, width, columns);
-        const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
+        const Range tokens = local.rows(chunk, keys.origin);
         const auto target = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
         for (int first = 0; first < width; first += columns) {
           const int count = width - first < columns ? width - first : columns;
           const auto values = keys.values_of(row, head, width).columns(first, count);
-          kernels::form_state(team, keys.keys_of(row, head, width), values, keys.mask(row), begin, end, tile);
+          kernels::form_state(team, keys.keys_of(row, head, width), values, keys.mask(row), tokens.begin, tokens.end,
+                              tile);
           target.store_columns(team, width, width, first, count, tile.state, kernels::padded<Real>(count));
         }
       });
@@ -361,20 +419,19 @@ void Bsbr<Real>::form_states(const Execution& execution, const PaddingMask& mask
 
 /// F_j → compress_proj: one row of the chain is the state of one (chunk, head).
 template <class Real>
-void Bsbr<Real>::form_compressed_states(const Execution& execution, const PaddingMask& mask,
+void Bsbr<Real>::form_compressed_states(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
                                         const AttentionInput<Real>& input) const {
-  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
-  const std::int64_t tokens = m_sequence.local_tokens();
+  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks();
+  const LocalChunks local(m_sequence);
   const int width = static_cast<int>(m_config.head_dim()), compressed = static_cast<int>(m_config.state_size());
   const kernels::StateBlocks blocks = m_blocks;
   const Array<Real*> states = m_local;
-  const kernels::KeysAndValues<Real> keys = local_keys(mask, input);
   const Array<const Real*> bias = input.compress_bias;
   const auto form = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const std::int64_t chunk = index / heads, head = index % heads;
-    const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
+    const Range tokens = local.rows(chunk, keys.origin);
     kernels::form_flat_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row),
-                             begin, end, state);
+                             tokens.begin, tokens.end, state);
   };
   const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const auto target = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
@@ -387,33 +444,40 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const Paddin
 
 /// The within-chunk attention of one of `portions` portions of the local chunks.
 template <class Real>
-void Bsbr<Real>::attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                               const Array<Real***>& output, int portion, int portions) const {
-  const std::int64_t origin = m_sequence.first_token(), size = m_config.chunk_size, length = m_sequence.length();
+void Bsbr<Real>::attend_within(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
+                               const AttentionInput<Real>& input, const Array<Real***>& output, int portion,
+                               int portions) const {
+  const LocalChunks local(m_sequence);
   const Partition chunks{m_sequence.local_chunks(), portions};
-  const std::int64_t begin = origin + chunks.begin(portion) * size,
-                     end = std::min(origin + chunks.end(portion) * size, length);
-  const kernels::WithinChunk visible{m_config.causality, size, length};
+  if (chunks.size(portion) == 0) return;
+  const std::int64_t origin = m_sequence.first_token();
+  const std::int64_t begin = origin + local.rows(chunks.begin(portion), origin).begin,
+                     end = origin + local.rows(chunks.end(portion) - 1, origin).end;
+  const kernels::WithinChunk visible{m_config.causality, m_config.chunk_size, m_sequence.end()};
   const auto scale = kernels::score_scale<Real>(m_config.head_dim());
   kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, visible, scale, input.query,
-                         local_keys(mask, input), output, origin, begin, end, output_may_be_key() ? size : 1);
+                         keys, output, origin, begin, end, output_may_be_key() ? m_config.chunk_size : 1);
 }
 
 /// m_states: F → G, some blocks at a time, so that no second set of all states is needed. Where the chunks of a block
 /// are dealt out, others need its F, too, and G stays in m_mixed.
+/// state: of the earlier chunks, which gets these; may be null.
 template <class Real>
-void Bsbr<Real>::mix(const Execution& execution, const PaddingMask& mask) const {
+void Bsbr<Real>::mix(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>* state) const {
+  const EarlierChunks<Real> earlier = earlier_chunks(m_sequence, m_gathered, state);
+  if (state != nullptr)  // F, which G may take the place of
+    keep_chunks<Real>(execution, m_sequence, m_gathered, m_states, m_retrieval, marks, *state);
   for (std::int64_t first = 0; first < m_gathered.block_count; first += m_round_blocks) {
     const std::int64_t count = std::min(m_round_blocks, m_gathered.block_count - first);
-    mix_blocks(execution, mask, first, count);
+    mix_blocks(execution, marks, earlier, first, count);
     if (m_dealing.whole_items()) store_mixed(execution, first, count);
   }
 }
 
 /// m_mixed = G of some blocks, for the chunks that were dealt to this rank.
 template <class Real>
-void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block,
-                            std::int64_t count) const {
+void Bsbr<Real>::mix_blocks(const Execution& execution, const ChunkMarks& marks, const EarlierChunks<Real>& earlier,
+                            std::int64_t first_block, std::int64_t count) const {
   const auto head_width = static_cast<int>(m_config.head_dim());
   const parallel::DealtRows dealt = m_dealing.rows(m_sequence.rank());
   const Retrieval<Real> problem{.scale = kernels::score_scale<Real>(head_width),
@@ -422,6 +486,7 @@ void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask,
                                 .groups = m_blocks.batch * count,
                                 .first = 0,
                                 .last = dealt.before(m_sequence.num_chunks()),
+                                .earlier = earlier,
                                 .retrieval = m_retrieval,
                                 .states = m_states,
                                 .mixed = m_mixed,
@@ -429,8 +494,7 @@ void Bsbr<Real>::mix_blocks(const Execution& execution, const PaddingMask& mask,
                                 .dealt = dealt,
                                 .first_block = first_block,
                                 .round_blocks = count,
-                                .real_chunks = mask.real_chunks(),
-                                .nearest_real = mask.nearest_real(),
+                                .marks = marks,
                                 .causality = m_config.causality,
                                 .hidden = m_config.hidden_dim};
   kernels::softmax_tiles<Real>(execution, "bsbr::attention::mix_states", problem);
@@ -475,8 +539,9 @@ void Bsbr<Real>::unpack_mixed(const Execution& execution) const {
 template <class Real>
 void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>& input,
                           const Array<Real***>& output) const {
-  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
-  const std::int64_t tokens = m_sequence.local_tokens();
+  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks();
+  const std::int64_t origin = m_sequence.first_token();
+  const LocalChunks local(m_sequence);
   const int width = static_cast<int>(m_config.head_dim());
   const int columns = kernels::state_columns<kernels::AppliedState<Real>>(width, width);
   const std::int64_t bytes = kernels::AppliedState<Real>::bytes(width, columns);
@@ -489,7 +554,7 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
                     std::int64_t head) {
         const kernels::AppliedState<Real> tile(scratch, width, columns);
         const auto source = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
-        const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
+        const Range tokens = local.rows(chunk, origin);
         for (int first = 0; first < width; first += columns) {
           const int count = width - first < columns ? width - first : columns, stride = kernels::padded<Real>(count);
           source.load_columns(team, width, width, first, count, tile.state, stride);
@@ -497,9 +562,9 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
             Real* surplus = tile.state + key * stride + count;
             return [=](const int i) { surplus[i] = 0; };
           });
-          kernels::apply_state(team, kernels::token_rows(query, row, head * width, width), begin, end, count,
-                               &output(row, 0, head * width + first), static_cast<std::int64_t>(output.stride(1)),
-                               tile);
+          kernels::apply_state(team, kernels::token_rows(query, row, head * width, width), tokens.begin, tokens.end,
+                               count, &output(row, 0, head * width + first),
+                               static_cast<std::int64_t>(output.stride(1)), tile);
         }
       });
 }
@@ -507,17 +572,18 @@ void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>
 /// decompress_proj → G_i, applied to its chunk's tokens at once: one row of the chain is the mixed state of one (chunk,
 /// head).
 template <class Real>
-void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMask& mask,
+void Bsbr<Real>::retrieve_compressed(const Execution& execution, const ChunkMarks& marks,
                                      const AttentionInput<Real>& input, const Array<Real***>& output) const {
-  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
-  const std::int64_t tokens = m_sequence.local_tokens(), first = m_sequence.first_chunk();
+  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks();
+  const std::int64_t origin = m_sequence.first_token();
+  const LocalChunks local(m_sequence);
   const int width = static_cast<int>(m_config.head_dim()), compressed = static_cast<int>(m_config.state_size());
   const kernels::StateBlocks blocks = m_blocks;
   const Array<const Real*> states = m_local;
   const auto query = input.query;
   const Array<const Real*> bias = input.decompress_bias;
   const Causality causality = m_config.causality;
-  const auto nearest = mask.nearest_real();
+  const auto nearest = marks.nearest_real;
   const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const auto source = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
     source.load(team, 0, compressed, state);
@@ -525,11 +591,11 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, const PaddingMa
   const auto apply = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const std::int64_t chunk = index / heads, head = index % heads;
     // A chunk that has nothing to retrieve does not get the bias of decompress_proj either.
-    if (retrieval_source(causality, nearest, row, first + chunk) < 0) return;
+    if (retrieval_source(causality, nearest, row, local.first + chunk) < 0) return;
     kernels::for_each(team, width * width, [&](const int i) { state[i] += bias(i); });
-    const std::int64_t begin = chunk * size, end = begin + size < tokens ? begin + size : tokens;
-    kernels::apply_flat_state(team, kernels::token_rows(query, row, head * width, width), begin, end, width, state,
-                              &output(row, 0, head * width), static_cast<std::int64_t>(output.stride(1)));
+    const Range tokens = local.rows(chunk, origin);
+    kernels::apply_flat_state(team, kernels::token_rows(query, row, head * width, width), tokens.begin, tokens.end,
+                              width, state, &output(row, 0, head * width), static_cast<std::int64_t>(output.stride(1)));
   };
   kernels::panel_chain(execution, "bsbr::attention::decompress_states", {blocks.batch, chunks * heads}, m_panels, load,
                        kernels::Stage{m_decompress, apply});

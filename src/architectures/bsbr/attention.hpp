@@ -4,6 +4,8 @@
 
 #include <optional>
 
+#include "architectures/bsbr/earlier_chunks.hpp"
+#include "attention/key_halo.hpp"
 #include "bsbr/attention.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/state_layout.hpp"
@@ -35,21 +37,23 @@ class Bsbr : public Attention<Real> {
   static std::int64_t scratch_bytes(const ModelConfig& config);
 
   // The steps, in their order. Public because CUDA's compiler wants functions that hold kernels to be.
-  void pack_retrieval(const Execution& execution, const AttentionInput<Real>& input) const;
-  void form_states(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input) const;
-  void form_compressed_states(const Execution& execution, const PaddingMask& mask,
+  void pack_retrieval(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                      const AttentionState<Real>* state) const;
+  void form_states(const Execution& execution, const kernels::KeysAndValues<Real>& keys) const;
+  void form_compressed_states(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
                               const AttentionInput<Real>& input) const;
-  void attend_within(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                     const Array<Real***>& output, int portion, int portions) const;
-  void mix_across_ranks(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                        const Array<Real***>& output, Profile* profile) const;
-  void mix(const Execution& execution, const PaddingMask& mask) const;
-  void mix_blocks(const Execution& execution, const PaddingMask& mask, std::int64_t first_block,
-                  std::int64_t count) const;
+  void attend_within(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
+                     const AttentionInput<Real>& input, const Array<Real***>& output, int portion, int portions) const;
+  void mix_across_ranks(const Execution& execution, const kernels::KeysAndValues<Real>& keys, const ChunkMarks& marks,
+                        const AttentionInput<Real>& input, const Array<Real***>& output, AttentionState<Real>* state,
+                        Profile* profile) const;
+  void mix(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>* state) const;
+  void mix_blocks(const Execution& execution, const ChunkMarks& marks, const EarlierChunks<Real>& earlier,
+                  std::int64_t first_block, std::int64_t count) const;
   void store_mixed(const Execution& execution, std::int64_t first_block, std::int64_t count) const;
   void unpack_mixed(const Execution& execution) const;
   void retrieve(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output) const;
-  void retrieve_compressed(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+  void retrieve_compressed(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
                            const Array<Real***>& output) const;
 
   bool output_may_be_key() const override { return output_may_be_key(m_config); }
@@ -59,16 +63,14 @@ class Bsbr : public Attention<Real> {
 
  private:
   void require_retrieval(const AttentionInput<Real>& input) const;
-
-  kernels::KeysAndValues<Real> local_keys(const PaddingMask& mask, const AttentionInput<Real>& input) const {
-    return {input.key, input.value, mask.tokens(), m_sequence.first_token()};
-  }
+  void require_state(const AttentionState<Real>& state) const;
 
   ModelConfig m_config;
   Sequence m_sequence;
   kernels::StateBlocks m_blocks;
   parallel::Dealing m_dealing;  // of blocks, and of the chunks for which they are mixed
   kernels::GatheredStates m_gathered;
+  KeyHalo<Real> m_keys;  // of a chunk that has begun with earlier tokens
 
   Array<Real*> m_local;   // [block][local chunk][batch][width]: F of this rank's chunks, later G of them
   Array<Real*> m_states;  // the blocks of this rank, all chunks: F, later G. With one rank this is m_local. Where ranks

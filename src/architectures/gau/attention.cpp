@@ -68,8 +68,10 @@ std::int64_t Gau<Real>::scratch_bytes(const ModelConfig& config) {
 template <class Real>
 void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                         const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) {
-  parallel::agree(execution, m_sequence, profile,
-                  [&] { require_input(m_config, m_sequence, mask, input, output, state); });
+  parallel::agree(execution, m_sequence, profile, [&] {
+    require_input(m_config, m_sequence, mask, input, output, state);
+    if (state != nullptr) m_state.require_state(*state);
+  });
   poison_written(execution, input, output);
   const std::int64_t first = m_sequence.first_token();
   const auto keys = m_state.keys(execution, mask, input, state, profile);
