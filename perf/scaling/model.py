@@ -18,7 +18,7 @@ PHASES = ("project", "states", "within_chunk", "mixing", "retrieval", "attention
 
 # Sizes on a host, of src/kernels/sizes.hpp and src/parallel/message_buffer.hpp; a test compares them.
 TILE, STATE_BLOCK, SCAN_COLUMNS, SCAN_SEGMENT, MIXING_ROUNDS = 64, 512, 64, 1024, 16
-PARTS_PER_THREAD, TEAMS_PER_THREAD = 2, 4
+IDLE_PERCENT, TEAMS_PER_THREAD = 25, 4
 MESSAGE_NUMBERS = 1 << 27
 AGREEMENTS = 2  # of a layer: small reductions over all ranks
 SOLVES = ("delta_net", )  # scans that solve a triangular system in each tile: what they add to the state depends on the state
@@ -80,10 +80,11 @@ def scan_pass(setup, results, sums):
 
 
 def scan_amounts(setup, rank):
-    """One rank whose parts occupy all threads goes through the sequence once; else sums of several segments are formed, then results."""
+    """One rank whose parts occupy nearly all threads goes through the sequence once; else sums of several segments are formed, then results."""
     (parts, _), threads, tokens = scan_parts(setup), setup.threads_per_rank, int(setup.tokens(rank))
     alone, segments = setup.ranks == 1, -(-tokens // segment_tokens(setup))
-    if alone and parts >= PARTS_PER_THREAD * threads:
+    turns = -(-parts // threads) * threads
+    if alone and 100 * (turns - parts) <= IDLE_PERCENT * turns:
         passes, segments = ((tokens, scan_pass(setup, True, True)), ), 1
     else:
         summed = np.minimum(setup.begin(np.array((rank, rank + 1))), all_summed(setup) * segment_tokens(setup))

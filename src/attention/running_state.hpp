@@ -22,8 +22,9 @@ namespace bsbr::attention {
 ///     states    S before each segment, by a tree over all of them (SegmentStates)
 ///     results   of all segments at once
 ///
-/// One rank with few threads goes through the segments one after the other, or some at a time, each in one pass that
-/// forms results and sums. The bits are the same, since both are sums over the same tiles in the same order.
+/// One rank alone goes through the segments one after the other, each in one pass that forms results and sums, where
+/// that occupies its threads, and else takes some at a time. The bits are the same, since both are sums over the same
+/// tiles in the same order.
 ///
 /// Across ranks only sums and states of segments move. Steps and segments are cut at global positions. So a rank may
 /// begin within a step: it then gets the keys and values of the step's earlier tokens ("halo"). And it may begin within

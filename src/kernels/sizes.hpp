@@ -63,8 +63,9 @@ struct CommonSizes {
   /// Tiles of queries that a team takes together use no more memory than this.
   static constexpr std::int64_t softmax_bytes = 512 << 10;
 
-  /// Parts of running states for each thread, from which on one segment after the other occupies all threads.
-  static constexpr int parts_per_thread = 2;
+  /// The parts of running states are scanned one segment after the other, in one pass, unless more of the threads'
+  /// time than this would be idle: two passes over several segments at a time are a third more work.
+  static constexpr int idle_percent = 25;
 
   /// Room for mixed states, in double precision: all blocks are mixed in as many rounds as that takes.
   static constexpr std::int64_t mixed_bytes = std::int64_t{1} << 27;

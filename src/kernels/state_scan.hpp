@@ -80,12 +80,14 @@ KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& 
 
 }  // namespace detail
 
-/// Segments that one rank alone takes at a time: one, in one pass, where the parts of the state occupy all threads;
-/// else so many that sums, and results, do.
+/// Segments that one rank alone takes at a time: one, in one pass, where the parts of the state occupy nearly all
+/// threads; else so many that sums, and results, do.
 inline std::int64_t segments_at_once(const Execution& execution, const ScanParts& parts) {
-  const std::int64_t teams = concurrent_teams(execution);
-  if (parts.count() == 0 || parts.count() >= tuning::parts_per_thread * teams) return 1;
-  return (tuning::teams_per_thread * teams + parts.count() - 1) / parts.count();
+  const std::int64_t teams = concurrent_teams(execution), count = parts.count();
+  if (count == 0) return 1;
+  const std::int64_t turns = (count + teams - 1) / teams * teams;  // for parts, of all threads
+  if (100 * (turns - count) <= tuning::idle_percent * turns) return 1;
+  return (tuning::teams_per_thread * teams + count - 1) / count;
 }
 
 /// scan_segments() with tiles of a division.

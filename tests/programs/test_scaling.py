@@ -657,7 +657,7 @@ class Model(unittest.TestCase):
                     sizes[name] = eval(value)
         self.assertEqual((sizes["query_tile"], sizes["key_tile"], sizes["state_tile"]), 3 * (model.TILE, ))
         for name, value in dict(state_block=model.STATE_BLOCK, scan_columns=model.SCAN_COLUMNS, scan_segment=model.SCAN_SEGMENT,
-                                parts_per_thread=model.PARTS_PER_THREAD, teams_per_thread=model.TEAMS_PER_THREAD,
+                                idle_percent=model.IDLE_PERCENT, teams_per_thread=model.TEAMS_PER_THREAD,
                                 mixing_rounds=model.MIXING_ROUNDS, most_elements=model.MESSAGE_NUMBERS).items():
             self.assertEqual(sizes[name], value, name)
 
