@@ -39,10 +39,10 @@ template <class Real>
 void expect_same_bits(const ModelConfig& config, const Batch& batch, const std::vector<std::int64_t>& ends) {
   SCOPED_TRACE(describe(config) + ", ends " + ::testing::PrintToString(ends));
   auto model = random_model<Real>(config);
+  const auto whole = run_model(model, MPI_COMM_SELF, batch);
   for (int count = 1; count <= world_ranks(); ++count) {
     const FirstRanks ranks(count);
     if (!ranks.has_this()) continue;
-    const auto whole = run_model(model, MPI_COMM_SELF, batch);
     const auto pieces = run_in_pieces(model, ranks.comm(), batch, ends);
     EXPECT_TRUE(same_bits(pieces, whole, config.hidden_dim)) << count << " ranks";
   }
