@@ -1,7 +1,6 @@
 #include "attention/kept_keys.hpp"
 
 #include <algorithm>
-#include <utility>
 #include <vector>
 
 #include "attention/mask_rows.hpp"
@@ -9,14 +8,10 @@
 #include "bsbr/error.hpp"
 #include "kernels/rows.hpp"
 #include "parallel/exchange.hpp"
+#include "parallel/message_buffer.hpp"
 
 namespace bsbr::attention {
 namespace {
-
-template <class Number>
-Array<Number*> range(const Array<Number*>& rows, std::int64_t offset, std::int64_t count) {
-  return Kokkos::subview(rows, std::make_pair(offset, offset + count));
-}
 
 /// Rows of tokens [first, end), of `row` elements each: where a rank's own ones, and those of before the sequence, are.
 struct KeptRows {
@@ -89,7 +84,8 @@ void keep_keys(const Execution& execution, const Sequence& sequence, const Paddi
 
   const Array<Real*> rows("bsbr::attention::kept_keys", keys.total());
   if (keys.earlier() > 0)
-    Kokkos::deep_copy(execution, range(rows, 0, keys.earlier()), range(state.keys, before * keys.row, keys.earlier()));
+    Kokkos::deep_copy(execution, parallel::range_of(rows, {0, keys.earlier()}),
+                      parallel::range_of(state.keys, {before * keys.row, keys.earlier()}));
   if (own.count > 0) {
     const std::int64_t begin = std::max<std::int64_t>(0, first - sequence.first_token());
     pack_keys(execution, input, begin, own.count / keys.row, rows, own.offset);
@@ -101,13 +97,14 @@ void keep_keys(const Execution& execution, const Sequence& sequence, const Paddi
     real = Array<std::uint8_t*>("bsbr::attention::kept_mask", marks.total());
     Kokkos::deep_copy(execution, real, std::uint8_t{1});
     if (state.real.size() > 0 && marks.earlier() > 0)
-      Kokkos::deep_copy(execution, range(real, 0, marks.earlier()), range(state.real, before * batch, marks.earlier()));
+      Kokkos::deep_copy(execution, parallel::range_of(real, {0, marks.earlier()}),
+                        parallel::range_of(state.real, {before * batch, marks.earlier()}));
     if (mask.has_padding() && own_marks.count > 0) {
       const Array<std::uint8_t*> all("bsbr::attention::own_mask", sequence.local_tokens() * batch);
       pack_mask(execution, mask, all, 0);
       const std::int64_t skipped = static_cast<std::int64_t>(all.size()) - own_marks.count;
-      Kokkos::deep_copy(execution, range(real, own_marks.offset, own_marks.count),
-                        range(all, skipped, own_marks.count));
+      Kokkos::deep_copy(execution, parallel::range_of(real, own_marks),
+                        parallel::range_of(all, {skipped, own_marks.count}));
     }
     share(execution, marks, real, "mask", profile);
   }

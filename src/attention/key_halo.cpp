@@ -1,11 +1,11 @@
 #include "attention/key_halo.hpp"
 
 #include <algorithm>
-#include <utility>
 
 #include "attention/kept_keys.hpp"
 #include "attention/mask_rows.hpp"
 #include "attention/overlap.hpp"
+#include "parallel/message_buffer.hpp"
 
 namespace bsbr::attention {
 
@@ -36,8 +36,7 @@ void KeyHalo<Real>::take_earlier(const Execution& execution, const Array<Number*
   const std::int64_t count = (m_sequence.origin() - m_plan.first_token()) * row;
   if (count <= 0) return;
   const std::int64_t from = (m_plan.first_token() - first_kept) * row;
-  Kokkos::deep_copy(execution, Kokkos::subview(halo.data(), std::make_pair(std::int64_t{0}, count)),
-                    Kokkos::subview(kept, std::make_pair(from, from + count)));
+  Kokkos::deep_copy(execution, parallel::range_of(halo.data(), {0, count}), parallel::range_of(kept, {from, count}));
 }
 
 template <class Real>

@@ -96,7 +96,7 @@ class RunningState {
                                            .first = first,
                                            .last = first + m_sequence.local_tokens(),
                                            .step = m_step};
-    m_states.start(execution, state, state != nullptr);
+    m_states.start(execution, state);
     const Kept kept = state != nullptr && m_sequence.end() % m_segments.tokens() != 0
                           ? Kept(m_states.elements(), m_parts.total())
                           : Kept();

@@ -96,10 +96,10 @@ class SegmentStates {
       refuse_state("it has " + std::to_string(sums) + " elements of sums, not " + std::to_string(nodes * m_elements));
   }
 
-  /// Begins a scan. state: of the tokens before the sequence; null where it begins. keeps: save() will be called.
-  void start(const Execution& execution, const AttentionState<Real>* state, bool keeps) {
-    m_keeps = keeps;
-    m_tree = m_segments.tree(keeps);
+  /// Begins a scan. state: of the tokens before the sequence; null: it begins, and save() will not be called.
+  void start(const Execution& execution, const AttentionState<Real>* state) {
+    m_keeps = state != nullptr;
+    m_tree = m_segments.tree(m_keeps);
     std::int64_t i = 0;
     for_nodes_before(m_segments.earlier(), [&](std::int64_t b) {
       Kokkos::deep_copy(execution, left(parallel::level_of(b)), piece(state->sums, i, m_elements));
