@@ -176,7 +176,8 @@ def test_the_environment_is_left_as_it_was_so_that_mpirun_works_as_a_child() -> 
         "assert environment() == before\n"
         "os.environ.update(OMPI_ALLOW_RUN_AS_ROOT='1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM='1', OMPI_MCA_rmaps_base_oversubscribe='1')\n"
         f"done = subprocess.run(['mpirun', '-n', '2', sys.executable, '-c', {inner!r}, path], capture_output=True, text=True)\n"
-        "assert (done.returncode, done.stdout.splitlines()) == (0, ['(1, 1, 12)'] * 2), done\n" + CHECK)
+        # The lines of two ranks may be interleaved: mpirun forwards what it has read, whole lines or not.
+        "assert (done.returncode, done.stdout.count('(1, 1, 12)')) == (0, 2), done\n" + CHECK)
 
 
 def test_other_threads_run_during_a_forward_pass() -> None:
