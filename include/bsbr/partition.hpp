@@ -7,15 +7,21 @@
 
 namespace bsbr {
 
-/// Divides [0, items) into contiguous parts: part p of P has [p·items/P, (p+1)·items/P), rounded down. Sizes differ by
-/// at most one; where there are more parts than items, some are empty.
+/// Divides [0, items) into contiguous parts. Items are divided by whole units of `unit` items, counted from item 0, the
+/// last of which may have fewer: of U units, part p of P has [p·U/P, (p+1)·U/P), rounded down. Sizes differ by at most
+/// one unit; where there are more parts than units, some are empty.
 struct Partition {
   std::int64_t items = 0;  ///< number of items, chunks for example
   int parts = 1;           ///< number of parts: of ranks, for example
+  std::int64_t unit = 1;   ///< items that stay together
 
-  /// The first item of a part. Quotient and remainder are apart since items · part may overflow.
+  /// Number of units, the last of which may have fewer items.
+  BSBR_FUNCTION constexpr std::int64_t units() const { return items / unit + (items % unit != 0 ? 1 : 0); }
+
+  /// The first item of a part. Quotient and remainder are apart since units · part may overflow.
   BSBR_FUNCTION constexpr std::int64_t begin(int part) const {
-    return items / parts * part + items % parts * part / parts;
+    const std::int64_t first = units() / parts * part + units() % parts * part / parts;
+    return first < units() ? first * unit : items;
   }
 
   /// The first item after a part.
@@ -24,10 +30,10 @@ struct Partition {
   /// Number of items in a part.
   BSBR_FUNCTION constexpr std::int64_t size(int part) const { return end(part) - begin(part); }
 
-  /// The part that has an item, the inverse of begin(): the last p with p·items/P ≤ item, that is, with p·items < (item
-  /// + 1)·P. That product must not overflow.
+  /// The part that has an item, the inverse of begin(): the last p with p·U/P ≤ u, the item's unit, that is, with
+  /// p·U < (u + 1)·P. That product must not overflow.
   BSBR_FUNCTION constexpr int part_of(std::int64_t item) const {
-    return static_cast<int>(((item + 1) * parts - 1) / items);
+    return static_cast<int>(((item / unit + 1) * parts - 1) / units());
   }
 };
 

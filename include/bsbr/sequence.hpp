@@ -23,9 +23,11 @@ class Sequence {
   /// \param length tokens of one sequence, over all ranks, 0 or more
   /// \param chunk_size tokens in a chunk, 1 or more
   /// \param origin tokens of each sequence that come before these, 0 or more
+  /// \param chunks_together so many chunks, counted from the first of these, are not divided among ranks; 1 or more
   /// \throws ConfigError if a number is outside its range
   /// \throws CommunicationError if MPI is not initialised or fails, or the ranks do not pass the same arguments
-  Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size, std::int64_t origin = 0);
+  Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size, std::int64_t origin = 0,
+           std::int64_t chunks_together = 1);
 
   std::int64_t batch() const { return m_batch; }              ///< number of sequences
   std::int64_t length() const { return m_length; }            ///< tokens of one sequence, over all ranks

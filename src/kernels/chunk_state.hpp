@@ -2,6 +2,7 @@
 //
 //     F_j = Σ_{s in chunk j} key_sᵀ value_s        [key width, value width] of one head
 //     output_t += query_t · G_{c(t)}
+//     query gradient_t += output gradient_t · G_{c(t)}ᵀ, and the like: the same, with the state transposed
 //
 // Sums over a long chunk run in two levels, tiles of tokens and then the tiles' sums, so that float loses little.
 #pragma once
@@ -9,8 +10,10 @@
 #include <Kokkos_Core.hpp>
 
 #include "kernels/scratch.hpp"
+#include "kernels/state_layout.hpp"
 #include "kernels/tile_product.hpp"
 #include "kernels/tokens.hpp"
+#include "kernels/transpose.hpp"
 
 namespace bsbr::kernels {
 
@@ -95,11 +98,46 @@ KOKKOS_INLINE_FUNCTION void form_state(const Team& team, const TokenRows<Real>& 
   }
 }
 
-/// output_t += query_t · tile.state for the tokens [begin, end). Row t of the output is at output + t·output_stride.
+/// tile.state[k, i] = S[k, first + i], i < count, of a state S [width, width]; zeros for i up to the next whole vector.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>& queries, std::int64_t begin,
-                                        std::int64_t end, int value_width, Real* output, std::int64_t output_stride,
-                                        const AppliedState<Real>& tile) {
+KOKKOS_INLINE_FUNCTION void load_state(const Team& team, const StateRef<const Real>& source, int width, int first,
+                                       int count, const AppliedState<Real>& tile) {
+  const int stride = padded<Real>(count);
+  source.load_columns(team, width, width, first, count, tile.state, stride);
+  for_each_in_rows(team, width, stride - count, [&](const int key) {
+    Real* surplus = tile.state + key * stride + count;
+    return [=](const int i) { surplus[i] = 0; };
+  });
+}
+
+/// tile.state[k, i] = S[first + i, k], i < count, of a state S [width, width]; zeros for i up to the next whole vector.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void load_transposed_state(const Team& team, const StateRef<const Real>& source, int width,
+                                                  int first, int count, const AppliedState<Real>& tile) {
+  const int stride = padded<Real>(count);
+  if constexpr (on_host) {  // by rows of S, as many as there is room for among the outputs
+    for (int row = 0; row < count; row += tuning::state_tile) {
+      const int rows = count - row < tuning::state_tile ? count - row : tuning::state_tile;
+      for (int i = 0; i < rows; ++i)
+        source.load(team, std::int64_t{first + row + i} * width, width, tile.outputs + i * width);
+      transpose_rows(
+          team, rows, width, Real(1), [&](int i) -> const Real* { return tile.outputs + i * width; }, tile.state + row,
+          stride);
+    }
+  } else {
+    for_each(team, width * stride, [&](const int i) {
+      const int k = i / stride, column = i % stride;
+      tile.state[i] = column < count ? source.at(std::int64_t{first + column} * width + k) : Real(0);
+    });
+  }
+}
+
+/// output_t += query_t · tile.state for the tokens [begin, end) that are real. mask: null = all are. Row t of the
+/// output is at output + t·output_stride.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>& queries, const std::uint8_t* mask,
+                                        std::int64_t begin, std::int64_t end, int value_width, Real* output,
+                                        std::int64_t output_stride, const AppliedState<Real>& tile) {
   const int value_stride = padded<Real>(value_width);
   Real* product = tile.outputs;
 
@@ -112,9 +150,12 @@ KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>&
     for_each_in_rows(team, count, value_width, [&](const int row) {
       Real* target = output + (first + row) * output_stride;
       const Real* source = product + row * value_stride;
+      const bool real = mask == nullptr || mask[first + row] != 0;
       prefetch(queries.data + (first + row) * queries.stride + queries.width, queries.width);  // of the next head
       prefetch(target + value_width, value_width);
-      return [=](const int i) { target[i] += source[i]; };
+      return [=](const int i) {
+        if (real) target[i] += source[i];
+      };
     });
   }
 }

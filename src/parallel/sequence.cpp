@@ -26,11 +26,11 @@ std::shared_ptr<MPI_Comm> duplicate(MPI_Comm comm) {
 }
 
 /// Throws on all ranks unless all were given the same numbers.
-void require_same(MPI_Comm comm, const std::array<std::int64_t, 4>& mine) {
+void require_same(MPI_Comm comm, const std::array<std::int64_t, 5>& mine) {
   std::vector<std::int64_t> both(mine.begin(), mine.end());
   for (const std::int64_t number : mine) both.push_back(~number);  // ~ turns the order round, for any number
   const auto extremes = parallel::all_reduce(both, MPI_MAX, comm);
-  const std::array<const char*, 4> names{"batch", "length", "chunk_size", "origin"};
+  const std::array<const char*, 5> names{"batch", "length", "chunk_size", "origin", "chunks_together"};
   for (std::size_t i = 0; i < mine.size(); ++i) {
     const std::int64_t least = ~extremes[i + mine.size()];
     if (extremes[i] == least) continue;
@@ -41,18 +41,21 @@ void require_same(MPI_Comm comm, const std::array<std::int64_t, 4>& mine) {
 
 }  // namespace
 
-Sequence::Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size, std::int64_t origin)
+Sequence::Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size, std::int64_t origin,
+                   std::int64_t chunks_together)
     : m_comm(duplicate(comm)), m_batch(batch), m_length(length), m_chunk_size(chunk_size), m_origin(origin) {
-  require_same(*m_comm, {batch, length, chunk_size, origin});
+  require_same(*m_comm, {batch, length, chunk_size, origin, chunks_together});
   if (batch < 0) throw ConfigError("batch = " + std::to_string(batch) + " is negative");
   if (length < 0) throw ConfigError("length = " + std::to_string(length) + " is negative");
   if (chunk_size < 1) throw ConfigError("chunk_size = " + std::to_string(chunk_size) + " is below 1");
   if (origin < 0) throw ConfigError("origin = " + std::to_string(origin) + " is negative");
+  if (chunks_together < 1) throw ConfigError("chunks_together = " + std::to_string(chunks_together) + " is below 1");
   if (length > std::numeric_limits<std::int64_t>::max() - origin)
     throw ConfigError("origin = " + std::to_string(origin) + " and length = " + std::to_string(length) +
                       " are more than can be counted");
   m_chunks.items = length == 0 ? 0 : (end() - 1) / chunk_size + 1 - earlier_chunks();
   m_chunks.parts = parallel::ranks_of(*m_comm);
+  m_chunks.unit = chunks_together;
   m_rank = parallel::rank_in(*m_comm);
 }
 

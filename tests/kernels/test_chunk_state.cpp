@@ -89,7 +89,7 @@ std::vector<Real> apply(const TestRows& queries, const std::vector<double>& stat
         kernels::for_each(team, width * stride, [&](const int i) {
           tile.state[i] = i % stride < value_width ? factors(i / stride * value_width + i % stride) : Real(0);
         });
-        kernels::apply_state(team, rows, begin, end, value_width, results.data(), value_width + 2, tile);
+        kernels::apply_state(team, rows, nullptr, begin, end, value_width, results.data(), value_width + 2, tile);
       });
   Execution().fence();
   return to_host(results);
@@ -204,6 +204,63 @@ TYPED_TEST(ChunkState, is_added_to_the_output_of_its_tokens_and_of_no_other) {
                             bound(exact, plain_applied<TypeParam>(queries, state, value_width, begin, end, output))))
           << "widths " << key_width << ", " << value_width << "; " << count << " tokens";
     }
+  }
+}
+
+/// Rows [begin, end) of queries · S, or · Sᵀ, of a state [width, width] that lies in blocks, added to zeros where
+/// `mask` says that a token is real: [queries, width].
+template <class Real>
+std::vector<Real> apply_from_blocks(const TestRows& queries, const std::vector<double>& state, bool transposed,
+                                    const reference::Mask& mask) {
+  const int width = queries.width;
+  const kernels::StateBlocks blocks(std::int64_t{width} * width, 1, 1);
+  const auto numbers = queries.on_device<Real>();
+  const TokenRows<Real> rows{numbers.data(), queries.stride, width};
+  std::vector<double> in_blocks(state);
+  in_blocks.resize(static_cast<std::size_t>(blocks.elements(blocks.blocks(), 1)), nan);
+  const auto states = to_device<Real*>(in_blocks, in_blocks.size());
+  const auto real = to_device<std::uint8_t*>(mask, mask.size());
+  const Array<Real*> results("test::results", queries.count * width);
+  const std::int64_t bytes = kernels::AppliedState<Real>::bytes(width, width), count = queries.count;
+  Kokkos::parallel_for(
+      "test::apply_from_blocks", kernels::team_policy(Execution(), 1, bytes),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const auto team = kernels::as_team(member);
+        kernels::Scratch scratch(member, bytes);
+        const auto source = kernels::state_ref(static_cast<const Real*>(states.data()), blocks, 0, 0, 0, 1);
+        const kernels::AppliedState<Real> tile(scratch, width, width);
+        if (transposed) {
+          kernels::load_transposed_state(team, source, width, 0, width, tile);
+        } else {
+          kernels::load_state(team, source, width, 0, width, tile);
+        }
+        kernels::apply_state(team, rows, real.data(), 0, count, width, results.data(), width, tile);
+      });
+  Execution().fence();
+  return to_host(results);
+}
+
+TYPED_TEST(ChunkState, transposed_has_the_bits_of_the_transposed_array_and_leaves_padding_out) {
+  for (const int width : {1, 5, 12, 33, 64, 80, 129}) {  // from 33 on, rows cross the borders of blocks
+    const TestRows queries(state_tile + 3, width, 1);
+    const auto mask = random_mask(queries.count, 0.3, 2);
+    const auto state = in_float(random_matrix(width, width, 3).values);
+    std::vector<double> turned(state.size());
+    for (std::size_t i = 0; i < state.size(); ++i)
+      turned[i % static_cast<std::size_t>(width) * static_cast<std::size_t>(width) +
+             i / static_cast<std::size_t>(width)] = state[i];
+    const auto result = apply_from_blocks<TypeParam>(queries, state, true, mask);
+    EXPECT_TRUE(same_bits(result, apply_from_blocks<TypeParam>(queries, turned, false, mask), width)) << width;
+
+    std::vector<double> exact(result.size());
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      const auto token = static_cast<std::int64_t>(i) / width, column = static_cast<std::int64_t>(i) % width;
+      if (mask[static_cast<std::size_t>(token)] == 0) continue;
+      for (int k = 0; k < width; ++k)
+        exact[i] += queries(token, k) * state[static_cast<std::size_t>(column * width + k)];
+    }
+    const double unit = std::is_same_v<TypeParam, float> ? 1e-5 : 1e-13;
+    EXPECT_LT(largest_difference(widen(result), exact), unit * width) << width;
   }
 }
 

@@ -10,13 +10,17 @@ namespace {
 
 constexpr std::int64_t some_items[] = {0, 1, 2, 3, 6, 7, 8, 99, 100, 101, 1 << 20, (std::int64_t{1} << 62) + 12345};
 constexpr int some_parts[] = {1, 2, 3, 4, 7, 8, 100, 4097};
+constexpr std::int64_t some_units[] = {1, 2, 5, 100, 1 << 21};
 
 template <class Check>
 void for_each_partition(const Check& check) {
   for (const std::int64_t items : some_items) {
     for (const int parts : some_parts) {
-      SCOPED_TRACE(std::to_string(items) + " items, " + std::to_string(parts) + " parts");
-      check(Partition{items, parts});
+      for (const std::int64_t unit : some_units) {
+        SCOPED_TRACE(std::to_string(items) + " items, " + std::to_string(parts) + " parts, units of " +
+                     std::to_string(unit));
+        check(Partition{items, parts, unit});
+      }
     }
   }
 }
@@ -34,8 +38,17 @@ TEST(Partition, parts_are_contiguous_and_cover_everything) {
   });
 }
 
-TEST(Partition, sizes_differ_by_one_at_most) {
+TEST(Partition, parts_begin_with_whole_units) {
   for_each_partition([](const Partition& partition) {
+    for (int part = 0; part < partition.parts; ++part) {
+      EXPECT_TRUE(partition.size(part) == 0 || partition.begin(part) % partition.unit == 0) << part;
+    }
+  });
+}
+
+TEST(Partition, sizes_differ_by_one_item_at_most) {
+  for_each_partition([](const Partition& partition) {
+    if (partition.unit > 1) return;
     std::int64_t least = partition.items, most = 0;
     for (int part = 0; part < partition.parts; ++part) {
       least = std::min(least, partition.size(part));

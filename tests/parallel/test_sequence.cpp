@@ -44,6 +44,16 @@ TEST(Sequence, ranks_hold_whole_chunks_that_add_up_to_the_sequence) {
   }
 }
 
+TEST(Sequence, chunks_that_belong_together_are_on_one_rank) {
+  for (const std::int64_t together : {1, 2, 3, 50}) {
+    const Sequence sequence(MPI_COMM_WORLD, 1, 99, 5, 0, together);
+    EXPECT_EQ(sum_over_ranks(sequence.local_tokens()), 99);
+    EXPECT_EQ(sum_over_ranks(sequence.local_chunks()), 20);
+    EXPECT_TRUE(sequence.local_chunks() == 0 || sequence.first_chunk() % together == 0);
+  }
+  EXPECT_THROW(Sequence(MPI_COMM_WORLD, 1, 99, 5, 0, 0), ConfigError);
+}
+
 TEST(Sequence, the_longest_sequence_of_all_does_not_overflow) {
   constexpr std::int64_t longest = std::numeric_limits<std::int64_t>::max();
   const Sequence sequence(MPI_COMM_WORLD, 1, longest, 1 << 30);

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <vector>
 
+#include "architectures/bsbr/chunk_states.hpp"
 #include "attention/attention_class.hpp"
 #include "attention/kept_keys.hpp"
 #include "attention/overlap.hpp"
 #include "bsbr/error.hpp"
 #include "config/causality.hpp"
-#include "kernels/chunk_state.hpp"
 #include "kernels/rows.hpp"
 #include "kernels/softmax_tiles.hpp"
 #include "kernels/token_softmax.hpp"
@@ -143,41 +143,9 @@ struct MixingSlices {
   }
 };
 
-/// The tokens of this rank's chunks.
-struct LocalChunks {
-  std::int64_t size, first, last;  // first chunk, counted from the first token of all; position behind the last token
-  explicit LocalChunks(const Sequence& sequence)
-      : size(sequence.chunk_size()),
-        first(sequence.earlier_chunks() + sequence.first_chunk()),
-        last(sequence.first_token() + sequence.local_tokens()) {}
-
-  /// Of a local chunk, as far as they are in rows that begin with the token `origin`: which rows.
-  KOKKOS_FUNCTION Range rows(std::int64_t chunk, std::int64_t origin) const {
-    const std::int64_t begin = (first + chunk) * size, end = begin + size;
-    return {(begin > origin ? begin : origin) - origin, (end < last ? end : last) - origin};
-  }
-};
-
 /// The first token of the chunk that a rank's first token is in.
 parallel::FirstNeeded chunk_begin(const Sequence& sequence) {
   return [=](int rank) { return sequence.first_token_of(rank) / sequence.chunk_size() * sequence.chunk_size(); };
-}
-
-/// body(team, scratch, row, chunk, head) for each head of each local chunk of each sequence, by a team with `bytes` of
-/// scratch.
-template <class Body>
-void for_each_state(const Execution& execution, const char* label, const kernels::StateBlocks& blocks,
-                    std::int64_t chunks, std::int64_t heads, std::int64_t bytes, const Body& body) {
-  const std::int64_t teams = blocks.batch * chunks * heads;
-  if (teams == 0) return;
-  const std::int64_t together = kernels::taken_together(execution, teams, heads, kernels::tuning::teams_per_thread);
-  Kokkos::parallel_for(
-      label, kernels::team_policy(execution, teams, bytes, together), KOKKOS_LAMBDA(const kernels::TeamMember& member) {
-        const std::int64_t head = member.league_rank() % heads, chunk = member.league_rank() / heads % chunks;
-        const std::int64_t row = member.league_rank() / heads / chunks;
-        kernels::Scratch scratch(member, bytes);
-        body(kernels::as_team(member), scratch, row, chunk, head);
-      });
 }
 
 }  // namespace
@@ -283,7 +251,9 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
       m_decompress.assign(execution, input.decompress_weight);
     }
     pack_retrieval(execution, mask, input, state);
-    compressed ? form_compressed_states(execution, keys, input) : form_states(execution, keys);
+    compressed
+        ? form_compressed_states(execution, keys, input)
+        : form_states(execution, "bsbr::attention::form_states", m_blocks, LocalChunks(m_sequence), keys, m_local);
   }
   if (state != nullptr) {  // before the output may take the key's place
     const std::int64_t whole = m_sequence.end() / m_config.chunk_size * m_config.chunk_size;
@@ -301,7 +271,12 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
   }
   if (state != nullptr) state->tokens = m_sequence.end();
   const Phase phase(execution, profile, "retrieval");
-  compressed ? retrieve_compressed(execution, marks, input, output) : retrieve(execution, input, output);
+  if (compressed) {
+    retrieve_compressed(execution, marks, input, output);
+  } else {
+    apply_states<StateForm::plain, Real>(execution, "bsbr::attention::retrieve", m_blocks, LocalChunks(m_sequence),
+                                         m_sequence.first_token(), input.query, {}, m_local, output);
+  }
 }
 
 /// F of this rank's chunks → G of them. Every rank mixes some blocks of all chunks:
@@ -388,32 +363,6 @@ void Bsbr<Real>::pack_retrieval(const Execution& execution, const PaddingMask& m
         }
         return kernels::RowCopies<Real, 2>{{&r(i % batch, i / batch, 0), &h(i % batch, i / batch, 0)},
                                            {target, target + hidden}};
-      });
-}
-
-template <class Real>
-void Bsbr<Real>::form_states(const Execution& execution, const kernels::KeysAndValues<Real>& keys) const {
-  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks();
-  const LocalChunks local(m_sequence);
-  const int width = static_cast<int>(m_config.head_dim());
-  const int columns = kernels::state_columns<kernels::StateTile<Real>>(width, width);
-  const std::int64_t bytes = kernels::StateTile<Real>::bytes(width, columns);
-  const kernels::StateBlocks blocks = m_blocks;
-  const Array<Real*> states = m_local;
-  for_each_state(
-      execution, "bsbr::attention::form_states", blocks, chunks, heads, bytes,
-      KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch& scratch, std::int64_t row, std::int64_t chunk,
-                    std::int64_t head) {
-        const kernels::StateTile<Real> tile(scratch, width, columns);
-        const Range tokens = local.rows(chunk, keys.origin);
-        const auto target = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
-        for (int first = 0; first < width; first += columns) {
-          const int count = width - first < columns ? width - first : columns;
-          const auto values = keys.values_of(row, head, width).columns(first, count);
-          kernels::form_state(team, keys.keys_of(row, head, width), values, keys.mask(row), tokens.begin, tokens.end,
-                              tile);
-          target.store_columns(team, width, width, first, count, tile.state, kernels::padded<Real>(count));
-        }
       });
 }
 
@@ -532,40 +481,6 @@ void Bsbr<Real>::unpack_mixed(const Execution& execution) const {
                                      dealt.before(first + chunk) - dealt.before(first);
         return kernels::RowCopies<Real, 1>{{&states(((block * chunks + earlier) * batch + row) * width)},
                                            {&local(i * width)}};
-      });
-}
-
-/// output_t += q_t G of its chunk.
-template <class Real>
-void Bsbr<Real>::retrieve(const Execution& execution, const AttentionInput<Real>& input,
-                          const Array<Real***>& output) const {
-  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks();
-  const std::int64_t origin = m_sequence.first_token();
-  const LocalChunks local(m_sequence);
-  const int width = static_cast<int>(m_config.head_dim());
-  const int columns = kernels::state_columns<kernels::AppliedState<Real>>(width, width);
-  const std::int64_t bytes = kernels::AppliedState<Real>::bytes(width, columns);
-  const kernels::StateBlocks blocks = m_blocks;
-  const Array<const Real*> states = m_local;
-  const auto query = input.query;
-  for_each_state(
-      execution, "bsbr::attention::retrieve", blocks, chunks, heads, bytes,
-      KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch& scratch, std::int64_t row, std::int64_t chunk,
-                    std::int64_t head) {
-        const kernels::AppliedState<Real> tile(scratch, width, columns);
-        const auto source = kernels::state_ref(states.data(), blocks, chunk, row, head, chunks);
-        const Range tokens = local.rows(chunk, origin);
-        for (int first = 0; first < width; first += columns) {
-          const int count = width - first < columns ? width - first : columns, stride = kernels::padded<Real>(count);
-          source.load_columns(team, width, width, first, count, tile.state, stride);
-          kernels::for_each_in_rows(team, width, stride - count, [&](const int key) {
-            Real* surplus = tile.state + key * stride + count;
-            return [=](const int i) { surplus[i] = 0; };
-          });
-          kernels::apply_state(team, kernels::token_rows(query, row, head * width, width), tokens.begin, tokens.end,
-                               count, &output(row, 0, head * width + first),
-                               static_cast<std::int64_t>(output.stride(1)), tile);
-        }
       });
 }
 

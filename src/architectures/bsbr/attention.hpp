@@ -39,7 +39,6 @@ class Bsbr : public Attention<Real> {
   // The steps, in their order. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack_retrieval(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                       const AttentionState<Real>* state) const;
-  void form_states(const Execution& execution, const kernels::KeysAndValues<Real>& keys) const;
   void form_compressed_states(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
                               const AttentionInput<Real>& input) const;
   void attend_within(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
@@ -52,7 +51,6 @@ class Bsbr : public Attention<Real> {
                   std::int64_t first_block, std::int64_t count) const;
   void store_mixed(const Execution& execution, std::int64_t first_block, std::int64_t count) const;
   void unpack_mixed(const Execution& execution) const;
-  void retrieve(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output) const;
   void retrieve_compressed(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
                            const Array<Real***>& output) const;
 
