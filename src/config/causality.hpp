@@ -42,6 +42,14 @@ BSBR_FUNCTION constexpr Range chunks_seen(Causality causality, std::int64_t i, s
   return {0, chunks};
 }
 
+/// The chunks that retrieve from chunk j: the inverse of chunks_seen.
+BSBR_FUNCTION constexpr Range chunks_that_see(Causality causality, std::int64_t j, std::int64_t chunks) {
+  if (causality == Causality::causal) return {j + 1, chunks};
+  if (causality == Causality::block_causal) return {j, chunks};
+  if (causality == Causality::reference) return {0, j + 1};
+  return {0, chunks};
+}
+
 /// r_i is taken at the last real token of the nearest chunk with one, from this chunk downwards; −1: there is none.
 BSBR_FUNCTION constexpr std::int64_t latest_retrieval_source(Causality causality, std::int64_t i) {
   return causality == Causality::causal ? i - 1 : i;

@@ -31,6 +31,13 @@ struct StateBlocks {
 
   KOKKOS_FUNCTION std::int64_t blocks() const { return per_head * heads; }
 
+  /// The same blocks with other elements in each: of what belongs to a block.
+  StateBlocks with_width(std::int64_t elements_of_block) const {
+    StateBlocks others = *this;
+    others.width = elements_of_block;
+    return others;
+  }
+
   /// Elements in a buffer of that many blocks and chunks.
   KOKKOS_FUNCTION std::int64_t elements(std::int64_t block_count, std::int64_t chunks) const {
     return block_count * chunks * batch * width;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "architectures/bsbr/chunk_states.hpp"
+#include "architectures/bsbr/mixing.hpp"
 #include "attention/attention_class.hpp"
 #include "attention/kept_keys.hpp"
 #include "attention/overlap.hpp"
@@ -19,71 +20,6 @@
 namespace bsbr::attention {
 namespace {
 
-using kernels::KeyRange;
-
-/// The chunk at whose last real token r_i is taken; −1 if there is none. nearest_real: that of PaddingMask.
-KOKKOS_INLINE_FUNCTION std::int64_t retrieval_source(Causality causality,
-                                                     const Array<const std::int64_t**>& nearest_real, std::int64_t row,
-                                                     std::int64_t i) {
-  const std::int64_t latest = latest_retrieval_source(causality, i);
-  return latest < 0 ? -1 : nearest_real(row, latest);
-}
-
-/// Retrieval: attention with chunks for tokens, r for queries, h for keys, and one block of all states for values.
-/// Groups are (batch, block); the blocks are those of one round, `first_block` and the next ones of this rank's.
-/// Queries are the chunks of the sequence that were dealt to this rank, numbered without gaps; keys are all chunks, the
-/// earlier ones first.
-template <class Real>
-struct Retrieval {
-  Real scale;
-  int key_width, value_width;
-  std::int64_t groups, first, last;
-  static constexpr std::int64_t neighbours = 1, unit = 1;
-  EarlierChunks<Real> earlier;
-  Array<const Real*> retrieval;  // [chunk of the sequence][batch][r, h]
-  Array<const Real*> states;
-  Array<Real*> mixed;  // [block of the round][query][batch][width]
-  kernels::GatheredStates gathered;
-  parallel::DealtRows dealt;
-  std::int64_t first_block, round_blocks;
-  ChunkMarks marks;
-  Causality causality;
-  std::int64_t hidden;
-
-  KOKKOS_FUNCTION KeyRange range(std::int64_t query) const {
-    return chunks_seen(causality, chunk(query), earlier.count + gathered.chunks.items);
-  }
-  KOKKOS_FUNCTION std::int64_t chunk(std::int64_t query) const { return earlier.count + dealt.row(query); }
-  KOKKOS_FUNCTION std::int64_t source(std::int64_t row, std::int64_t query) const {
-    return retrieval_source(causality, marks.nearest_real, row, chunk(query));
-  }
-  KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
-  KOKKOS_FUNCTION std::int64_t row(std::int64_t group) const { return group / round_blocks; }
-  KOKKOS_FUNCTION std::int64_t block(std::int64_t group) const {
-    return first_block + group % round_blocks;
-  }  // among this rank's
-  KOKKOS_FUNCTION const Real* vector(std::int64_t group, std::int64_t chunk, std::int64_t offset) const {
-    const std::int64_t head = (gathered.first_block + block(group)) / gathered.blocks.per_head;
-    const std::int64_t element = row(group) * 2 * hidden + offset + head * key_width;
-    const std::int64_t chunk_row = gathered.blocks.batch * 2 * hidden;
-    return chunk < earlier.count ? &earlier.retrieval(chunk * chunk_row + element)
-                                 : &retrieval((chunk - earlier.count) * chunk_row + element);
-  }
-  KOKKOS_FUNCTION bool has_query(std::int64_t group, std::int64_t i) const { return source(row(group), i) >= 0; }
-  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t j) const { return marks.real(row(group), j) != 0; }
-  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t i) const {
-    return vector(group, source(row(group), i), 0);
-  }
-  KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t j) const { return vector(group, j, hidden); }
-  KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t j) const {
-    return j < earlier.count ? &earlier.states(gathered.blocks.offset(block(group), j, row(group), earlier.room))
-                             : &states(gathered.offset(block(group), j - earlier.count, row(group)));
-  }
-  KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t i) const {
-    return &mixed(gathered.blocks.offset(group % round_blocks, i, row(group), last));
-  }
-};
-
 constexpr std::int64_t most_mixed_elements = kernels::tuning::mixed_bytes / static_cast<std::int64_t>(sizeof(double));
 
 /// Blocks over ranks. Where several share a block, the chunks that it is mixed for are dealt out in tiles. Small ones
@@ -95,51 +31,31 @@ parallel::Dealing dealing_of(const kernels::StateBlocks& blocks, const Sequence&
   return {blocks.blocks(), sequence.ranks(), tile};
 }
 
+/// Blocks of states, and which rank mixes which.
+kernels::StateBlocks blocks_of(const ModelConfig& config, const Sequence& sequence) {
+  return {config.state_size(), config.num_heads, sequence.batch()};
+}
+
+template <class Real>
+BlockTranspose<Real> transpose_of(const kernels::StateBlocks& blocks, const Sequence& sequence) {
+  return {sequence, blocks, dealing_of(blocks, sequence), blocks.width};
+}
+
 /// Sizes of what the constructor allocates: one list for allocation and prediction.
 struct Sizes {
   std::int64_t round_blocks;  // blocks that are mixed at a time
   std::int64_t local, states, mixed, retrieval, panel_width;
-  Sizes(const ModelConfig& config, const Sequence& sequence, const kernels::StateBlocks& blocks,
-        const parallel::Dealing& dealing)
-      : local(blocks.elements(blocks.blocks(), sequence.local_chunks())),
+  template <class Real>
+  Sizes(const ModelConfig& config, const Sequence& sequence, const BlockTranspose<Real>& transpose)
+      : local(transpose.local_elements()),
+        states(sequence.ranks() > 1 ? transpose.gathered_elements() : 0),
         retrieval(sequence.num_chunks() * sequence.batch() * 2 * config.hidden_dim),
         panel_width(config.compression_factor > 0 ? std::max(config.head_dim() * config.head_dim(), config.state_size())
                                                   : 0) {
-    const std::int64_t own_blocks = dealing.item_count(sequence.rank()), chunks = sequence.num_chunks();
-    round_blocks = std::clamp(most_mixed_elements / std::max<std::int64_t>(1, blocks.elements(1, chunks)),
-                              std::int64_t{1}, own_blocks);
-    states = sequence.ranks() > 1 ? blocks.elements(own_blocks, chunks) : 0;
-    if (!dealing.whole_items()) states = std::max(states, local);  // what comes back goes there, too
-    mixed = blocks.elements(round_blocks, dealing.rows(sequence.rank()).before(chunks));
-  }
-};
-
-/// What goes to each rank and comes from it.
-struct MixingSlices {
-  std::vector<parallel::Slice> blocks_to;    // of m_local: the blocks that the rank mixes
-  std::vector<parallel::Slice> chunks_from;  // of m_states: the chunks that the rank has
-  // Where chunks are dealt out, on the way back, which begins with m_mixed and ends in m_states:
-  std::vector<parallel::Slice> rows_to;    // chunks of that rank, dealt to this one
-  std::vector<parallel::Slice> rows_from;  // chunks of this rank, dealt to that one
-
-  MixingSlices(const Sequence& sequence, const kernels::StateBlocks& blocks, const parallel::Dealing& dealing) {
-    const int mine = sequence.rank();
-    const Partition& chunks = sequence.chunks();
-    const std::int64_t block = blocks.elements(1, chunks.size(mine)), row = blocks.elements(1, 1);
-    chunks_from = parallel::slices_of(chunks, blocks.elements(dealing.item_count(mine), 1));
-    std::int64_t received = 0;
-    for (int rank = 0; rank < sequence.ranks(); ++rank) {
-      blocks_to.push_back({dealing.first_item(rank) * block, dealing.item_count(rank) * block});
-      if (dealing.whole_items()) continue;
-      const auto dealt = [&](int worker, int owner) {
-        const parallel::DealtRows rows = dealing.rows(worker);
-        const std::int64_t first = rows.before(chunks.begin(owner));
-        return parallel::Slice{first * row, (rows.before(chunks.end(owner)) - first) * row};
-      };
-      rows_to.push_back(dealt(mine, rank));
-      rows_from.push_back({received, dealt(rank, mine).count});
-      received += rows_from.back().count;
-    }
+    const std::int64_t block = transpose.gathered().blocks.elements(1, sequence.num_chunks());
+    round_blocks = std::clamp(most_mixed_elements / std::max<std::int64_t>(1, block), std::int64_t{1},
+                              transpose.gathered().block_count);
+    mixed = transpose.mixed_elements(round_blocks);
   }
 };
 
@@ -154,12 +70,11 @@ template <class Real>
 Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence)
     : m_config(config),
       m_sequence(sequence),
-      m_blocks(config.state_size(), config.num_heads, sequence.batch()),
+      m_blocks(blocks_of(config, sequence)),
       m_dealing(dealing_of(m_blocks, sequence)),
-      m_gathered{m_blocks, sequence.chunks(), m_dealing.first_item(sequence.rank()),
-                 m_dealing.item_count(sequence.rank())},
+      m_transpose(transpose_of<Real>(m_blocks, sequence)),
       m_keys(config, sequence, chunk_begin(sequence)) {
-  const Sizes sizes(config, sequence, m_blocks, m_dealing);
+  const Sizes sizes(config, sequence, m_transpose);
   m_local = allocate<Real>("local_states", sizes.local);
   m_states = sequence.ranks() > 1 ? allocate<Real>("states", sizes.states) : m_local;
   m_mixed = allocate<Real>("mixed_states", sizes.mixed);
@@ -175,8 +90,7 @@ Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence)
 
 template <class Real>
 std::int64_t Bsbr<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-  const kernels::StateBlocks blocks(config.state_size(), config.num_heads, sequence.batch());
-  const Sizes sizes(config, sequence, blocks, dealing_of(blocks, sequence));
+  const Sizes sizes(config, sequence, transpose_of<Real>(blocks_of(config, sequence), sequence));
   return (sizes.local + sizes.states + sizes.mixed + sizes.retrieval) * static_cast<std::int64_t>(sizeof(Real)) +
          (config.compression_factor > 0
               ? kernels::PanelBuffers<Real>::bytes(sizes.panel_width) +
@@ -226,7 +140,7 @@ void Bsbr<Real>::require_state(const AttentionState<Real>& state) const {
                      "forward the whole sequence at once");
   }
   require_kept_keys(m_sequence, m_config.attention_dim(), chunk_begin(m_sequence)(0), state);
-  require_chunks(m_sequence, m_gathered, m_blocks.batch * 2 * m_config.hidden_dim, state);
+  require_chunks(m_sequence, m_transpose.gathered(), m_blocks.batch * 2 * m_config.hidden_dim, state);
 }
 
 template <class Real>
@@ -306,16 +220,13 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const kernels::Key
         execution, begin, end,
         [&](int portion) { attend_within(execution, keys, input, output, portion, overlap_portions); }, messages...);
   };
-  const MixingSlices slices(m_sequence, m_blocks, m_dealing);
-  const MPI_Comm comm = m_sequence.comm();
   std::optional<parallel::Gather<Real>> retrieval;
-  std::optional<parallel::Exchange<Real>> states, mixed;
+  std::unique_ptr<parallel::Exchange<Real>> states, mixed;
   {
     const Phase phase(execution, profile, "exchange");
-    retrieval.emplace(execution, comm, m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim,
+    retrieval.emplace(execution, m_sequence.comm(), m_retrieval, m_blocks.batch * 2 * m_config.hidden_dim,
                       parallel::slices_of(m_sequence.chunks()));
-    states.emplace(execution, comm, m_local, slices.blocks_to, m_states, slices.chunks_from);
-    states->send();
+    states = m_transpose.send(execution, m_local, m_states);
   }
   attend(0, half, *retrieval, *states);
   {
@@ -329,16 +240,12 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const kernels::Key
   }
   {
     const Phase phase(execution, profile, "exchange");
-    if (m_dealing.whole_items())
-      mixed.emplace(execution, comm, m_states, slices.chunks_from, m_local, slices.blocks_to);
-    else
-      mixed.emplace(execution, comm, m_mixed, slices.rows_to, m_states, slices.rows_from);
-    mixed->send();
+    mixed = m_transpose.send_back(execution, m_states, m_mixed, m_local);
   }
   attend(half, overlap_portions, *mixed);
   const Phase phase(execution, profile, "exchange");
   finish(*mixed, "states", profile);
-  if (!m_dealing.whole_items()) unpack_mixed(execution);
+  if (!m_transpose.stores()) m_transpose.unpack(execution, m_states, m_local);
 }
 
 /// m_retrieval[first chunk + c][batch] = (r, h) of the local chunks. A chunk that has begun with earlier tokens keeps
@@ -413,13 +320,13 @@ void Bsbr<Real>::attend_within(const Execution& execution, const kernels::KeysAn
 /// state: of the earlier chunks, which gets these; may be null.
 template <class Real>
 void Bsbr<Real>::mix(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>* state) const {
-  const EarlierChunks<Real> earlier = earlier_chunks(m_sequence, m_gathered, state);
+  const EarlierChunks<Real> earlier = earlier_chunks(m_sequence, m_transpose.gathered(), state);
   if (state != nullptr)  // F, which G may take the place of
-    keep_chunks<Real>(execution, m_sequence, m_gathered, m_states, m_retrieval, marks, *state);
-  for (std::int64_t first = 0; first < m_gathered.block_count; first += m_round_blocks) {
-    const std::int64_t count = std::min(m_round_blocks, m_gathered.block_count - first);
+    keep_chunks<Real>(execution, m_sequence, m_transpose.gathered(), m_states, m_retrieval, marks, *state);
+  for (std::int64_t first = 0; first < m_transpose.gathered().block_count; first += m_round_blocks) {
+    const std::int64_t count = std::min(m_round_blocks, m_transpose.gathered().block_count - first);
     mix_blocks(execution, marks, earlier, first, count);
-    if (m_dealing.whole_items()) store_mixed(execution, first, count);
+    if (m_transpose.stores()) m_transpose.store(execution, m_mixed, first, count, m_states);
   }
 }
 
@@ -428,60 +335,22 @@ template <class Real>
 void Bsbr<Real>::mix_blocks(const Execution& execution, const ChunkMarks& marks, const EarlierChunks<Real>& earlier,
                             std::int64_t first_block, std::int64_t count) const {
   const auto head_width = static_cast<int>(m_config.head_dim());
-  const parallel::DealtRows dealt = m_dealing.rows(m_sequence.rank());
-  const Retrieval<Real> problem{.scale = kernels::score_scale<Real>(head_width),
-                                .key_width = head_width,
-                                .value_width = static_cast<int>(m_blocks.width),
-                                .groups = m_blocks.batch * count,
-                                .first = 0,
-                                .last = dealt.before(m_sequence.num_chunks()),
-                                .earlier = earlier,
-                                .retrieval = m_retrieval,
-                                .states = m_states,
-                                .mixed = m_mixed,
-                                .gathered = m_gathered,
-                                .dealt = dealt,
-                                .first_block = first_block,
-                                .round_blocks = count,
-                                .marks = marks,
-                                .causality = m_config.causality,
-                                .hidden = m_config.hidden_dim};
+  const Mixing<Real> mixing{.scale = kernels::score_scale<Real>(head_width),
+                            .key_width = head_width,
+                            .value_width = static_cast<int>(m_blocks.width),
+                            .groups = m_blocks.batch * count,
+                            .earlier = earlier,
+                            .retrieval = m_retrieval,
+                            .states = m_states,
+                            .gathered = m_transpose.gathered(),
+                            .dealt = m_dealing.rows(m_sequence.rank()),
+                            .first_block = first_block,
+                            .round_blocks = count,
+                            .marks = marks,
+                            .causality = m_config.causality,
+                            .hidden = m_config.hidden_dim};
+  const Retrieval<Real> problem{mixing, 0, mixing.dealt.before(m_sequence.num_chunks()), m_mixed};
   kernels::softmax_tiles<Real>(execution, "bsbr::attention::mix_states", problem);
-}
-
-/// m_states = m_mixed, for some blocks whose F is not needed any more.
-template <class Real>
-void Bsbr<Real>::store_mixed(const Execution& execution, std::int64_t first_block, std::int64_t count) const {
-  const std::int64_t batch = m_blocks.batch, chunks = m_sequence.num_chunks(), width = m_blocks.width;
-  const kernels::GatheredStates gathered = m_gathered;
-  const Array<const Real*> mixed = m_mixed;
-  const Array<Real*> states = m_states;
-  kernels::copy_rows(
-      execution, "bsbr::attention::store_mixed", count * chunks * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
-        const std::int64_t row = i % batch, chunk = i / batch % chunks, block = first_block + i / batch / chunks;
-        return kernels::RowCopies<Real, 1>{{&mixed(i * width)}, {&states(gathered.offset(block, chunk, row))}};
-      });
-}
-
-/// m_local = G of the local chunks from m_states, [rank][local chunk dealt to it][batch][width]: neighbouring ranks
-/// have mixed the chunks of one block.
-template <class Real>
-void Bsbr<Real>::unpack_mixed(const Execution& execution) const {
-  const std::int64_t batch = m_blocks.batch, width = m_blocks.width;
-  const std::int64_t chunks = m_sequence.local_chunks(), first = m_sequence.first_chunk(), last = first + chunks;
-  const parallel::Dealing dealing = m_dealing;
-  const Array<const Real*> states = m_states;
-  const Array<Real*> local = m_local;
-  kernels::copy_rows(
-      execution, "bsbr::attention::unpack_mixed", m_blocks.blocks() * chunks * batch, width,
-      KOKKOS_LAMBDA(const std::int64_t i) {
-        const std::int64_t row = i % batch, chunk = i / batch % chunks, block = i / batch / chunks;
-        const parallel::DealtRows dealt = dealing.rows_with(block, first + chunk);
-        const std::int64_t earlier = dealt.of_earlier_ranks(last) - dealt.of_earlier_ranks(first) +
-                                     dealt.before(first + chunk) - dealt.before(first);
-        return kernels::RowCopies<Real, 1>{{&states(((block * chunks + earlier) * batch + row) * width)},
-                                           {&local(i * width)}};
-      });
 }
 
 /// decompress_proj → G_i, applied to its chunk's tokens at once: one row of the chain is the mixed state of one (chunk,

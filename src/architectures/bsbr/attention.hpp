@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "architectures/bsbr/block_transpose.hpp"
 #include "architectures/bsbr/earlier_chunks.hpp"
 #include "attention/key_halo.hpp"
 #include "bsbr/attention.hpp"
@@ -49,8 +50,6 @@ class Bsbr : public Attention<Real> {
   void mix(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>* state) const;
   void mix_blocks(const Execution& execution, const ChunkMarks& marks, const EarlierChunks<Real>& earlier,
                   std::int64_t first_block, std::int64_t count) const;
-  void store_mixed(const Execution& execution, std::int64_t first_block, std::int64_t count) const;
-  void unpack_mixed(const Execution& execution) const;
   void retrieve_compressed(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
                            const Array<Real***>& output) const;
 
@@ -67,7 +66,7 @@ class Bsbr : public Attention<Real> {
   Sequence m_sequence;
   kernels::StateBlocks m_blocks;
   parallel::Dealing m_dealing;  // of blocks, and of the chunks for which they are mixed
-  kernels::GatheredStates m_gathered;
+  BlockTranspose<Real> m_transpose;
   KeyHalo<Real> m_keys;  // of a chunk that has begun with earlier tokens
 
   Array<Real*> m_local;   // [block][local chunk][batch][width]: F of this rank's chunks, later G of them
