@@ -28,6 +28,13 @@ BSBR_FUNCTION constexpr Range tokens_seen(Causality causality, std::int64_t t, R
   return chunk;
 }
 
+/// The tokens of its chunk that see token s: the inverse of tokens_seen.
+BSBR_FUNCTION constexpr Range tokens_that_see(Causality causality, std::int64_t s, Range chunk) {
+  if (causality == Causality::causal) return {s, chunk.end};
+  if (causality == Causality::reference) return {chunk.begin, s + 1};
+  return chunk;
+}
+
 /// Further keys and values of zeros that each token of a chunk sees: the Python package pads the last chunk with them,
 /// and does not mask them.
 BSBR_FUNCTION constexpr std::int64_t absent_tokens(Causality causality, std::int64_t chunk_size, Range chunk) {

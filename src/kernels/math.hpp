@@ -9,6 +9,16 @@
 
 namespace bsbr::kernels {
 
+namespace detail {
+
+// Constants rather than calls: a GPU's code may not call functions of the standard library.
+template <class Real>
+inline constexpr Real minus_infinity = -std::numeric_limits<Real>::infinity();
+template <class Real>
+inline constexpr Real not_a_number = std::numeric_limits<Real>::quiet_NaN();
+
+}  // namespace detail
+
 /// exp(x) for x ≤ 0 (−∞ included), within 2 units in the last place; exactly 1 at 0, exactly 0 from −87 down; NaN stays
 /// NaN.
 ///

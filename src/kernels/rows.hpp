@@ -16,11 +16,8 @@ namespace bsbr::kernels {
 
 namespace detail {
 
-// Constants rather than calls: a GPU's code may not call functions of the standard library.
 template <class Real>
 inline constexpr Real largest_number = std::numeric_limits<Real>::max();
-template <class Real>
-inline constexpr Real not_a_number = std::numeric_limits<Real>::quiet_NaN();
 
 /// A factor of elements whose squares overflow, or would without it be lost beside those: squares of the products are
 /// small, and a sum of them is within range. A power of 2, so that it rounds nothing.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 #include <string>
 #include <type_traits>
 
@@ -19,6 +20,10 @@ struct WithinChunk {
   KOKKOS_FUNCTION KeyRange range(std::int64_t t) const {
     return tokens_seen(causality, t, chunk_of_token(t, chunk_size, length));
   }
+  /// The queries that see a key.
+  KOKKOS_FUNCTION Range queries(std::int64_t s) const {
+    return tokens_that_see(causality, s, chunk_of_token(s, chunk_size, length));
+  }
   KOKKOS_FUNCTION int null_keys(std::int64_t t) const {
     return static_cast<int>(absent_tokens(causality, chunk_size, chunk_of_token(t, chunk_size, length)));
   }
@@ -28,6 +33,11 @@ struct WithinChunk {
 struct Window {
   std::int64_t window;
   KOKKOS_FUNCTION KeyRange range(std::int64_t t) const { return {t > window ? t - window : 0, t + 1}; }
+  /// The queries that see a key, also those that the sequence is too short for.
+  KOKKOS_FUNCTION Range queries(std::int64_t s) const {
+    constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+    return {s, window < most - s ? s + window + 1 : most};
+  }
   KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
 };
 
@@ -71,6 +81,41 @@ Real score_scale(std::int64_t head_dim, double temperature = 1) {
   return static_cast<Real>(1 / (temperature * std::sqrt(static_cast<double>(head_dim))));
 }
 
+/// The same, which also keeps the log-sums of the queries: the gradients are formed from them.
+template <class Real, class VisibleRange>
+struct TokenSoftmaxWithLogSums : TokenSoftmax<Real, VisibleRange> {
+  Array<Real***> log_sums;  // [batch, heads, tokens]
+
+  KOKKOS_FUNCTION Real& log_sum(std::int64_t group, std::int64_t t) const {
+    return log_sums(group / this->neighbours, group % this->neighbours, t - this->origin);
+  }
+};
+
+namespace detail {
+
+template <class Real, class VisibleRange>
+TokenSoftmax<Real, VisibleRange> token_problem(std::int64_t heads, const VisibleRange& visible, Real scale,
+                                               const Strided<const Real***>& query, const KeysAndValues<Real>& keys,
+                                               const Strided<Real***>& output, std::int64_t origin, std::int64_t first,
+                                               std::int64_t last, std::int64_t unit) {
+  const auto width = static_cast<int>(static_cast<std::int64_t>(output.extent(2)) / heads);
+  return {.visible = visible,
+          .scale = scale,
+          .key_width = width,
+          .value_width = width,
+          .neighbours = heads,
+          .groups = static_cast<std::int64_t>(output.extent(0)) * heads,
+          .unit = unit,
+          .first = first,
+          .last = last,
+          .query_rows = query,
+          .keys = keys,
+          .output_rows = output,
+          .origin = origin};
+}
+
+}  // namespace detail
+
 /// output_t = Σ_s softmax_s(query_t·key_s·scale  over s in visible of t) value_s for the tokens [first, last) of all
 /// heads; query and output hold the tokens from `origin` on. `unit`: where tokens see keys of their own unit of so many
 /// only, output may be the keys' array.
@@ -79,20 +124,21 @@ void token_softmax(const Execution& execution, const std::string& label, std::in
                    const VisibleRange& visible, Real scale, const Strided<const Real***>& query,
                    const KeysAndValues<Real>& keys, const std::type_identity_t<Strided<Real***>>& output,
                    std::int64_t origin, std::int64_t first, std::int64_t last, std::int64_t unit = 1) {
-  const auto width = static_cast<int>(static_cast<std::int64_t>(output.extent(2)) / heads);
-  const TokenSoftmax<Real, VisibleRange> problem{.visible = visible,
-                                                 .scale = scale,
-                                                 .key_width = width,
-                                                 .value_width = width,
-                                                 .neighbours = heads,
-                                                 .groups = static_cast<std::int64_t>(output.extent(0)) * heads,
-                                                 .unit = unit,
-                                                 .first = first,
-                                                 .last = last,
-                                                 .query_rows = query,
-                                                 .keys = keys,
-                                                 .output_rows = output,
-                                                 .origin = origin};
+  softmax_tiles<Real>(execution, label,
+                      detail::token_problem(heads, visible, scale, query, keys, output, origin, first, last, unit));
+}
+
+/// The same bits, and log_sum [batch, heads, tokens from `origin` on] = log₂ Σ_s exp(query_t·key_s·scale), the missing
+/// tokens of a ragged chunk among the keys where they are in the softmax: −∞ where there is nothing to see, NaN where
+/// all scores are −∞.
+template <class Real, class VisibleRange>
+void token_softmax_with_log_sums(const Execution& execution, const std::string& label, std::int64_t heads,
+                                 const VisibleRange& visible, Real scale, const Strided<const Real***>& query,
+                                 const KeysAndValues<Real>& keys, const std::type_identity_t<Strided<Real***>>& output,
+                                 const Array<Real***>& log_sum, std::int64_t origin, std::int64_t first,
+                                 std::int64_t last, std::int64_t unit = 1) {
+  const TokenSoftmaxWithLogSums<Real, VisibleRange> problem{
+      detail::token_problem(heads, visible, scale, query, keys, output, origin, first, last, unit), log_sum};
   softmax_tiles<Real>(execution, label, problem);
 }
 

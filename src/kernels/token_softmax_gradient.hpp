@@ -1,0 +1,181 @@
+// Gradients of softmax attention on tokens, of each head over one range of earlier and later tokens.
+//
+// With the log-sums and outputs of token_softmax_with_log_sums:
+//
+//     token_deltas(…)             δ_t = do_t · output_t
+//     token_query_gradients(…)    dq
+//     token_key_gradients(…)      dk, dv
+//
+// Queries and keys may be of different parts of the sequence, since both are numbered globally: a rank whose tokens see
+// keys of earlier ranks forms dq from its own queries and those keys, and dk and dv from its own keys and the later
+// queries that see them. How either is cut changes no bit.
+#pragma once
+
+#include <string>
+#include <type_traits>
+
+#include "kernels/softmax_gradient.hpp"
+#include "kernels/token_softmax.hpp"
+#include "kernels/tokens.hpp"
+
+namespace bsbr::kernels {
+
+/// What gradients are formed from. Queries and what belongs to them are of the tokens from `origin` on.
+template <class Real>
+struct SoftmaxTokens {
+  Strided<const Real***> query;            // [batch, tokens, heads · head_dim]
+  Strided<const Real***> output_gradient;  // [batch, tokens, heads · head_dim]
+  Array<const Real***> log_sum, delta;     // [batch, heads, tokens]
+  std::int64_t origin;
+  KeysAndValues<Real> keys;
+};
+
+/// What the problems of both passes have in common. Groups are (batch, head); tokens are numbered in the whole
+/// sequence.
+template <class Real, class VisibleRange>
+struct TokenSoftmaxGradient {
+  VisibleRange visible;
+  Real scale;
+  int key_width, value_width;
+  std::int64_t neighbours, groups, first, last;  // neighbours: heads
+  SoftmaxTokens<Real> tokens;
+  std::int64_t origin;  // of the gradients
+
+  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const {
+    return tokens.keys.is_real(group / neighbours, s);
+  }
+  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const {
+    return row(tokens.query, group, t - tokens.origin);
+  }
+  KOKKOS_FUNCTION const Real* output_gradient(std::int64_t group, std::int64_t t) const {
+    return row(tokens.output_gradient, group, t - tokens.origin);
+  }
+  KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t s) const {
+    return row(tokens.keys.key, group, s - tokens.keys.origin);
+  }
+  KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t s) const {
+    return row(tokens.keys.value, group, s - tokens.keys.origin);
+  }
+  KOKKOS_FUNCTION Real log_sum(std::int64_t group, std::int64_t t) const {
+    return tokens.log_sum(group / neighbours, group % neighbours, t - tokens.origin);
+  }
+  KOKKOS_FUNCTION Real delta(std::int64_t group, std::int64_t t) const {
+    return tokens.delta(group / neighbours, group % neighbours, t - tokens.origin);
+  }
+
+ protected:
+  template <class Element>
+  KOKKOS_FUNCTION Element* row(const Strided<Element***>& rows, std::int64_t group, std::int64_t t) const {
+    return &rows(group / neighbours, t, group % neighbours * key_width);
+  }
+};
+
+template <class Real, class VisibleRange>
+struct TokenQueryGradient : TokenSoftmaxGradient<Real, VisibleRange> {
+  Strided<Real***> query_gradients;
+
+  KOKKOS_FUNCTION Range range(std::int64_t t) const { return this->visible.range(t); }
+  KOKKOS_FUNCTION Real* query_gradient(std::int64_t group, std::int64_t t) const {
+    return this->row(query_gradients, group, t - this->origin);
+  }
+};
+
+template <class Real, class VisibleRange>
+struct TokenKeyGradient : TokenSoftmaxGradient<Real, VisibleRange> {
+  Strided<Real***> key_gradients, value_gradients;
+
+  /// The queries at hand that see a key.
+  KOKKOS_FUNCTION Range range(std::int64_t s) const {
+    const Range see = this->visible.queries(s);
+    return {at_hand(see.begin), at_hand(see.end)};
+  }
+  KOKKOS_FUNCTION std::int64_t at_hand(std::int64_t t) const {
+    const std::int64_t begin = this->tokens.origin,
+                       end = begin + static_cast<std::int64_t>(this->tokens.query.extent(1));
+    if (t < begin) return begin;
+    return t < end ? t : end;
+  }
+  KOKKOS_FUNCTION Real* key_gradient(std::int64_t group, std::int64_t s) const {
+    return this->row(key_gradients, group, s - this->origin);
+  }
+  KOKKOS_FUNCTION Real* value_gradient(std::int64_t group, std::int64_t s) const {
+    return this->row(value_gradients, group, s - this->origin);
+  }
+};
+
+namespace detail {
+
+template <class Real, class VisibleRange>
+TokenSoftmaxGradient<Real, VisibleRange> token_gradient(std::int64_t heads, const VisibleRange& visible, Real scale,
+                                                        const SoftmaxTokens<Real>& tokens, std::int64_t origin,
+                                                        std::int64_t first, std::int64_t last) {
+  const auto width = static_cast<int>(static_cast<std::int64_t>(tokens.query.extent(2)) / heads);
+  return {.visible = visible,
+          .scale = scale,
+          .key_width = width,
+          .value_width = width,
+          .neighbours = heads,
+          .groups = static_cast<std::int64_t>(tokens.query.extent(0)) * heads,
+          .first = first,
+          .last = last,
+          .tokens = tokens,
+          .origin = origin};
+}
+
+}  // namespace detail
+
+/// delta [batch, heads, tokens] = do_t · output_t of each head, of `heads` heads side by side in the rows of both
+/// arrays. A chain of multiply-adds as the products of the passes are: where a query sees one key, δ has the bits of
+/// do_t · value_s, and the gradient of the score is exactly 0.
+template <class Real>
+void token_deltas(const Execution& execution, const std::string& label, const Strided<const Real***>& output,
+                  const std::type_identity_t<Strided<const Real***>>& output_gradient, const Array<Real***>& delta) {
+  constexpr std::int64_t tile = tuning::key_tile;
+  const auto batch = static_cast<std::int64_t>(delta.extent(0)), tokens = static_cast<std::int64_t>(delta.extent(2));
+  const auto heads = static_cast<int>(delta.extent(1));
+  if (batch * heads * tokens == 0) return;
+  const int width = static_cast<int>(output.extent(2)) / heads;
+  const std::int64_t tiles = (tokens + tile - 1) / tile;
+  Kokkos::parallel_for(
+      label, team_policy(execution, batch * tiles, 0), KOKKOS_LAMBDA(const TeamMember& member) {
+        const std::int64_t row = member.league_rank() / tiles, first = member.league_rank() % tiles * tile;
+        const int count = static_cast<int>(tokens - first < tile ? tokens - first : tile);
+        for_each(as_team(member), count * heads, [&](const int i) {
+          const std::int64_t t = first + i / heads;
+          const int head = i % heads;
+          const Real *o = &output(row, t, head * width), *gradient = &output_gradient(row, t, head * width);
+          Real sum = 0;
+          for (int k = 0; k < width; ++k) sum += gradient[k] * o[k];
+          delta(row, head, t) = sum;
+        });
+      });
+}
+
+/// query_gradient_t = scale Σ_s ds_ts key_s over s in visible of t, for the tokens [first, last) of all heads:
+/// softmax_gradient.hpp. It holds the tokens from `origin` on, and is written, not added to. 0 where a query sees
+/// nothing. All keys that the queries see must be at hand.
+template <class Real, class VisibleRange>
+void token_query_gradients(const Execution& execution, const std::string& label, std::int64_t heads,
+                           const VisibleRange& visible, Real scale, const SoftmaxTokens<Real>& tokens,
+                           const std::type_identity_t<Strided<Real***>>& query_gradient, std::int64_t origin,
+                           std::int64_t first, std::int64_t last) {
+  const TokenQueryGradient<Real, VisibleRange> problem{
+      detail::token_gradient(heads, visible, scale, tokens, origin, first, last), query_gradient};
+  query_gradients<Real>(execution, label, problem);
+}
+
+/// key_gradient_s = scale Σ_t ds_ts query_t and value_gradient_s = Σ_t w_ts do_t over the queries t at hand that see s,
+/// for the tokens [first, last) of all heads. They hold the tokens from `origin` on, and are written, not added to. 0
+/// where a token is padding, or nobody sees it.
+template <class Real, class VisibleRange>
+void token_key_gradients(const Execution& execution, const std::string& label, std::int64_t heads,
+                         const VisibleRange& visible, Real scale, const SoftmaxTokens<Real>& tokens,
+                         const std::type_identity_t<Strided<Real***>>& key_gradient,
+                         const std::type_identity_t<Strided<Real***>>& value_gradient, std::int64_t origin,
+                         std::int64_t first, std::int64_t last) {
+  const TokenKeyGradient<Real, VisibleRange> problem{
+      detail::token_gradient(heads, visible, scale, tokens, origin, first, last), key_gradient, value_gradient};
+  key_gradients<Real>(execution, label, problem);
+}
+
+}  // namespace bsbr::kernels
