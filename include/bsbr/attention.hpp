@@ -57,6 +57,31 @@ struct AttentionState {
   Array<const std::uint8_t**> real_chunks;  ///< [batch, chunk]: of the same, 1 where a chunk has a real token
 };
 
+/// What a forward keeps of one layer for its gradient, besides its input and output. A forward that is given a record
+/// allocates the arrays that its attention needs, and fills them in.
+template <class Real>
+struct AttentionRecord {
+  /// standard, hopfield, sliding_window: log₂ Σ_s exp(score_ts) of each query, [batch, heads, local tokens].
+  Array<Real***> log_sums;
+
+  // bsbr
+  Array<Real*> states;  ///< F of this rank's blocks, all chunks: [rank][block][chunk of that rank][batch][width]
+  Array<Real*> mixed;   ///< G of the local chunks, [block][local chunk][batch][width]
+  Array<Real*> mixing_log_sums;  ///< log₂ Σ_j exp(r_i·h_j / √d) of the local chunks, [block][local chunk][batch]
+};
+
+/// The gradient of a loss with respect to what an attention is given: arrays of the shapes of AttentionInput. An
+/// attention writes all of query, key, value and, where it has them, gate and retrieval.
+template <class Real>
+struct AttentionGradient {
+  Strided<Real***> query;            ///< [batch, local tokens, num_heads · head_dim]
+  Strided<Real***> key;              ///< the same shape; 0 where a token is padding
+  Strided<Real***> value;            ///< the same shape; 0 where a token is padding
+  Strided<Real***> gate;             ///< gau: the same shape; else empty
+  Strided<Real***> retrieval_query;  ///< bsbr: [batch, local chunks, num_heads · head_dim]; else empty
+  Strided<Real***> retrieval_key;    ///< bsbr: the same shape; else empty
+};
+
 /// The attention of one architecture for one shape of sequence. Its workspace is allocated once and used by every call
 /// of forward, so create one attention and use it for all layers.
 template <class Real>
@@ -87,8 +112,22 @@ class Attention {
   /// says so, or the state is not that of the tokens before the origin \throws CommunicationError if MPI fails or a
   /// rank does not respond in time
   virtual void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                       const Array<Real***>& output, Profile* profile = nullptr,
-                       AttentionState<Real>* state = nullptr) = 0;
+                       const Array<Real***>& output, Profile* profile = nullptr, AttentionState<Real>* state = nullptr,
+                       AttentionRecord<Real>* record = nullptr) = 0;
+
+  /// Computes the gradient of the input from that of the output. Collective over the sequence's communicator.
+  /// \param execution where the kernels are enqueued
+  /// \param mask the padding mask of the sequence, as in the forward
+  /// \param input what the forward was given; not overwritten since
+  /// \param record what the forward has kept of it
+  /// \param output what the forward has computed
+  /// \param output_gradient [batch, local tokens, num_heads · head_dim]
+  /// \param gradient written, not added to; shares no element with any other array
+  /// \param profile times and bytes are added to it; may be null
+  virtual void backward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                        const AttentionRecord<Real>& record, const Array<Real***>& output,
+                        const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
+                        Profile* profile = nullptr) = 0;
 
   /// Whether AttentionInput::overwrite_key may be set. It depends on the configuration: bsbr with chunks of at most 256
   /// tokens, mostly.

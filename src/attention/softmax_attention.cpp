@@ -6,6 +6,7 @@
 #include "attention/kept_keys.hpp"
 #include "attention/overlap.hpp"
 #include "kernels/token_softmax.hpp"
+#include "kernels/token_softmax_gradient.hpp"
 #include "parallel/agree.hpp"
 
 namespace bsbr::attention {
@@ -61,17 +62,18 @@ std::int64_t SoftmaxAttention<Real>::scratch_bytes(const ModelConfig& config) {
 template <class Real>
 void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMask& mask,
                                      const AttentionInput<Real>& input, const Array<Real***>& output, Profile* profile,
-                                     AttentionState<Real>* state) {
+                                     AttentionState<Real>* state, AttentionRecord<Real>* record) {
   parallel::agree(execution, m_sequence, profile, [&] {
     require_input(m_config, m_sequence, mask, input, output, state);
     if (state != nullptr)
       require_kept_keys(m_sequence, m_config.attention_dim(), kept_from(m_sequence.origin()), *state);
+    if (record != nullptr) reserve(*record);
   });
   poison_written(execution, input, output);
   if (m_heads)
     attend_by_heads(execution, mask, input, output, profile);
   else
-    attend_to_rows(execution, mask, input, output, state, profile);
+    attend_to_rows(execution, mask, input, output, state, record, profile);
   if (state == nullptr) return;
   keep_keys(execution, m_sequence, mask, input, kept_from(m_sequence.end()), *state, profile);
   state->tokens = m_sequence.end();
@@ -96,13 +98,19 @@ void SoftmaxAttention<Real>::attend_by_heads(const Execution& execution, const P
 template <class Real>
 void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const PaddingMask& mask,
                                             const AttentionInput<Real>& input, const Array<Real***>& output,
-                                            const AttentionState<Real>* state, Profile* profile) {
+                                            const AttentionState<Real>* state, AttentionRecord<Real>* record,
+                                            Profile* profile) {
   const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
   const std::int64_t first = m_sequence.first_token(), last = first + m_sequence.local_tokens();
   const auto keys = m_keys->start(execution, mask, input, state, profile);
   const auto attend = [&](std::int64_t begin, std::int64_t end) {
-    kernels::token_softmax(execution, label, m_config.num_heads, kernels::Window{m_parameters.window}, scale,
-                           input.query, keys, output, first, begin, end);
+    if (record == nullptr) {
+      kernels::token_softmax(execution, label, m_config.num_heads, kernels::Window{m_parameters.window}, scale,
+                             input.query, keys, output, first, begin, end);
+    } else {
+      kernels::token_softmax_with_log_sums(execution, label, m_config.num_heads, kernels::Window{m_parameters.window},
+                                           scale, input.query, keys, output, record->log_sums, first, begin, end);
+    }
   };
   std::int64_t alone = last;  // queries from here on see this rank's keys only
   if (m_keys->moves_anything()) {
@@ -120,6 +128,34 @@ void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const Pa
   }
   const Phase phase(execution, profile, "attention");
   attend(first, alone);
+}
+
+template <class Real>
+void SoftmaxAttention<Real>::reserve(AttentionRecord<Real>& record) const {
+  record.log_sums =
+      Array<Real***>("bsbr::attention::log_sums", m_sequence.batch(), m_config.num_heads, m_sequence.local_tokens());
+  m_deltas =
+      Array<Real***>("bsbr::attention::deltas", m_sequence.batch(), m_config.num_heads, m_sequence.local_tokens());
+}
+
+template <class Real>
+void SoftmaxAttention<Real>::backward(const Execution& execution, const PaddingMask& mask,
+                                      const AttentionInput<Real>& input, const AttentionRecord<Real>& record,
+                                      const Array<Real***>& output, const Array<Real***>& output_gradient,
+                                      const AttentionGradient<Real>& gradient, Profile* profile) {
+  if (m_sequence.ranks() > 1) throw Error("TODO");
+  const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
+  const std::int64_t first = m_sequence.first_token(), last = first + m_sequence.local_tokens(),
+                     heads = m_config.num_heads;
+  const kernels::Window visible{m_parameters.window};
+  const Phase phase(execution, profile, "attention");
+  kernels::token_deltas<Real>(execution, "bsbr::attention::deltas", output, output_gradient, m_deltas);
+  const kernels::SoftmaxTokens<Real> tokens{
+      input.query, output_gradient, record.log_sums, m_deltas, first, {input.key, input.value, mask.tokens(), first}};
+  kernels::token_query_gradients(execution, "bsbr::attention::query_gradients", heads, visible, scale, tokens,
+                                 gradient.query, first, first, last);
+  kernels::token_key_gradients(execution, "bsbr::attention::key_gradients", heads, visible, scale, tokens, gradient.key,
+                               gradient.value, first, first, last);
 }
 
 template class SoftmaxAttention<float>;

@@ -27,7 +27,12 @@ class SoftmaxAttention : public Attention<Real> {
   SoftmaxAttention(const ModelConfig& config, const Sequence& sequence, const SoftmaxParameters& parameters);
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) override;
+               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
+               AttentionRecord<Real>* record) override;
+  void backward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                const AttentionRecord<Real>& record, const Array<Real***>& output,
+                const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
+                Profile* profile) override;
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence, m_parameters); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence,
@@ -40,13 +45,16 @@ class SoftmaxAttention : public Attention<Real> {
   void attend_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                        const Array<Real***>& output, Profile* profile);
   void attend_to_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                      const Array<Real***>& output, const AttentionState<Real>* state, Profile* profile);
+                      const Array<Real***>& output, const AttentionState<Real>* state, AttentionRecord<Real>* record,
+                      Profile* profile);
+  void reserve(AttentionRecord<Real>& record) const;
 
   ModelConfig m_config;
   Sequence m_sequence;
   SoftmaxParameters m_parameters;
   std::optional<HeadTranspose<Real>> m_heads;  // one of the two
   std::optional<KeyHalo<Real>> m_keys;
+  mutable Array<Real***> m_deltas;
 };
 
 /// The same for the parameters that a mechanism takes from the configuration: Mechanism::parameters(config).

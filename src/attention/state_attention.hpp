@@ -16,7 +16,8 @@ class StateAttention : public Attention<Real> {
       : m_config(config), m_sequence(sequence), m_state(config, sequence, step(config), Rule(config)) {}
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) override {
+               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
+               AttentionRecord<Real>* /*record*/) override {
     parallel::agree(execution, m_sequence, profile, [&] {
       require_input(m_config, m_sequence, mask, input, output, state);
       if (state != nullptr) m_state.require_state(*state);
@@ -24,6 +25,15 @@ class StateAttention : public Attention<Real> {
     poison_written(execution, input, output);
     const auto keys = m_state.keys(execution, mask, input, state, profile);
     m_state.scan(execution, mask, input, keys, Rule(m_config), output, state, profile);
+  }
+
+  void backward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                const AttentionRecord<Real>& record, const Array<Real***>& output,
+                const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
+                Profile* profile) override {
+    (void)execution, (void)mask, (void)input, (void)record, (void)output, (void)output_gradient, (void)gradient,
+        (void)profile;
+    throw Error("TODO");
   }
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "architectures/bsbr/chunk_states.hpp"
-#include "architectures/bsbr/mixing.hpp"
 #include "attention/attention_class.hpp"
 #include "attention/kept_keys.hpp"
 #include "attention/overlap.hpp"
@@ -13,7 +12,6 @@
 #include "config/causality.hpp"
 #include "kernels/rows.hpp"
 #include "kernels/softmax_tiles.hpp"
-#include "kernels/token_softmax.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/exchange.hpp"
 
@@ -73,7 +71,8 @@ Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence)
       m_blocks(blocks_of(config, sequence)),
       m_dealing(dealing_of(m_blocks, sequence)),
       m_transpose(transpose_of<Real>(m_blocks, sequence)),
-      m_keys(config, sequence, chunk_begin(sequence)) {
+      m_keys(config, sequence, chunk_begin(sequence)),
+      m_log_sums(sequence, m_blocks, m_dealing, 1) {
   const Sizes sizes(config, sequence, m_transpose);
   m_local = allocate<Real>("local_states", sizes.local);
   m_states = sequence.ranks() > 1 ? allocate<Real>("states", sizes.states) : m_local;
@@ -145,12 +144,14 @@ void Bsbr<Real>::require_state(const AttentionState<Real>& state) const {
 
 template <class Real>
 void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_mask, const AttentionInput<Real>& input,
-                         const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) {
+                         const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
+                         AttentionRecord<Real>* record) {
   const PaddingMask& mask = effective_mask(given_mask);
   parallel::agree(execution, m_sequence, profile, [&] {
     require_input(m_config, m_sequence, mask, input, output, state);
     require_retrieval(input);
     if (state != nullptr) require_state(*state);
+    if (record != nullptr) reserve(*record);
   });
   if (m_sequence.length() == 0) return;
   poison_written(execution, input, output, m_local, m_states, m_mixed, m_retrieval);
@@ -169,6 +170,7 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
         ? form_compressed_states(execution, keys, input)
         : form_states(execution, "bsbr::attention::form_states", m_blocks, LocalChunks(m_sequence), keys, m_local);
   }
+  if (record != nullptr) clear_padding(execution, m_blocks, LocalChunks(m_sequence), m_local);
   if (state != nullptr) {  // before the output may take the key's place
     const std::int64_t whole = m_sequence.end() / m_config.chunk_size * m_config.chunk_size;
     keep_keys(execution, m_sequence, mask, input, whole, *state, profile);
@@ -179,11 +181,12 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
       attend_within(execution, keys, input, output, 0, 1);
     }
     const Phase phase(execution, profile, "mixing");
-    mix(execution, marks, state);
+    mix(execution, marks, state, record);
   } else {
-    mix_across_ranks(execution, keys, marks, input, output, state, profile);
+    mix_across_ranks(execution, keys, marks, input, output, state, record, profile);
   }
   if (state != nullptr) state->tokens = m_sequence.end();
+  if (record != nullptr) Kokkos::deep_copy(execution, record->mixed, m_local);
   const Phase phase(execution, profile, "retrieval");
   if (compressed) {
     retrieve_compressed(execution, marks, input, output);
@@ -212,7 +215,8 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
 template <class Real>
 void Bsbr<Real>::mix_across_ranks(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
                                   const ChunkMarks& marks, const AttentionInput<Real>& input,
-                                  const Array<Real***>& output, AttentionState<Real>* state, Profile* profile) const {
+                                  const Array<Real***>& output, AttentionState<Real>* state,
+                                  AttentionRecord<Real>* record, Profile* profile) const {
   constexpr int half = overlap_portions / 2;
   const auto attend = [&](int begin, int end, auto&... messages) {
     const Phase phase(execution, profile, "within_chunk");
@@ -236,16 +240,43 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const kernels::Key
   }
   {
     const Phase phase(execution, profile, "mixing");
-    mix(execution, marks, state);
+    mix(execution, marks, state, record);
   }
   {
     const Phase phase(execution, profile, "exchange");
     mixed = m_transpose.send_back(execution, m_states, m_mixed, m_local);
+    if (record != nullptr) send_log_sums(execution, *record, profile);
   }
   attend(half, overlap_portions, *mixed);
   const Phase phase(execution, profile, "exchange");
   finish(*mixed, "states", profile);
   if (!m_transpose.stores()) m_transpose.unpack(execution, m_states, m_local);
+}
+
+/// Room for what the gradient needs of a forward.
+template <class Real>
+void Bsbr<Real>::reserve(AttentionRecord<Real>& record) {
+  const auto reserve_array = [](Array<Real*>& array, const char* label, std::size_t count) {
+    if (array.size() != count) array = allocate<Real>(label, static_cast<std::int64_t>(count));
+  };
+  reserve_array(record.states, "recorded_states", m_states.size());
+  reserve_array(record.mixed, "recorded_mixed_states", m_local.size());
+  reserve_array(record.mixing_log_sums, "recorded_log_sums", static_cast<std::size_t>(m_log_sums.local_elements()));
+  if (m_sequence.ranks() == 1) return;
+  reserve_array(m_mixed_log_sums, "mixed_log_sums",
+                static_cast<std::size_t>(m_log_sums.mixed_elements(m_log_sums.gathered().block_count)));
+  reserve_array(m_gathered_log_sums, "gathered_log_sums", static_cast<std::size_t>(m_log_sums.gathered_elements()));
+}
+
+/// The log-sums of this rank's chunks from the ranks that have mixed them.
+template <class Real>
+void Bsbr<Real>::send_log_sums(const Execution& execution, const AttentionRecord<Real>& record,
+                               Profile* profile) const {
+  const std::int64_t blocks = m_log_sums.gathered().block_count;
+  if (m_log_sums.stores()) m_log_sums.store(execution, m_mixed_log_sums, 0, blocks, m_gathered_log_sums);
+  const auto messages = m_log_sums.send_back(execution, m_gathered_log_sums, m_mixed_log_sums, record.mixing_log_sums);
+  finish(*messages, "mixing_weights", profile);
+  if (!m_log_sums.stores()) m_log_sums.unpack(execution, m_gathered_log_sums, record.mixing_log_sums);
 }
 
 /// m_retrieval[first chunk + c][batch] = (r, h) of the local chunks. A chunk that has begun with earlier tokens keeps
@@ -303,54 +334,72 @@ template <class Real>
 void Bsbr<Real>::attend_within(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
                                const AttentionInput<Real>& input, const Array<Real***>& output, int portion,
                                int portions) const {
-  const LocalChunks local(m_sequence);
-  const Partition chunks{m_sequence.local_chunks(), portions};
-  if (chunks.size(portion) == 0) return;
-  const std::int64_t origin = m_sequence.first_token();
-  const std::int64_t begin = origin + local.rows(chunks.begin(portion), origin).begin,
-                     end = origin + local.rows(chunks.end(portion) - 1, origin).end;
-  const kernels::WithinChunk visible{m_config.causality, m_config.chunk_size, m_sequence.end()};
+  const Range tokens = tokens_of(portion, portions);
+  if (tokens.begin >= tokens.end) return;
   const auto scale = kernels::score_scale<Real>(m_config.head_dim());
-  kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, visible, scale, input.query,
-                         keys, output, origin, begin, end, output_may_be_key() ? m_config.chunk_size : 1);
+  kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, visible(), scale, input.query,
+                         keys, output, m_sequence.first_token(), tokens.begin, tokens.end,
+                         output_may_be_key() ? m_config.chunk_size : 1);
+}
+
+/// The tokens of one of `portions` portions of the local chunks.
+template <class Real>
+Range Bsbr<Real>::tokens_of(int portion, int portions) const {
+  const LocalChunks local(m_sequence);
+  const Partition chunks{local.count, portions};
+  if (chunks.size(portion) == 0) return {0, 0};
+  const std::int64_t origin = m_sequence.first_token();
+  return {origin + local.rows(chunks.begin(portion), origin).begin,
+          origin + local.rows(chunks.end(portion) - 1, origin).end};
 }
 
 /// m_states: F → G, some blocks at a time, so that no second set of all states is needed. Where the chunks of a block
 /// are dealt out, others need its F, too, and G stays in m_mixed.
 /// state: of the earlier chunks, which gets these; may be null.
+/// record: gets F and the log-sums; may be null.
 template <class Real>
-void Bsbr<Real>::mix(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>* state) const {
+void Bsbr<Real>::mix(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>* state,
+                     AttentionRecord<Real>* record) const {
   const EarlierChunks<Real> earlier = earlier_chunks(m_sequence, m_transpose.gathered(), state);
   if (state != nullptr)  // F, which G may take the place of
     keep_chunks<Real>(execution, m_sequence, m_transpose.gathered(), m_states, m_retrieval, marks, *state);
-  for (std::int64_t first = 0; first < m_transpose.gathered().block_count; first += m_round_blocks) {
-    const std::int64_t count = std::min(m_round_blocks, m_transpose.gathered().block_count - first);
-    mix_blocks(execution, marks, earlier, first, count);
+  if (record != nullptr) Kokkos::deep_copy(execution, record->states, m_states);
+  const std::int64_t blocks = m_transpose.gathered().block_count;
+  for (std::int64_t first = 0; first < blocks; first += m_round_blocks) {
+    const std::int64_t count = std::min(m_round_blocks, blocks - first);
+    // m_mixed = G of some blocks, for the chunks that were dealt to this rank.
+    const Mixing<Real> mixing = mixing_of(marks, earlier, first, count);
+    const Retrieval<Real> retrieval{mixing, 0, mixing.dealt.before(m_sequence.num_chunks()), m_mixed};
+    if (record == nullptr) {
+      kernels::softmax_tiles<Real>(execution, "bsbr::attention::mix_states", retrieval);
+    } else {
+      const Array<Real*>& log_sums = m_sequence.ranks() == 1 ? record->mixing_log_sums : m_mixed_log_sums;
+      kernels::softmax_tiles<Real>(execution, "bsbr::attention::mix_states",
+                                   RetrievalWithLogSums<Real>{retrieval, log_sums});
+    }
     if (m_transpose.stores()) m_transpose.store(execution, m_mixed, first, count, m_states);
   }
 }
 
-/// m_mixed = G of some blocks, for the chunks that were dealt to this rank.
+/// The mixing of some of this rank's blocks.
 template <class Real>
-void Bsbr<Real>::mix_blocks(const Execution& execution, const ChunkMarks& marks, const EarlierChunks<Real>& earlier,
-                            std::int64_t first_block, std::int64_t count) const {
+Mixing<Real> Bsbr<Real>::mixing_of(const ChunkMarks& marks, const EarlierChunks<Real>& earlier,
+                                   std::int64_t first_block, std::int64_t count) const {
   const auto head_width = static_cast<int>(m_config.head_dim());
-  const Mixing<Real> mixing{.scale = kernels::score_scale<Real>(head_width),
-                            .key_width = head_width,
-                            .value_width = static_cast<int>(m_blocks.width),
-                            .groups = m_blocks.batch * count,
-                            .earlier = earlier,
-                            .retrieval = m_retrieval,
-                            .states = m_states,
-                            .gathered = m_transpose.gathered(),
-                            .dealt = m_dealing.rows(m_sequence.rank()),
-                            .first_block = first_block,
-                            .round_blocks = count,
-                            .marks = marks,
-                            .causality = m_config.causality,
-                            .hidden = m_config.hidden_dim};
-  const Retrieval<Real> problem{mixing, 0, mixing.dealt.before(m_sequence.num_chunks()), m_mixed};
-  kernels::softmax_tiles<Real>(execution, "bsbr::attention::mix_states", problem);
+  return {.scale = kernels::score_scale<Real>(head_width),
+          .key_width = head_width,
+          .value_width = static_cast<int>(m_blocks.width),
+          .groups = m_blocks.batch * count,
+          .earlier = earlier,
+          .retrieval = m_retrieval,
+          .states = m_states,
+          .gathered = m_transpose.gathered(),
+          .dealt = m_dealing.rows(m_sequence.rank()),
+          .first_block = first_block,
+          .round_blocks = count,
+          .marks = marks,
+          .causality = m_config.causality,
+          .hidden = m_config.hidden_dim};
 }
 
 /// decompress_proj → G_i, applied to its chunk's tokens at once: one row of the chain is the mixed state of one (chunk,

@@ -2,14 +2,17 @@
 // states between them.
 #pragma once
 
+#include <memory>
 #include <optional>
 
 #include "architectures/bsbr/block_transpose.hpp"
 #include "architectures/bsbr/earlier_chunks.hpp"
+#include "architectures/bsbr/mixing.hpp"
 #include "attention/key_halo.hpp"
 #include "bsbr/attention.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/state_layout.hpp"
+#include "kernels/token_softmax.hpp"
 #include "kernels/tokens.hpp"
 #include "parallel/dealing.hpp"
 
@@ -27,7 +30,12 @@ class Bsbr : public Attention<Real> {
   Bsbr(const ModelConfig& config, const Sequence& sequence);
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) override;
+               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
+               AttentionRecord<Real>* record) override;
+  void backward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                const AttentionRecord<Real>& record, const Array<Real***>& output,
+                const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
+                Profile* profile) override;
 
   const PaddingMask& effective_mask(const PaddingMask& given) const override {
     return m_no_padding ? *m_no_padding : given;
@@ -46,12 +54,32 @@ class Bsbr : public Attention<Real> {
                      const AttentionInput<Real>& input, const Array<Real***>& output, int portion, int portions) const;
   void mix_across_ranks(const Execution& execution, const kernels::KeysAndValues<Real>& keys, const ChunkMarks& marks,
                         const AttentionInput<Real>& input, const Array<Real***>& output, AttentionState<Real>* state,
-                        Profile* profile) const;
-  void mix(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>* state) const;
-  void mix_blocks(const Execution& execution, const ChunkMarks& marks, const EarlierChunks<Real>& earlier,
-                  std::int64_t first_block, std::int64_t count) const;
+                        AttentionRecord<Real>* record, Profile* profile) const;
+  void mix(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>* state,
+           AttentionRecord<Real>* record) const;
+  void send_log_sums(const Execution& execution, const AttentionRecord<Real>& record, Profile* profile) const;
   void retrieve_compressed(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
                            const Array<Real***>& output) const;
+
+  // Those of the gradient.
+  void prepare_within_chunk(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
+                            const AttentionInput<Real>& input, const Array<Real***>& output_gradient,
+                            const AttentionGradient<Real>& gradient) const;
+  void within_chunk_gradient(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
+                             const AttentionInput<Real>& input, const Array<Real***>& output_gradient,
+                             const AttentionGradient<Real>& gradient, int portion, int portions) const;
+  void form_mixed_gradients(const Execution& execution, const AttentionInput<Real>& input,
+                            const AttentionRecord<Real>& record, const Array<Real***>& output_gradient) const;
+  void mix_gradients(const Execution& execution, const ChunkMarks& marks, const AttentionRecord<Real>& record) const;
+  void mix_gradients_across_ranks(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
+                                  const ChunkMarks& marks, const AttentionInput<Real>& input,
+                                  const AttentionRecord<Real>& record, const Array<Real***>& output_gradient,
+                                  const AttentionGradient<Real>& gradient, Profile* profile) const;
+  void add_parts(const Execution& execution, const AttentionGradient<Real>& gradient) const;
+  void add_sources(const Execution& execution, const ChunkMarks& marks, const AttentionGradient<Real>& gradient) const;
+  void retrieval_gradient(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                          const AttentionRecord<Real>& record, const Array<Real***>& output_gradient,
+                          const AttentionGradient<Real>& gradient) const;
 
   bool output_may_be_key() const override { return output_may_be_key(m_config); }
 
@@ -59,6 +87,13 @@ class Bsbr : public Attention<Real> {
   static bool output_may_be_key(const ModelConfig& config);
 
  private:
+  struct GradientBuffers;
+
+  kernels::WithinChunk visible() const { return {m_config.causality, m_config.chunk_size, m_sequence.end()}; }
+  void reserve(AttentionRecord<Real>& record);
+  Range tokens_of(int portion, int portions) const;
+  Mixing<Real> mixing_of(const ChunkMarks& marks, const EarlierChunks<Real>& earlier, std::int64_t first_block,
+                         std::int64_t count) const;
   void require_retrieval(const AttentionInput<Real>& input) const;
   void require_state(const AttentionState<Real>& state) const;
 
@@ -77,6 +112,9 @@ class Bsbr : public Attention<Real> {
   Array<Real*> m_retrieval;              // [chunk][batch][r, h]: of all chunks
   kernels::PanelBuffers<Real> m_panels;  // with compression, and what it multiplies with
   kernels::ProductWeight<Real> m_compress, m_decompress;
+  std::shared_ptr<GradientBuffers> m_gradient;  // where there has been a gradient
+  BlockTranspose<Real> m_log_sums;              // of a record: one for each block and chunk
+  Array<Real*> m_mixed_log_sums, m_gathered_log_sums;
   std::optional<PaddingMask> m_no_padding;  // reference: there the mask is ignored
 };
 

@@ -75,6 +75,21 @@ void form_states(const Execution& execution, const std::string& label, const ker
       });
 }
 
+/// The last block of a state may be longer than what is left of the state: 0 there, where sums over elements of blocks
+/// are formed.
+template <class Real>
+void clear_padding(const Execution& execution, const kernels::StateBlocks& blocks, const LocalChunks& local,
+                   const Array<Real*>& states) {
+  const std::int64_t surplus = blocks.per_head * blocks.width - blocks.size, rows = local.count * blocks.batch;
+  if (surplus == 0) return;
+  Kokkos::parallel_for(
+      "bsbr::attention::clear_padding", Kokkos::RangePolicy<Execution>(execution, 0, blocks.heads * rows * surplus),
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        const std::int64_t head = i / surplus / rows, row = i / surplus % rows, end = (head + 1) * blocks.per_head;
+        states(((end - 1) * rows + row + 1) * blocks.width - 1 - i % surplus) = 0;
+      });
+}
+
 /// Whether a state S is applied as it is, or Sᵀ.
 enum class StateForm { plain, transposed };
 

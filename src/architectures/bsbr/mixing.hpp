@@ -100,33 +100,45 @@ struct Retrieval : Mixing<Real> {
   }
 };
 
+/// The same, which also keeps the log-sums of the queries: the gradients are formed from them.
+template <class Real>
+struct RetrievalWithLogSums : Retrieval<Real> {
+  Array<Real*> log_sums;  // [block of this rank][query][batch]
+
+  KOKKOS_FUNCTION Real& log_sum(std::int64_t group, std::int64_t i) const {
+    return log_sums((this->block(group) * this->last + i) * this->gathered.blocks.batch + this->row(group));
+  }
+};
+
 /// What the gradients of the mixing are formed from, besides what it was formed from. Sequences do not go on.
 template <class Real>
 struct MixingGradient : Mixing<Real> {
   Array<const Real*> mixed_gradients;   // dG, as the states lie
-  Array<const Real*> log_sums, deltas;  // [block of this rank][chunk][batch]: log₂ Σ_j exp(r_i·h_j / √d), δ_i
+  Array<const Real*> kept;              // of each chunk and block: log₂ Σ_j exp(r_i·h_j / √d), δ_i
+  kernels::GatheredStates kept_places;  // where they lie
+  Array<Real*> parts;                   // [block of this rank][dealt chunk][batch][dr, dh]: a block's parts of them
 
-  KOKKOS_FUNCTION const Real* output_gradient(std::int64_t group, std::int64_t i) const {
+  KOKKOS_FUNCTION const Real* mixed_gradient(std::int64_t group, std::int64_t i) const {
     return &mixed_gradients(this->gathered.offset(this->block(group), i, this->row(group)));
   }
   /// A chunk that retrieves nothing gives every state a weight of 2^−∞ = 0.
   KOKKOS_FUNCTION Real log_sum_of(std::int64_t group, std::int64_t i) const {
-    return this->source(group, i) < 0 ? std::numeric_limits<Real>::infinity() : log_sums(kept(group, i));
+    return this->source(group, i) < 0 ? std::numeric_limits<Real>::infinity() : kept(place(group, i));
   }
-  KOKKOS_FUNCTION Real delta_of(std::int64_t group, std::int64_t i) const { return deltas(kept(group, i)); }
+  KOKKOS_FUNCTION Real delta_of(std::int64_t group, std::int64_t i) const { return kept(place(group, i) + 1); }
   KOKKOS_FUNCTION const Real* r_of(std::int64_t group, std::int64_t i) const {
     const std::int64_t source = this->source(group, i);
     return this->r(group, source < 0 ? 0 : source);
   }
-  /// Where the elements of a dealt chunk are in an array [block][dealt chunk][batch][width].
-  KOKKOS_FUNCTION std::int64_t part(std::int64_t block, std::int64_t number, std::int64_t group, std::int64_t dealt,
-                                    std::int64_t width) const {
-    return ((block * dealt + number) * this->gathered.blocks.batch + this->row(group)) * width;
+  /// dr of a dealt chunk, and dh behind it.
+  KOKKOS_FUNCTION Real* part(std::int64_t group, std::int64_t number, std::int64_t dealt_chunks) const {
+    const std::int64_t chunk = this->block(group) * dealt_chunks + number;
+    return &parts((chunk * this->gathered.blocks.batch + this->row(group)) * 2 * this->key_width);
   }
 
  private:
-  KOKKOS_FUNCTION std::int64_t kept(std::int64_t group, std::int64_t i) const {
-    return (this->block(group) * this->gathered.chunks.items + i) * this->gathered.blocks.batch + this->row(group);
+  KOKKOS_FUNCTION std::int64_t place(std::int64_t group, std::int64_t i) const {
+    return kept_places.offset(this->block(group), i, this->row(group));
   }
 };
 
@@ -134,7 +146,6 @@ struct MixingGradient : Mixing<Real> {
 template <class Real>
 struct RetrievalQueryGradient : MixingGradient<Real> {
   std::int64_t first, last;
-  Array<Real*> r_parts;  // [block of this rank][dealt chunk][batch][d]
 
   KOKKOS_FUNCTION Range range(std::int64_t i) const {
     return chunks_seen(this->causality, this->dealt_chunk(i), this->chunks());
@@ -146,7 +157,7 @@ struct RetrievalQueryGradient : MixingGradient<Real> {
   KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t j) const { return this->h(group, j); }
   KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t j) const { return this->state(group, j); }
   KOKKOS_FUNCTION const Real* output_gradient(std::int64_t group, std::int64_t i) const {
-    return MixingGradient<Real>::output_gradient(group, this->dealt_chunk(i));
+    return this->mixed_gradient(group, this->dealt_chunk(i));
   }
   KOKKOS_FUNCTION Real log_sum(std::int64_t group, std::int64_t i) const {
     return this->log_sum_of(group, this->dealt_chunk(i));
@@ -154,19 +165,16 @@ struct RetrievalQueryGradient : MixingGradient<Real> {
   KOKKOS_FUNCTION Real delta(std::int64_t group, std::int64_t i) const {
     return this->delta_of(group, this->dealt_chunk(i));
   }
-  KOKKOS_FUNCTION Real* query_gradient(std::int64_t group, std::int64_t i) const {
-    return &r_parts(this->part(this->block(group), i, group, last, this->key_width));
-  }
+  KOKKOS_FUNCTION Real* query_gradient(std::int64_t group, std::int64_t i) const { return this->part(group, i, last); }
 };
 
 /// Each block's part of dh of the chunks dealt to this rank, and dF of these chunks.
 template <class Real>
 struct RetrievalKeyGradient : MixingGradient<Real> {
   std::int64_t first, last;
-  Array<Real*> h_parts;          // [block of this rank][dealt chunk][batch][d]
   Array<Real*> state_gradients;  // [block of the round][dealt chunk][batch][width]
 
-  /// The chunks that retrieve from chunk j.
+  /// The chunks that retrieve from a dealt chunk.
   KOKKOS_FUNCTION Range range(std::int64_t j) const {
     return chunks_that_see(this->causality, this->dealt_chunk(j), this->chunks());
   }
@@ -180,13 +188,16 @@ struct RetrievalKeyGradient : MixingGradient<Real> {
   KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t j) const {
     return this->state(group, this->dealt_chunk(j));
   }
+  KOKKOS_FUNCTION const Real* output_gradient(std::int64_t group, std::int64_t i) const {
+    return this->mixed_gradient(group, i);
+  }
   KOKKOS_FUNCTION Real log_sum(std::int64_t group, std::int64_t i) const { return this->log_sum_of(group, i); }
   KOKKOS_FUNCTION Real delta(std::int64_t group, std::int64_t i) const { return this->delta_of(group, i); }
   KOKKOS_FUNCTION Real* key_gradient(std::int64_t group, std::int64_t j) const {
-    return &h_parts(this->part(this->block(group), j, group, last, this->key_width));
+    return this->part(group, j, last) + this->key_width;
   }
   KOKKOS_FUNCTION Real* value_gradient(std::int64_t group, std::int64_t j) const {
-    return &state_gradients(this->part(this->block_of_round(group), j, group, last, this->value_width));
+    return &state_gradients(this->gathered.blocks.offset(this->block_of_round(group), j, this->row(group), last));
   }
 };
 

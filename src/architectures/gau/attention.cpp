@@ -37,7 +37,16 @@ class Gau : public Attention<Real> {
   Gau(const ModelConfig& config, const Sequence& sequence);
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) override;
+               const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
+               AttentionRecord<Real>* record) override;
+  void backward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                const AttentionRecord<Real>& record, const Array<Real***>& output,
+                const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
+                Profile* profile) override {
+    (void)execution, (void)mask, (void)input, (void)record, (void)output, (void)output_gradient, (void)gradient,
+        (void)profile;
+    throw Error("TODO");
+  }
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
@@ -67,7 +76,8 @@ std::int64_t Gau<Real>::scratch_bytes(const ModelConfig& config) {
 
 template <class Real>
 void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                        const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) {
+                        const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
+                        AttentionRecord<Real>* /*record*/) {
   parallel::agree(execution, m_sequence, profile, [&] {
     require_input(m_config, m_sequence, mask, input, output, state);
     if (state != nullptr) m_state.require_state(*state);
