@@ -14,6 +14,7 @@
 #include <string>
 #include <type_traits>
 
+#include "kernels/row_products.hpp"
 #include "kernels/softmax_gradient.hpp"
 #include "kernels/token_softmax.hpp"
 #include "kernels/tokens.hpp"
@@ -140,14 +141,13 @@ void token_deltas(const Execution& execution, const std::string& label, const St
       label, team_policy(execution, batch * tiles, 0), KOKKOS_LAMBDA(const TeamMember& member) {
         const std::int64_t row = member.league_rank() / tiles, first = member.league_rank() % tiles * tile;
         const int count = static_cast<int>(tokens - first < tile ? tokens - first : tile);
-        for_each(as_team(member), count * heads, [&](const int i) {
-          const std::int64_t t = first + i / heads;
-          const int head = i % heads;
-          const Real *o = &output(row, t, head * width), *gradient = &output_gradient(row, t, head * width);
-          Real sum = 0;
-          for (int k = 0; k < width; ++k) sum += gradient[k] * o[k];
-          delta(row, head, t) = sum;
-        });
+        const auto row_of = [&](const auto& rows, int i) {
+          return &rows(row, first + i / heads, std::int64_t{i % heads} * width);
+        };
+        for_row_products<Real>(
+            as_team(member), count * heads, width, [&](int i) { return row_of(output_gradient, i); },
+            [&](int i) { return row_of(output, i); },
+            [&](int i, Real sum) { delta(row, i % heads, first + i / heads) = sum; });
       });
 }
 

@@ -57,6 +57,41 @@ void put_projections(const AttentionNumbers& numbers, AttentionInput<Real>& inpu
   input.decompress_bias = to_device<Real*>(numbers.decompress_bias.values, weight.columns);
 }
 
+/// Rows [first, first + count) of a matrix, [1, count, columns]; none if it is empty.
+template <class Real>
+Array<Real***> rows_on_device(const reference::Matrix& matrix, std::int64_t first, std::int64_t count) {
+  if (matrix.values.empty()) count = 0;
+  return to_device<Real***>(rows_of(matrix.values, matrix.columns, first, count), 1, count, matrix.columns);
+}
+
+/// What an attention is given of one sequence on this rank.
+template <class Real>
+struct LocalAttention {
+  AttentionInput<Real> input;
+  Array<Real***> key;  // of the input
+  PaddingMask padding;
+
+  LocalAttention(const ModelConfig& config, const AttentionNumbers& numbers, const reference::Mask& mask,
+                 const Sequence& sequence)
+      : padding(mask.empty() ? PaddingMask(Execution(), sequence)
+                             : PaddingMask(Execution(), sequence, local_part<std::uint8_t>(sequence, mask))) {
+    const auto tokens = [&](const reference::Matrix& matrix) {
+      return rows_on_device<Real>(matrix, sequence.first_token(), sequence.local_tokens());
+    };
+    const auto chunks = [&](const reference::Matrix& matrix) {
+      return rows_on_device<Real>(matrix, sequence.first_chunk(), sequence.local_chunks());
+    };
+    key = tokens(numbers.key);
+    input.query = tokens(numbers.query);
+    input.key = key;
+    input.value = tokens(numbers.value);
+    if (traits(config.architecture).has_gate()) input.gate = tokens(numbers.gate);
+    input.retrieval_query = chunks(numbers.retrieval_query);
+    input.retrieval_key = chunks(numbers.retrieval_key);
+    put_projections(numbers, input);
+  }
+};
+
 enum class Output { separate, over_keys };
 
 /// The heads' results [tokens, attention_dim] of one sequence, computed by the ranks of a communicator, on every rank.
@@ -65,34 +100,68 @@ template <class Real>
 std::vector<Real> run_attention(const ModelConfig& config, const AttentionNumbers& numbers, const reference::Mask& mask,
                                 MPI_Comm comm = MPI_COMM_SELF, Output where = Output::separate) {
   const Sequence sequence(comm, 1, numbers.query.rows, config.chunk_size);
-  const auto rows = [](const reference::Matrix& matrix, std::int64_t first, std::int64_t count) {
-    if (matrix.values.empty()) count = 0;
-    return to_device<Real***>(rows_of(matrix.values, matrix.columns, first, count), 1, count, matrix.columns);
-  };
-  const auto tokens = [&](const reference::Matrix& matrix) {
-    return rows(matrix, sequence.first_token(), sequence.local_tokens());
-  };
-  const auto chunks = [&](const reference::Matrix& matrix) {
-    return rows(matrix, sequence.first_chunk(), sequence.local_chunks());
-  };
-  AttentionInput<Real> input;
-  input.query = tokens(numbers.query);
-  const Array<Real***> key = tokens(numbers.key);
-  input.key = key;
-  input.value = tokens(numbers.value);
-  input.gate = tokens(numbers.gate);
-  input.retrieval_query = chunks(numbers.retrieval_query);
-  input.retrieval_key = chunks(numbers.retrieval_key);
-  put_projections(numbers, input);
-  const Execution execution;
-  const PaddingMask padding = mask.empty() ? PaddingMask(execution, sequence)
-                                           : PaddingMask(execution, sequence, local_part<std::uint8_t>(sequence, mask));
+  LocalAttention<Real> local(config, numbers, mask, sequence);
   const Array<Real***> separate("test::output", 1, sequence.local_tokens(), config.attention_dim());
-  input.overwrite_key = where == Output::over_keys;
-  const Array<Real***>& output = input.overwrite_key ? key : separate;
-  Attention<Real>::create(config, sequence)->forward(execution, padding, input, output);
+  local.input.overwrite_key = where == Output::over_keys;
+  const Array<Real***>& output = local.input.overwrite_key ? local.key : separate;
+  const Execution execution;
+  Attention<Real>::create(config, sequence)->forward(execution, local.padding, local.input, output);
   execution.fence();
   return gather_tokens(sequence, output);
+}
+
+/// The whole [rows, width] of the ranks' parts of one sequence, chunks or tokens, on every rank. Collective.
+template <class Real>
+std::vector<Real> gather_rows(const Array<Real***>& part, std::int64_t first, std::int64_t rows, MPI_Comm comm) {
+  const auto mine = to_host(part);
+  const auto width = static_cast<std::int64_t>(part.extent(2));
+  std::vector<Real> whole(static_cast<std::size_t>(rows * width), Real(0));
+  std::copy(mine.begin(), mine.end(), whole.begin() + static_cast<std::ptrdiff_t>(first * width));
+  // Each number has one owner, and zero has no bits set.
+  MPI_Allreduce(MPI_IN_PLACE, whole.data(), static_cast<int>(whole.size()),
+                sizeof(Real) == 4 ? MPI_UINT32_T : MPI_UINT64_T, MPI_BOR, comm);
+  return whole;
+}
+
+/// Gradients of one sequence, by name, as run_attention_gradient gives them: [tokens or chunks, attention_dim].
+template <class Real>
+using NamedGradients = std::vector<std::pair<std::string, std::vector<Real>>>;
+
+/// The gradients of what an attention is given, for that of its result, computed by the ranks of a communicator, on
+/// every rank. Collective.
+template <class Real>
+NamedGradients<Real> run_attention_gradient(const ModelConfig& config, const AttentionNumbers& numbers,
+                                            const reference::Mask& mask, const reference::Matrix& output_gradient,
+                                            MPI_Comm comm = MPI_COMM_SELF) {
+  const Sequence sequence(comm, 1, numbers.query.rows, config.chunk_size);
+  const LocalAttention<Real> local(config, numbers, mask, sequence);
+  const auto like = [](const auto& rows) {
+    return Array<Real***>("test::gradient", rows.extent(0), rows.extent(1), rows.extent(2));
+  };
+  const auto given = rows_on_device<Real>(output_gradient, sequence.first_token(), sequence.local_tokens());
+  const Array<Real***> query = like(local.input.query), key = like(local.input.key), value = like(local.input.value),
+                       gate = like(local.input.gate), r = like(local.input.retrieval_query),
+                       h = like(local.input.retrieval_key);
+  const Execution execution;
+  const auto attention = Attention<Real>::create(config, sequence);
+  AttentionRecord<Real> record;
+  const Array<Real***> output("test::output", 1, sequence.local_tokens(), config.attention_dim());
+  attention->forward(execution, local.padding, local.input, output, nullptr, nullptr, &record);
+  attention->backward(execution, local.padding, local.input, record, output, given, {query, key, value, gate, r, h});
+  execution.fence();
+  NamedGradients<Real> gradients;
+  const auto add = [&](const char* name, const Array<Real***>& part, std::int64_t first, std::int64_t rows) {
+    gradients.emplace_back(name, gather_rows(part, first, rows, comm));
+  };
+  add("query", query, sequence.first_token(), sequence.length());
+  add("key", key, sequence.first_token(), sequence.length());
+  add("value", value, sequence.first_token(), sequence.length());
+  if (traits(config.architecture).has_gate()) add("gate", gate, sequence.first_token(), sequence.length());
+  if (traits(config.architecture).has_retrieval()) {
+    add("retrieval_query", r, sequence.first_chunk(), sequence.num_chunks());
+    add("retrieval_key", h, sequence.first_chunk(), sequence.num_chunks());
+  }
+  return gradients;
 }
 
 }  // namespace bsbr::testing

@@ -434,6 +434,9 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, const ChunkMark
                        kernels::Stage{m_decompress, apply});
 }
 
+template class Bsbr<float>;
+template class Bsbr<double>;
+
 template <class Real>
 AttentionClass<Real> attention_class(Tag<Architecture::bsbr>) {
   return class_of<Real, Bsbr<Real>>();

@@ -8,7 +8,7 @@
 #include "architectures/bsbr/mixing.hpp"
 #include "attention/attention.hpp"
 #include "attention/overlap.hpp"
-#include "kernels/rows.hpp"
+#include "kernels/row_products.hpp"
 #include "kernels/softmax_gradient.hpp"
 #include "kernels/token_softmax_gradient.hpp"
 #include "parallel/agree.hpp"
@@ -90,27 +90,23 @@ void Bsbr<Real>::form_mixed_gradients(const Execution& execution, const Attentio
   form_states<Real>(execution, "bsbr::attention::form_state_gradients", m_blocks, LocalChunks(m_sequence),
                     {input.query, output_gradient, {}, m_sequence.first_token()}, m_local);
   clear_padding(execution, m_blocks, LocalChunks(m_sequence), m_local);
-  constexpr int together = 8;  // chains, so that they hide each other's latency
-  const std::int64_t rows = m_blocks.elements(m_blocks.blocks(), m_sequence.local_chunks()) / m_blocks.width;
-  const auto width = static_cast<int>(m_blocks.width);
+  constexpr std::int64_t together = kernels::tuning::state_tile;
+  const std::int64_t rows = static_cast<std::int64_t>(m_log_sums.local_elements());
+  const std::int64_t width = m_blocks.width;
   const Array<const Real*> gradients = m_local, mixed = record.mixed, log_sums = record.mixing_log_sums;
   const Array<Real*> kept = m_gradient->local_kept;
   Kokkos::parallel_for(
-      "bsbr::attention::mixing_deltas", Kokkos::RangePolicy<Execution>(execution, 0, (rows + together - 1) / together),
-      KOKKOS_LAMBDA(const std::int64_t index) {
-        const std::int64_t first = index * together;
+      "bsbr::attention::mixing_deltas", kernels::team_policy(execution, (rows + together - 1) / together, 0),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const std::int64_t first = member.league_rank() * together;
         const int count = static_cast<int>(rows - first < together ? rows - first : together);
-        Real sums[together] = {};
-        for (int k = 0; k < width; ++k) {
-          for (int i = 0; i < count; ++i) {
-            const std::int64_t element = (first + i) * width + k;
-            sums[i] += gradients(element) * mixed(element);
-          }
-        }
-        for (int i = 0; i < count; ++i) {
-          kept((first + i) * kept_width) = log_sums(first + i);
-          kept((first + i) * kept_width + 1) = sums[i];
-        }
+        kernels::for_row_products<Real>(
+            kernels::as_team(member), count, static_cast<int>(width),
+            [&](int i) { return &gradients((first + i) * width); }, [&](int i) { return &mixed((first + i) * width); },
+            [&](int i, Real delta) {
+              kept((first + i) * kept_width) = log_sums(first + i);
+              kept((first + i) * kept_width + 1) = delta;
+            });
       });
 }
 
