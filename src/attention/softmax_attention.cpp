@@ -19,6 +19,14 @@ parallel::FirstNeeded first_seen(const Sequence& sequence, std::int64_t window) 
   return [=](int rank) { return std::max<std::int64_t>(0, sequence.first_token_of(rank) - window); };
 }
 
+/// The token behind the last one that sees a rank's tokens.
+parallel::EndNeeded end_seen(const Sequence& sequence, std::int64_t window) {
+  return [=](int rank) {
+    const std::int64_t end = sequence.first_token_of(rank + 1);
+    return end + std::min(sequence.end() - end, window);
+  };
+}
+
 /// The window of the queries that were dealt to a rank.
 struct DealtWindow {
   kernels::Window window;
@@ -130,12 +138,13 @@ void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const Pa
   attend(first, alone);
 }
 
+/// Room for what the gradient needs of a forward.
 template <class Real>
 void SoftmaxAttention<Real>::reserve(AttentionRecord<Real>& record) const {
-  record.log_sums =
-      Array<Real***>("bsbr::attention::log_sums", m_sequence.batch(), m_config.num_heads, m_sequence.local_tokens());
-  m_deltas =
-      Array<Real***>("bsbr::attention::deltas", m_sequence.batch(), m_config.num_heads, m_sequence.local_tokens());
+  const auto batch = static_cast<std::size_t>(m_sequence.batch()), heads = static_cast<std::size_t>(m_config.num_heads),
+             tokens = static_cast<std::size_t>(m_sequence.local_tokens());
+  if (record.log_sums.extent(0) == batch && record.log_sums.extent(2) == tokens) return;
+  record.log_sums = Array<Real***>("bsbr::attention::log_sums", batch, heads, tokens);
 }
 
 template <class Real>
@@ -143,19 +152,74 @@ void SoftmaxAttention<Real>::backward(const Execution& execution, const PaddingM
                                       const AttentionInput<Real>& input, const AttentionRecord<Real>& record,
                                       const Array<Real***>& output, const Array<Real***>& output_gradient,
                                       const AttentionGradient<Real>& gradient, Profile* profile) {
-  if (m_sequence.ranks() > 1) throw Error("TODO");
+  parallel::agree(execution, m_sequence, profile, [&] {
+    require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
+    if (m_deltas.size() == record.log_sums.size()) return;
+    m_deltas = Array<Real***>("bsbr::attention::deltas", record.log_sums.extent(0), record.log_sums.extent(1),
+                              record.log_sums.extent(2));
+    if (!m_heads) m_queries.emplace(m_config, m_sequence, end_seen(m_sequence, m_parameters.window));
+  });
+  {
+    const Phase phase(execution, profile, "attention");
+    kernels::token_deltas<Real>(execution, "bsbr::attention::deltas", output, output_gradient, m_deltas);
+  }
+  if (m_heads) throw Error("TODO");
+  gradient_of_rows(execution, mask, input,
+                   {input.query, output_gradient, record.log_sums, m_deltas, m_sequence.first_token(), {}}, gradient,
+                   profile);
+}
+
+/// This rank's queries, dq, and its keys, dk and dv. First those that need no rows of other ranks, which hides the
+/// messages.
+template <class Real>
+void SoftmaxAttention<Real>::gradient_of_rows(const Execution& execution, const PaddingMask& mask,
+                                              const AttentionInput<Real>& input,
+                                              const kernels::SoftmaxTokens<Real>& own,
+                                              const AttentionGradient<Real>& gradient, Profile* profile) {
   const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
   const std::int64_t first = m_sequence.first_token(), last = first + m_sequence.local_tokens(),
                      heads = m_config.num_heads;
   const kernels::Window visible{m_parameters.window};
+  kernels::SoftmaxTokens<Real> seeing = own;  // my queries, and the keys that they see
+  seeing.keys = m_keys->start(execution, mask, input, nullptr, profile);
+  kernels::SoftmaxTokens<Real> seen = own;  // my keys, and the queries that see them
+  {
+    const Phase phase(execution, profile, "exchange");
+    seen = m_queries->start(execution, own);
+  }
+  seen.keys = {input.key, input.value, mask.tokens(), first};
+  const auto of_queries = [&](std::int64_t begin, std::int64_t end) {
+    kernels::token_query_gradients(execution, "bsbr::attention::query_gradients", heads, visible, scale, seeing,
+                                   gradient.query, first, begin, end);
+  };
+  const auto of_keys = [&](std::int64_t begin, std::int64_t end) {
+    kernels::token_key_gradients(execution, "bsbr::attention::key_gradients", heads, visible, scale, seen, gradient.key,
+                                 gradient.value, first, begin, end);
+  };
+  // Queries from here on see this rank's keys only, and keys up to here are seen by its queries only.
+  std::int64_t alone = first, alone_end = last;
+  if (m_keys->moves_anything()) {
+    constexpr std::int64_t tile = kernels::tuning::query_tile;
+    const std::int64_t window = std::min(last, m_parameters.window);
+    alone = seeing.keys.origin == first ? first : std::min(last, (first + window + tile - 1) / tile * tile);
+    alone_end = std::max(first, (last - std::min(last - first, window)) / tile * tile);
+    const Partition queries{last - alone, overlap_portions}, keys{alone_end - first, overlap_portions};
+    const Phase phase(execution, profile, "attention");
+    overlap(
+        execution, 0, overlap_portions,
+        [&](int portion) {
+          of_queries(alone + queries.begin(portion), alone + queries.end(portion));
+          of_keys(first + keys.begin(portion), first + keys.end(portion));
+        },
+        *m_keys, *m_queries);
+  } else {
+    alone = last, alone_end = first;
+  }
+  m_keys->finish(execution, profile);
+  m_queries->finish(execution, profile);
   const Phase phase(execution, profile, "attention");
-  kernels::token_deltas<Real>(execution, "bsbr::attention::deltas", output, output_gradient, m_deltas);
-  const kernels::SoftmaxTokens<Real> tokens{
-      input.query, output_gradient, record.log_sums, m_deltas, first, {input.key, input.value, mask.tokens(), first}};
-  kernels::token_query_gradients(execution, "bsbr::attention::query_gradients", heads, visible, scale, tokens,
-                                 gradient.query, first, first, last);
-  kernels::token_key_gradients(execution, "bsbr::attention::key_gradients", heads, visible, scale, tokens, gradient.key,
-                               gradient.value, first, first, last);
+  of_queries(first, alone);
+  of_keys(alone_end, last);
 }
 
 template class SoftmaxAttention<float>;

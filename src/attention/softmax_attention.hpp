@@ -7,6 +7,7 @@
 
 #include "attention/head_transpose.hpp"
 #include "attention/key_halo.hpp"
+#include "attention/query_halo.hpp"
 #include "bsbr/attention.hpp"
 
 namespace bsbr::attention {
@@ -48,13 +49,17 @@ class SoftmaxAttention : public Attention<Real> {
                       const Array<Real***>& output, const AttentionState<Real>* state, AttentionRecord<Real>* record,
                       Profile* profile);
   void reserve(AttentionRecord<Real>& record) const;
+  void gradient_of_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                        const kernels::SoftmaxTokens<Real>& own, const AttentionGradient<Real>& gradient,
+                        Profile* profile);
 
   ModelConfig m_config;
   Sequence m_sequence;
   SoftmaxParameters m_parameters;
   std::optional<HeadTranspose<Real>> m_heads;  // one of the two
   std::optional<KeyHalo<Real>> m_keys;
-  mutable Array<Real***> m_deltas;
+  std::optional<QueryHalo<Real>> m_queries;  // with m_keys, where there has been a gradient
+  Array<Real***> m_deltas;                   // [batch, heads, local tokens], likewise
 };
 
 /// The same for the parameters that a mechanism takes from the configuration: Mechanism::parameters(config).

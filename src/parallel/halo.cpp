@@ -17,21 +17,29 @@ std::vector<Slice> in_elements(std::vector<Slice> rows, std::int64_t row) {
 }  // namespace
 
 HaloPlan::HaloPlan(const Sequence& sequence, const FirstNeeded& first_needed)
-    : m_first(sequence.first_token()),
-      m_own(sequence.first_token()),
-      m_last(sequence.first_token() + sequence.local_tokens()) {
-  const auto begin_of = [&](int rank) { return sequence.first_token_of(rank); };
+    : HaloPlan(sequence, first_needed, [&](int rank) { return sequence.first_token_of(rank + 1); }) {}
+
+HaloPlan::HaloPlan(const Sequence& sequence, const FirstNeeded& first_needed, const EndNeeded& end_needed)
+    : m_own{sequence.first_token(), sequence.first_token() + sequence.local_tokens()} {
+  const auto own_of = [&](int rank) { return Range{sequence.first_token_of(rank), sequence.first_token_of(rank + 1)}; };
   const auto needed_by = [&](int rank) {  // a rank without tokens needs none
-    return begin_of(rank) == begin_of(rank + 1) ? begin_of(rank) : first_needed(rank);
+    const Range own = own_of(rank);
+    return own.begin == own.end ? own : Range{first_needed(rank), end_needed(rank)};
   };
-  m_first = needed_by(sequence.rank());
+  // Those of one rank's tokens that another needs.
+  const auto common = [](Range needed, Range own) {
+    const std::int64_t begin = std::max(needed.begin, own.begin);
+    return Range{begin, std::max(begin, std::min(needed.end, own.end))};
+  };
+  m_first = needed_by(sequence.rank()).begin;
+  m_last = needed_by(sequence.rank()).end;
   for (int rank = 0; rank < sequence.ranks(); ++rank) {
-    m_moves = m_moves || needed_by(rank) < begin_of(rank);
-    // What this rank needs of the other's tokens, and what the other needs of this rank's.
-    const std::int64_t from = std::max(m_first, begin_of(rank)), from_end = std::min(m_own, begin_of(rank + 1));
-    m_from.push_back({from - m_first, std::max<std::int64_t>(0, from_end - from)});
-    const std::int64_t to = std::max(m_own, needed_by(rank)), to_end = std::min(m_last, begin_of(rank));
-    m_to.push_back({to - m_own, std::max<std::int64_t>(0, to_end - to)});
+    const Range own = own_of(rank), needed = needed_by(rank);
+    m_moves = m_moves || needed.begin < own.begin || needed.end > own.end;
+    const Range from = common({m_first, m_last}, own), to = common(needed, m_own);
+    const bool mine = rank == sequence.rank();
+    m_from.push_back({from.begin - m_first, mine ? 0 : from.end - from.begin});
+    m_to.push_back({to.begin - m_own.begin, mine ? 0 : to.end - to.begin});
   }
 }
 
@@ -46,9 +54,8 @@ Halo<Number>::Halo(const HaloPlan& plan, std::int64_t row) : m_plan(plan), m_row
 
 template <class Number>
 std::unique_ptr<Exchange<Number>> Halo<Number>::start(const Execution& execution, MPI_Comm comm) const {
-  const auto others = Kokkos::subview(m_data, std::make_pair(std::int64_t{0}, own_offset()));
-  const auto own = Kokkos::subview(m_data, std::make_pair(own_offset(), static_cast<std::int64_t>(m_data.extent(0))));
-  auto messages = std::make_unique<Exchange<Number>>(execution, comm, own, in_elements(m_plan.to(), m_row), others,
+  const auto own = Kokkos::subview(m_data, std::make_pair(own_offset(), own_offset() + m_plan.own_rows() * m_row));
+  auto messages = std::make_unique<Exchange<Number>>(execution, comm, own, in_elements(m_plan.to(), m_row), m_data,
                                                      in_elements(m_plan.from(), m_row));
   messages->send();
   return messages;

@@ -90,8 +90,10 @@ TYPED_TEST(AttentionGradients, have_the_same_bits_on_any_number_of_ranks) {
   wide.num_heads = 1;
   wide.hidden_dim = 50;
   for (const ModelConfig& config : {sizes(), wide}) {
-    for (const ModelConfig& variant :
-         variants(config, [](const ModelConfig& c) { return c.architecture == Architecture::bsbr && is_done(c); })) {
+    for (const ModelConfig& variant : variants(config, [](const ModelConfig& c) {
+           return is_done(c) && c.architecture != Architecture::standard && c.architecture != Architecture::hopfield &&
+                  c.window_size < 100;
+         })) {
       for (const std::int64_t length : {1, 33, 331}) {
         for (const auto& mask : {reference::Mask(), random_mask(length, 0.5, 2)}) {
           SCOPED_TRACE(describe(variant) + ", " + std::to_string(length) + " tokens");

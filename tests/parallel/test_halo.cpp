@@ -38,7 +38,7 @@ std::vector<Number> rows(const HaloPlan& plan, std::int64_t row, const Others& o
   std::vector<Number> numbers;
   for (std::int64_t t = 0; t < plan.rows(); ++t) {
     for (std::int64_t i = 0; i < row; ++i) {
-      const bool is_own = t >= plan.rows_of_others();
+      const bool is_own = t >= plan.rows_before();
       numbers.push_back(is_own ? number<Number>(plan.first_token() + t, i) : others(plan.first_token() + t, i));
     }
   }
@@ -63,7 +63,7 @@ void expect_exchanged(const Sequence& sequence, const FirstNeeded& first_needed,
   const HaloPlan plan(sequence, first_needed);
   const parallel::Halo<Number> halo(plan, row);
   ASSERT_EQ(static_cast<std::int64_t>(halo.data().extent(0)), plan.rows() * row);
-  EXPECT_EQ(halo.own_offset(), plan.rows_of_others() * row);
+  EXPECT_EQ(halo.own_offset(), plan.rows_before() * row);
   EXPECT_EQ(parallel::Halo<Number>::bytes(plan, row), plan.rows() * row * static_cast<std::int64_t>(sizeof(Number)));
   const auto before = rows<Number>(plan, row, [](std::int64_t, std::int64_t) { return Number(255); });
   Kokkos::deep_copy(halo.data(), HostArray<const Number*>(before.data(), before.size()));
@@ -94,7 +94,7 @@ TEST(HaloPlan, has_the_rows_that_are_needed_and_the_own_ones) {
       const std::int64_t first = sequence.first_token();
       const std::int64_t others = sequence.local_tokens() > 0 ? std::min(tokens, first) : 0;
       EXPECT_EQ(plan.first_token(), first - others);
-      EXPECT_EQ(plan.rows_of_others(), others);
+      EXPECT_EQ(plan.rows_before(), others);
       EXPECT_EQ(plan.rows(), others + sequence.local_tokens());
       std::int64_t received = 0;
       for (const auto& slice : plan.from()) {
