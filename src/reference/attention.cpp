@@ -1,4 +1,4 @@
-// From all heads to one head and back, for any architecture.
+// From all heads to one head and back, for any architecture: results and gradients.
 #include <algorithm>
 
 #include "reference/head.hpp"
@@ -47,6 +47,14 @@ Matrix columns_of_head(const Matrix& all, std::int64_t head, std::int64_t head_d
   return part;
 }
 
+/// Puts [rows, d] where columns_of_head takes it.
+void put_columns_of_head(Matrix& all, std::int64_t head, const Matrix& part) {
+  for (std::int64_t row = 0; row < part.rows; ++row) {
+    for (std::int64_t column = 0; column < part.columns; ++column)
+      all(row, head * part.columns + column) = part(row, column);
+  }
+}
+
 Head take_head(const ModelConfig& config, const AttentionInput& input, std::int64_t index) {
   const std::int64_t width = config.head_dim();
   const auto columns = [&](const Matrix& all) { return columns_of_head(all, index, width); };
@@ -58,15 +66,62 @@ Head take_head(const ModelConfig& config, const AttentionInput& input, std::int6
   return head;
 }
 
+void put_head(AttentionInput& all, const Head& head) {
+  put_columns_of_head(all.query, head.index, head.query);
+  put_columns_of_head(all.key, head.index, head.key);
+  put_columns_of_head(all.value, head.index, head.value);
+  put_columns_of_head(all.retrieval_query, head.index, head.retrieval_query);
+  put_columns_of_head(all.retrieval_key, head.index, head.retrieval_key);
+}
+
+/// The tokens t − w ≤ s ≤ t.
+Range earlier_tokens(std::int64_t token, std::int64_t window) {
+  return {std::max<std::int64_t>(0, token - window), token + 1};
+}
+
 }  // namespace
+
+Matrix zeros_like(const Matrix& matrix) { return {matrix.rows, matrix.columns}; }
+
+Head zeros_like(const Head& head) {
+  return {head.index,
+          zeros_like(head.query),
+          zeros_like(head.key),
+          zeros_like(head.value),
+          zeros_like(head.retrieval_query),
+          zeros_like(head.retrieval_key)};
+}
+
+AttentionInput zeros_like(const AttentionInput& input) {
+  return {zeros_like(input.query),
+          zeros_like(input.key),
+          zeros_like(input.value),
+          zeros_like(input.gate),
+          zeros_like(input.retrieval_query),
+          zeros_like(input.retrieval_key),
+          zeros_like(input.compress_weight),
+          zeros_like(input.compress_bias),
+          zeros_like(input.decompress_weight),
+          zeros_like(input.decompress_bias)};
+}
 
 Matrix attend_to_earlier(const Head& head, double scale, std::int64_t window, const Mask& mask) {
   const Matrix& query = head.query;
   Matrix out(query.rows, query.columns);
   for (std::int64_t t = 0; t < out.rows; ++t) {
-    attend_to(out, query, head.key, head.value, t, {std::max<std::int64_t>(0, t - window), t + 1}, mask, scale);
+    attend_to(out, query, head.key, head.value, t, earlier_tokens(t, window), mask, scale);
   }
   return out;
+}
+
+Head attend_to_earlier_gradient(const Head& head, double scale, std::int64_t window, const Mask& mask,
+                                const Matrix& dout) {
+  Head dhead = zeros_like(head);
+  for (std::int64_t t = 0; t < dout.rows; ++t) {
+    add_attend_to_gradient(dhead.query, dhead.key, dhead.value, head.query, head.key, head.value, dout, t,
+                           earlier_tokens(t, window), mask, scale);
+  }
+  return dhead;
 }
 
 Matrix attention(const ModelConfig& config, const AttentionInput& input, const Mask& mask) {
@@ -76,12 +131,24 @@ Matrix attention(const ModelConfig& config, const AttentionInput& input, const M
     const Matrix result = with_architecture(config.architecture, [&](auto architecture) {
       return attend(architecture, config, input, take_head(config, input, head), effective_mask(config, mask));
     });
-    for (std::int64_t t = 0; t < out.rows; ++t) {
-      for (std::int64_t column = 0; column < result.columns; ++column)
-        out(t, head * result.columns + column) = result(t, column);
-    }
+    put_columns_of_head(out, head, result);
   }
   return out;
+}
+
+AttentionInput attention_gradient(const ModelConfig& config, const AttentionInput& input, const Mask& mask,
+                                  const Matrix& dout) {
+  check_shapes(config, input, mask);
+  require_shape(dout, input.query.rows, input.query.columns, "dout");
+  AttentionInput dinput = zeros_like(input);
+  for (std::int64_t head = 0; head < config.num_heads; ++head) {
+    put_head(dinput, with_architecture(config.architecture, [&](auto architecture) {
+               return attend_gradient(architecture, config, input, take_head(config, input, head),
+                                      effective_mask(config, mask), columns_of_head(dout, head, config.head_dim()),
+                                      dinput);
+             }));
+  }
+  return dinput;
 }
 
 }  // namespace bsbr::reference

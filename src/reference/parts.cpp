@@ -8,6 +8,17 @@
 #include "architectures/traits.hpp"
 
 namespace bsbr::reference {
+namespace {
+
+/// The weights of token t's softmax over the tokens that it sees.
+std::vector<double> attention_weights(const Matrix& query, const Matrix& key, std::int64_t token,
+                                      const std::vector<std::int64_t>& seen, double scale, std::int64_t absent) {
+  std::vector<double> scores;
+  for (const std::int64_t s : seen) scores.push_back(scale * dot(query, token, key, s));
+  return softmax(scores, absent);
+}
+
+}  // namespace
 
 void require(bool holds, const std::string& message) {
   if (!holds) throw std::invalid_argument(message);
@@ -23,6 +34,14 @@ Range chunk_tokens(std::int64_t chunk, std::int64_t chunk_size, std::int64_t tok
 
 bool is_real(const Mask& mask, std::int64_t token) {
   return mask.empty() || mask[static_cast<std::size_t>(token)] != 0;
+}
+
+std::vector<std::int64_t> real_tokens(Range range, const Mask& mask) {
+  std::vector<std::int64_t> real;
+  for (std::int64_t s = range.begin; s < range.end; ++s) {
+    if (is_real(mask, s)) real.push_back(s);
+  }
+  return real;
 }
 
 std::int64_t last_real_token(Range range, const Mask& mask) {
@@ -42,6 +61,10 @@ double dot(const Matrix& a, std::int64_t i, const Matrix& b, std::int64_t j) {
   return sum;
 }
 
+void add_row(Matrix& out, std::int64_t row, double factor, const Matrix& a, std::int64_t a_row) {
+  for (std::int64_t column = 0; column < a.columns; ++column) out(row, column) += factor * a(a_row, column);
+}
+
 long double squared(double z) { return static_cast<long double>(z) * static_cast<long double>(z); }
 
 void add_outer(Matrix& state, const Matrix& key, const Matrix& value, std::int64_t token) {
@@ -58,6 +81,10 @@ void add_product(Matrix& out, const Matrix& query, const Matrix& state, std::int
   }
 }
 
+void add_transposed_product(Matrix& out, const Matrix& a, const Matrix& state, std::int64_t token) {
+  for (std::int64_t row = 0; row < state.rows; ++row) out(token, row) += dot(a, token, state, row);
+}
+
 double score_scale(const Matrix& query) { return 1 / std::sqrt(static_cast<double>(query.columns)); }
 
 Matrix state_of(const Matrix& key, const Matrix& value, Range range, const Mask& mask) {
@@ -66,6 +93,15 @@ Matrix state_of(const Matrix& key, const Matrix& value, Range range, const Mask&
     if (is_real(mask, s)) add_outer(state, key, value, s);
   }
   return state;
+}
+
+void add_state_gradient(Matrix& dkey, Matrix& dvalue, const Matrix& key, const Matrix& value, Range range,
+                        const Mask& mask, const Matrix& dstate) {
+  for (std::int64_t s = range.begin; s < range.end; ++s) {
+    if (!is_real(mask, s)) continue;
+    add_transposed_product(dkey, value, dstate, s);
+    add_product(dvalue, key, dstate, s);
+  }
 }
 
 std::vector<double> softmax(const std::vector<double>& scores, std::int64_t absent) {
@@ -83,19 +119,33 @@ std::vector<double> softmax(const std::vector<double>& scores, std::int64_t abse
   return weights;
 }
 
+std::vector<double> softmax_gradient(const std::vector<double>& weights, const std::vector<double>& dweights) {
+  double rho = 0;
+  for (std::size_t s = 0; s < weights.size(); ++s) rho += weights[s] * dweights[s];
+  std::vector<double> dscores;
+  for (std::size_t s = 0; s < weights.size(); ++s) dscores.push_back(weights[s] * (dweights[s] - rho));
+  return dscores;
+}
+
 void attend_to(Matrix& out, const Matrix& query, const Matrix& key, const Matrix& value, std::int64_t token,
                Range range, const Mask& mask, double scale, std::int64_t absent) {
-  std::vector<std::int64_t> seen;
-  std::vector<double> scores;
-  for (std::int64_t s = range.begin; s < range.end; ++s) {
-    if (!is_real(mask, s)) continue;
-    seen.push_back(s);
-    scores.push_back(scale * dot(query, token, key, s));
-  }
-  const auto weights = softmax(scores, absent);
+  const auto seen = real_tokens(range, mask);
+  const auto weights = attention_weights(query, key, token, seen, scale, absent);
+  for (std::size_t i = 0; i < seen.size(); ++i) add_row(out, token, weights[i], value, seen[i]);
+}
+
+void add_attend_to_gradient(Matrix& dquery, Matrix& dkey, Matrix& dvalue, const Matrix& query, const Matrix& key,
+                            const Matrix& value, const Matrix& dout, std::int64_t token, Range range, const Mask& mask,
+                            double scale, std::int64_t absent) {
+  const auto seen = real_tokens(range, mask);
+  const auto weights = attention_weights(query, key, token, seen, scale, absent);
+  std::vector<double> dweights;
+  for (const std::int64_t s : seen) dweights.push_back(dot(dout, token, value, s));
+  const auto dscores = softmax_gradient(weights, dweights);
   for (std::size_t i = 0; i < seen.size(); ++i) {
-    for (std::int64_t column = 0; column < value.columns; ++column)
-      out(token, column) += weights[i] * value(seen[i], column);
+    add_row(dvalue, seen[i], weights[i], dout, token);
+    add_row(dquery, token, scale * dscores[i], key, seen[i]);
+    add_row(dkey, seen[i], scale * dscores[i], query, token);
   }
 }
 

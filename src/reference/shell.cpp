@@ -1,7 +1,8 @@
-// The transformer around the attentions: embedding, positions, norm, feed-forward, the loop over layers.
+// The transformer around the attentions: the loop over layers. Each function has its gradient beside it, which takes
+// the same arguments and the gradient of the result, computes anew what it needs, adds to the gradients of weights, and
+// returns that of its input.
 #include <array>
-#include <cmath>
-#include <stdexcept>
+#include <utility>
 
 #include "architectures/traits.hpp"
 #include "reference/parts.hpp"
@@ -9,63 +10,125 @@
 namespace bsbr::reference {
 namespace {
 
-/// P[t, 2m] = sin(t·ω_m), P[t, 2m+1] = cos(t·ω_m), ω_m = 10000^(−2m/D)
-double position(std::int64_t token, std::int64_t column, std::int64_t hidden_dim) {
-  const std::int64_t m = column / 2;
-  const double angle =
-      static_cast<double>(token) * std::pow(10000.0, -2.0 * static_cast<double>(m) / static_cast<double>(hidden_dim));
-  return column % 2 == 0 ? std::sin(angle) : std::cos(angle);
-}
-
-const Matrix& find(const WeightMap& weights, const std::string& name) {
-  const auto found = weights.find(name);
-  require(found != weights.end(), "no weight " + name);
-  return found->second;
-}
-
 Matrix linear(const WeightMap& weights, const std::string& name, const Matrix& x) {
   return reference::linear(x, find(weights, name + ".weight"), find(weights, name + ".bias"));
+}
+
+Matrix linear_gradient(const WeightMap& weights, const std::string& name, const Matrix& x, const Matrix& dy,
+                       WeightMap& gradients) {
+  return reference::linear_gradient(x, find(weights, name + ".weight"), dy, gradients.at(name + ".weight"),
+                                    gradients.at(name + ".bias"));
 }
 
 Matrix layer_norm(const WeightMap& weights, const std::string& name, const Matrix& x) {
   return reference::layer_norm(x, find(weights, name + ".weight"), find(weights, name + ".bias"));
 }
 
+Matrix layer_norm_gradient(const WeightMap& weights, const std::string& name, const Matrix& x, const Matrix& dy,
+                           WeightMap& gradients) {
+  return reference::layer_norm_gradient(x, find(weights, name + ".weight"), dy, gradients.at(name + ".weight"),
+                                        gradients.at(name + ".bias"));
+}
+
 void add(Matrix& x, const Matrix& y) {
   for (std::size_t i = 0; i < x.values.size(); ++i) x.values[i] += y.values[i];
 }
 
+/// For each chunk the row of x that stands for it, that of its last real token; −1 for a chunk without one.
+std::vector<std::int64_t> end_rows(const ModelConfig& config, const Matrix& x, const Mask& mask) {
+  std::vector<std::int64_t> rows;
+  for (std::int64_t chunk = 0; chunk < count_chunks(x.rows, config.chunk_size); ++chunk) {
+    rows.push_back(last_real_token(chunk_tokens(chunk, config.chunk_size, x.rows), effective_mask(config, mask)));
+  }
+  return rows;
+}
+
 /// x at the last real token of each chunk, [chunks, D]; zeros for a chunk without one.
-Matrix chunk_ends(const Matrix& x, std::int64_t chunk_size, const Mask& mask) {
-  Matrix ends(count_chunks(x.rows, chunk_size), x.columns);
+Matrix chunk_ends(const ModelConfig& config, const Matrix& x, const Mask& mask) {
+  const auto rows = end_rows(config, x, mask);
+  Matrix ends(static_cast<std::int64_t>(rows.size()), x.columns);
   for (std::int64_t chunk = 0; chunk < ends.rows; ++chunk) {
-    const std::int64_t token = last_real_token(chunk_tokens(chunk, chunk_size, x.rows), mask);
+    const std::int64_t token = rows[static_cast<std::size_t>(chunk)];
     for (std::int64_t column = 0; token >= 0 && column < x.columns; ++column) ends(chunk, column) = x(token, column);
   }
   return ends;
 }
 
+Matrix chunk_ends_gradient(const ModelConfig& config, const Matrix& x, const Mask& mask, const Matrix& dends) {
+  const auto rows = end_rows(config, x, mask);
+  Matrix dx = zeros_like(x);
+  for (std::int64_t chunk = 0; chunk < dends.rows; ++chunk) {
+    const std::int64_t token = rows[static_cast<std::size_t>(chunk)];
+    if (token >= 0) add_row(dx, token, 1, dends, chunk);
+  }
+  return dx;
+}
+
+/// What the projections of tokens make, in the order of Traits::token_projections.
+std::array<Matrix*, 4> token_inputs(AttentionInput& input) {
+  return {&input.query, &input.key, &input.value, &input.gate};
+}
+
+/// What the projections of chunks make, in the order of Traits::chunk_projections.
+std::array<Matrix*, 2> chunk_inputs(AttentionInput& input) { return {&input.retrieval_query, &input.retrieval_key}; }
+
+/// The projections of states.
+std::array<std::pair<std::string, Matrix*>, 4> state_projections(AttentionInput& input) {
+  return {{{"compress_proj.weight", &input.compress_weight},
+           {"compress_proj.bias", &input.compress_bias},
+           {"decompress_proj.weight", &input.decompress_weight},
+           {"decompress_proj.bias", &input.decompress_bias}}};
+}
+
+/// What the attention is given; y is the output of LN1, [L, D].
+AttentionInput attention_input(const ModelConfig& config, const WeightMap& weights, const std::string& prefix,
+                               const Matrix& y, const Mask& mask) {
+  const Traits& special = traits(config.architecture);
+  AttentionInput input;
+  for (std::size_t i = 0; i < special.token_projections.size(); ++i) {
+    *token_inputs(input).at(i) = linear(weights, prefix + special.token_projections[i], y);
+  }
+  for (std::size_t i = 0; i < special.chunk_projections.size(); ++i) {
+    *chunk_inputs(input).at(i) = linear(weights, prefix + special.chunk_projections[i], chunk_ends(config, y, mask));
+  }
+  if (compresses_states(config)) {
+    for (const auto& [name, weight] : state_projections(input)) *weight = find(weights, prefix + name);
+  }
+  return input;
+}
+
+Matrix attention_input_gradient(const ModelConfig& config, const WeightMap& weights, const std::string& prefix,
+                                const Matrix& y, const Mask& mask, AttentionInput dinput, WeightMap& gradients) {
+  const Traits& special = traits(config.architecture);
+  Matrix dy = zeros_like(y);
+  for (std::size_t i = 0; i < special.token_projections.size(); ++i) {
+    add(dy, linear_gradient(weights, prefix + special.token_projections[i], y, *token_inputs(dinput).at(i), gradients));
+  }
+  for (std::size_t i = 0; i < special.chunk_projections.size(); ++i) {
+    const Matrix dends = linear_gradient(weights, prefix + special.chunk_projections[i], chunk_ends(config, y, mask),
+                                         *chunk_inputs(dinput).at(i), gradients);
+    add(dy, chunk_ends_gradient(config, y, mask, dends));
+  }
+  if (compresses_states(config)) {
+    for (const auto& [name, dweight] : state_projections(dinput)) add(gradients.at(prefix + name), *dweight);
+  }
+  return dy;
+}
+
 /// Attention(y), out_proj included; y is the output of LN1, [L, D].
 Matrix attention_block(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, const Matrix& y,
                        const Mask& mask) {
-  const Traits& special = traits(config.architecture);
-  AttentionInput input;
-  const std::array token_inputs{&input.query, &input.key, &input.value, &input.gate};
-  for (std::size_t i = 0; i < special.token_projections.size(); ++i) {
-    *token_inputs.at(i) = linear(weights, prefix + special.token_projections[i], y);
-  }
-  const std::array chunk_inputs{&input.retrieval_query, &input.retrieval_key};
-  for (std::size_t i = 0; i < special.chunk_projections.size(); ++i) {
-    const Matrix ends = chunk_ends(y, config.chunk_size, effective_mask(config, mask));
-    *chunk_inputs.at(i) = linear(weights, prefix + special.chunk_projections[i], ends);
-  }
-  if (compresses_states(config)) {
-    input.compress_weight = find(weights, prefix + "compress_proj.weight");
-    input.compress_bias = find(weights, prefix + "compress_proj.bias");
-    input.decompress_weight = find(weights, prefix + "decompress_proj.weight");
-    input.decompress_bias = find(weights, prefix + "decompress_proj.bias");
-  }
+  const AttentionInput input = attention_input(config, weights, prefix, y, mask);
   return linear(weights, prefix + "out_proj", attention(config, input, mask));
+}
+
+Matrix attention_block_gradient(const ModelConfig& config, const WeightMap& weights, const std::string& prefix,
+                                const Matrix& y, const Mask& mask, const Matrix& dresult, WeightMap& gradients) {
+  const AttentionInput input = attention_input(config, weights, prefix, y, mask);
+  const Matrix dheads =
+      linear_gradient(weights, prefix + "out_proj", attention(config, input, mask), dresult, gradients);
+  return attention_input_gradient(config, weights, prefix, y, mask, attention_gradient(config, input, mask, dheads),
+                                  gradients);
 }
 
 /// W2·GELU(W1·y + b1) + b2; y is the output of LN2, [L, D].
@@ -75,48 +138,59 @@ Matrix feed_forward(const WeightMap& weights, const std::string& prefix, const M
   return linear(weights, prefix + "3", inner);
 }
 
-}  // namespace
+Matrix feed_forward_gradient(const WeightMap& weights, const std::string& prefix, const Matrix& y,
+                             const Matrix& dresult, WeightMap& gradients) {
+  const Matrix inner = linear(weights, prefix + "0", y);
+  Matrix activated = inner;
+  for (double& z : activated.values) z = gelu(z);
+  Matrix dinner = linear_gradient(weights, prefix + "3", activated, dresult, gradients);
+  for (std::size_t i = 0; i < inner.values.size(); ++i) dinner.values[i] *= gelu_gradient(inner.values[i]);
+  return linear_gradient(weights, prefix + "0", y, dinner, gradients);
+}
 
-Matrix embed(const std::vector<std::int64_t>& ids, const Matrix& embedding) {
-  Matrix x(static_cast<std::int64_t>(ids.size()), embedding.columns);
-  for (std::int64_t t = 0; t < x.rows; ++t) {
-    const std::int64_t id = ids[static_cast<std::size_t>(t)];
-    require(id >= 0 && id < embedding.rows, "id " + std::to_string(id) + " is outside the vocabulary");
-    for (std::int64_t column = 0; column < x.columns; ++column)
-      x(t, column) = embedding(id, column) + position(t, column, x.columns);
-  }
+/// x + Attention(LN1(x))
+Matrix attend_residually(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, Matrix x,
+                         const Mask& mask) {
+  add(x, attention_block(config, weights, prefix + "attention.", layer_norm(weights, prefix + "layer_norm1", x), mask));
   return x;
 }
 
-Matrix layer_norm(const Matrix& x, const Matrix& weight, const Matrix& bias) {
-  require(weight.rows == 1 && bias.rows == 1 && weight.columns == x.columns && bias.columns == x.columns,
-          "weight and bias of a layer norm are [1, columns of x]");
-  const auto width = static_cast<double>(x.columns);
-  Matrix y(x.rows, x.columns);
-  for (std::int64_t t = 0; t < x.rows; ++t) {
-    double mean = 0;
-    long double variance = 0;  // which has room for the squares of all doubles
-    for (std::int64_t column = 0; column < x.columns; ++column) mean += x(t, column) / width;
-    for (std::int64_t column = 0; column < x.columns; ++column) variance += squared(x(t, column) - mean) / width;
-    const auto deviation = static_cast<double>(std::sqrt(variance + 1e-5));
-    for (std::int64_t column = 0; column < x.columns; ++column) {
-      y(t, column) = (x(t, column) - mean) / deviation * weight(0, column) + bias(0, column);
-    }
-  }
-  return y;
+/// x + FF(LN2(x))
+Matrix feed_residually(const WeightMap& weights, const std::string& prefix, Matrix x) {
+  add(x, feed_forward(weights, prefix + "ff.", layer_norm(weights, prefix + "layer_norm2", x)));
+  return x;
 }
 
-Matrix linear(const Matrix& x, const Matrix& weight, const Matrix& bias) {
-  require(weight.columns == x.columns, "the weight of a linear layer is [out, columns of x]");
-  require(bias.rows == 1 && bias.columns == weight.rows, "the bias of a linear layer is [1, out]");
-  Matrix y(x.rows, weight.rows);
-  for (std::int64_t t = 0; t < x.rows; ++t) {
-    for (std::int64_t out = 0; out < weight.rows; ++out) y(t, out) = dot(x, t, weight, out) + bias(0, out);
-  }
-  return y;
+/// One layer, [L, D] → [L, D].
+Matrix layer(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, const Matrix& x,
+             const Mask& mask) {
+  return feed_residually(weights, prefix, attend_residually(config, weights, prefix, x, mask));
 }
 
-double gelu(double z) { return 0.5 * z * (1 + std::erf(z / std::sqrt(2.0))); }
+Matrix layer_gradient(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, const Matrix& x,
+                      const Mask& mask, Matrix dx, WeightMap& gradients) {
+  const auto norm_gradient = [&](const std::string& norm, const Matrix& input, const Matrix& dy) {
+    return layer_norm_gradient(weights, prefix + norm, input, dy, gradients);
+  };
+  const Matrix middle = attend_residually(config, weights, prefix, x, mask);
+  const Matrix fed = layer_norm(weights, prefix + "layer_norm2", middle);
+  add(dx, norm_gradient("layer_norm2", middle, feed_forward_gradient(weights, prefix + "ff.", fed, dx, gradients)));
+  const Matrix attended = layer_norm(weights, prefix + "layer_norm1", x);
+  add(dx,
+      norm_gradient("layer_norm1", x,
+                    attention_block_gradient(config, weights, prefix + "attention.", attended, mask, dx, gradients)));
+  return dx;
+}
+
+std::string layer_prefix(std::int64_t layer) { return "layers." + std::to_string(layer) + "."; }
+
+}  // namespace
+
+const Matrix& find(const WeightMap& weights, const std::string& name) {
+  const auto found = weights.find(name);
+  require(found != weights.end(), "no weight " + name);
+  return found->second;
+}
 
 Result forward(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids,
                const Mask& mask) {
@@ -124,15 +198,24 @@ Result forward(const ModelConfig& config, const WeightMap& weights, const std::v
   require(config.chunk_size >= 1, "chunk_size is at least 1");
   Result result;
   Matrix x = embed(ids, find(weights, "embedding.weight"));
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    const std::string prefix = "layers." + std::to_string(layer) + ".";
-    add(x,
-        attention_block(config, weights, prefix + "attention.", layer_norm(weights, prefix + "layer_norm1", x), mask));
-    add(x, feed_forward(weights, prefix + "ff.", layer_norm(weights, prefix + "layer_norm2", x)));
+  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    x = layer(config, weights, layer_prefix(i), x, mask);
     result.layers.push_back(x);
   }
   result.hidden_states = layer_norm(weights, "layer_norm", x);
   return result;
+}
+
+void add_gradients(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids,
+                   const Mask& mask, const Matrix& dhidden, WeightMap& gradients) {
+  std::vector<Matrix> x{embed(ids, find(weights, "embedding.weight"))};  // before layer 0, 1, …, and after the last
+  for (const Matrix& after : forward(config, weights, ids, mask).layers) x.push_back(after);
+  require(dhidden.rows == x.back().rows && dhidden.columns == x.back().columns, "dhidden is [tokens, hidden_dim]");
+  Matrix dx = layer_norm_gradient(weights, "layer_norm", x.back(), dhidden, gradients);
+  for (std::int64_t i = config.num_layers - 1; i >= 0; --i) {
+    dx = layer_gradient(config, weights, layer_prefix(i), x[static_cast<std::size_t>(i)], mask, dx, gradients);
+  }
+  add_embed_gradient(ids, dx, gradients.at("embedding.weight"));
 }
 
 }  // namespace bsbr::reference

@@ -38,26 +38,6 @@ Matrix without_rows(const Matrix& all, std::int64_t begin, std::int64_t end) {
   return head;
 }
 
-/// What an attention might be given, [length, attention_dim] each.
-AttentionInput random_input(const ModelConfig& config, std::int64_t length, std::uint64_t seed) {
-  const std::int64_t width = config.attention_dim(), chunks = (length + config.chunk_size - 1) / config.chunk_size;
-  AttentionInput input;
-  input.query = random_matrix(length, width, seed + 1);
-  input.key = random_matrix(length, width, seed + 2);
-  input.value = random_matrix(length, width, seed + 3);
-  if (traits(config.architecture).has_gate()) input.gate = random_matrix(length, width, seed + 4);
-  if (!traits(config.architecture).has_retrieval()) return input;
-  input.retrieval_query = random_matrix(chunks, width, seed + 5);
-  input.retrieval_key = random_matrix(chunks, width, seed + 6);
-  if (!compresses_states(config)) return input;
-  const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
-  input.compress_weight = random_matrix(compressed, whole, seed + 7);
-  input.compress_bias = random_matrix(1, compressed, seed + 8);
-  input.decompress_weight = random_matrix(whole, compressed, seed + 9);
-  input.decompress_bias = random_matrix(1, whole, seed + 10);
-  return input;
-}
-
 // ---- Formulas -------------------------------------------------------------------------------------------------------
 
 TEST(Reference, gelu_is_the_exact_one) {
@@ -194,13 +174,13 @@ TEST(ReferenceSoftmax, scores_far_below_zero_give_weights_all_the_same) {
 
 TEST_P(Reference, row_without_real_tokens_gives_zeros) {
   const auto config = small_config(GetParam());
-  const auto out = reference::attention(config, random_input(config, 12, 1), Mask(12, 0));
+  const auto out = reference::attention(config, random_attention_input(config, 12, 1), Mask(12, 0));
   EXPECT_TRUE(all_close(out, Matrix(12, config.attention_dim()), 0));
 }
 
 TEST_P(Reference, all_real_is_no_mask) {
   const auto config = small_config(GetParam());
-  const auto input = random_input(config, 12, 1);
+  const auto input = random_attention_input(config, 12, 1);
   EXPECT_TRUE(all_close(reference::attention(config, input, Mask(12, 1)), reference::attention(config, input, {}), 0));
 }
 
@@ -214,7 +194,7 @@ TEST_P(Reference, empty_sequence_gives_an_empty_result) {
 
 TEST_P(Reference, arguments_that_do_not_fit_are_refused) {
   const auto config = small_config(GetParam());
-  const auto input = random_input(config, 12, 1);
+  const auto input = random_attention_input(config, 12, 1);
   EXPECT_THROW(reference::attention(config, input, Mask(11, 1)), std::invalid_argument);
   for (auto member : {&AttentionInput::query, &AttentionInput::key, &AttentionInput::value, &AttentionInput::gate,
                       &AttentionInput::retrieval_query}) {
@@ -246,7 +226,7 @@ TEST(ReferenceEqual, long_windows_and_chunks_and_unit_temperature_are_standard) 
   config.window_size = length - 1;
   config.temperature = 1;
   config.architecture = Architecture::bsbr;
-  const auto input = random_input(config, length, 5);
+  const auto input = random_attention_input(config, length, 5);
   const auto mask = random_mask(length, 0.3, 6);
   const auto evaluate = [&](Architecture architecture) {
     config.architecture = architecture;
@@ -266,7 +246,7 @@ TEST_P(ReferenceCausality, masking_a_whole_chunk_is_leaving_it_out) {
   const std::int64_t length = 23, B = config.chunk_size;
   for (const std::int64_t compression : {0, 3}) {
     config.compression_factor = compression;
-    const auto input = random_input(config, length, 5);
+    const auto input = random_attention_input(config, length, 5);
     for (std::int64_t chunk = 0; chunk < 4; ++chunk) {
       Mask mask(static_cast<std::size_t>(length), 1);
       std::fill_n(mask.begin() + static_cast<std::ptrdiff_t>(chunk * B), B, std::uint8_t{0});

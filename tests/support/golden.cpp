@@ -4,6 +4,7 @@
 #include <hdf5.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -118,10 +119,11 @@ std::vector<std::string> names_in_group(hid_t file, const std::string& path) {
   return names;
 }
 
-reference::WeightMap read_weights(hid_t file) {
+/// The datasets of a group, such as "/weights".
+reference::WeightMap read_matrices(hid_t file, const std::string& group) {
   reference::WeightMap weights;
-  for (const auto& name : names_in_group(file, "/weights")) {
-    auto data = read_data<double>(file, "/weights/" + name);
+  for (const auto& name : names_in_group(file, group)) {
+    auto data = read_data<double>(file, std::string(group).append("/").append(name));
     reference::Matrix matrix;
     matrix.rows = data.shape.size() == 2 ? static_cast<std::int64_t>(data.shape[0]) : 1;
     matrix.columns = static_cast<std::int64_t>(data.shape.back());
@@ -131,21 +133,45 @@ reference::WeightMap read_weights(hid_t file) {
   return weights;
 }
 
-GoldenOutput read_output(hid_t file, const ModelConfig& config, const std::string& group) {
-  GoldenOutput output{config, read_data<double>(file, group + "/hidden_states").values, {}};
+void read_output(hid_t file, const std::string& group, GoldenOutput& output) {
+  output.hidden_states = read_data<double>(file, group + "/hidden_states").values;
   if (exists(file, group + "/layers")) output.layers = read_data<double>(file, group + "/layers").values;
-  return output;
 }
 
-std::vector<GoldenOutput> read_outputs(hid_t file, const ModelConfig& config) {
-  if (!has_field(config.architecture, "causality")) return {read_output(file, config, "/expected")};
-  std::vector<GoldenOutput> outputs;
+void read_output(hid_t file, const std::string& group, GoldenGradients& output) {
+  output.loss = read_data<double>(file, group + "/loss").values.at(0);
+  output.token_loss = read_data<double>(file, group + "/token_loss").values;
+  output.gradients = read_matrices(file, group + "/gradients");
+}
+
+template <class Output>
+std::vector<Output> read_outputs(hid_t file, const ModelConfig& config) {
+  std::vector<Output> outputs;
+  const auto read = [&](const ModelConfig& changed, const std::string& group) {
+    outputs.emplace_back().config = changed;
+    read_output(file, group, outputs.back());
+  };
+  if (!has_field(config.architecture, "causality")) {
+    read(config, "/expected");
+    return outputs;
+  }
   for (const auto& [causality, name] : causalities) {
     ModelConfig changed = config;
     changed.causality = causality;
-    outputs.push_back(read_output(file, changed, "/expected/" + std::string(name)));
+    read(changed, "/expected/" + std::string(name));
   }
   return outputs;
+}
+
+void read_model(hid_t file, GoldenModel& golden) {
+  golden.config = read_config(file);
+  golden.weights = read_matrices(file, "/weights");
+  auto ids = read_data<std::int64_t>(file, "/inputs/input_ids");
+  golden.batch = static_cast<std::int64_t>(ids.shape.at(0));
+  golden.length = static_cast<std::int64_t>(ids.shape.at(1));
+  golden.ids = std::move(ids.values);
+  if (exists(file, "/inputs/attention_mask"))
+    golden.mask = read_data<std::uint8_t>(file, "/inputs/attention_mask").values;
 }
 
 template <class Number>
@@ -155,53 +181,73 @@ std::vector<Number> row_of(const std::vector<Number>& values, std::int64_t row, 
   return {begin, begin + static_cast<std::ptrdiff_t>(length)};
 }
 
-/// Where the files lie: BSBR_GOLDEN_DIR of the environment, for programs that run on another machine, or the folder in
-/// the sources.
+/// Where the files of tests/golden lie: BSBR_GOLDEN_DIR of the environment, for programs that run on another machine,
+/// or the folder in the sources.
 std::string golden_folder() {
   const char* folder = std::getenv("BSBR_GOLDEN_DIR");
   return folder != nullptr ? folder : BSBR_GOLDEN_DIR;
 }
 
-nlohmann::json read_index() {
-  const std::string path = golden_folder() + "/index.json";
-  std::ifstream file(path);
-  if (!file) throw std::runtime_error("cannot open " + path);
-  return nlohmann::json::parse(file);
+/// Those of tests/golden_gradients lie beside it.
+std::string golden_gradients_folder() { return golden_folder() + "_gradients"; }
+
+/// The names of the cases that a folder's index.json lists.
+std::vector<std::string> names_in_index(const std::string& folder) {
+  const std::string path = folder + "/index.json";
+  std::ifstream index(path);
+  if (!index) throw std::runtime_error("cannot open " + path);
+  std::vector<std::string> names;
+  for (const auto& entry : nlohmann::json::parse(index)) {
+    const auto file = entry.at("file").get<std::string>();
+    names.push_back(file.substr(0, file.rfind(".h5")));
+  }
+  if (names.empty()) throw std::runtime_error("no golden files are listed in " + path);
+  return names;
+}
+
+/// Calls read(open file, golden) for a golden file.
+template <class Golden, class Read>
+Golden read_file(const std::string& path, const std::string& name, const Read& read) {
+  const Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose, path);
+  Golden golden;
+  golden.name = name;
+  read_model(file, golden);
+  read(file, golden);
+  return golden;
 }
 
 }  // namespace
 
-std::vector<std::int64_t> GoldenCase::row_ids(std::int64_t row) const { return row_of(ids, row, length); }
+std::vector<std::int64_t> GoldenModel::row_ids(std::int64_t row) const { return row_of(ids, row, length); }
 
-reference::Mask GoldenCase::row_mask(std::int64_t row) const { return row_of(mask, row, length); }
+reference::Mask GoldenModel::row_mask(std::int64_t row) const { return row_of(mask, row, length); }
 
-std::vector<std::string> golden_names() {
-  std::vector<std::string> names;
-  for (const auto& entry : read_index()) {
-    const auto file = entry.at("file").get<std::string>();
-    names.push_back(file.substr(0, file.rfind(".h5")));
+double GoldenGradients::largest() const {
+  double largest = 0;
+  for (const auto& [name, gradient] : gradients) {
+    for (const double element : gradient.values) largest = std::max(largest, std::abs(element));
   }
-  if (names.empty()) throw std::runtime_error("no golden files are listed in " + golden_folder() + "/index.json");
-  return names;
+  return largest;
 }
+
+std::vector<std::string> golden_names() { return names_in_index(golden_folder()); }
+
+std::vector<std::string> golden_gradient_names() { return names_in_index(golden_gradients_folder()); }
 
 std::string golden_path(const std::string& name) { return golden_folder() + "/" + name + ".h5"; }
 
 GoldenCase read_golden(const std::string& name) {
-  const std::string path = golden_path(name);
-  const Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose, path);
-  GoldenCase golden;
-  golden.name = name;
-  golden.config = read_config(file);
-  golden.weights = read_weights(file);
-  auto ids = read_data<std::int64_t>(file, "/inputs/input_ids");
-  golden.batch = static_cast<std::int64_t>(ids.shape.at(0));
-  golden.length = static_cast<std::int64_t>(ids.shape.at(1));
-  golden.ids = std::move(ids.values);
-  if (exists(file, "/inputs/attention_mask"))
-    golden.mask = read_data<std::uint8_t>(file, "/inputs/attention_mask").values;
-  golden.outputs = read_outputs(file, golden.config);
-  return golden;
+  return read_file<GoldenCase>(golden_path(name), name, [](hid_t file, GoldenCase& golden) {
+    golden.outputs = read_outputs<GoldenOutput>(file, golden.config);
+  });
+}
+
+GoldenGradientCase read_golden_gradients(const std::string& name) {
+  const std::string path = golden_gradients_folder() + "/" + name + ".h5";
+  return read_file<GoldenGradientCase>(path, name, [](hid_t file, GoldenGradientCase& golden) {
+    golden.targets = read_data<std::int64_t>(file, "/inputs/targets").values;
+    golden.outputs = read_outputs<GoldenGradients>(file, golden.config);
+  });
 }
 
 }  // namespace bsbr::testing

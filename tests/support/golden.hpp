@@ -1,5 +1,5 @@
 // Golden files: whole small models with inputs and the outputs that docs/mathematics.md defines for them
-// (golden/README.md).
+// (golden/README.md), or losses and gradients (golden_gradients/README.md).
 #pragma once
 
 #include <string>
@@ -10,6 +10,19 @@
 
 namespace bsbr::testing {
 
+/// A model and what it is given.
+struct GoldenModel {
+  std::string name;
+  ModelConfig config;
+  reference::WeightMap weights;  ///< all that the file holds
+  std::int64_t batch = 0, length = 0;
+  std::vector<std::int64_t> ids;   ///< [batch, length]
+  std::vector<std::uint8_t> mask;  ///< [batch, length], 1 = real; empty: no padding
+
+  std::vector<std::int64_t> row_ids(std::int64_t row) const;
+  reference::Mask row_mask(std::int64_t row) const;
+};
+
 /// What must come out; for bsbr with one of the causalities.
 struct GoldenOutput {
   ModelConfig config;                 ///< of this output: its causality is that of the output
@@ -17,17 +30,22 @@ struct GoldenOutput {
   std::vector<double> layers;         ///< [num_layers, batch, length, hidden_dim]; empty: not in the file
 };
 
-struct GoldenCase {
-  std::string name;
-  ModelConfig config;
-  reference::WeightMap weights;  ///< all that the file holds
-  std::int64_t batch = 0, length = 0;
-  std::vector<std::int64_t> ids;      ///< [batch, length]
-  std::vector<std::uint8_t> mask;     ///< [batch, length], 1 = real; empty: no padding
+struct GoldenCase : GoldenModel {
   std::vector<GoldenOutput> outputs;  ///< one; for bsbr one for each causality
+};
 
-  std::vector<std::int64_t> row_ids(std::int64_t row) const;
-  reference::Mask row_mask(std::int64_t row) const;
+/// What the loss and its gradients must be; for bsbr with one of the causalities.
+struct GoldenGradients {
+  ModelConfig config;
+  double loss = 0;
+  std::vector<double> token_loss;  ///< [batch, length − 1], 0 where not counted
+  reference::WeightMap gradients;  ///< of each weight
+  double largest() const;          ///< the largest element of all gradients
+};
+
+struct GoldenGradientCase : GoldenModel {
+  std::vector<std::int64_t> targets;     ///< [batch, length], −1 where not counted
+  std::vector<GoldenGradients> outputs;  ///< one; for bsbr one for each causality
 };
 
 /// The names of all cases, "bsbr_ragged" for example, from golden/index.json. Throws std::runtime_error if there is
@@ -36,6 +54,10 @@ std::vector<std::string> golden_names();
 
 /// golden/<name>.h5. Throws std::runtime_error.
 GoldenCase read_golden(const std::string& name);
+
+/// The same for golden_gradients/.
+std::vector<std::string> golden_gradient_names();
+GoldenGradientCase read_golden_gradients(const std::string& name);
 
 /// golden/<name>.h5, as a model file for programs and readers.
 std::string golden_path(const std::string& name);

@@ -57,6 +57,25 @@ reference::WeightMap random_weight_map(const ModelConfig& config, std::uint64_t 
   return weights;
 }
 
+reference::AttentionInput random_attention_input(const ModelConfig& config, std::int64_t length, std::uint64_t seed) {
+  const std::int64_t width = config.attention_dim(), chunks = (length + config.chunk_size - 1) / config.chunk_size;
+  reference::AttentionInput input;
+  input.query = random_matrix(length, width, seed + 1);
+  input.key = random_matrix(length, width, seed + 2);
+  input.value = random_matrix(length, width, seed + 3);
+  if (traits(config.architecture).has_gate()) input.gate = random_matrix(length, width, seed + 4);
+  if (!traits(config.architecture).has_retrieval()) return input;
+  input.retrieval_query = random_matrix(chunks, width, seed + 5);
+  input.retrieval_key = random_matrix(chunks, width, seed + 6);
+  if (!compresses_states(config)) return input;
+  const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
+  input.compress_weight = random_matrix(compressed, whole, seed + 7);
+  input.compress_bias = random_matrix(1, compressed, seed + 8);
+  input.decompress_weight = random_matrix(whole, compressed, seed + 9);
+  input.decompress_bias = random_matrix(1, whole, seed + 10);
+  return input;
+}
+
 std::vector<std::int64_t> random_ids(std::int64_t length, std::int64_t vocab_size, std::uint64_t seed) {
   std::mt19937_64 generator(seed);
   std::vector<std::int64_t> ids(static_cast<std::size_t>(length));

@@ -18,6 +18,9 @@ reference::Matrix random_matrix(std::int64_t rows, std::int64_t columns, std::ui
 /// Weights that make no term of the model small: norms are not 1 and 0, and no softmax is flat.
 reference::WeightMap random_weight_map(const ModelConfig& config, std::uint64_t seed);
 
+/// What an attention might be given, for one sequence.
+reference::AttentionInput random_attention_input(const ModelConfig& config, std::int64_t length, std::uint64_t seed);
+
 std::vector<std::int64_t> random_ids(std::int64_t length, std::int64_t vocab_size, std::uint64_t seed);
 
 /// About this share of the tokens is padding.

@@ -6,6 +6,20 @@
 namespace bsbr::reference {
 namespace {
 
+/// Row j of flattened states as a d × d matrix again.
+Matrix as_state(const Matrix& states, std::int64_t j, std::int64_t width) {
+  Matrix state(width, width);
+  for (std::int64_t n = 0; n < states.columns; ++n) state.values[static_cast<std::size_t>(n)] = states(j, n);
+  return state;
+}
+
+/// [1, d²] of a d × d matrix, row by row.
+Matrix flattened(Matrix state) {
+  state.columns *= state.rows;
+  state.rows = 1;
+  return state;
+}
+
 /// local_t = Σ_s softmax_s(q_t·k_s / √d over s allowed by M_in) v_s. In `reference` the tokens that a ragged last chunk
 /// lacks are zero keys and values.
 Matrix local(const ModelConfig& config, const Head& head, const Mask& mask) {
@@ -19,15 +33,56 @@ Matrix local(const ModelConfig& config, const Head& head, const Mask& mask) {
   return out;
 }
 
-/// Row j: F_j = Σ_{s in chunk j} k_sᵀ v_s flattened row by row, then compress_proj if any, [C, S].
-Matrix chunk_states(const ModelConfig& config, const AttentionInput& input, const Head& head, const Mask& mask) {
+void add_local_gradient(const ModelConfig& config, const Head& head, const Mask& mask, const Matrix& dout,
+                        Head& dhead) {
+  for (std::int64_t t = 0; t < dout.rows; ++t) {
+    const Range chunk = chunk_tokens(t / config.chunk_size, config.chunk_size, dout.rows);
+    const std::int64_t absent = absent_tokens(config.causality, config.chunk_size, chunk);
+    add_attend_to_gradient(dhead.query, dhead.key, dhead.value, head.query, head.key, head.value, dout, t,
+                           tokens_seen(config.causality, t, chunk), mask, score_scale(head.query), absent);
+  }
+}
+
+/// Row j: F_j = Σ_{s in chunk j} k_sᵀ v_s flattened row by row, [C, d²].
+Matrix chunk_states(const ModelConfig& config, const Head& head, const Mask& mask) {
   const std::int64_t chunks = head.retrieval_key.rows, width = head.key.columns;
   Matrix states(chunks, width * width);
   for (std::int64_t j = 0; j < chunks; ++j) {
     const Matrix state = state_of(head.key, head.value, chunk_tokens(j, config.chunk_size, head.key.rows), mask);
     for (std::int64_t n = 0; n < states.columns; ++n) states(j, n) = state.values[static_cast<std::size_t>(n)];
   }
+  return states;
+}
+
+/// dk_s += v_s dF_jᵀ, dv_s += k_s dF_j for the tokens s of chunk j
+void add_chunk_states_gradient(const ModelConfig& config, const Head& head, const Mask& mask, const Matrix& dstates,
+                               Head& dhead) {
+  for (std::int64_t j = 0; j < dstates.rows; ++j) {
+    add_state_gradient(dhead.key, dhead.value, head.key, head.value, chunk_tokens(j, config.chunk_size, head.key.rows),
+                       mask, as_state(dstates, j, head.key.columns));
+  }
+}
+
+/// compress_proj, if there is one: [C, S] of [C, d²].
+Matrix compress(const ModelConfig& config, const AttentionInput& input, const Matrix& states) {
   return config.compression_factor == 0 ? states : linear(states, input.compress_weight, input.compress_bias);
+}
+
+Matrix compress_gradient(const ModelConfig& config, const AttentionInput& input, const Matrix& states,
+                         const Matrix& dcompressed, AttentionInput& dinput) {
+  if (config.compression_factor == 0) return dcompressed;
+  return linear_gradient(states, input.compress_weight, dcompressed, dinput.compress_weight, dinput.compress_bias);
+}
+
+/// decompress_proj, if there is one: [1, d²] of [1, S].
+Matrix decompress(const ModelConfig& config, const AttentionInput& input, const Matrix& mixed) {
+  return config.compression_factor == 0 ? mixed : linear(mixed, input.decompress_weight, input.decompress_bias);
+}
+
+Matrix decompress_gradient(const ModelConfig& config, const AttentionInput& input, const Matrix& mixed,
+                           const Matrix& dretrieved, AttentionInput& dinput) {
+  if (config.compression_factor == 0) return dretrieved;
+  return linear_gradient(mixed, input.decompress_weight, dretrieved, dinput.decompress_weight, dinput.decompress_bias);
 }
 
 /// Which chunks have a real token.
@@ -46,28 +101,50 @@ std::int64_t retrieval_source(Causality causality, std::int64_t i, const std::ve
   return source;
 }
 
-/// G_i = Σ_j w_ij F_j, w_ij = softmax_j(r_i·h_j / √d over j allowed by M_out), then decompress_proj if any: [1, d²].
-/// Empty where there is nothing to retrieve.
-Matrix retrieve(const ModelConfig& config, const AttentionInput& input, const Head& head, const Matrix& states,
-                const std::vector<bool>& real_chunks, std::int64_t i) {
-  const std::int64_t source = retrieval_source(config.causality, i, real_chunks);
-  if (source < 0) return {};
-  std::vector<std::int64_t> seen;
+/// What a chunk retrieves.
+struct Mixing {
+  std::int64_t source = -1;        // r is that of this chunk
+  std::vector<std::int64_t> seen;  // the chunks j; none: nothing is retrieved
+  std::vector<double> weights;     // w_j
+};
+
+/// w_ij = softmax_j(r_i·h_j / √d over j allowed by M_out)
+Mixing mixing_of_chunk(const ModelConfig& config, const Head& head, const std::vector<bool>& real_chunks,
+                       std::int64_t i) {
+  Mixing mixing{retrieval_source(config.causality, i, real_chunks), {}, {}};
+  if (mixing.source < 0) return mixing;
   std::vector<double> scores;
-  const Range chunks = chunks_seen(config.causality, i, states.rows);
+  const Range chunks = chunks_seen(config.causality, i, head.retrieval_key.rows);
   for (std::int64_t j = chunks.begin; j < chunks.end; ++j) {
     if (!real_chunks[static_cast<std::size_t>(j)]) continue;
-    seen.push_back(j);
-    scores.push_back(score_scale(head.query) * dot(head.retrieval_query, source, head.retrieval_key, j));
+    mixing.seen.push_back(j);
+    scores.push_back(score_scale(head.query) * dot(head.retrieval_query, mixing.source, head.retrieval_key, j));
   }
-  if (seen.empty()) return {};
-  const auto weights = softmax(scores);
+  mixing.weights = softmax(scores);
+  return mixing;
+}
+
+/// Σ_j w_ij F_j of one chunk i, [1, S]
+Matrix mix(const Mixing& mixing, const Matrix& states) {
   Matrix mixed(1, states.columns);
-  for (std::size_t n = 0; n < seen.size(); ++n) {
-    for (std::int64_t column = 0; column < mixed.columns; ++column)
-      mixed(0, column) += weights[n] * states(seen[n], column);
+  for (std::size_t n = 0; n < mixing.seen.size(); ++n) add_row(mixed, 0, mixing.weights[n], states, mixing.seen[n]);
+  return mixed;
+}
+
+/// dF_j += w_ij dM_i, dw_ij = dM_i·F_j, A = softmax_gradient(w, dw), dr_i += Σ_j A_ij h_j / √d, dh_j += A_ij r_i / √d;
+/// dr_i goes to the chunk that r_i comes from.
+void add_mixing_gradient(const Mixing& mixing, const Head& head, const Matrix& states, const Matrix& dmixed,
+                         Matrix& dstates, Head& dhead) {
+  std::vector<double> dweights;
+  for (const std::int64_t j : mixing.seen) dweights.push_back(dot(dmixed, 0, states, j));
+  const auto dscores = softmax_gradient(mixing.weights, dweights);
+  for (std::size_t n = 0; n < mixing.seen.size(); ++n) {
+    const std::int64_t j = mixing.seen[n];
+    const double scaled = score_scale(head.query) * dscores[n];
+    add_row(dstates, j, mixing.weights[n], dmixed, 0);
+    add_row(dhead.retrieval_query, mixing.source, scaled, head.retrieval_key, j);
+    add_row(dhead.retrieval_key, j, scaled, head.retrieval_query, mixing.source);
   }
-  return config.compression_factor == 0 ? mixed : linear(mixed, input.decompress_weight, input.decompress_bias);
 }
 
 }  // namespace
@@ -76,16 +153,44 @@ Matrix retrieve(const ModelConfig& config, const AttentionInput& input, const He
 Matrix attend(Tag<Architecture::bsbr>, const ModelConfig& config, const AttentionInput& input, const Head& head,
               const Mask& mask) {
   Matrix out = local(config, head, mask);
-  const Matrix states = chunk_states(config, input, head, mask);
+  const Matrix states = compress(config, input, chunk_states(config, head, mask));
   const auto real_chunks = find_real_chunks(config, head, mask);
   for (std::int64_t i = 0; i < states.rows; ++i) {
-    Matrix retrieved = retrieve(config, input, head, states, real_chunks, i);
-    if (retrieved.values.empty()) continue;
-    retrieved.rows = retrieved.columns = head.query.columns;  // the flattened d² elements are a d × d matrix again
+    const Mixing mixing = mixing_of_chunk(config, head, real_chunks, i);
+    if (mixing.seen.empty()) continue;
+    const Matrix retrieved = as_state(decompress(config, input, mix(mixing, states)), 0, head.query.columns);
     const Range chunk = chunk_tokens(i, config.chunk_size, out.rows);
     for (std::int64_t t = chunk.begin; t < chunk.end; ++t) add_product(out, head.query, retrieved, t);
   }
   return out;
+}
+
+/// dq_t += do_t G_iᵀ and dG_i = Σ_t q_tᵀ do_t over the tokens of chunk i; then back through decompress_proj, the
+/// mixing, compress_proj and the states.
+Head attend_gradient(Tag<Architecture::bsbr>, const ModelConfig& config, const AttentionInput& input, const Head& head,
+                     const Mask& mask, const Matrix& dout, AttentionInput& dinput) {
+  Head dhead = zeros_like(head);
+  add_local_gradient(config, head, mask, dout, dhead);
+  const Matrix states = chunk_states(config, head, mask), compressed = compress(config, input, states);
+  const auto real_chunks = find_real_chunks(config, head, mask);
+  Matrix dcompressed = zeros_like(compressed);
+  for (std::int64_t i = 0; i < states.rows; ++i) {
+    const Mixing mixing = mixing_of_chunk(config, head, real_chunks, i);
+    if (mixing.seen.empty()) continue;
+    const Matrix mixed = mix(mixing, compressed),
+                 retrieved = as_state(decompress(config, input, mixed), 0, head.query.columns);
+    Matrix dretrieved = zeros_like(retrieved);  // dG_i
+    const Range chunk = chunk_tokens(i, config.chunk_size, dout.rows);
+    for (std::int64_t t = chunk.begin; t < chunk.end; ++t) {
+      add_transposed_product(dhead.query, dout, retrieved, t);
+      add_outer(dretrieved, head.query, dout, t);
+    }
+    const Matrix dmixed = decompress_gradient(config, input, mixed, flattened(dretrieved), dinput);
+    add_mixing_gradient(mixing, head, compressed, dmixed, dcompressed, dhead);
+  }
+  const Matrix dstates = compress_gradient(config, input, states, dcompressed, dinput);
+  add_chunk_states_gradient(config, head, mask, dstates, dhead);
+  return dhead;
 }
 
 }  // namespace bsbr::reference

@@ -9,4 +9,9 @@ Matrix attend(Tag<Architecture::hopfield>, const ModelConfig& config, const Atte
   return attend_to_earlier(head, score_scale(head.query) / config.temperature, all_earlier, mask);
 }
 
+Head attend_gradient(Tag<Architecture::hopfield>, const ModelConfig& config, const AttentionInput&, const Head& head,
+                     const Mask& mask, const Matrix& dout, AttentionInput&) {
+  return attend_to_earlier_gradient(head, score_scale(head.query) / config.temperature, all_earlier, mask, dout);
+}
+
 }  // namespace bsbr::reference

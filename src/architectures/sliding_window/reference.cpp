@@ -9,4 +9,9 @@ Matrix attend(Tag<Architecture::sliding_window>, const ModelConfig& config, cons
   return attend_to_earlier(head, score_scale(head.query), config.window_size, mask);
 }
 
+Head attend_gradient(Tag<Architecture::sliding_window>, const ModelConfig& config, const AttentionInput&,
+                     const Head& head, const Mask& mask, const Matrix& dout, AttentionInput&) {
+  return attend_to_earlier_gradient(head, score_scale(head.query), config.window_size, mask, dout);
+}
+
 }  // namespace bsbr::reference

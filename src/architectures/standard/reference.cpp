@@ -9,4 +9,9 @@ Matrix attend(Tag<Architecture::standard>, const ModelConfig&, const AttentionIn
   return attend_to_earlier(head, score_scale(head.query), all_earlier, mask);
 }
 
+Head attend_gradient(Tag<Architecture::standard>, const ModelConfig&, const AttentionInput&, const Head& head,
+                     const Mask& mask, const Matrix& dout, AttentionInput&) {
+  return attend_to_earlier_gradient(head, score_scale(head.query), all_earlier, mask, dout);
+}
+
 }  // namespace bsbr::reference
