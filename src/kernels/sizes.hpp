@@ -54,8 +54,8 @@ struct CommonSizes {
   /// them.
   static constexpr int delta_rule_rows = 6;
 
-  /// Ids of the vocabulary whose logits exist at a time.
-  static constexpr int vocabulary_block = 512;
+  /// Ids whose logits are formed, and added up, at a time: no more of a row's logits are ever kept.
+  static constexpr int vocabulary_block = 1024;
 
   /// Rows of a leaf that are summed in one chain, for the gradients of biases and norms.
   static constexpr int summed_rows = 32;
