@@ -115,6 +115,12 @@ struct HostSizesWith : CommonSizes, Registers {
   /// Columns of the gradient of the embedding, and groups of ids, that a thread adds up.
   static constexpr int embedding_columns = 128, embedding_groups = 8;
 
+  /// Tiles of a factor that are packed together: some cache lines of each row.
+  static constexpr int packed_tiles = 4;
+
+  /// Rows of the factors of a weight's gradient that are packed together, with product_columns of their columns.
+  static constexpr int packed_rows = 64;
+
   /// Tiles of rows of a weight's gradient that meet a block of product_columns columns one after the other.
   static constexpr int outer_tiles = 16;
 
@@ -166,6 +172,7 @@ struct GpuSizes : CommonSizes {
   /// threads.
   static constexpr int device_tile_rows = 4, device_tile_columns = 2;
 
+  /// Threads side by side read neighbouring columns.
   static constexpr int embedding_columns = 1, embedding_groups = 32;
 
   static constexpr int query_tile = 32, most_query_tiles = 1;
