@@ -21,6 +21,7 @@
 #include "bsbr/attention.hpp"
 #include "forward.hpp"
 #include "gemm.hpp"
+#include "kernels/outer_product.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/rows.hpp"
 
@@ -161,6 +162,29 @@ void blas_product(benchmark::State& state, std::int64_t in, std::int64_t out) {
   state.SetLabel(gemm_name());
 }
 
+/// The gradient of a weight [out, in] over the rows of one leaf.
+void outer_product(benchmark::State& state, std::int64_t in, std::int64_t out) {
+  constexpr std::int64_t leaf = 1024;
+  const auto rows_of = [](const Array<float***>& array) {
+    return Array<float**>(array.data(), array.extent(1), array.extent(2));
+  };
+  const auto output_gradient = rows_of(random_rows("bench::output_gradient", leaf, out)),
+             input = rows_of(random_rows("bench::input", leaf, in)),
+             weight_gradient = rows_of(random_rows("bench::weight_gradient", out, in));
+  const kernels::OuterProductBuffers<float> buffers(kernels::OuterProductBuffers<float>::elements(out, in));
+  AgainstSgemm limit(state);
+  double all = 0;
+  for ([[maybe_unused]] auto run : state) {
+    const Kokkos::Timer timer;
+    kernels::add_outer_product(Execution(), buffers, output_gradient, input, weight_gradient);
+    Execution().fence();
+    state.SetIterationTime(timer.seconds());
+    all += timer.seconds();
+  }
+  const double flops = 2.0 * static_cast<double>(leaf * in * out);
+  limit.report(all, flops, flops);
+}
+
 /// A whole forward of bsbr, four layers.
 void forward(benchmark::State& state, std::int64_t hidden_dim, std::int64_t length) {
   ModelConfig config;
@@ -198,6 +222,9 @@ void add_benchmarks(bool large) {
                       of_blas = "blas/" + shape;
     time(benchmark::RegisterBenchmark(name.c_str(),
                                       [in = in, out = out](benchmark::State& state) { product(state, in, out); }));
+    time(
+        benchmark::RegisterBenchmark(("outer_product/" + shape).c_str(),
+                                     [in = in, out = out](benchmark::State& state) { outer_product(state, in, out); }));
     if (!large) continue;
     time(benchmark::RegisterBenchmark(of_blas.c_str(), [in = in, out = out](benchmark::State& state) {
       blas_product(state, in, out);

@@ -62,8 +62,8 @@ class CublasPlan {
   CublasPlan(cublasLtHandle_t handle, const CublasProblem& problem) {
     require_cublas(cublasLtMatmulDescInit(&m_product, compute_type(problem.type), problem.type),
                    "cublasLtMatmulDescInit");
-    set_transpose(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
-    set_transpose(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
+    set_transpose(CUBLASLT_MATMUL_DESC_TRANSA, problem.matrices.of_a);
+    set_transpose(CUBLASLT_MATMUL_DESC_TRANSB, problem.matrices.of_b);
     describe(m_a, problem.type, problem.matrices.a);
     describe(m_b, problem.type, problem.matrices.b);
     describe(m_c, problem.type, problem.matrices.c);
@@ -73,11 +73,11 @@ class CublasPlan {
   CublasPlan& operator=(const CublasPlan&) = delete;
 
   template <class Real>
-  void run(cublasLtHandle_t handle, cudaStream_t stream, const RowProduct<Real>& of,
+  void run(cublasLtHandle_t handle, cudaStream_t stream, const MatrixProduct<Real>& of,
            const ProductWorkspace& workspace) {
-    const Real one = 1, zero = 0;
-    require_cublas(cublasLtMatmul(handle, &m_product, &one, of.weight, &m_a, of.input, &m_b, &zero, of.product, &m_c,
-                                  of.product, &m_c, &m_algorithm, workspace.data(), workspace.size(), stream),
+    const Real one = 1, kept = of.add ? 1 : 0;
+    require_cublas(cublasLtMatmul(handle, &m_product, &one, of.right.data, &m_a, of.left.data, &m_b, &kept, of.product,
+                                  &m_c, of.product, &m_c, &m_algorithm, workspace.data(), workspace.size(), stream),
                    "cublasLtMatmul");
   }
 
@@ -88,7 +88,8 @@ class CublasPlan {
                    "cublasLtMatrixLayoutInit");
   }
 
-  void set_transpose(cublasLtMatmulDescAttributes_t which, cublasOperation_t operation) {
+  void set_transpose(cublasLtMatmulDescAttributes_t which, Transpose transpose) {
+    const cublasOperation_t operation = transpose == Transpose::yes ? CUBLAS_OP_T : CUBLAS_OP_N;
     require_cublas(cublasLtMatmulDescSetAttribute(&m_product, which, &operation, sizeof operation),
                    "cublasLtMatmulDescSetAttribute");
   }
@@ -135,9 +136,9 @@ class CublasLt {
   ~CublasLt() { cublasLtDestroy(m_handle); }
 
   template <class Real>
-  void multiply(cudaStream_t stream, const RowProduct<Real>& of, const ProductWorkspace& workspace) {
+  void multiply(cudaStream_t stream, const MatrixProduct<Real>& of, const ProductWorkspace& workspace) {
     const std::lock_guard lock(m_mutex);
-    plan({cublas_type<Real>, of.for_blas(), {alignment(of.weight), alignment(of.input), alignment(of.product)}})
+    plan({cublas_type<Real>, of.for_blas(), {alignment(of.right.data), alignment(of.left.data), alignment(of.product)}})
         .run(m_handle, stream, of, workspace);
   }
 
@@ -159,33 +160,44 @@ class CublasLt {
 };
 
 template <class Real>
-void call_blas(const Kokkos::Cuda& execution, const RowProduct<Real>& of, const ProductWorkspace& workspace) {
+void call_blas(const Kokkos::Cuda& execution, const MatrixProduct<Real>& of, const ProductWorkspace& workspace) {
   CublasLt::of_this_process().multiply(execution.cuda_stream(), of, workspace);
 }
 
 #else
 
 template <class Real>
-void call_blas(const Execution& execution, const RowProduct<Real>& of, const ProductWorkspace&) {
-  const Array<const Real**> weight(of.weight, of.out, of.in), input(of.input, of.rows, of.in);
-  const Array<Real**> product(of.product, of.rows, of.out);
-  if constexpr (requires { KokkosBlas::gemm(execution, "N", "T", Real(1), input, weight, Real(0), product); }) {
-    KokkosBlas::gemm(execution, "N", "T", Real(1), input, weight, Real(0), product);
+void call_blas(const Execution& execution, const MatrixProduct<Real>& of, const ProductWorkspace&) {
+  using Factor = typename MatrixProduct<Real>::Factor;
+  const auto matrix = [](const Factor& factor, std::int64_t rows, std::int64_t columns) {
+    return factor.transpose == Transpose::no ? Array<const Real**>(factor.data, rows, columns)
+                                             : Array<const Real**>(factor.data, columns, rows);
+  };
+  const auto letter = [](const Factor& factor) { return factor.transpose == Transpose::no ? "N" : "T"; };
+  const auto left = matrix(of.left, of.rows, of.depth), right = matrix(of.right, of.depth, of.columns);
+  const Array<Real**> product(of.product, of.rows, of.columns);
+  const Real kept = of.add ? 1 : 0;
+  if constexpr (requires { KokkosBlas::gemm(execution, "N", "T", Real(1), left, right, kept, product); }) {
+    KokkosBlas::gemm(execution, letter(of.left), letter(of.right), Real(1), left, right, kept, product);
   } else {
     execution.fence();
-    KokkosBlas::gemm("N", "T", Real(1), input, weight, Real(0), product);
+    KokkosBlas::gemm(letter(of.left), letter(of.right), Real(1), left, right, kept, product);
     Kokkos::fence();
   }
 }
 
 #endif
 
-/// Row by row: the last digits of a host's BLAS depend on how many rows it is given, and so would all that is tested
-/// bit by bit.
+/// Row by row, where the left factor has rows: the last digits of a host's BLAS depend on how many rows it is given,
+/// and so would all that is tested bit by bit.
 template <class Real>
-void call_blas_of_host(const Execution& execution, const RowProduct<Real>& of, const ProductWorkspace& workspace) {
+void call_blas_of_host(const Execution& execution, const MatrixProduct<Real>& of, const ProductWorkspace& workspace) {
+  if (of.left.transpose == Transpose::yes) return call_blas(execution, of, workspace);
   for (std::int64_t row = 0; row < of.rows; ++row) {
-    const RowProduct<Real> one{1, of.out, of.in, of.weight, of.input + row * of.in, of.product + row * of.out};
+    MatrixProduct<Real> one = of;
+    one.rows = 1;
+    one.left.data += row * of.depth;
+    one.product += row * of.columns;
     call_blas(execution, one, workspace);
   }
 }
@@ -193,7 +205,7 @@ void call_blas_of_host(const Execution& execution, const RowProduct<Real>& of, c
 }  // namespace
 
 template <class Real>
-void device_product([[maybe_unused]] const Execution& execution, const RowProduct<Real>& of,
+void device_product([[maybe_unused]] const Execution& execution, const MatrixProduct<Real>& of,
                     [[maybe_unused]] const ProductWorkspace& workspace) {
   if (of.rows == 0) return;
   if constexpr (device_bodies_on_host) {
@@ -203,7 +215,7 @@ void device_product([[maybe_unused]] const Execution& execution, const RowProduc
   }
 }
 
-template void device_product<float>(const Execution&, const RowProduct<float>&, const ProductWorkspace&);
-template void device_product<double>(const Execution&, const RowProduct<double>&, const ProductWorkspace&);
+template void device_product<float>(const Execution&, const MatrixProduct<float>&, const ProductWorkspace&);
+template void device_product<double>(const Execution&, const MatrixProduct<double>&, const ProductWorkspace&);
 
 }  // namespace bsbr::kernels

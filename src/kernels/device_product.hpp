@@ -26,6 +26,9 @@ inline ProductWorkspace make_product_workspace() {
                           tuning::product_workspace_bytes);
 }
 
+/// Whether a matrix is taken as it lies in memory, or its transpose.
+enum class Transpose { no, yes };
+
 /// A dense matrix as a BLAS sees it: column after column, `rows` elements apart.
 struct ColumnMajor {
   std::int64_t rows, columns;
@@ -33,28 +36,44 @@ struct ColumnMajor {
   auto operator<=>(const ColumnMajor&) const = default;
 };
 
-/// The matrices of a product as they lie in memory, for a BLAS that forms c = aᵀ · b.
+/// The matrices of a product as they lie in memory, for a BLAS that forms c = a · b of them or of their transposes.
 struct BlasMatrices {
   ColumnMajor a, b, c;
+  Transpose of_a, of_b;
 
   auto operator<=>(const BlasMatrices&) const = default;
 };
 
-/// product [rows, out] = input [rows, in] · weightᵀ, with weight [out, in]: all dense, row after row.
+/// product [rows, columns] = left [rows, depth] · right [depth, columns], or +=. All are dense, row after row; of left
+/// and right the transposes may be what lies in memory.
 template <class Real>
-struct RowProduct {
-  std::int64_t rows, out, in;
-  const Real *weight, *input;
-  Real* product;
+struct MatrixProduct {
+  struct Factor {
+    const Real* data;
+    Transpose transpose;
+  };
 
-  /// What lies row after row is its transpose for a BLAS, which sees a = weightᵀ, b = inputᵀ and c = productᵀ = weight
-  /// · inputᵀ = aᵀ · b.
-  BlasMatrices for_blas() const { return {{in, out}, {in, rows}, {out, rows}}; }
+  std::int64_t rows, columns, depth;
+  Factor left, right;
+  Real* product;
+  bool add;
+
+  /// What lies row after row is its transpose for a BLAS, which sees productᵀ = rightᵀ · leftᵀ: a = right, b = left.
+  BlasMatrices for_blas() const {
+    const auto column_major = [](const Factor& factor, std::int64_t height, std::int64_t width) {
+      return factor.transpose == Transpose::no ? ColumnMajor{width, height} : ColumnMajor{height, width};
+    };
+    return {column_major(right, depth, columns),
+            column_major(left, rows, depth),
+            {columns, rows},
+            right.transpose,
+            left.transpose};
+  }
 };
 
 /// Multiplies on a GPU, in the order of `execution`: only older Kokkos Kernels, which cannot be told, are waited for.
 /// Throws Error where the BLAS refuses.
 template <class Real>
-void device_product(const Execution& execution, const RowProduct<Real>& of, const ProductWorkspace& workspace);
+void device_product(const Execution& execution, const MatrixProduct<Real>& of, const ProductWorkspace& workspace);
 
 }  // namespace bsbr::kernels

@@ -1,4 +1,4 @@
-// The input of the first layer: x_t = E[id_t] + P_t.
+// The input of the first layer, x_t = E[id_t] + P_t, and the gradient of E.
 //
 //     P[t, 2m] = sin(t·ω_m),  P[t, 2m+1] = cos(t·ω_m),  ω_m = 10000^(−2m/D)
 //
@@ -9,6 +9,7 @@
 
 #include <Kokkos_Core.hpp>
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/scratch.hpp"
 
@@ -87,6 +88,33 @@ void embed(const Execution& execution, const Array<const std::int32_t**>& ids, c
             });
           }
           detail::turn_positions(team, pairs, tile);
+        }
+      });
+}
+
+/// table_gradient [vocabulary, D]: row `id` += x_gradient_t of the tokens t with that id, one after the other in the
+/// order of the leaf's tokens; ids [tokens], x_gradient [tokens, D]. Ids must be valid. Each thread goes through all
+/// ids, and adds some columns of the tokens of some ids: none waits for another, and rows that no token has are not
+/// touched.
+template <class Real>
+void add_embedding_gradient(const Execution& execution, const Array<const std::int32_t*>& ids,
+                            const std::type_identity_t<Array<const Real**>>& x_gradient,
+                            const Array<Real**>& table_gradient) {
+  const auto tokens = static_cast<std::int64_t>(ids.extent(0)),
+             hidden = static_cast<std::int64_t>(x_gradient.extent(1));
+  if (tokens == 0 || hidden == 0) return;
+  constexpr std::int64_t width = tuning::embedding_columns, groups = tuning::embedding_groups;
+  const std::int64_t blocks = (hidden + width - 1) / width;
+  const Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>> policy(execution, 0, groups * blocks);
+  Kokkos::parallel_for(
+      "bsbr::embedding::gradient", policy, KOKKOS_LAMBDA(const std::int64_t index) {
+        const std::int64_t group = index / blocks, first = index % blocks * width;  // on a GPU neighbours have columns
+        const std::int64_t end = first + width < hidden ? first + width : hidden;   // side by side
+        for (std::int64_t t = 0; t < tokens; ++t) {
+          if (ids(t) % groups != group) continue;
+          Real* target = &table_gradient(ids(t), 0);
+          const Real* source = &x_gradient(t, 0);
+          for (std::int64_t i = first; i < end; ++i) target[i] += source[i];
         }
       });
 }

@@ -1,4 +1,4 @@
-// The big matrix products: rows [rows, in] · weightᵀ, with weight [out, in].
+// The big matrix products: rows [rows, in] · weightᵀ, with weight [out, in]; and backwards, rows [rows, out] · weight.
 //
 // On a host a weight is packed once, in the order in which the products read it, and one thread multiplies some rows
 // with it at a time. The loops are those of Goto and van de Geijn (2008), with the weight in the place of their packed
@@ -15,18 +15,22 @@
 #include "kernels/compat.hpp"
 #include "kernels/device_product.hpp"
 #include "kernels/product_kernel.hpp"
+#include "kernels/tile_product.hpp"
+#include "kernels/transpose.hpp"
 #include "kernels/tuning.hpp"
 
 namespace bsbr::kernels {
 
-/// A weight [out, in] as the products read it.
+/// A weight [out, in] as the products read it. It may be the transpose of the matrix that it is made from: a layer's
+/// matrix W takes inputs x to x·Wᵀ, and transposed takes gradients dy to dy·W. Copies share the packed elements.
 template <class Real>
 class ProductWeight {
  public:
   ProductWeight() = default;
 
   /// Room for one; on a GPU none is needed. Throws MemoryError.
-  ProductWeight(std::int64_t out, std::int64_t in) : m_out(out), m_in(in) {
+  ProductWeight(std::int64_t out, std::int64_t in, Transpose transpose = Transpose::no)
+      : m_out(out), m_in(in), m_transpose(transpose) {
     if constexpr (!on_host) return;
     try {
       m_packed = Array<Real*>(Kokkos::view_alloc(std::string("bsbr::packed_weight"), Kokkos::WithoutInitializing),
@@ -37,17 +41,19 @@ class ProductWeight {
     }
   }
 
-  /// Of a weight: on a host a copy, on a GPU the array itself.
-  explicit ProductWeight(const Array<const Real**>& weight) : ProductWeight(weight.extent(0), weight.extent(1)) {
-    assign(Execution(), weight);
+  /// Of a matrix, or of its transpose: on a host a copy, on a GPU the array itself.
+  explicit ProductWeight(const Array<const Real**>& matrix, Transpose transpose = Transpose::no)
+      : ProductWeight(matrix.extent(transpose == Transpose::no ? 0 : 1),
+                      matrix.extent(transpose == Transpose::no ? 1 : 0), transpose) {
+    assign(Execution(), matrix);
   }
 
-  /// A weight [out(), in()] takes the place of the one before.
-  void assign([[maybe_unused]] const Execution& execution, const Array<const Real**>& weight) {
+  /// A matrix of the same shape takes the place of the one before. On a host that holds for all copies.
+  void assign([[maybe_unused]] const Execution& execution, const Array<const Real**>& matrix) {
     if constexpr (on_host) {
-      pack(execution, weight);
+      pack(execution, matrix);
     } else {
-      m_plain = weight;
+      m_plain = matrix;
     }
   }
 
@@ -87,7 +93,9 @@ class ProductWeight {
   /// product [rows, out] = input [rows, in] · weightᵀ on a GPU, rows one after the other, in the order of `execution`.
   void multiply(const Execution& execution, std::int64_t rows, const Real* input, Real* product,
                 const ProductWorkspace& workspace) const {
-    device_product<Real>(execution, {rows, m_out, m_in, m_plain.data(), input, product}, workspace);
+    const Transpose of_matrix = m_transpose == Transpose::no ? Transpose::yes : Transpose::no;
+    device_product<Real>(
+        execution, {rows, m_out, m_in, {input, Transpose::no}, {m_plain.data(), of_matrix}, product, false}, workspace);
   }
 
   /// Elements from one row to the next where rows of this width are products and factors. A host's are whole tiles, and
@@ -110,6 +118,7 @@ class ProductWeight {
       step = (in + parts - 1) / parts;
     }
 
+    std::int64_t parts() const { return in == 0 ? 0 : (in + step - 1) / step; }
     /// Of the part that begins at k.
     std::int64_t depth(std::int64_t k) const { return std::min(step, in - k); }
     /// Where the block of this part and a tile begins.
@@ -118,19 +127,25 @@ class ProductWeight {
     std::int64_t elements() const { return padded_out() * in; }
   };
 
-  void pack(const Execution& execution, const Array<const Real**>& weight) {
+  void pack(const Execution& execution, const Array<const Real**>& matrix) {
     const Packing packing(m_out, m_in);
-    const std::int64_t columns = packing.columns, out = m_out;
+    const std::int64_t out = m_out;
+    const bool transposed = m_transpose == Transpose::yes;
     Real* packed = m_packed.data();
-    const Kokkos::RangePolicy<Execution> policy(execution, 0, packing.tiles);
-    Kokkos::parallel_for("bsbr::kernels::pack_weight", policy, [=](const std::int64_t tile) {
-      for (std::int64_t first = 0; first < packing.in; first += packing.step) {
-        Real* block = packed + packing.offset(first, tile);
-        for (std::int64_t column = 0; column < columns; ++column) {
-          const std::int64_t row = tile * columns + column;
-          for (std::int64_t k = 0; k < packing.depth(first); ++k)
-            block[k * columns + column] = row < out ? weight(row, first + k) : Real(0);
-        }
+    const Kokkos::RangePolicy<Execution> policy(execution, 0, packing.parts() * packing.tiles);
+    Kokkos::parallel_for("bsbr::kernels::pack_weight", policy, [=](const std::int64_t index) {
+      const SerialTeam team{};
+      const std::int64_t k = index / packing.tiles * packing.step, tile = index % packing.tiles;
+      const std::int64_t first = tile * packing.columns;
+      const int columns = static_cast<int>(packing.columns), depth = static_cast<int>(packing.depth(k)),
+                width = static_cast<int>(std::min(packing.columns, out - first));
+      Real* block = packed + packing.offset(k, tile);  // [depth, columns]
+      if (transposed) {
+        load_padded_rows(
+            team, depth, [&](int i) { return &matrix(k + i, first); }, width, block, columns);
+      } else {
+        const auto column = [&](int i) { return i < width ? &matrix(first + i, k) : nullptr; };
+        transpose_rows(team, columns, depth, Real(1), column, block, columns);
       }
     });
     execution.fence();
@@ -139,6 +154,7 @@ class ProductWeight {
   Array<const Real**> m_plain;
   Array<Real*> m_packed;
   std::int64_t m_out = 0, m_in = 0;
+  Transpose m_transpose = Transpose::no;  // of the matrix
 };
 
 }  // namespace bsbr::kernels

@@ -13,6 +13,9 @@ namespace bsbr::kernels {
 /// so that its bits depend on its row of a and its column of b only.
 template <class Real>
 struct ProductKernel {
+  /// Of any kernel, with vectors of 64 bytes.
+  static constexpr int most_rows = 6, most_columns = 4 * 64 / static_cast<int>(sizeof(Real));
+
   const char* name;   ///< "avx512"
   int rows, columns;  ///< largest number of rows, and the number of columns, of a tile
 

@@ -17,6 +17,7 @@ template <class Real>
 constexpr int lanes = vector_bytes / static_cast<int>(sizeof(Real));
 template <class Real>
 constexpr int columns = tile_vectors* lanes<Real>;
+static_assert(tile_rows <= ProductKernel<float>::most_rows && columns<float> <= ProductKernel<float>::most_columns);
 
 /// c[row, :] = Σ_k a[row, k] b[k, :], or += .
 template <int rows, class Real>

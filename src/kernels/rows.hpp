@@ -1,4 +1,5 @@
-// Functions of one row: layer norm, bias, GELU, length 1. Most of them ride on the products of panel_chain.hpp.
+// Functions of one row: layer norm, bias, GELU, length 1; gradients of the first three. Most of them ride on the
+// products of panel_chain.hpp.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -24,34 +25,65 @@ inline constexpr Real largest_number = std::numeric_limits<Real>::max();
 template <class Real>
 inline constexpr Real square_scale = sizeof(Real) == 4 ? Real(0x1p-80) : Real(0x1p-600);
 
-/// y = (x − mean) / √variance · weight + bias where the variance overflows; there 1e-5 is nothing beside it. All of a
-/// row with an element that is not finite, or with a mean that is not, is NaN, always the same one.
-template <class Member, class Real>
-KOKKOS_INLINE_FUNCTION void layer_norm_of_large(const Member& team, int width, const Real* x, Real mean,
-                                                const Real* weight, const Real* bias, Real* y) {
-  constexpr Real scale = square_scale<Real>, nan = not_a_number<Real>;
-  const auto scaled = [&](const int i) { return x[i] * scale - mean * scale; };
-  const Real variance =
-      sum<Real>(team, width, [&](const int i) { return scaled(i) * scaled(i); }) / static_cast<Real>(width);
-  const bool finite = variance <= largest_number<Real>;
-  const Real factor = Real(1) / std::sqrt(variance);
-  for_each(team, width, [&](const int i) { y[i] = finite ? scaled(i) * factor * weight[i] + bias[i] : nan; });
-}
-
 }  // namespace detail
 
-/// y = (x − mean) / √(variance + 1e-5) · weight + bias over `width` elements; the variance is the biased one. x and y
-/// may be the same.
+/// What a layer norm makes of a row before weight and bias: x̂ = (x − mean) / σ, σ = √(variance + 1e-5), with the biased
+/// variance.
+template <class Real>
+struct NormStatistics {
+  Real mean;
+  Real scale;   // of the elements, before they are squared
+  Real factor;  // 1/σ of the scaled row; NaN if the row is not finite
+
+  KOKKOS_INLINE_FUNCTION bool is_finite() const { return factor > 0; }
+  KOKKOS_INLINE_FUNCTION Real normalised(Real x) const { return (x * scale - mean * scale) * factor; }
+  KOKKOS_INLINE_FUNCTION Real inverse_deviation() const { return scale * factor; }
+};
+
+/// Those of a row of `width` elements. Where the variance overflows, the row is scaled, and 1e-5 is nothing beside it.
+/// A row is not finite where an element or the mean is not.
 template <class Member, class Real>
-KOKKOS_INLINE_FUNCTION void layer_norm(const Member& team, int width, const Real* x, const Real* weight,
-                                       const Real* bias, Real* y) {
+KOKKOS_INLINE_FUNCTION NormStatistics<Real> norm_statistics(const Member& team, int width, const Real* x) {
   const Real mean = sum<Real>(team, width, [&](const int i) { return x[i]; }) / static_cast<Real>(width);
   const Real variance =
       sum<Real>(team, width, [&](const int i) { return (x[i] - mean) * (x[i] - mean); }) / static_cast<Real>(width);
-  if (!(variance <= detail::largest_number<Real>))
-    return detail::layer_norm_of_large(team, width, x, mean, weight, bias, y);
-  const Real factor = Real(1) / std::sqrt(variance + Real(1e-5));
-  for_each(team, width, [&](const int i) { y[i] = (x[i] - mean) * factor * weight[i] + bias[i]; });
+  if (variance <= detail::largest_number<Real>) return {mean, 1, Real(1) / std::sqrt(variance + Real(1e-5))};
+  constexpr Real scale = detail::square_scale<Real>;
+  const auto scaled = [&](const int i) { return x[i] * scale - mean * scale; };
+  const Real large =
+      sum<Real>(team, width, [&](const int i) { return scaled(i) * scaled(i); }) / static_cast<Real>(width);
+  return {mean, scale, large <= detail::largest_number<Real> ? Real(1) / std::sqrt(large) : detail::not_a_number<Real>};
+}
+
+/// y = (x − mean) / √(variance + 1e-5) · weight + bias over `width` elements; all the same NaN if the row is not
+/// finite. x and y may be the same.
+template <class Member, class Real>
+KOKKOS_INLINE_FUNCTION void layer_norm(const Member& team, int width, const Real* x, const Real* weight,
+                                       const Real* bias, Real* y) {
+  const NormStatistics<Real> statistics = norm_statistics(team, width, x);
+  if (!statistics.is_finite()) return for_each(team, width, [&](const int i) { y[i] = detail::not_a_number<Real>; });
+  for_each(team, width, [&](const int i) { y[i] = statistics.normalised(x[i]) * weight[i] + bias[i]; });
+}
+
+/// The gradient of a layer norm, given dy, that of its result; x is what was normed, x̂ what the norm makes of it before
+/// weight and bias:
+///
+///     dx_i += (g_i − mean(g) − x̂_i·mean(g·x̂)) / σ,  g = dy·weight;  weight_sums_i += dy_i·x̂_i;  bias_sums_i += dy_i
+template <class Member, class Real>
+KOKKOS_INLINE_FUNCTION void add_layer_norm_gradient(const Member& team, int width, const Real* x, const Real* weight,
+                                                    const Real* dy, Real* dx, Real* weight_sums, Real* bias_sums) {
+  const NormStatistics<Real> statistics = norm_statistics(team, width, x);
+  const auto mean = [&](const auto& term) { return sum<Real>(team, width, term) / static_cast<Real>(width); };
+  const Real mean_g = mean([&](const int i) { return dy[i] * weight[i]; });
+  const Real mean_gx = mean([&](const int i) { return dy[i] * weight[i] * statistics.normalised(x[i]); });
+  for_each(team, width, [&](const int i) {
+    weight_sums[i] += dy[i] * statistics.normalised(x[i]);
+    bias_sums[i] += dy[i];
+  });
+  const Real inverse_deviation = statistics.inverse_deviation();
+  for_each(team, width, [&](const int i) {
+    dx[i] += (dy[i] * weight[i] - mean_g - statistics.normalised(x[i]) * mean_gx) * inverse_deviation;
+  });
 }
 
 /// y = x
@@ -76,6 +108,13 @@ KOKKOS_INLINE_FUNCTION void add_with_bias(const Member& team, int width, const R
 template <class Member, class Real>
 KOKKOS_INLINE_FUNCTION void gelu_with_bias(const Member& team, int width, const Real* bias, Real* x) {
   for_each(team, width, [&](const int i) { x[i] = gelu(x[i] + bias[i]); });
+}
+
+/// dx = dy · GELU′(x + bias); dx and dy may be the same.
+template <class Member, class Real>
+KOKKOS_INLINE_FUNCTION void gelu_gradient_with_bias(const Member& team, int width, const Real* x, const Real* bias,
+                                                    const Real* dy, Real* dx) {
+  for_each(team, width, [&](const int i) { dx[i] = dy[i] * gelu_derivative(x[i] + bias[i]); });
 }
 
 /// x = x / max(‖x‖, 1e-12). In double precision until the end, so that each element is rounded by itself: a factor that

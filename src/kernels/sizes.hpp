@@ -54,6 +54,12 @@ struct CommonSizes {
   /// them.
   static constexpr int delta_rule_rows = 6;
 
+  /// Ids whose logits are formed, and added up, at a time: no more of a row's logits are ever kept.
+  static constexpr int vocabulary_block = 1024;
+
+  /// Rows of a leaf that are summed in one chain, for the gradients of biases and norms.
+  static constexpr int summed_rows = 32;
+
   // Decide no bits.
 
   /// Teams that each thread should have, so that a slow one holds up few; and groups of neighbouring softmax teams,
@@ -106,6 +112,18 @@ struct HostSizesWith : CommonSizes, Registers {
   /// Columns of a product in a block of a weight, which all rows of a panel meet before the next block.
   static constexpr int product_columns = 256;
 
+  /// Columns of the gradient of the embedding, and groups of ids, that a thread adds up.
+  static constexpr int embedding_columns = 128, embedding_groups = 8;
+
+  /// Tiles of a factor that are packed together: some cache lines of each row.
+  static constexpr int packed_tiles = 4;
+
+  /// Rows of the factors of a weight's gradient that are packed together, with product_columns of their columns.
+  static constexpr int packed_rows = 64;
+
+  /// Tiles of rows of a weight's gradient that meet a block of product_columns columns one after the other.
+  static constexpr int outer_tiles = 16;
+
   /// Queries of a softmax tile, and how many tiles a team takes at most, so that keys are fetched once for all.
   static constexpr int query_tile = 64, most_query_tiles = 4;
 
@@ -153,6 +171,9 @@ struct GpuSizes : CommonSizes {
   /// Elements of a product that a thread forms at a time: 4 + 2 loads serve 8 multiply-adds, and 32 × 32 elements 128
   /// threads.
   static constexpr int device_tile_rows = 4, device_tile_columns = 2;
+
+  /// Threads side by side read neighbouring columns.
+  static constexpr int embedding_columns = 1, embedding_groups = 32;
 
   static constexpr int query_tile = 32, most_query_tiles = 1;
   static constexpr int scan_columns = 32;

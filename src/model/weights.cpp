@@ -53,17 +53,43 @@ double draw(const WeightInfo& weight, std::uint64_t stream, std::uint64_t index)
 }  // namespace
 
 template <class Real>
-Weights<Real>::Weights(const ModelConfig& config) : m_config(config) {
+WeightArray<Real>::WeightArray(const ModelConfig& config, const std::string& what)
+    : m_architecture(config.architecture) {
   require_kokkos();
   config.validate();
   m_layout = std::make_shared<const WeightLayout>(config);
   const std::int64_t count = parameter_count(config);
   try {
-    m_data = Array<Real*>(Kokkos::view_alloc(std::string("bsbr::weights"), Kokkos::WithoutInitializing), count);
+    m_data = Array<Real*>(Kokkos::view_alloc("bsbr::" + what, Kokkos::WithoutInitializing), count);
   } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + std::to_string(count) + " weights: " + error.what());
+    throw MemoryError("no memory for " + std::to_string(count) + " " + what + ": " + error.what());
   }
   Kokkos::deep_copy(m_data, Real(0));
+}
+
+template <class Real>
+WeightPlace WeightArray<Real>::place(const std::string& name) const {
+  const auto found = m_layout->find(name);
+  if (!found) throw Error("a " + std::string(to_string(m_architecture)) + " model has no weight " + name);
+  return *found;
+}
+
+template <class Real>
+std::int64_t WeightArray<Real>::offset(const std::string& name) const {
+  return place(name).offset;
+}
+
+template <class Real>
+Array<Real**> WeightArray<Real>::matrix(const std::string& name, int count) const {
+  const WeightPlace found = place(name);
+  return Array<Real**>(m_data.data() + found.offset, static_cast<std::size_t>(count * found.rows),
+                       static_cast<std::size_t>(found.columns));
+}
+
+template <class Real>
+Array<Real*> WeightArray<Real>::vector(const std::string& name, int count) const {
+  const WeightPlace found = place(name);
+  return Array<Real*>(m_data.data() + found.offset, static_cast<std::size_t>(count * found.rows));
 }
 
 template <class Real>
@@ -73,31 +99,6 @@ void Weights<Real>::set_config(const ModelConfig& config) {
     throw ConfigError("these weights do not fit another configuration's table of weights");
   }
   m_config = config;
-}
-
-template <class Real>
-WeightPlace Weights<Real>::place(const std::string& name) const {
-  const auto found = m_layout->find(name);
-  if (!found) throw Error("a " + std::string(to_string(m_config.architecture)) + " model has no weight " + name);
-  return *found;
-}
-
-template <class Real>
-std::int64_t Weights<Real>::offset(const std::string& name) const {
-  return place(name).offset;
-}
-
-template <class Real>
-Array<const Real**> Weights<Real>::matrix(const std::string& name, int count) const {
-  const WeightPlace found = place(name);
-  return Array<const Real**>(m_data.data() + found.offset, static_cast<std::size_t>(count * found.rows),
-                             static_cast<std::size_t>(found.columns));
-}
-
-template <class Real>
-Array<const Real*> Weights<Real>::vector(const std::string& name, int count) const {
-  const WeightPlace found = place(name);
-  return Array<const Real*>(m_data.data() + found.offset, static_cast<std::size_t>(count * found.rows));
 }
 
 template <class Real>
@@ -114,6 +115,8 @@ Weights<Real> random_weights(const ModelConfig& config, std::uint64_t seed) {
   return weights;
 }
 
+template class WeightArray<float>;
+template class WeightArray<double>;
 template class Weights<float>;
 template class Weights<double>;
 template Weights<float> random_weights<float>(const ModelConfig&, std::uint64_t);

@@ -1,4 +1,4 @@
-// Embedding plus positions: against the reference, far out, and in parts.
+// Embedding plus positions: against the reference, far out, and in parts; the gradient of the embedding.
 #include "kernels/embedding.hpp"
 
 #include <gtest/gtest.h>
@@ -114,6 +114,48 @@ TYPED_TEST(Embedding, bits_do_not_depend_on_where_a_rank_begins) {
     }
   }
 }
+
+// ---- Gradient -------------------------------------------------------------------------------------------------------
+
+/// before [vocab, width] += x_gradient of the tokens with each id, in their order.
+template <class Real>
+std::vector<Real> plain_gradient(const std::vector<std::int64_t>& ids, const Matrix& x_gradient, const Matrix& before) {
+  std::vector<Real> result(before.values.begin(), before.values.end());
+  for (std::size_t i = 0; i < x_gradient.values.size(); ++i) {
+    const auto width = static_cast<std::size_t>(before.columns);
+    result[static_cast<std::size_t>(ids[i / width]) * width + i % width] += static_cast<Real>(x_gradient.values[i]);
+  }
+  return result;
+}
+
+template <class Real>
+void expect_gradient(std::int64_t vocab, std::int64_t tokens, std::int64_t width, std::int64_t different_ids) {
+  auto ids = random_ids(tokens, different_ids, 9);
+  for (auto& id : ids) id = vocab - 1 - id * (vocab / different_ids);  // all over the vocabulary, its last row, too
+  auto x_gradient = random_matrix(tokens, width, 10), before = random_matrix(vocab, width, 11);
+  for (auto* matrix : {&x_gradient, &before}) matrix->values = in_float(matrix->values);
+  const auto result = to_device<Real**>(before.values, vocab, width);
+  kernels::add_embedding_gradient(Execution(), to_device<std::int32_t*>(ids, tokens),
+                                  to_device<Real**>(x_gradient.values, tokens, width), result);
+  Execution().fence();
+  EXPECT_TRUE(same_bits(to_host(result), plain_gradient<Real>(ids, x_gradient, before), width))
+      << vocab << " ids, " << tokens << " tokens, width " << width;
+}
+
+TYPED_TEST(Embedding, gradient_adds_the_tokens_of_an_id_in_their_order_bit_by_bit) {
+  for (const std::int64_t width : {1, 5, 64, 127, 129, 300}) {
+    expect_gradient<TypeParam>(1, 77, width, 1);
+    expect_gradient<TypeParam>(31, 500, width, 31);
+    expect_gradient<TypeParam>(256, 500, width, 3);
+  }
+}
+
+TYPED_TEST(Embedding, gradient_of_a_large_vocabulary_is_right_for_few_tokens) {
+  expect_gradient<TypeParam>(200000, 1, 5, 1);
+  expect_gradient<TypeParam>(200000, 40, 5, 31);
+}
+
+TYPED_TEST(Embedding, gradient_without_tokens_changes_nothing) { expect_gradient<TypeParam>(9, 0, 5, 9); }
 
 }  // namespace
 }  // namespace bsbr::testing

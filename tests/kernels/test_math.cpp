@@ -43,6 +43,12 @@ std::vector<Real> gelu_of(const std::vector<Real>& z) {
 }
 
 template <class Real>
+std::vector<Real> gelu_derivative_of(const std::vector<Real>& z) {
+  return values_of(
+      z, KOKKOS_LAMBDA(const Real one) { return kernels::gelu_derivative(one); });
+}
+
+template <class Real>
 std::vector<Real> sigmoid_of(const std::vector<Real>& z) {
   return values_of(
       z, KOKKOS_LAMBDA(const Real one) { return kernels::sigmoid(one); });
@@ -237,6 +243,43 @@ TEST(Gelu, is_the_identity_or_zero_in_the_tails) {
     EXPECT_EQ(gelu_of<double>({wide, -wide}), (std::vector<double>{wide, -0.})) << z;
   }
   EXPECT_EQ(gelu_of<float>({0.f}), std::vector<float>{0});
+}
+
+/// Φ(z) + z·φ(z)
+double exact_gelu_derivative(double z) {
+  return 0.5 * std::erfc(-z / std::numbers::sqrt2) +
+         z * std::exp(-0.5 * z * z) * std::numbers::inv_sqrtpi / std::numbers::sqrt2;
+}
+
+template <class Real>
+double worst_gelu_derivative_error(const std::vector<Real>& z) {
+  const auto y = gelu_derivative_of(z);
+  double worst = 0;
+  for (std::size_t i = 0; i < z.size(); ++i)
+    worst = std::max(worst, std::abs(static_cast<double>(y[i]) - exact_gelu_derivative(static_cast<double>(z[i]))));
+  return worst;
+}
+
+TEST(GeluDerivative, is_the_exact_form_within_its_bound) {
+  EXPECT_LT(worst_gelu_derivative_error(gelu_arguments()), 4e-7);
+  EXPECT_LT(worst_gelu_derivative_error(widen(gelu_arguments())), 1e-15);
+}
+
+TEST(GeluDerivative, is_that_of_central_differences) {
+  for (double z = -8; z < 8; z += 0.0625) {
+    constexpr double step = 1e-5;
+    const auto y = gelu_of<double>({z + step, z - step});
+    EXPECT_NEAR(gelu_derivative_of<double>({z})[0], (y[0] - y[1]) / (2 * step), 1e-9) << z;
+  }
+}
+
+TEST(GeluDerivative, is_one_or_zero_in_the_tails) {
+  for (const float z : {20.5f, 1e3f, 1e18f, std::numeric_limits<float>::max()}) {
+    EXPECT_EQ(gelu_derivative_of<float>({z, -z}), (std::vector<float>{1, 0})) << z;
+    const double wide = 4 * static_cast<double>(z);
+    EXPECT_EQ(gelu_derivative_of<double>({wide, -wide}), (std::vector<double>{1, 0})) << z;
+  }
+  EXPECT_TRUE(std::isnan(gelu_derivative_of<float>({std::nanf("")})[0]));
 }
 
 // ---- Sigmoid and elu ------------------------------------------------------------------------------------------------

@@ -124,20 +124,95 @@ TYPED_TEST(Product, packed_weights_multiply_as_they_are_for_all_sizes) {
   }
 }
 
-/// c = aᵀ · b as the definition of a BLAS' gemm has it: column after column, as many numbers apart as a column has
-/// rows.
+template <class Real>
+std::vector<Real> transposed(const std::vector<Real>& matrix, std::int64_t rows, std::int64_t columns) {
+  std::vector<Real> result;
+  for (std::int64_t i = 0; i < rows * columns; ++i)
+    result.push_back(matrix[static_cast<std::size_t>(i % rows * columns + i / rows)]);
+  return result;
+}
+
+/// input [rows, in] by a weight, with NaN where nothing may be read.
+template <class Real>
+std::vector<Real> multiplied(const kernels::ProductWeight<Real>& weight, std::int64_t rows,
+                             const std::vector<Real>& input) {
+  const std::int64_t stride = weight.row_stride(weight.out());
+  std::vector<Real> product(static_cast<std::size_t>(rows * stride), std::numeric_limits<Real>::quiet_NaN());
+  weight.multiply(rows, input.data(), weight.in(), product.data(), stride);
+  return product;
+}
+
+/// dx = dy · W: the matrix is that of a layer, [depth, columns] here.
+TYPED_TEST(Product, of_a_transposed_matrix_is_that_of_plain_loops_for_all_sizes) {
+  if (!kernels::on_host) GTEST_SKIP() << "a GPU's products are the BLAS'";
+  using Real = TypeParam;
+  for (const std::int64_t out : {1, 5, 64, 65, 300, 520}) {
+    for (const std::int64_t in : {1, 12, 512, 513, 1100}) {
+      constexpr std::int64_t rows = 13;
+      const auto matrix = random_numbers<Real>(in, out, 15), input = random_numbers<Real>(rows, in, 16);
+      const kernels::ProductWeight<Real> weight{Array<const Real**>(to_device<Real**>(matrix, in, out)),
+                                                kernels::Transpose::yes};
+      EXPECT_EQ(weight.out(), out);
+      EXPECT_EQ(weight.in(), in);
+      const auto product = multiplied(weight, rows, input);
+      expect_product(rows, out, in, input, transposed(matrix, in, out), product, weight.row_stride(out));
+      for (std::int64_t row = 0; row < rows; ++row) {  // bits do not depend on the rows that are multiplied together
+        const auto alone = multiplied(weight, 1, {input.begin() + row * in, input.begin() + (row + 1) * in});
+        ASSERT_TRUE(same_bits(alone, rows_of(product, weight.row_stride(out), row, 1), weight.row_stride(out)));
+      }
+    }
+  }
+}
+
+TYPED_TEST(Product, of_a_matrix_and_of_its_transpose_packed_the_other_way_are_the_same) {
+  if (!kernels::on_host) GTEST_SKIP() << "a GPU's products are the BLAS'";
+  using Real = TypeParam;
+  constexpr std::int64_t rows = 7, out = 77, in = 1100;
+  const auto matrix = random_numbers<Real>(out, in, 17), input = random_numbers<Real>(rows, in, 18);
+  const kernels::ProductWeight<Real> plain{Array<const Real**>(to_device<Real**>(matrix, out, in))};
+  const kernels::ProductWeight<Real> turned{
+      Array<const Real**>(to_device<Real**>(transposed(matrix, out, in), in, out)), kernels::Transpose::yes};
+  EXPECT_TRUE(same_bits(multiplied(plain, rows, input), multiplied(turned, rows, input), plain.row_stride(out)));
+}
+
+TYPED_TEST(Product, of_a_weight_that_is_assigned_anew_are_those_of_the_new_one_in_all_copies) {
+  if (!kernels::on_host) GTEST_SKIP() << "a GPU's products are the BLAS'";
+  using Real = TypeParam;
+  constexpr std::int64_t rows = 3, out = 70, in = 515;
+  for (const auto transpose : {kernels::Transpose::no, kernels::Transpose::yes}) {
+    const bool plain = transpose == kernels::Transpose::no;
+    const auto array = [&](std::uint64_t seed) {
+      return Array<const Real**>(
+          to_device<Real**>(random_numbers<Real>(out, in, seed), plain ? out : in, plain ? in : out));
+    };
+    const auto input = random_numbers<Real>(rows, in, 19);
+    kernels::ProductWeight<Real> weight{array(20), transpose};
+    const auto copy = weight;
+    weight.assign(Execution(), array(21));
+    const auto expected = multiplied(kernels::ProductWeight<Real>{array(21), transpose}, rows, input);
+    EXPECT_TRUE(same_bits(multiplied(weight, rows, input), expected, weight.row_stride(out)));
+    EXPECT_TRUE(same_bits(multiplied(copy, rows, input), expected, weight.row_stride(out)));
+  }
+}
+
+/// c = a · b, of them or of their transposes, as the definition of a BLAS' gemm has it: column after column, as many
+/// numbers apart as a column has rows.
 template <class Real>
 void plain_gemm(const kernels::BlasMatrices& matrices, const Real* a, const Real* b, Real* c) {
-  const auto [lda, m] = matrices.a;
-  const auto [ldb, n] = matrices.b;
-  const auto [ldc, columns] = matrices.c;
-  ASSERT_EQ(ldc, m);
-  ASSERT_EQ(columns, n);
-  ASSERT_EQ(lda, ldb) << "terms of a sum";
+  const bool turn_a = matrices.of_a == kernels::Transpose::yes, turn_b = matrices.of_b == kernels::Transpose::yes;
+  const auto [m, depth] =
+      turn_a ? kernels::ColumnMajor{matrices.a.columns, matrices.a.rows} : kernels::ColumnMajor{matrices.a};
+  const auto [terms, n] =
+      turn_b ? kernels::ColumnMajor{matrices.b.columns, matrices.b.rows} : kernels::ColumnMajor{matrices.b};
+  ASSERT_EQ(matrices.c.rows, m);
+  ASSERT_EQ(matrices.c.columns, n);
+  ASSERT_EQ(depth, terms);
+  const std::int64_t lda = matrices.a.rows, ldb = matrices.b.rows;
   for (std::int64_t j = 0; j < n; ++j) {
     for (std::int64_t i = 0; i < m; ++i) {
-      c[i + j * ldc] = 0;
-      for (std::int64_t k = 0; k < lda; ++k) c[i + j * ldc] += a[k + i * lda] * b[k + j * ldb];
+      c[i + j * m] = 0;
+      for (std::int64_t k = 0; k < depth; ++k)
+        c[i + j * m] += a[turn_a ? k + i * lda : i + k * lda] * b[turn_b ? j + k * ldb : k + j * ldb];
     }
   }
 }
@@ -146,14 +221,22 @@ const std::vector<std::int64_t> row_counts{1, 3, 13, 64, 257}, widths{1, 5, 12, 
 
 TYPED_TEST(Product, a_blas_that_is_asked_for_columns_forms_rows) {
   using Real = TypeParam;
+  using kernels::Transpose;
   for (const std::int64_t rows : row_counts) {
     for (const std::int64_t out : widths) {
       for (const std::int64_t in : widths) {
         const auto weight = random_numbers<Real>(out, in, 7), input = random_numbers<Real>(rows, in, 8);
-        std::vector<Real> product(static_cast<std::size_t>(rows * out), std::numeric_limits<Real>::quiet_NaN());
-        const kernels::RowProduct<Real> of{rows, out, in, weight.data(), input.data(), product.data()};
-        plain_gemm(of.for_blas(), of.weight, of.input, of.product);
-        expect_product(rows, out, in, input, weight, product, out);
+        for (const auto of_input : {Transpose::no, Transpose::yes}) {
+          for (const auto of_weight : {Transpose::no, Transpose::yes}) {
+            std::vector<Real> product(static_cast<std::size_t>(rows * out), std::numeric_limits<Real>::quiet_NaN());
+            const auto left = of_input == Transpose::no ? input : transposed(input, rows, in),
+                       right = of_weight == Transpose::yes ? weight : transposed(weight, out, in);
+            const kernels::MatrixProduct<Real> of{
+                rows, out, in, {left.data(), of_input}, {right.data(), of_weight}, product.data(), false};
+            plain_gemm(of.for_blas(), of.right.data, of.left.data, of.product);
+            expect_product(rows, out, in, input, weight, product, out);
+          }
+        }
       }
     }
   }
@@ -188,11 +271,15 @@ TYPED_TEST(Product, of_a_gpu_s_blas_are_those_of_plain_loops_for_all_sizes_and_a
         const Shifted<Real> weight(matrix, before), from(input, before);
         const Shifted<Real> to(
             std::vector<Real>(static_cast<std::size_t>(rows * out), std::numeric_limits<Real>::quiet_NaN()), before);
-        const kernels::ProductWeight<Real> factor{Array<const Real**>(weight.data, out, in)};
-        for (int round = 0; round < 2; ++round)
-          factor.multiply(execution, rows, from.data, to.data, workspace);  // chosen, then known
-        execution.fence();
-        expect_product(rows, out, in, input, matrix, to_host(to.view(static_cast<std::size_t>(rows * out))), out);
+        const auto expect_right = [&](const kernels::ProductWeight<Real>& factor, const std::vector<Real>& plain) {
+          for (int round = 0; round < 2; ++round)
+            factor.multiply(execution, rows, from.data, to.data, workspace);  // chosen, then known
+          execution.fence();
+          expect_product(rows, out, in, input, plain, to_host(to.view(static_cast<std::size_t>(rows * out))), out);
+        };
+        expect_right(kernels::ProductWeight<Real>{Array<const Real**>(weight.data, out, in)}, matrix);
+        expect_right(kernels::ProductWeight<Real>{Array<const Real**>(weight.data, in, out), kernels::Transpose::yes},
+                     transposed(matrix, in, out));
       }
     }
   }

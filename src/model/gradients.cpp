@@ -1,0 +1,55 @@
+#include "model/gradients.hpp"
+
+#include "bsbr/error.hpp"
+
+namespace bsbr {
+
+template <class Real>
+void Gradients<Real>::set_to_zero(const Execution& execution) const {
+  Kokkos::deep_copy(execution, this->data(), Real(0));
+}
+
+template <class Real>
+void Gradients<Real>::add(const Execution& execution, const Gradients& right) const {
+  const Array<Real*> left = this->data();
+  const Array<const Real*> other = right.data();
+  const Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>> policy(
+      execution, 0, static_cast<std::int64_t>(left.extent(0)));
+  Kokkos::parallel_for(
+      "bsbr::gradients::add", policy, KOKKOS_LAMBDA(const std::int64_t i) { left(i) += other(i); });
+}
+
+template <class Real>
+const Gradients<Real>& GradientTree<Real>::leaf(const Execution& execution) {
+  if (m_next >= m_leaves) throw Error("there are no more than " + std::to_string(m_leaves) + " leaves of a gradient");
+  if (m_free.empty()) m_free.emplace_back(m_config);
+  m_free.back().set_to_zero(execution);
+  return m_free.back();
+}
+
+template <class Real>
+void GradientTree<Real>::join_leaf(const Execution& execution) {
+  if (m_free.empty()) throw Error("a leaf of a gradient is joined that has not been formed");
+  m_nodes.push_back({{0, m_next++}, m_free.back()});
+  m_free.pop_back();
+  while (!m_nodes.back().place.is_root(m_leaves)) {
+    const LeafTreeNode place = m_nodes.back().place;
+    if (place.is_left()) {
+      if (place.sibling().begin() < m_leaves) return;  // the right half is still to come
+    } else {
+      if (m_nodes.size() < 2 || m_nodes[m_nodes.size() - 2].place != place.sibling()) return;  // another rank's
+      const Gradients<Real> right = m_nodes.back().sum;
+      m_nodes.pop_back();
+      m_nodes.back().sum.add(execution, right);
+      m_free.push_back(right);
+    }
+    m_nodes.back().place = place.parent();
+  }
+}
+
+template class Gradients<float>;
+template class Gradients<double>;
+template class GradientTree<float>;
+template class GradientTree<double>;
+
+}  // namespace bsbr
