@@ -98,8 +98,8 @@ class SegmentScan {
 
   /// So many segments at a time as occupy all threads.
   template <class Tokens, class Rule>
-  void scan_alone(const Execution& execution, const Tokens& tokens, const Rule& rule,
-                  const AttentionState<Real>* state, const Kept& kept, Profile* profile) {
+  void scan_alone(const Execution& execution, const Tokens& tokens, const Rule& rule, const AttentionState<Real>* state,
+                  const Kept& kept, Profile* profile) {
     const Phase phase(execution, profile, "scan");
     const std::int64_t at_once = kernels::segments_at_once(execution, m_parts);
     const std::int64_t leaves = m_segments.leaves(state != nullptr);
@@ -137,8 +137,8 @@ class SegmentScan {
 
   /// The sum of the whole steps of a segment that goes on behind the sequence.
   template <class Tokens, class Rule>
-  void keep_sum(const Execution& execution, const Tokens& tokens, const Rule& rule,
-                const Real* first_sum, const Kept& kept) const {
+  void keep_sum(const Execution& execution, const Tokens& tokens, const Rule& rule, const Real* first_sum,
+                const Kept& kept) const {
     if (kept.sum.size() == 0) return;
     run<kernels::ScanPass::sums>(execution, tokens, rule, last_segment(tokens, tokens.end()),
                                  {.first_sum = first_sum, .sums = kept.sum.data()});
@@ -183,8 +183,8 @@ class SegmentScan {
   };
 
   template <class Tokens, class Rule>
-  void form_sums(const Execution& execution, const Tokens& tokens, const Rule& rule,
-                 parallel::Messages<Real>& messages, const Joints& joints, int next, Profile* profile) const {
+  void form_sums(const Execution& execution, const Tokens& tokens, const Rule& rule, parallel::Messages<Real>& messages,
+                 const Joints& joints, int next, Profile* profile) const {
     const auto form = [&](const kernels::ScanSegments& some, const kernels::ScanMemory<Real>& memory) {
       const Phase phase(execution, profile, "scan");
       run<kernels::ScanPass::sums>(execution, tokens, rule, some, memory);
@@ -264,15 +264,14 @@ class SegmentScan {
   }
 
   template <kernels::ScanPass pass, class Tokens, class Rule>
-  static void run(const Execution& execution, const Tokens& tokens, const Rule& rule,
-                  const kernels::ScanSegments& some, const kernels::ScanMemory<Real>& memory) {
+  static void run(const Execution& execution, const Tokens& tokens, const Rule& rule, const kernels::ScanSegments& some,
+                  const kernels::ScanMemory<Real>& memory) {
     kernels::scan_segments<pass>(execution, "bsbr::attention::scan", tokens, rule, some, memory);
   }
 
   /// Segments [first, first + count), as far as this rank has them.
   template <class Tokens>
-  kernels::ScanSegments segments(const Tokens& tokens, std::int64_t first,
-                                 std::int64_t count) const {
+  kernels::ScanSegments segments(const Tokens& tokens, std::int64_t first, std::int64_t count) const {
     return {.first = first, .count = count, .begin = tokens.begin(), .end = tokens.last, .tokens = m_segments.tokens()};
   }
   /// The last one, up to a token.

@@ -34,7 +34,9 @@ class Segments {
   }
 
   std::int64_t tokens() const { return m_tokens; }
-  kernels::ScanOrder order() const { return {m_mirrored ? (m_sequence.end() + m_tokens - 1) / m_tokens * m_tokens : 0}; }
+  kernels::ScanOrder order() const {
+    return {m_mirrored ? (m_sequence.end() + m_tokens - 1) / m_tokens * m_tokens : 0};
+  }
 
   /// The numbers of the sequence's first token, and of that behind its last one; of this rank's, if it has any.
   std::int64_t origin() const { return first_of(m_sequence.origin(), m_sequence.length()); }

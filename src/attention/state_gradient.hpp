@@ -206,12 +206,12 @@ class StateGradient {
   }
 
   /// dq, dk, dv where u = v.
-  void form_sums(const Execution& execution, const Given& given,
-                 const StateGradientOutput<Real>& gradient, Profile* profile) {
+  void form_sums(const Execution& execution, const Given& given, const StateGradientOutput<Real>& gradient,
+                 Profile* profile) {
     const RowRule rule{m_rule};
-    m_queries.scan.scan(
-        execution, row_tokens(m_queries, given, given.output_gradient, given.value, given.key, gradient.query), rule,
-        nullptr, profile);
+    m_queries.scan.scan(execution,
+                        row_tokens(m_queries, given, given.output_gradient, given.value, given.key, gradient.query),
+                        rule, nullptr, profile);
     m_keys.scan.scan(execution,
                      row_tokens(m_keys, given, given.value, given.output_gradient, given.query, gradient.key), rule,
                      nullptr, profile);
@@ -221,8 +221,8 @@ class StateGradient {
   }
 
   /// dv where u corrects the state.
-  void form_adjoint(const Execution& execution, const Given& given,
-                    const Strided<Real***>& value_gradient, Profile* profile) {
+  void form_adjoint(const Execution& execution, const Given& given, const Strided<Real***>& value_gradient,
+                    Profile* profile) {
     auto tokens = this->tokens<kernels::AdjointTokens<Real>>(m_values, given, value_gradient);
     tokens.query = given.query;
     tokens.key = given.key;
@@ -231,8 +231,8 @@ class StateGradient {
   }
 
   /// dq and dk, of u and dv.
-  void form_corrected(const Execution& execution, const Given& given,
-                      const StateGradientOutput<Real>& gradient, Profile* profile) {
+  void form_corrected(const Execution& execution, const Given& given, const StateGradientOutput<Real>& gradient,
+                      Profile* profile) {
     const RowRule rule{m_rule};
     Rows value_gradient{gradient.value, 0, m_parts.width};
     fetch(execution, *m_value_gradient_halo, value_gradient, profile);

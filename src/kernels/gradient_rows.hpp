@@ -22,9 +22,13 @@ concept HasGradient = requires(const Rule& rule) {
 
 /// Whether a rule can map, and whether its store() does something else than to copy.
 template <class Rule>
-inline constexpr bool maps_gradient = requires { &Rule::map_gradient; };
+inline constexpr bool maps_gradient = requires {
+  &Rule::map_gradient;
+};
 template <class Rule>
-inline constexpr bool stores_gradient = requires { &Rule::store_gradient; };
+inline constexpr bool stores_gradient = requires {
+  &Rule::store_gradient;
+};
 
 /// target = rows as the rule maps them; both [batch, tokens, heads · width]. A team for each tile of tokens and head.
 template <class Real, class Rule>

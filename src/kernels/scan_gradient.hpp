@@ -13,8 +13,8 @@
 // sums over columns of a forward's state is a sum over the rows of another state here. A normaliser is one element more
 // of do and v.
 //
-// Where u corrects the state, u_t = β (v_t − k_t S_{t−1}) and S_t = S_{t−1} + k_tᵀ u_t, let dS_t be the gradient of S_t.
-// From the last token to the first
+// Where u corrects the state, u_t = β (v_t − k_t S_{t−1}) and S_t = S_{t−1} + k_tᵀ u_t, let dS_t be the gradient of
+// S_t. From the last token to the first
 //
 //     dS_t = dS_t of later tokens + q_tᵀ do_t,   dv_t = β k_t dS_t,   and before token t: dS_t − k_tᵀ dv_t
 //
@@ -22,7 +22,8 @@
 // before it: AdjointTokens. With u and dv the rest is as above, S_t = Σ_{s ≤ t} k_sᵀ u_s:
 //
 //     dq_t = do_t S_tᵀ                     = Σ_{s ≤ t} (do_t·u_s) k_s
-//     dk_t = u_t dS_tᵀ − dv_t S_{t−1}ᵀ     = Σ_{s ≥ t} (u_t·do_s) q_s − Σ_{s > t} (u_t·dv_s) k_s − Σ_{s < t} (dv_t·u_s) k_s
+//     dk_t = u_t dS_tᵀ − dv_t S_{t−1}ᵀ     = Σ_{s ≥ t} (u_t·do_s) q_s − Σ_{s > t} (u_t·dv_s) k_s − Σ_{s < t} (dv_t·u_s)
+//     k_s
 //
 // Tiles and segments are cut where those of a forward are.
 #pragma once
@@ -34,8 +35,9 @@
 namespace bsbr::kernels {
 
 /// The order in which a scan comes to the tokens: it numbers them 0, 1, … from the first on, or from the last back to
-/// the first. `mirror`: a multiple of a segment's tokens, so that the numbers of tiles and segments are whole ones, too;
-/// token t is number mirror − 1 − t, and the numbers before that of the last token stand for nothing. 0: from the first.
+/// the first. `mirror`: a multiple of a segment's tokens, so that the numbers of tiles and segments are whole ones,
+/// too; token t is number mirror − 1 − t, and the numbers before that of the last token stand for nothing. 0: from the
+/// first.
 struct ScanOrder {
   std::int64_t mirror = 0;
 
@@ -64,15 +66,15 @@ struct GradientTokens {
   using Number = Real;
 
   std::int64_t batch = 0, heads = 0;
-  int width = 0;                     // of a head's results
+  int width = 0;  // of a head's results
   ScanOrder order;
-  std::int64_t first = 0, last = 0;  // the numbers of the tokens with results
-  std::int64_t origin = 0;           // the number of the first token of all
-  std::int64_t step = 1;             // as in ScanTokens
+  std::int64_t first = 0, last = 0;     // the numbers of the tokens with results
+  std::int64_t origin = 0;              // the number of the first token of all
+  std::int64_t step = 1;                // as in ScanTokens
   Strided<const std::uint8_t***> real;  // [batch, tokens, 1]: 0 where a token is padding; empty: none is
-  std::int64_t real_origin = 0;      // the token of the first of these
-  Strided<Real***> output;           // [batch, tokens, heads · width]
-  std::int64_t output_origin = 0;    // the token of the first row
+  std::int64_t real_origin = 0;         // the token of the first of these
+  Strided<Real***> output;              // [batch, tokens, heads · width]
+  std::int64_t output_origin = 0;       // the token of the first row
 
   KOKKOS_INLINE_FUNCTION std::int64_t begin() const {
     const std::int64_t of_step = first / step * step;
@@ -89,12 +91,12 @@ struct GradientTokens {
 template <class Real>
 struct RowTokens : GradientTokens<Real> {
   GradientRows<Real> query, key, value;
-  int extra_rows = 0;            // elements that queries and keys have more than values
-  int sees_itself = 1;           // 0: s < t
-  bool masks_keys = false;       // keys and values of padding are left out
-  bool masks_results = false;    // the results of padding are 0
-  bool adds = false;             // the results are added to what is there
-  Real factor = 1;               // of the results
+  int extra_rows = 0;          // elements that queries and keys have more than values
+  int sees_itself = 1;         // 0: s < t
+  bool masks_keys = false;     // keys and values of padding are left out
+  bool masks_results = false;  // the results of padding are 0
+  bool adds = false;           // the results are added to what is there
+  Real factor = 1;             // of the results
 };
 
 /// dv of a rule whose u corrects the state, and E: see above.
@@ -110,11 +112,7 @@ struct RowRule {
   Rule rule;
 
   KOKKOS_FUNCTION int extra_columns() const { return 0; }
-  KOKKOS_FUNCTION auto decay(std::int64_t head) const
-    requires decays<Rule>
-  {
-    return rule.decay(head);
-  }
+  KOKKOS_FUNCTION auto decay(std::int64_t head) const requires decays<Rule> { return rule.decay(head); }
   template <class Tile>
   KOKKOS_FUNCTION void prepare(const Team&, const Tile&, int) const {}  // values are what they are
 };
@@ -174,8 +172,7 @@ template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void load_queries(const Team& team, const RowTokens<Real>& tokens, const Rule&,
                                          const ScanPart& part, std::int64_t first, int count, const Tile& tile) {
   const auto is_wanted = [&](int t) {
-    return t < count && first + t >= tokens.first &&
-           (!tokens.masks_results || tokens.is_real(part.batch, first + t));
+    return t < count && first + t >= tokens.first && (!tokens.masks_results || tokens.is_real(part.batch, first + t));
   };
   const auto query = [&](int t) -> const Real* {
     return is_wanted(t) ? tokens.query.row(part.batch, part.head, tokens.order.token(first + t)) : nullptr;
@@ -230,8 +227,7 @@ KOKKOS_INLINE_FUNCTION void load_output_gradient(const Team& team, const Adjoint
                                                  const ScanPart& part, std::int64_t first, int count, Real factor,
                                                  const Tile& tile) {
   for_each_in_rows(team, count, tile.block, [&](const int t) {
-    const Real* from =
-        tokens.output_gradient.row(part.batch, part.head, tokens.order.token(first + t)) + part.column;
+    const Real* from = tokens.output_gradient.row(part.batch, part.head, tokens.order.token(first + t)) + part.column;
     Real* to = tile.output + t * tile.stride;
     const int columns = part.columns, block = tile.block;
     return [=](const int i) {
@@ -244,7 +240,8 @@ KOKKOS_INLINE_FUNCTION void load_output_gradient(const Team& team, const Adjoint
 
 /// A tile of AdjointTokens, whose rows come in the order of the pass:
 ///
-///     dv_t = β (Σ_{s ≤ t} (k_t·q_s) do_s − k_t E) − β Σ_{s < t} (k_t·k_s) dv_s,   E ← E + Σ_t k_tᵀ dv_t − Σ_t q_tᵀ do_t
+///     dv_t = β (Σ_{s ≤ t} (k_t·q_s) do_s − k_t E) − β Σ_{s < t} (k_t·k_s) dv_s,   E ← E + Σ_t k_tᵀ dv_t − Σ_t q_tᵀ
+///     do_t
 template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const AdjointTokens<Real>& tokens, const Rule& rule,
                                       const ScanPart& part, std::int64_t begin, std::int64_t end, const Tile& tile) {

@@ -69,10 +69,12 @@ ScanParts parts_of(const ScanTokens<Real>& tokens, const Rule& rule) {
 
 /// Whether the sums of a rule's segments depend on queries: those of a gradient do.
 template <class Rule>
-inline constexpr bool sums_read_queries = requires { requires Rule::sums_read_queries; };
+inline constexpr bool sums_read_queries = requires {
+  requires Rule::sums_read_queries;
+};
 
-/// What a rule keeps of a tile for its gradient: of the rows [begin, end), which are this rank's tokens from `token` on,
-/// counted from its first one; of a head's columns [column, column + columns).
+/// What a rule keeps of a tile for its gradient: of the rows [begin, end), which are this rank's tokens from `token`
+/// on, counted from its first one; of a head's columns [column, column + columns).
 struct KeptRows {
   std::int64_t batch, token, head;
   int begin, end, column, columns;
@@ -164,9 +166,8 @@ auto with_scan_tile(const ScanParts& parts, Function&& f) {
 /// Tokens of a step that sees itself: one tile.
 template <class Real, class Rule>
 std::int64_t tokens_of_scan_tile(const ScanParts& parts) {
-  return with_scan_tile<Real, Rule>(parts, [](auto division) -> std::int64_t {
-    return ScanTile<Real, Rule, division, ScanPass::results>::tokens;
-  });
+  return with_scan_tile<Real, Rule>(
+      parts, [](auto division) -> std::int64_t { return ScanTile<Real, Rule, division, ScanPass::results>::tokens; });
 }
 template <class Real, class Rule>
 std::int64_t tokens_of_scan_tile(const Rule& rule, int width) {
@@ -491,7 +492,8 @@ KOKKOS_INLINE_FUNCTION void keep_rows(const Team& team, const Tokens& tokens, co
                                       std::int64_t first, int count, const Tile& tile) {
   if constexpr (keeps<Rule, Tile>) {
     const int begin = first < tokens.first ? static_cast<int>(tokens.first - first) : 0;
-    rule.keep(team, KeptRows{part.batch, first + begin - tokens.first, part.head, begin, count, part.column, part.columns},
+    rule.keep(team,
+              KeptRows{part.batch, first + begin - tokens.first, part.head, begin, count, part.column, part.columns},
               tile);
   }
 }

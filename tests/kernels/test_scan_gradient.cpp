@@ -50,7 +50,8 @@ struct Numbers {
   bool is_real(std::size_t row) const { return mask.empty() || mask[row] != 0; }
 };
 
-/// Normal numbers that float holds; `padding`: the share of tokens that are. Keys and values of padding are not numbers.
+/// Normal numbers that float holds; `padding`: the share of tokens that are. Keys and values of padding are not
+/// numbers.
 Numbers random_numbers(const Shape& shape, double padding, unsigned seed) {
   std::mt19937 engine(seed);
   std::normal_distribution<double> normal;
@@ -104,7 +105,8 @@ Gradients<Real> plain_gradients(const Kind& kind, const Shape& shape, const Numb
       const NaiveStateGradient<Real> plain(kind.naive(static_cast<std::int64_t>(head), shape), of_head,
                                            rows(numbers.output_gradient));
       const auto put = [&](const NaiveRows<Real>& from, std::vector<Real>& to) {
-        for (std::size_t t = 0; t < tokens; ++t) std::copy_n(from[t].begin(), width, to.begin() + static_cast<std::ptrdiff_t>(at(t)));
+        for (std::size_t t = 0; t < tokens; ++t)
+          std::copy_n(from[t].begin(), width, to.begin() + static_cast<std::ptrdiff_t>(at(t)));
       };
       put(plain.output, all.output);
       put(plain.query, all.query);
@@ -144,8 +146,7 @@ Gradients<Real> gradients(const ModelConfig& config, Rule rule, const Shape& sha
   const Sequence sequence(comm, shape.batch, shape.length, shape.chunk_size);
   const std::int64_t tokens = sequence.local_tokens(), columns = shape.columns();
   const auto rows = [&](const std::vector<double>& all) {
-    return Strided<const Real***>(
-        to_device<Real***>(of_rank(sequence, all, columns), shape.batch, tokens, columns));
+    return Strided<const Real***>(to_device<Real***>(of_rank(sequence, all, columns), shape.batch, tokens, columns));
   };
   const auto empty = [&](const char* label, std::int64_t width) {
     const Array<Real***> array(std::string(label), shape.batch, tokens, width);
@@ -174,8 +175,8 @@ Gradients<Real> gradients(const ModelConfig& config, Rule rule, const Shape& sha
     given.query = input.query;
     given.key = input.key;
     given.value = input.value;
-    attention::RunningState<Real> state(
-        config, sequence, kernels::tokens_of_scan_tile<Real>(rule, static_cast<int>(shape.width)), rule);
+    attention::RunningState<Real> state(config, sequence,
+                                        kernels::tokens_of_scan_tile<Real>(rule, static_cast<int>(shape.width)), rule);
     const auto keys = state.keys(execution, mask, given, nullptr, nullptr);
     state.scan(execution, mask, given, keys, rule, output, nullptr, nullptr);
   }
@@ -206,9 +207,7 @@ void for_each_rule(const Check& check) {
       });
   for (const double beta : {0.9, 0.5}) {
     run({"delta_net of " + std::to_string(beta),
-         [=](std::int64_t, const Shape&) {
-           return NaiveScan{.kind = NaiveScan::Kind::delta_rule, .beta = beta};
-         }},
+         [=](std::int64_t, const Shape&) { return NaiveScan{.kind = NaiveScan::Kind::delta_rule, .beta = beta}; }},
         [=](ModelConfig& config) {
           config.beta = beta;
           return attention::DeltaNetRule<Real>(config);
@@ -250,7 +249,7 @@ class ScanGradient : public ::testing::Test {
   }
 
  private:
-  static std::vector<double> Gradients<double>::* of_double(Rows rows) {
+  static std::vector<double> Gradients<double>::*of_double(Rows rows) {
     return rows == &Gradients<Real>::query ? &Gradients<double>::query
            : rows == &Gradients<Real>::key ? &Gradients<double>::key
                                            : &Gradients<double>::value;
@@ -261,7 +260,8 @@ TYPED_TEST_SUITE(ScanGradient, Reals, RealNames);
 TYPED_TEST(ScanGradient, is_that_of_the_recurrence_token_by_token) {
   for_each_rule<TypeParam>([&](const Kind& kind, const auto& run) {
     for (const std::int64_t width : {1, 3, 33, 64, 80}) {
-      for (const std::int64_t length : {1, 63, 64, 65, 300}) {
+      for (const std::int64_t length : {1, 63, 64, 65, 150}) {
+        if (width > 33 && length != 65) continue;
         const Shape shape{1, length, 2, width, 70};
         const auto numbers = random_numbers(shape, 0, 31);
         this->expect_right(kind, shape, numbers, run(shape, numbers, MPI_COMM_SELF));
@@ -273,7 +273,7 @@ TYPED_TEST(ScanGradient, is_that_of_the_recurrence_token_by_token) {
 TYPED_TEST(ScanGradient, is_that_of_the_recurrence_around_the_borders_of_segments) {
   for_each_rule<TypeParam>([&](const Kind& kind, const auto& run) {
     for (const std::int64_t length : {1023, 1024, 1025, 2600}) {
-      const Shape shape{1, length, 1, 33, length % 2 == 0 ? 64 : 300};
+      const Shape shape{1, length, 1, length == 1025 ? 33 : 8, length % 2 == 0 ? 64 : 300};
       const auto numbers = random_numbers(shape, 0, 32);
       this->expect_right(kind, shape, numbers, run(shape, numbers, MPI_COMM_SELF));
     }
@@ -283,7 +283,7 @@ TYPED_TEST(ScanGradient, is_that_of_the_recurrence_around_the_borders_of_segment
 TYPED_TEST(ScanGradient, leaves_out_padding_whatever_it_holds) {
   for_each_rule<TypeParam>([&](const Kind& kind, const auto& run) {
     for (const std::int64_t length : {5, 130, 1100}) {
-      const Shape shape{2, length, 2, 12, 50};
+      const Shape shape{2, length, 2, 6, 50};
       auto numbers = random_numbers(shape, 0.3, 33);
       for (std::size_t t = 0; t < 4; ++t) numbers.mask[t] = 0;  // tokens that see nothing
       this->expect_right(kind, shape, numbers, run(shape, numbers, MPI_COMM_SELF));
@@ -293,7 +293,7 @@ TYPED_TEST(ScanGradient, leaves_out_padding_whatever_it_holds) {
 
 TYPED_TEST(ScanGradient, has_the_same_bits_for_each_sequence_of_a_batch) {
   for_each_rule<TypeParam>([&](const Kind&, const auto& run) {
-    const Shape shape{3, 2100, 1, 20, 64}, alone{1, 2100, 1, 20, 64};  // alone: several segments at a time
+    const Shape shape{2, 2100, 1, 20, 64}, alone{1, 2100, 1, 20, 64};  // alone: several segments at a time
     const auto numbers = random_numbers(shape, 0.2, 34);
     const auto all = run(shape, numbers, MPI_COMM_SELF);
     for (std::int64_t row = 0; row < shape.batch; ++row) {
@@ -310,23 +310,15 @@ TYPED_TEST(ScanGradient, has_the_same_bits_for_each_sequence_of_a_batch) {
 }
 
 TYPED_TEST(ScanGradient, has_the_same_bits_on_any_number_of_ranks) {
-  for_each_rule<TypeParam>([&](const Kind& kind, const auto& run) {
-    for (const std::int64_t chunk_size : {7, 64, 100, 700}) {
-      for (const std::int64_t length : {20, 333, 2600}) {
-        const Shape shape{2, length, 2, 5, chunk_size};
-        if (kind.name == "gau between chunks" && chunk_size == 7 && length > 333) continue;
-        SCOPED_TRACE(shape.name());
-        for (const double padding : {0., 0.3}) {
-          const auto numbers = random_numbers(shape, padding, 35);
-          const Sequence sequence(MPI_COMM_WORLD, shape.batch, length, chunk_size);
-          const auto whole = run(shape, numbers, MPI_COMM_SELF), part = run(shape, numbers, MPI_COMM_WORLD);
-          const auto of_this = [&](const std::vector<TypeParam>& all) {
-            return of_rank(sequence, all, shape.columns());
-          };
-          this->expect_same(part, {{}, of_this(whole.query), of_this(whole.key), of_this(whole.value)},
-                            shape.columns());
-        }
-      }
+  for_each_rule<TypeParam>([&](const Kind&, const auto& run) {
+    for (const Shape& shape : {Shape{2, 20, 2, 5, 7}, Shape{1, 333, 2, 5, 7}, Shape{1, 1100, 1, 5, 64},
+                               Shape{2, 1500, 1, 5, 100}, Shape{1, 2600, 2, 5, 700}}) {
+      SCOPED_TRACE(shape.name());
+      const auto numbers = random_numbers(shape, shape.chunk_size == 64 ? 0 : 0.3, 35);
+      const Sequence sequence(MPI_COMM_WORLD, shape.batch, shape.length, shape.chunk_size);
+      const auto whole = run(shape, numbers, MPI_COMM_SELF), part = run(shape, numbers, MPI_COMM_WORLD);
+      const auto of_this = [&](const std::vector<TypeParam>& all) { return of_rank(sequence, all, shape.columns()); };
+      this->expect_same(part, {{}, of_this(whole.query), of_this(whole.key), of_this(whole.value)}, shape.columns());
     }
   });
 }

@@ -119,8 +119,7 @@ class NaiveStateGradient {
     const Real norm = std::sqrt(dot(z, z)), least = static_cast<Real>(1e-12);
     const Row unit = mapped(z);
     const Real along = norm < least ? Real(0) : dot(unit, gradient);
-    for (std::size_t i = 0; i < z.size(); ++i)
-      gradient[i] = (gradient[i] - unit[i] * along) / std::max(norm, least);
+    for (std::size_t i = 0; i < z.size(); ++i) gradient[i] = (gradient[i] - unit[i] * along) / std::max(norm, least);
     return gradient;
   }
 

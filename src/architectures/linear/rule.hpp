@@ -77,8 +77,7 @@ struct LinearRule {
                                       std::int64_t head, int width, const Real* output_gradient, const Real* output,
                                       Real* row) const {
     const Real factor = inverse(normalisers(batch, token, head));
-    const Real dot =
-        kernels::sum<Real>(team, width, [=](const int i) { return output_gradient[i] * output[i]; });
+    const Real dot = kernels::sum<Real>(team, width, [=](const int i) { return output_gradient[i] * output[i]; });
     kernels::for_each(team, width + 1, [=](const int i) {
       row[i] = i < width ? output_gradient[i] * factor : factor == 0 ? Real(0) : -dot * factor;
     });
