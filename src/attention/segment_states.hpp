@@ -11,7 +11,6 @@
 #include "attention/attention.hpp"
 #include "attention/kept_keys.hpp"
 #include "bsbr/sequence.hpp"
-#include "kernels/scan_gradient.hpp"
 #include "kernels/segment_sums.hpp"
 #include "parallel/messages.hpp"
 #include "parallel/neighbours.hpp"

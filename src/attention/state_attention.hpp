@@ -1,8 +1,12 @@
 // Attention that is a running state and nothing else: linear and delta_net.
 #pragma once
 
+#include <algorithm>
+#include <optional>
+
 #include "attention/attention.hpp"
 #include "attention/running_state.hpp"
+#include "attention/state_gradient.hpp"
 #include "parallel/agree.hpp"
 
 namespace bsbr::attention {
@@ -17,13 +21,7 @@ class StateAttention : public Attention<Real> {
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                const Array<Real***>& output, Profile* profile, AttentionState<Real>* state) override {
-    parallel::agree(execution, m_sequence, profile, [&] {
-      require_input(m_config, m_sequence, mask, input, output, state);
-      if (state != nullptr) m_state.require_state(*state);
-    });
-    poison_written(execution, input, output);
-    const auto keys = m_state.keys(execution, mask, input, state, profile);
-    m_state.scan(execution, mask, input, keys, Rule(m_config), output, state, profile);
+    forward_with(Rule(m_config), execution, mask, input, output, profile, state);
   }
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
@@ -37,7 +35,48 @@ class StateAttention : public Attention<Real> {
                     kernels::composition_scratch_bytes<Real>(rule, width));
   }
 
+  // ---- Gradient: of rules that have one ----
+
+  /// Elements of each token that gradient() needs of a forward besides its output.
+  static std::int64_t kept_elements(const ModelConfig& config) {
+    if constexpr (requires { Rule::kept_elements(config); }) return Rule::kept_elements(config);
+    return 0;
+  }
+
+  /// forward() that keeps them: [batch, local tokens, kept_elements].
+  void forward_keeping(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                       const Array<Real***>& output, const Array<Real***>& kept, Profile* profile) {
+    Rule rule(m_config);
+    if constexpr (requires { rule.keep_in(kept); }) rule.keep_in(kept);
+    forward_with(rule, execution, mask, input, output, profile, nullptr);
+  }
+
+  /// The gradients of queries, keys and values. The first call allocates gradient_bytes(). Collective.
+  void gradient(const Execution& execution, const PaddingMask& mask, const StateGradientInput<Real>& input,
+                const StateGradientOutput<Real>& gradient, Profile* profile) {
+    if (!m_gradient) m_gradient.emplace(m_config, m_sequence, Rule(m_config));
+    m_gradient->form(execution, mask, input, gradient, profile);
+  }
+  static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
+    return StateGradient<Real, Rule>::bytes(config, sequence, Rule(config));
+  }
+  static std::int64_t gradient_scratch_bytes(const ModelConfig& config) {
+    return StateGradient<Real, Rule>::scratch_bytes(config, Rule(config));
+  }
+
  private:
+  void forward_with(const Rule& rule, const Execution& execution, const PaddingMask& mask,
+                    const AttentionInput<Real>& input, const Array<Real***>& output, Profile* profile,
+                    AttentionState<Real>* state) {
+    parallel::agree(execution, m_sequence, profile, [&] {
+      require_input(m_config, m_sequence, mask, input, output, state);
+      if (state != nullptr) m_state.require_state(*state);
+    });
+    poison_written(execution, input, output);
+    const auto keys = m_state.keys(execution, mask, input, state, profile);
+    m_state.scan(execution, mask, input, keys, rule, output, state, profile);
+  }
+
   static std::int64_t step(const ModelConfig& config) {
     return kernels::tokens_of_scan_tile<Real>(Rule(config), static_cast<int>(config.head_dim()));
   }
@@ -45,6 +84,7 @@ class StateAttention : public Attention<Real> {
   ModelConfig m_config;
   Sequence m_sequence;
   RunningState<Real> m_state;
+  std::optional<StateGradient<Real, Rule>> m_gradient;
 };
 
 }  // namespace bsbr::attention

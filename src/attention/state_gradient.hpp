@@ -37,25 +37,47 @@ class StateGradient {
   StateGradient(const ModelConfig& config, const Sequence& sequence, const Rule& rule, std::int64_t step = 0)
       : m_sequence(sequence),
         m_rule(rule),
-        m_parts{sequence.batch(), config.num_heads, static_cast<int>(config.head_dim()), 0},
-        m_queries(pass<RowRule>(rows(), step, false)),
-        m_keys(pass<RowRule>(rows(), step, true)),
-        m_values(pass<ValueRule>(m_parts, step, true)),
-        m_query_halo(halo(m_parts.width)),
-        m_key_halo(halo(m_parts.width)),
-        m_value_halo(halo(m_parts.width)),
-        m_output_halo(halo(m_parts.width + rule.extra_columns())),
-        m_real_halo(sequence, largest_step(), 1) {
+        m_plan(config, sequence, rule, step),
+        m_queries(m_plan.queries, sequence),
+        m_keys(m_plan.keys, sequence),
+        m_values(m_plan.values, sequence),
+        m_query_halo(halo(width())),
+        m_key_halo(halo(width())),
+        m_value_halo(halo(width())),
+        m_output_halo(halo(width() + rule.extra_columns())),
+        m_real_halo(sequence, m_plan.largest_step(), 1) {
     if constexpr (Rule::corrects_state) {
-      m_kept_halo.emplace(halo(m_parts.width));
-      m_value_gradient_halo.emplace(halo(m_parts.width));
+      m_kept_halo.emplace(halo(width()));
+      m_value_gradient_halo.emplace(halo(width()));
     }
     if (rule.maps()) {
-      m_mapped_queries = allocate_rows("mapped_queries", m_parts.width);
-      m_mapped_keys = allocate_rows("mapped_keys", m_parts.width);
+      m_mapped_queries = allocate_rows("mapped_queries", width());
+      m_mapped_keys = allocate_rows("mapped_keys", width());
     }
-    if (rule.extra_columns() > 0)
-      m_output_gradient = allocate_rows("output_gradient", m_parts.width + rule.extra_columns());
+    if (rule.extra_columns() > 0) m_output_gradient = allocate_rows("output_gradient", width() + rule.extra_columns());
+  }
+
+  /// What an object of these arguments allocates on this rank.
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, const Rule& rule,
+                            std::int64_t step = 0) {
+    const Plan plan(config, sequence, rule, step);
+    const std::int64_t width = config.attention_dim(), with_extra = width + config.num_heads * rule.extra_columns();
+    const auto of_halo = [&](std::int64_t elements) {
+      return StepHalo<Real>::bytes(sequence, plan.largest_step(), elements);
+    };
+    const std::int64_t row = (rule.maps() ? 2 * width : 0) + (rule.extra_columns() > 0 ? with_extra : 0);
+    return plan.queries.bytes(sequence) + plan.keys.bytes(sequence) + plan.values.bytes(sequence) +
+           (Rule::corrects_state ? 5 : 3) * of_halo(width) + of_halo(with_extra) +
+           StepHalo<std::uint8_t>::bytes(sequence, plan.largest_step(), 1) +
+           sequence.batch() * sequence.local_tokens() * row * static_cast<std::int64_t>(sizeof(Real));
+  }
+
+  /// The most scratch that a team asks for, in bytes.
+  static std::int64_t scratch_bytes(const ModelConfig& config, const Rule& rule) {
+    const kernels::ScanParts parts = parts_of(config, 1, rule);
+    return std::max({kernels::scan_scratch_bytes<Real, RowRule>(parts),
+                     kernels::scan_scratch_bytes<Real, ValueRule>(without_extra(parts)),
+                     kernels::composition_scratch_bytes<Real>(ValueRule{rule}, parts.width)});
   }
 
   /// Collective.
@@ -72,10 +94,10 @@ class StateGradient {
     if constexpr (kernels::maps_gradient<Rule>) {
       if (!m_rule.maps()) return;
       const Phase phase(execution, profile, "scan");
-      kernels::unmap_gradient(execution, "bsbr::attention::query_gradient", m_rule, m_parts.heads, input.query, {},
+      kernels::unmap_gradient(execution, "bsbr::attention::query_gradient", m_rule, heads(), input.query, {},
                               gradient.query);
-      kernels::unmap_gradient(execution, "bsbr::attention::key_gradient", m_rule, m_parts.heads, input.key,
-                              mask.tokens(), gradient.key);
+      kernels::unmap_gradient(execution, "bsbr::attention::key_gradient", m_rule, heads(), input.key, mask.tokens(),
+                              gradient.key);
     }
   }
 
@@ -84,10 +106,52 @@ class StateGradient {
   using ValueRule = std::conditional_t<Rule::corrects_state, kernels::AdjointRule<Rule>, RowRule>;
   using Rows = kernels::GradientRows<Real>;
 
-  /// A scan, and the tokens of its steps.
+  static kernels::ScanParts parts_of(const ModelConfig& config, std::int64_t batch, const Rule& rule) {
+    return {batch, config.num_heads, static_cast<int>(config.head_dim()), 0, rule.extra_columns()};
+  }
+  static kernels::ScanParts without_extra(kernels::ScanParts parts) {
+    parts.extra_rows = 0;
+    return parts;
+  }
+
+  /// How a pass is cut.
+  struct PassPlan {
+    kernels::ScanParts parts;
+    std::int64_t step, elements;  // tokens of a step; of the sums of a segment
+    bool mirrored;
+
+    Segments segments(const Sequence& sequence) const { return {sequence, kernels::segment_tokens(step), mirrored}; }
+    std::int64_t bytes(const Sequence& sequence) const {
+      return SegmentScan<Real>::bytes(segments(sequence), sequence, parts, elements);
+    }
+  };
+
+  /// The passes for dq, dk and dv.
+  struct Plan {
+    PassPlan queries, keys, values;
+
+    Plan(const ModelConfig& config, const Sequence& sequence, const Rule& rule, std::int64_t step)
+        : queries(plan<RowRule>(parts_of(config, sequence.batch(), rule), step, false)),
+          keys(plan<RowRule>(parts_of(config, sequence.batch(), rule), step, true)),
+          values(plan<ValueRule>(without_extra(queries.parts), step, true)) {}
+
+    /// Of tiles, a larger one is a multiple of a smaller one; else all steps are the same.
+    std::int64_t largest_step() const { return std::max({queries.step, keys.step, values.step}); }
+
+   private:
+    template <class PassRule>
+    static PassPlan plan(const kernels::ScanParts& parts, std::int64_t step, bool mirrored) {
+      if constexpr (PassRule::sees_own_step) step = kernels::tokens_of_scan_tile<Real, PassRule>(parts);
+      return {parts, step, kernels::segment_elements<PassRule>(parts), mirrored};
+    }
+  };
+
   struct Pass {
     std::int64_t step;
     SegmentScan<Real> scan;
+
+    Pass(const PassPlan& plan, const Sequence& sequence)
+        : step(plan.step), scan(plan.segments(sequence), sequence, plan.parts, plan.elements) {}
   };
 
   /// What the passes read: rows, and which tokens are real.
@@ -97,33 +161,22 @@ class StateGradient {
     std::int64_t real_origin;
   };
 
-  kernels::ScanParts rows() const {
-    kernels::ScanParts parts = m_parts;
-    parts.extra_rows = m_rule.extra_columns();
-    return parts;
-  }
+  int width() const { return m_plan.queries.parts.width; }
+  std::int64_t heads() const { return m_plan.queries.parts.heads; }
 
-  template <class PassRule>
-  Pass pass(const kernels::ScanParts& parts, std::int64_t step, bool mirrored) const {
-    if constexpr (PassRule::sees_own_step) step = kernels::tokens_of_scan_tile<Real, PassRule>(parts);
-    return {step, SegmentScan<Real>(Segments(m_sequence, kernels::segment_tokens(step), mirrored), m_sequence, parts,
-                                    kernels::segment_elements<PassRule>(parts))};
-  }
+  StepHalo<Real> halo(std::int64_t elements) const { return {m_sequence, m_plan.largest_step(), heads() * elements}; }
 
-  /// The steps of the passes are tiles, of which a larger one is a multiple of a smaller one, or all are the same.
-  std::int64_t largest_step() const { return std::max({m_queries.step, m_keys.step, m_values.step}); }
-  StepHalo<Real> halo(std::int64_t width) const { return {m_sequence, largest_step(), m_parts.heads * width}; }
-
-  Array<Real***> allocate_rows(const char* label, std::int64_t width) const {
-    const Array<Real*> rows = allocate<Real>(label, m_parts.batch * m_sequence.local_tokens() * m_parts.heads * width);
-    m_memory.push_back(rows);
-    return Array<Real***>(rows.data(), m_parts.batch, m_sequence.local_tokens(), m_parts.heads * width);
+  /// [batch, local tokens, heads · elements]
+  Array<Real***> allocate_rows(const char* label, std::int64_t elements) {
+    const std::int64_t batch = m_sequence.batch(), tokens = m_sequence.local_tokens(), row = heads() * elements;
+    const Array<Real*>& rows = m_memory.emplace_back(allocate<Real>(label, batch * tokens * row));
+    return Array<Real***>(rows.data(), batch, tokens, row);
   }
 
   /// Queries and keys as the rule maps them, the gradient of what it was to store; each with its halo.
   Given prepare(const Execution& execution, const PaddingMask& mask, const StateGradientInput<Real>& input,
                 Profile* profile) const {
-    const int width = m_parts.width;
+    const int width = this->width();
     Given given{.query = {input.query, 0, width},
                 .key = {input.key, 0, width},
                 .value = {input.value, 0, width},
@@ -141,7 +194,7 @@ class StateGradient {
     fetch(execution, m_output_halo, given.output_gradient, profile);
     if constexpr (Rule::corrects_state) fetch(execution, *m_kept_halo, given.kept, profile);
     if (!mask.has_padding()) return given;
-    const auto batch = static_cast<std::size_t>(m_parts.batch), tokens = mask.tokens().extent(1);
+    const auto batch = static_cast<std::size_t>(m_sequence.batch()), tokens = mask.tokens().extent(1);
     const Strided<const std::uint8_t***> real(mask.tokens().data(),
                                               Kokkos::LayoutStride(batch, tokens, tokens, 1, 1, 1));
     given.real = m_real_halo.fetch(execution, real, profile);
@@ -149,7 +202,7 @@ class StateGradient {
   }
 
   void map(const Execution& execution, const StateGradientInput<Real>& input, Given& given) const {
-    const std::int64_t heads = m_parts.heads;
+    const std::int64_t heads = this->heads();
     if (m_rule.maps()) {
       kernels::map_rows(execution, "bsbr::attention::map_queries", m_rule, heads, input.query, m_mapped_queries);
       kernels::map_rows(execution, "bsbr::attention::map_keys", m_rule, heads, input.key, m_mapped_keys);
@@ -163,7 +216,7 @@ class StateGradient {
       kernels::unstore_gradient(execution, "bsbr::attention::output_gradient", rule, heads, input.output_gradient,
                                 input.output, m_output_gradient);
       given.output_gradient.rows = m_output_gradient;
-      given.output_gradient.width = m_parts.width + rule.extra_columns();
+      given.output_gradient.width = width() + rule.extra_columns();
       given.value.ones = true;
     }
   }
@@ -178,9 +231,9 @@ class StateGradient {
   Tokens tokens(const Pass& pass, const Given& given, const Strided<Real***>& output) const {
     const Segments& segments = pass.scan.segments();
     Tokens tokens;
-    tokens.batch = m_parts.batch;
-    tokens.heads = m_parts.heads;
-    tokens.width = m_parts.width;
+    tokens.batch = m_sequence.batch();
+    tokens.heads = heads();
+    tokens.width = width();
     tokens.order = segments.order();
     tokens.first = segments.first_token();
     tokens.last = segments.end_token();
@@ -234,7 +287,7 @@ class StateGradient {
   void form_corrected(const Execution& execution, const Given& given, const StateGradientOutput<Real>& gradient,
                       Profile* profile) {
     const RowRule rule{m_rule};
-    Rows value_gradient{gradient.value, 0, m_parts.width};
+    Rows value_gradient{gradient.value, 0, width()};
     fetch(execution, *m_value_gradient_halo, value_gradient, profile);
     const auto scan = [&](Pass& pass, const kernels::RowTokens<Real>& tokens) {
       pass.scan.scan(execution, tokens, rule, nullptr, profile);
@@ -258,8 +311,8 @@ class StateGradient {
 
   Sequence m_sequence;
   Rule m_rule;
-  kernels::ScanParts m_parts;
-  mutable std::vector<Array<Real*>> m_memory;  // of the arrays below
+  Plan m_plan;
+  std::vector<Array<Real*>> m_memory;  // of the arrays below
   Array<Real***> m_mapped_queries, m_mapped_keys, m_output_gradient;
   Pass m_queries, m_keys, m_values;
   StepHalo<Real> m_query_halo, m_key_halo, m_value_halo, m_output_halo;

@@ -34,19 +34,6 @@
 
 namespace bsbr::kernels {
 
-/// The order in which a scan comes to the tokens: it numbers them 0, 1, … from the first on, or from the last back to
-/// the first. `mirror`: a multiple of a segment's tokens, so that the numbers of tiles and segments are whole ones,
-/// too; token t is number mirror − 1 − t, and the numbers before that of the last token stand for nothing. 0: from the
-/// first.
-struct ScanOrder {
-  std::int64_t mirror = 0;
-
-  KOKKOS_INLINE_FUNCTION bool is_mirrored() const { return mirror > 0; }
-  KOKKOS_INLINE_FUNCTION std::int64_t token(std::int64_t number) const {
-    return is_mirrored() ? mirror - 1 - number : number;
-  }
-};
-
 /// Rows of tokens that a pass of a gradient reads.
 template <class Real>
 struct GradientRows {

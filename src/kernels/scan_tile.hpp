@@ -17,6 +17,19 @@ KOKKOS_INLINE_FUNCTION constexpr std::int64_t segment_tokens(std::int64_t step) 
   return step < tuning::scan_segment ? tuning::scan_segment / step * step : step;
 }
 
+/// The order in which a scan comes to the tokens: it numbers them 0, 1, … from the first on, or from the last back to
+/// the first. `mirror`: a multiple of a segment's tokens, so that the numbers of tiles and segments are whole ones,
+/// too; token t is number mirror − 1 − t, and the numbers before that of the last token stand for nothing. 0: from the
+/// first.
+struct ScanOrder {
+  std::int64_t mirror = 0;
+
+  KOKKOS_INLINE_FUNCTION bool is_mirrored() const { return mirror > 0; }
+  KOKKOS_INLINE_FUNCTION std::int64_t token(std::int64_t number) const {
+    return is_mirrored() ? mirror - 1 - number : number;
+  }
+};
+
 /// The tokens of a scan, and where their results go. Tokens are numbered in the whole sequence.
 template <class Real>
 struct ScanTokens {

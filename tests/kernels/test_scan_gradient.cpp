@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <optional>
 #include <random>
 
 #include "architectures/delta_net/rule.hpp"
@@ -10,8 +11,10 @@
 #include "architectures/linear/rule.hpp"
 #include "attention/running_state.hpp"
 #include "attention/state_gradient.hpp"
+#include "support/allocations.hpp"
 #include "support/device_arrays.hpp"
 #include "support/naive_state_gradients.hpp"
+#include "support/thread_results.hpp"
 
 namespace bsbr::testing {
 namespace {
@@ -180,8 +183,14 @@ Gradients<Real> gradients(const ModelConfig& config, Rule rule, const Shape& sha
     const auto keys = state.keys(execution, mask, given, nullptr, nullptr);
     state.scan(execution, mask, given, keys, rule, output, nullptr, nullptr);
   }
-  attention::StateGradient<Real, Rule>(config, sequence, rule, step)
-      .form(execution, mask, input, {query, key, value}, nullptr);
+  using StateGradient = attention::StateGradient<Real, Rule>;
+  std::optional<StateGradient> gradient;
+  {
+    const AllocationRecorder recorder;
+    gradient.emplace(config, sequence, rule, step);
+    EXPECT_EQ(total_bytes(recorder.without({})), StateGradient::bytes(config, sequence, rule, step));
+  }
+  gradient->form(execution, mask, input, {query, key, value}, nullptr);
   execution.fence();
   return {to_host(output), to_host(query), to_host(key), to_host(value)};
 }
@@ -306,6 +315,18 @@ TYPED_TEST(ScanGradient, has_the_same_bits_for_each_sequence_of_a_batch) {
       this->expect_same(run(alone, of_row, MPI_COMM_SELF),
                         {{}, part(all.query, columns), part(all.key, columns), part(all.value, columns)}, columns);
     }
+  });
+}
+
+/// ctest runs this program once for each number of threads, see CMakeLists.txt: the run with one writes what the others
+/// compare with.
+TYPED_TEST(ScanGradient, has_the_same_bits_on_any_number_of_threads) {
+  int number = 0;
+  for_each_rule<TypeParam>([&](const Kind&, const auto& run) {
+    const Shape shape{1, 2100, 3, 20, 64};
+    const auto result = run(shape, random_numbers(shape, 0.2, 37), MPI_COMM_SELF);
+    const std::string name = "scan_gradient_" + std::to_string(number++) + "_";
+    for (const auto& [of, rows] : this->gradients_of) check_threads(name + of, result.*rows, shape.columns());
   });
 }
 

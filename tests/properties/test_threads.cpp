@@ -11,47 +11,13 @@
 #include "support/bits.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
+#include "support/thread_results.hpp"
 #include "support/variants.hpp"
 
 namespace bsbr::testing {
 namespace {
 
 constexpr std::int64_t panel = kernels::tuning::panel_rows;
-
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value != nullptr ? value : "";
-}
-
-template <class Real>
-void write(const std::string& path, const std::vector<Real>& values) {
-  std::ofstream file(path, std::ios::binary);
-  file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(Real)));
-  EXPECT_TRUE(file.good()) << path;
-}
-
-template <class Real>
-std::vector<Real> read(const std::string& path) {
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  EXPECT_TRUE(file.good()) << path << " is missing: run this test through ctest";
-  if (!file) return {};
-  std::vector<Real> values(static_cast<std::size_t>(file.tellg()) / sizeof(Real));
-  file.seekg(0);
-  file.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(Real)));
-  return values;
-}
-
-/// Writes the bits, or compares them with those that were written, as the environment asks.
-template <class Real>
-void check(const std::string& name, const std::vector<Real>& actual, std::int64_t width) {
-  const std::string file = "/" + name + (sizeof(Real) == 4 ? ".float" : ".double");
-  int rank = 0;
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  if (rank == 0 && !variable("BSBR_WRITE_RESULTS").empty()) write(variable("BSBR_WRITE_RESULTS") + file, actual);
-  const std::string folder = variable("BSBR_COMPARE_RESULTS");
-  if (folder.empty()) return;
-  EXPECT_TRUE(same_bits(actual, read<Real>(folder + file), width)) << name;
-}
 
 /// Sizes that leave several panels, chunks and heads for each thread.
 ModelConfig sizes() {
@@ -80,7 +46,7 @@ void check_all(const std::string& name, std::int64_t batch, std::int64_t length,
   for (const ModelConfig& config : variants(sizes(), has_its_own_way)) {
     auto model = random_model<Real>(config);
     const auto states = run_model(model, MPI_COMM_WORLD, random_batch(config, batch, length, 3, padding));
-    check(name + "." + variant_name(config), states, config.hidden_dim);
+    check_threads(name + "." + variant_name(config), states, config.hidden_dim);
   }
 }
 
@@ -98,7 +64,7 @@ TYPED_TEST(Threads, change_no_bit_of_several_segments) {
     config.num_layers = 1;
     auto model = random_model<TypeParam>(config);
     const Batch batch = random_batch(config, 1, 9 * segment + 77, 3, Padding::holes);
-    check("segments." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
+    check_threads("segments." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
   }
 }
 
@@ -114,7 +80,7 @@ TYPED_TEST(Threads, change_no_bit_where_a_token_overflows) {
     Batch batch = random_batch(config, 2, panel + 33, 3);
     for (auto& id : batch.ids) id = std::max<std::int64_t>(id, 1);
     batch.ids[static_cast<std::size_t>(panel - 5)] = 0;
-    check("overflow." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
+    check_threads("overflow." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
   }
 }
 
