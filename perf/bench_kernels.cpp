@@ -12,11 +12,15 @@
 #include <Kokkos_Core.hpp>
 #include <Kokkos_Random.hpp>
 #include <algorithm>
+#include <ctime>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "architectures/delta_net/rule.hpp"
+#include "architectures/linear/rule.hpp"
+#include "attention/state_attention.hpp"
 #include "blas_kernel.hpp"
 #include "bsbr/attention.hpp"
 #include "forward.hpp"
@@ -118,6 +122,49 @@ void attention_phase(benchmark::State& state, const std::string& phase, std::int
   }
   const Flops flops = flops_of(phase, config, static_cast<double>(length));
   limit.report(all, flops.useful, flops.executed);
+}
+
+/// The gradient of a scan, in processor time. `forwards`: over the processor time of a forward of the same tokens.
+template <class Rule>
+void scan_gradient(benchmark::State& state, Architecture architecture, FeatureMap feature_map) {
+  constexpr std::int64_t length = 16384;
+  ModelConfig config = model_of(128, 64);
+  config.architecture = architecture;
+  config.feature_map = feature_map;
+  config.beta = 0.9;
+  const Sequence sequence(MPI_COMM_WORLD, 1, length, config.chunk_size);
+  using Scan = attention::StateAttention<float, Rule>;
+  Scan scan(config, sequence);
+  const PaddingMask mask(Execution(), sequence);
+  const auto rows = [&](const char* label) { return random_rows(label, length, config.hidden_dim); };
+  AttentionInput<float> input;
+  input.query = rows("bench::query");
+  input.key = rows("bench::key");
+  input.value = rows("bench::value");
+  const auto output = rows("bench::output"), query = rows("bench::dq"), key = rows("bench::dk"),
+             value = rows("bench::dv");
+  const Array<float***> kept("bench::kept", 1, length, Scan::kept_elements(config));
+  const auto forward = [&] { scan.forward_keeping(Execution(), mask, input, output, kept, nullptr); };
+  const auto gradient = [&, from_output = rows("bench::do")] {
+    scan.gradient(Execution(), mask, {input.query, input.key, input.value, from_output, output, kept},
+                  {query, key, value}, nullptr);
+  };
+  const auto seconds_of = [](const auto& work) {
+    const std::clock_t begin = std::clock();
+    work();
+    Execution().fence();
+    return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+  };
+  forward();
+  gradient();
+  double forwards = 0, gradients = 0;
+  for ([[maybe_unused]] auto run : state) {
+    forwards += seconds_of(forward);
+    const double seconds = seconds_of(gradient);
+    state.SetIterationTime(seconds);
+    gradients += seconds;
+  }
+  state.counters["forwards"] = gradients / forwards;
 }
 
 constexpr std::int64_t product_rows = 16384;
@@ -246,6 +293,16 @@ void add_benchmarks(bool large) {
     time(benchmark::RegisterBenchmark(
         name.c_str(), [c](benchmark::State& state) { attention_phase(state, c.phase, 64, c.chunk_size, c.length); }));
   }
+  using Linear = attention::LinearRule<float>;
+  time(benchmark::RegisterBenchmark("scan_gradient/linear", [](benchmark::State& state) {
+    scan_gradient<Linear>(state, Architecture::linear, FeatureMap::none);
+  }));
+  time(benchmark::RegisterBenchmark("scan_gradient/linear_elu", [](benchmark::State& state) {
+    scan_gradient<Linear>(state, Architecture::linear, FeatureMap::elu);
+  }));
+  time(benchmark::RegisterBenchmark("scan_gradient/delta_net", [](benchmark::State& state) {
+    scan_gradient<attention::DeltaNetRule<float>>(state, Architecture::delta_net, FeatureMap::none);
+  }));
   std::vector<std::pair<int, int>> forwards{{256, 16384}, {512, 4096}, {512, 16384}};
   if (large) forwards.insert(forwards.end(), {{512, 65536}, {1024, 16384}, {1024, 65536}});
   for (const auto& [width, length] : forwards) {

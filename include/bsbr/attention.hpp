@@ -61,8 +61,12 @@ struct AttentionState {
 /// allocates the arrays that its attention needs, and fills them in.
 template <class Real>
 struct AttentionRecord {
-  /// standard, hopfield, sliding_window: log₂ Σ_s exp(score_ts) of each query, [batch, heads, local tokens].
+  /// standard, hopfield, sliding_window: log₂ Σ_s exp(score_ts) of each query that this rank has worked on, [batch,
+  /// heads, queries].
   Array<Real***> log_sums;
+
+  /// linear, delta_net: what their rules keep of each token, [batch, local tokens, elements].
+  Array<Real***> kept;
 
   // bsbr
   Array<Real*> states;  ///< F of this rank's blocks, all chunks: [rank][block][chunk of that rank][batch][width]

@@ -32,6 +32,20 @@ Array<Number*> allocate(const char* label, std::int64_t count) {
   }
 }
 
+/// Room for [batch, local tokens, width], unless there is already. Throws MemoryError.
+template <class Real>
+void reserve_rows(Array<Real***>& rows, const char* label, const Sequence& sequence, std::int64_t width) {
+  const auto batch = static_cast<std::size_t>(sequence.batch()),
+             tokens = static_cast<std::size_t>(sequence.local_tokens()), columns = static_cast<std::size_t>(width);
+  if (rows.extent(0) == batch && rows.extent(1) == tokens && rows.extent(2) == columns) return;
+  try {
+    rows = Array<Real***>(std::string("bsbr::attention::") + label, batch, tokens, columns);
+  } catch (const std::exception& error) {
+    throw MemoryError("no memory for " + std::string(label) + " [" + std::to_string(batch) + ", " +
+                      std::to_string(tokens) + ", " + std::to_string(columns) + "]: " + error.what());
+  }
+}
+
 /// Whether [a, a + a_count) and [b, b + b_count) have an element in common.
 template <class Real>
 bool share_elements(const Real* a, std::size_t a_count, const Real* b, std::size_t b_count) {

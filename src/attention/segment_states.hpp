@@ -13,55 +13,86 @@
 #include "bsbr/sequence.hpp"
 #include "kernels/segment_sums.hpp"
 #include "parallel/messages.hpp"
+#include "parallel/neighbours.hpp"
 #include "parallel/prefix_tree.hpp"
 
 namespace bsbr::attention {
 
 /// How a sequence is cut into segments, and which of them a rank sums: those whose last tokens it has. The last segment
 /// of the sequence needs no sum, unless a state is kept for tokens behind it.
+///
+/// From the last token to the first, for a gradient, segments and tokens are numbered as a ScanOrder has it: by the
+/// borders of the same segments, so that the first one may lack its first tokens. Such a sequence must begin at 0.
 class Segments {
  public:
-  Segments(const Sequence& sequence, std::int64_t tokens) : m_sequence(sequence), m_tokens(tokens) {}
+  Segments(const Sequence& sequence, std::int64_t tokens, bool mirrored = false)
+      : m_sequence(sequence), m_tokens(tokens), m_mirrored(mirrored) {
+    if (m_sequence.local_tokens() == 0) return;
+    m_first = first_of(m_sequence.first_token(), m_sequence.local_tokens());
+    m_end = m_first + m_sequence.local_tokens();
+  }
 
   std::int64_t tokens() const { return m_tokens; }
+  kernels::ScanOrder order() const {
+    return {m_mirrored ? (m_sequence.end() + m_tokens - 1) / m_tokens * m_tokens : 0};
+  }
+
+  /// The numbers of the sequence's first token, and of that behind its last one; of this rank's, if it has any.
+  std::int64_t origin() const { return first_of(m_sequence.origin(), m_sequence.length()); }
+  std::int64_t sequence_end() const { return origin() + m_sequence.length(); }
+  std::int64_t first_token() const { return m_first; }
+  std::int64_t end_token() const { return m_end; }
+
   /// Up to the sequence's end, and whole ones up to its origin and to its end.
-  std::int64_t count() const { return (m_sequence.end() + m_tokens - 1) / m_tokens; }
-  std::int64_t earlier() const { return m_sequence.origin() / m_tokens; }
-  std::int64_t whole() const { return m_sequence.end() / m_tokens; }
+  std::int64_t count() const { return (sequence_end() + m_tokens - 1) / m_tokens; }
+  std::int64_t earlier() const { return origin() / m_tokens; }
+  std::int64_t whole() const { return sequence_end() / m_tokens; }
   /// Segments that have a sum, from the first of all on. keeps: a state for tokens behind the sequence.
   std::int64_t leaves(bool keeps) const {
     return keeps ? whole() : std::min(whole(), std::max<std::int64_t>(0, count() - 1));
   }
 
-  std::int64_t first() const { return m_sequence.first_token() / m_tokens; }
-  std::int64_t last() const { return (m_sequence.first_token() + m_sequence.local_tokens()) / m_tokens; }
+  std::int64_t first() const { return m_first / m_tokens; }
+  std::int64_t last() const { return m_end / m_tokens; }
 
   /// Whether this rank's first token begins a segment, or this one has begun on an earlier rank; and whether the last
   /// one goes on on a later rank.
-  bool begins() const { return has_tokens() && m_sequence.first_token() % m_tokens == 0; }
-  bool joins_previous() const { return has_tokens() && m_sequence.first_token() % m_tokens != 0; }
-  bool joins_next() const { return has_tokens() && end() % m_tokens != 0 && end() < m_sequence.end(); }
+  bool begins() const { return has_tokens() && !joins_previous(); }
+  bool joins_previous() const { return has_tokens() && m_first % m_tokens != 0 && !(m_mirrored && begins_sequence()); }
+  bool joins_next() const { return has_tokens() && m_end % m_tokens != 0 && m_end < sequence_end(); }
   /// Whether the first token of this rank is that of the sequence: what is before it, if anything, is in a state.
-  bool begins_sequence() const { return has_tokens() && m_sequence.first_token() == m_sequence.origin(); }
-  bool ends_sequence() const { return has_tokens() && end() == m_sequence.end(); }
+  bool begins_sequence() const { return has_tokens() && m_first == origin(); }
+  bool ends_sequence() const { return has_tokens() && m_end == sequence_end(); }
 
   parallel::PrefixTree tree(bool keeps) const {
-    const std::int64_t all = leaves(keeps), begin = std::min(first(), all);
+    const std::int64_t all = leaves(keeps), begin = std::min(has_tokens() ? first() : all, all);
     return {all, begin, has_tokens() ? std::clamp(last(), begin, all) : begin};
   }
 
   /// The rank that sums a segment, of those from earlier() on.
   int owner(std::int64_t leaf) const {
-    const std::int64_t chunk = ((leaf + 1) * m_tokens - 1) / m_sequence.chunk_size();
+    const std::int64_t chunk = order().token((leaf + 1) * m_tokens - 1) / m_sequence.chunk_size();
     return m_sequence.chunks().part_of(chunk - m_sequence.earlier_chunks());
+  }
+
+  /// The ranks with the tokens before and behind this one's.
+  parallel::Neighbours neighbours() const {
+    parallel::Neighbours ranks(m_sequence);
+    if (m_mirrored) std::swap(ranks.previous, ranks.next);
+    return ranks;
   }
 
  private:
   bool has_tokens() const { return m_sequence.local_tokens() > 0; }
-  std::int64_t end() const { return m_sequence.first_token() + m_sequence.local_tokens(); }
+  /// The number of the first of `count` tokens from `token` on, as they are numbered.
+  std::int64_t first_of(std::int64_t token, std::int64_t count) const {
+    return m_mirrored ? order().mirror - token - count : token;
+  }
 
   Sequence m_sequence;
   std::int64_t m_tokens;
+  bool m_mirrored;
+  std::int64_t m_first = 0, m_end = 0;
 };
 
 /// Sums of this rank's segments, in whose places the states behind them come. A node b is V(b) and then S(b) of

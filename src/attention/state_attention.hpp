@@ -1,8 +1,12 @@
 // Attention that is a running state and nothing else: linear and delta_net.
 #pragma once
 
+#include <algorithm>
+#include <optional>
+
 #include "attention/attention.hpp"
 #include "attention/running_state.hpp"
+#include "attention/state_gradient.hpp"
 #include "parallel/agree.hpp"
 
 namespace bsbr::attention {
@@ -17,23 +21,31 @@ class StateAttention : public Attention<Real> {
 
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
-               AttentionRecord<Real>* /*record*/) override {
+               AttentionRecord<Real>* record) override {
     parallel::agree(execution, m_sequence, profile, [&] {
       require_input(m_config, m_sequence, mask, input, output, state);
       if (state != nullptr) m_state.require_state(*state);
+      if (record != nullptr) reserve_rows(record->kept, "record", m_sequence, kept_elements(m_config));
     });
     poison_written(execution, input, output);
+    Rule rule(m_config);
+    if constexpr (requires { rule.keep_in(record->kept); })
+      if (record != nullptr) rule.keep_in(record->kept);
     const auto keys = m_state.keys(execution, mask, input, state, profile);
-    m_state.scan(execution, mask, input, keys, Rule(m_config), output, state, profile);
+    m_state.scan(execution, mask, input, keys, rule, output, state, profile);
   }
 
   void backward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                 const AttentionRecord<Real>& record, const Array<Real***>& output,
                 const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
                 Profile* profile) override {
-    (void)execution, (void)mask, (void)input, (void)record, (void)output, (void)output_gradient, (void)gradient,
-        (void)profile;
-    throw Error("TODO");
+    parallel::agree(execution, m_sequence, profile, [&] {
+      require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
+      if (!m_gradient) m_gradient.emplace(m_config, m_sequence, Rule(m_config));
+    });
+    m_gradient->form(execution, mask,
+                     {input.query, input.key, input.value, output_gradient, output, record.kept},
+                     {gradient.query, gradient.key, gradient.value}, profile);
   }
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
@@ -47,7 +59,20 @@ class StateAttention : public Attention<Real> {
                     kernels::composition_scratch_bytes<Real>(rule, width));
   }
 
+  static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
+    return StateGradient<Real, Rule>::bytes(config, sequence, Rule(config));
+  }
+  static std::int64_t gradient_scratch_bytes(const ModelConfig& config) {
+    return StateGradient<Real, Rule>::scratch_bytes(config, Rule(config));
+  }
+
  private:
+  /// Elements of each token that the gradient needs of a forward besides its output.
+  static std::int64_t kept_elements(const ModelConfig& config) {
+    if constexpr (requires { Rule::kept_elements(config); }) return Rule::kept_elements(config);
+    return 0;
+  }
+
   static std::int64_t step(const ModelConfig& config) {
     return kernels::tokens_of_scan_tile<Real>(Rule(config), static_cast<int>(config.head_dim()));
   }
@@ -55,6 +80,7 @@ class StateAttention : public Attention<Real> {
   ModelConfig m_config;
   Sequence m_sequence;
   RunningState<Real> m_state;
+  std::optional<StateGradient<Real, Rule>> m_gradient;
 };
 
 }  // namespace bsbr::attention

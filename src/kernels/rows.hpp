@@ -138,6 +138,25 @@ KOKKOS_INLINE_FUNCTION void normalise(const Member& team, int width, const Row& 
   for_each(team, width, [&](const int i) { x[i] = static_cast<Real>(static_cast<double>(x[i]) * factor); });
 }
 
+/// The gradient of y = normalise(x), which becomes that of x: (dy − y (y·dy)) / ‖x‖. Where the norm was below 1e-12, a
+/// constant took its place: dy / 1e-12. In double precision, as normalise().
+template <class Real, class Member>
+KOKKOS_INLINE_FUNCTION void normalise_gradient(const Member& team, int width, const Real* x, Real* gradient) {
+  const auto at = [=](const int i) { return static_cast<double>(x[i]); };
+  double scale = 1, squares = sum<double>(team, width, [=](const int i) { return at(i) * at(i); });
+  if (!(squares <= detail::largest_number<double>)) {
+    scale = detail::square_scale<double>;
+    squares = sum<double>(team, width, [=](const int i) { return at(i) * scale * (at(i) * scale); });
+  }
+  const double norm = std::sqrt(squares), factor = norm < 1e-12 ? 1e12 : scale / norm;
+  const double along = norm < 1e-12 ? 0 : sum<double>(team, width, [=](const int i) {
+    return at(i) * factor * static_cast<double>(gradient[i]);
+  });
+  for_each(team, width, [=](const int i) {
+    gradient[i] = static_cast<Real>((static_cast<double>(gradient[i]) - at(i) * factor * along) * factor);
+  });
+}
+
 /// normalise() of the rows of a tile for which wanted(row) holds: on a GPU by one thread each.
 template <class Real, class Wanted>
 inline void normalise_rows(const SerialTeam& team, const TileRows<Real>& rows, const Wanted& wanted) {

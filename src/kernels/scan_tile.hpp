@@ -17,9 +17,23 @@ KOKKOS_INLINE_FUNCTION constexpr std::int64_t segment_tokens(std::int64_t step) 
   return step < tuning::scan_segment ? tuning::scan_segment / step * step : step;
 }
 
+/// The order in which a scan comes to the tokens: it numbers them 0, 1, … from the first on, or from the last back to
+/// the first. `mirror`: a multiple of a segment's tokens, so that the numbers of tiles and segments are whole ones,
+/// too; token t is number mirror − 1 − t, and the numbers before that of the last token stand for nothing. 0: from the
+/// first.
+struct ScanOrder {
+  std::int64_t mirror = 0;
+
+  KOKKOS_INLINE_FUNCTION bool is_mirrored() const { return mirror > 0; }
+  KOKKOS_INLINE_FUNCTION std::int64_t token(std::int64_t number) const {
+    return is_mirrored() ? mirror - 1 - number : number;
+  }
+};
+
 /// The tokens of a scan, and where their results go. Tokens are numbered in the whole sequence.
 template <class Real>
 struct ScanTokens {
+  using Number = Real;
   Strided<const Real***> query;  // of the tokens from `first` on
   KeysAndValues<Real> keys;      // of the tokens from begin() on
   Array<Real***> output;         // [batch, tokens, heads · width], from `first` on
@@ -32,6 +46,9 @@ struct ScanTokens {
   /// rank's first token is in.
   KOKKOS_INLINE_FUNCTION std::int64_t begin() const { return first / step * step; }
   KOKKOS_INLINE_FUNCTION std::int64_t end() const { return last / step * step; }
+
+  /// Of its own step a token sees those up to itself, and so many more.
+  static constexpr int sees_itself = 1;
 };
 
 /// How the states of all heads are cut into parts, each one team's: a block of columns of one head of one sequence,
@@ -40,6 +57,7 @@ struct ScanTokens {
 struct ScanParts {
   std::int64_t batch, heads;
   int width, extra_columns;
+  int extra_rows = 0;  // of keys that are longer than values
 
   KOKKOS_INLINE_FUNCTION int blocks() const { return (width + tuning::scan_columns - 1) / tuning::scan_columns; }
   /// Columns of a block; the last one may have fewer.
@@ -49,17 +67,31 @@ struct ScanParts {
     return left < columns() ? left : columns();
   }
   KOKKOS_INLINE_FUNCTION std::int64_t count() const { return batch * heads * blocks(); }
+  KOKKOS_INLINE_FUNCTION int key_width() const { return width + extra_rows; }
   /// Elements of a row of one part, and of all rows.
   KOKKOS_INLINE_FUNCTION int stored() const { return columns() + extra_columns; }
-  KOKKOS_INLINE_FUNCTION std::int64_t elements() const { return std::int64_t{width} * stored(); }
+  KOKKOS_INLINE_FUNCTION std::int64_t elements() const { return std::int64_t{key_width()} * stored(); }
   /// Elements of all parts: of the states of a batch.
   KOKKOS_INLINE_FUNCTION std::int64_t total() const { return count() * elements(); }
 };
 
-template <class Real, class Rule>
+template <class Real, ScanRule<Real> Rule>
 ScanParts parts_of(const ScanTokens<Real>& tokens, const Rule& rule) {
   return {tokens.batch, tokens.heads, tokens.width, rule.extra_columns()};
 }
+
+/// Whether the sums of a rule's segments depend on queries: those of a gradient do.
+template <class Rule>
+inline constexpr bool sums_read_queries = requires {
+  requires Rule::sums_read_queries;
+};
+
+/// What a rule keeps of a tile for its gradient: of the rows [begin, end), which are this rank's tokens from `token`
+/// on, counted from its first one; of a head's columns [column, column + columns).
+struct KeptRows {
+  std::int64_t batch, token, head;
+  int begin, end, column, columns;
+};
 
 /// What a launch forms: the sums of segments, their results, or both in one go.
 enum class ScanPass { sums, results, both };
@@ -80,11 +112,12 @@ struct ScanTile {
   static constexpr int tokens = tuning::state_tile / division;
   static constexpr int blocks = scan_blocks<Rule, pass>;
   static constexpr bool has_results = pass != ScanPass::sums, has_sums = pass != ScanPass::results;
-  static constexpr bool has_scores = Rule::sees_own_step && (has_results || Rule::corrects_state);
+  static constexpr bool has_queries = has_results || sums_read_queries<Rule>;
+  static constexpr bool has_scores = Rule::sees_own_step && (has_queries || Rule::corrects_state);
   static constexpr bool splits_state = has_results && !Rule::corrects_state;
   static constexpr bool maps_rows = on_host && has_results && Rule::sees_own_step;
   /// Scores are of queries, then of keys where these are needed.
-  static constexpr int query_columns = has_results ? tokens : 0, key_columns = Rule::corrects_state ? tokens : 0;
+  static constexpr int query_columns = has_queries ? tokens : 0, key_columns = Rule::corrects_state ? tokens : 0;
   static constexpr int score_columns = query_columns + key_columns;
   static constexpr int score_stride = score_columns + lanes<Real>;  // no power of two
 
@@ -131,10 +164,10 @@ struct ScanTile {
   KOKKOS_INLINE_FUNCTION int matrix_column() const { return sum_column() + block; }
 };
 
-/// f(std::integral_constant<int, division>) with the division that tiles have for heads of this width, in all passes.
+/// f(std::integral_constant<int, division>) with the division that tiles have for such parts, in all passes.
 template <class Real, class Rule, class Function>
-auto with_scan_tile(const Rule& rule, int width, Function&& f) {
-  const int columns = ScanParts{1, 1, width, rule.extra_columns()}.stored();
+auto with_scan_tile(const ScanParts& parts, Function&& f) {
+  const int width = parts.key_width(), columns = parts.stored();
   return with_division(
       [&](auto division) {
         return std::max(ScanTile<Real, Rule, division, ScanPass::sums>::bytes(width, columns),
@@ -145,21 +178,28 @@ auto with_scan_tile(const Rule& rule, int width, Function&& f) {
 
 /// Tokens of a step that sees itself: one tile.
 template <class Real, class Rule>
+std::int64_t tokens_of_scan_tile(const ScanParts& parts) {
+  return with_scan_tile<Real, Rule>(
+      parts, [](auto division) -> std::int64_t { return ScanTile<Real, Rule, division, ScanPass::results>::tokens; });
+}
+template <class Real, class Rule>
 std::int64_t tokens_of_scan_tile(const Rule& rule, int width) {
-  return with_scan_tile<Real>(rule, width, [](auto division) -> std::int64_t {
-    return ScanTile<Real, Rule, division, ScanPass::results>::tokens;
-  });
+  return tokens_of_scan_tile<Real, Rule>(ScanParts{1, 1, width, rule.extra_columns()});
 }
 
 /// The most scratch that a team has in any pass, in bytes.
 template <class Real, class Rule>
-std::int64_t scan_scratch_bytes(const Rule& rule, int width) {
-  const int columns = ScanParts{1, 1, width, rule.extra_columns()}.stored();
-  return with_scan_tile<Real>(rule, width, [&](auto division) {
+std::int64_t scan_scratch_bytes(const ScanParts& parts) {
+  const int width = parts.key_width(), columns = parts.stored();
+  return with_scan_tile<Real, Rule>(parts, [&](auto division) {
     return std::max({ScanTile<Real, Rule, division, ScanPass::sums>::bytes(width, columns),
                      ScanTile<Real, Rule, division, ScanPass::results>::bytes(width, columns),
                      ScanTile<Real, Rule, division, ScanPass::both>::bytes(width, columns)});
   });
+}
+template <class Real, class Rule>
+std::int64_t scan_scratch_bytes(const Rule& rule, int width) {
+  return scan_scratch_bytes<Real, Rule>(ScanParts{1, 1, width, rule.extra_columns()});
 }
 
 namespace detail {
@@ -367,6 +407,20 @@ KOKKOS_INLINE_FUNCTION void transpose_queries(const TeamMember& team, const Quer
   rule.map(team, head, TileRows<Real>{tile.transposed, Tile::tokens, tile.key_width, 1, Tile::score_stride}, is_wanted);
 }
 
+template <class Tile, class Real, class Rule>
+KOKKOS_INLINE_FUNCTION void load_queries(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
+                                         const ScanPart& part, std::int64_t first, int count, const Tile& tile) {
+  transpose_queries(team, QueriesOfTile<Real>(tokens, part, first, count), rule, part.head, tile);
+}
+
+/// The queries of this rank's tokens from `first` on, where they lie.
+template <class Real>
+KOKKOS_INLINE_FUNCTION LeftFactor<Real> queries_from(const ScanTokens<Real>& tokens, const ScanPart& part,
+                                                     std::int64_t first) {
+  const auto queries = token_rows(tokens.query, part.batch, part.head * tokens.width, tokens.width);
+  return {queries.data + (first - tokens.first) * queries.stride, queries.stride, 1};
+}
+
 /// transposed[k, T + t] = element k of the key of token t; 0 beyond `count`.
 template <class Tile>
 KOKKOS_INLINE_FUNCTION void transpose_keys(const Team& team, int count, const Tile& tile) {
@@ -386,14 +440,14 @@ KOKKOS_INLINE_FUNCTION void form_step_scores(const Team& team, int count, const 
                tile.scores, Tile::score_stride);
 }
 
-/// output[t, :] += Σ_{s ≤ t} scores[s, t] u_s
+/// output[t, :] += Σ_{s < t + sees_itself} scores[s, t] u_s
 template <class Tile>
-KOKKOS_INLINE_FUNCTION void add_own_step(const Team& team, int count, const Tile& tile) {
+KOKKOS_INLINE_FUNCTION void add_own_step(const Team& team, int count, int sees_itself, const Tile& tile) {
   using Real = typename Tile::Number;
   add_product_of_ranges(
       team, count, tile.block,
-      [](int t) {
-        return DepthRange{0, t + 1};
+      [=](int t) {
+        return DepthRange{0, t + sees_itself};
       },
       LeftFactor<Real>{tile.scores, 1, Tile::score_stride}, tile.values, tile.stride, tile.output, tile.stride);
 }
@@ -440,14 +494,31 @@ KOKKOS_INLINE_FUNCTION void decay_state(const Team& team, int count, const Tile&
   });
 }
 
+/// void keep(team, rows, tile), of a rule that keeps something: a template, which no concept can ask for.
+template <class Rule, class Tile>
+inline constexpr bool keeps = requires(const Rule& rule, const Team& team, const KeptRows& rows, const Tile& tile) {
+  rule.keep(team, rows, tile);
+};
+
+template <class Tile, class Tokens, class Rule>
+KOKKOS_INLINE_FUNCTION void keep_rows(const Team& team, const Tokens& tokens, const Rule& rule, const ScanPart& part,
+                                      std::int64_t first, int count, const Tile& tile) {
+  if constexpr (keeps<Rule, Tile>) {
+    const int begin = first < tokens.first ? static_cast<int>(tokens.first - first) : 0;
+    rule.keep(team,
+              KeptRows{part.batch, first + begin - tokens.first, part.head, begin, count, part.column, part.columns},
+              tile);
+  }
+}
+
 /// A step whose tokens see each other: one tile.
-template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
-                                      const ScanPart& part, std::int64_t begin, std::int64_t end, const Tile& tile) {
+template <class Tile, class Tokens, class Rule>
+KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const Tokens& tokens, const Rule& rule, const ScanPart& part,
+                                      std::int64_t begin, std::int64_t end, const Tile& tile) {
+  using Real = typename Tile::Number;
   const auto count = static_cast<int>(end - begin);
   load_tokens(team, tokens, rule, part, begin, count, tile);
-  if constexpr (Tile::has_results)
-    transpose_queries(team, QueriesOfTile<Real>(tokens, part, begin, count), rule, part.head, tile);
+  if constexpr (Tile::has_results) load_queries(team, tokens, rule, part, begin, count, tile);
   if constexpr (Rule::corrects_state) transpose_keys(team, count, tile);
   if constexpr (Tile::has_scores) form_step_scores(team, count, tile);
   rule.prepare(team, tile, count);
@@ -455,26 +526,25 @@ KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const ScanTokens<Real>& 
     if constexpr (decays<Rule>) decay_queries(team, count, tile);
     form_running_state(team, tile);
     apply_running_state(team, count, tile.block, LeftFactor<Real>{tile.transposed, 1, Tile::score_stride}, tile);
-    add_own_step(team, count, tile);
+    add_own_step(team, count, tokens.sees_itself, tile);
     store_results(team, tokens, rule, part, begin, count, tile);
+    keep_rows(team, tokens, rule, part, begin, count, tile);
   }
   if constexpr (decays<Rule>) decay_state(team, count, tile);
   add_to_state(team, count, tile);
 }
 
 /// A step whose tokens do not: a chunk, tile by tile, first what its tokens see and then what they add.
-template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
-                                       const ScanPart& part, std::int64_t begin, std::int64_t end, const Tile& tile) {
+template <class Tile, class Tokens, class Rule>
+KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const Tokens& tokens, const Rule& rule, const ScanPart& part,
+                                       std::int64_t begin, std::int64_t end, const Tile& tile) {
   constexpr int size = Tile::tokens;
   const auto count_at = [&](std::int64_t first) { return end - first < size ? static_cast<int>(end - first) : size; };
   if constexpr (Tile::has_results) {
     // o_t = q_t S, of this rank's tokens
     form_running_state(team, tile);
-    const auto queries = token_rows(tokens.query, part.batch, part.head * tokens.width, tokens.width);
     for (std::int64_t first = begin < tokens.first ? tokens.first : begin; first < end; first += size) {
-      const Real* query = queries.data + (first - tokens.first) * queries.stride;
-      apply_running_state(team, count_at(first), tile.block, LeftFactor<Real>{query, queries.stride, 1}, tile);
+      apply_running_state(team, count_at(first), tile.block, queries_from(tokens, part, first), tile);
       store_results(team, tokens, rule, part, first, count_at(first), tile);
     }
   }

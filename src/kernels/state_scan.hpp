@@ -58,15 +58,16 @@ struct ScanMemory {
 namespace detail {
 
 /// The tokens [begin, end) of one segment.
-template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
-                                      const ScanPart& part, std::int64_t begin, std::int64_t end,
-                                      const PartMemory<Real>& memory, const Tile& tile) {
+template <class Tile, class Tokens, class Real, class Rule>
+KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const Tokens& tokens, const Rule& rule, const ScanPart& part,
+                                      std::int64_t begin, std::int64_t end, const PartMemory<Real>& memory,
+                                      const Tile& tile) {
   start_segment(team, part, memory, tile);
   form_powers(team, rule, part.head, tile);
-  for (std::int64_t first = begin; first < end; first += tokens.step) {
+  for (std::int64_t first = begin, last = begin; first < end; first = last) {
     if (first == tokens.end()) save_after(team, part, memory, tile);
-    const std::int64_t last = first + tokens.step < end ? first + tokens.step : end;
+    last = (first / tokens.step + 1) * tokens.step;  // the first step of all may have no beginning
+    if (last > end) last = end;
     if constexpr (Rule::sees_own_step) {
       scan_tile(team, tokens, rule, part, first, last, tile);
     } else {
@@ -91,12 +92,13 @@ inline std::int64_t segments_at_once(const Execution& execution, const ScanParts
 }
 
 /// scan_segments() with tiles of a division.
-template <ScanPass pass, int division, class Real, class Rule>
-void scan_segments_of(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens,
-                      const Rule& rule, const ScanSegments& segments, const ScanMemory<Real>& memory) {
+template <ScanPass pass, int division, class Tokens, class Rule>
+void scan_segments_of(const Execution& execution, const std::string& label, const Tokens& tokens, const Rule& rule,
+                      const ScanSegments& segments, const ScanMemory<typename Tokens::Number>& memory) {
+  using Real = typename Tokens::Number;
   using Tile = ScanTile<Real, Rule, division, pass>;
   const ScanParts parts = parts_of(tokens, rule);
-  const std::int64_t bytes = Tile::bytes(tokens.width, parts.stored());
+  const std::int64_t bytes = Tile::bytes(parts.key_width(), parts.stored());
   Kokkos::parallel_for(
       label, team_policy(execution, segments.count * parts.count(), bytes), KOKKOS_LAMBDA(const TeamMember& member) {
         const std::int64_t i = member.league_rank() / parts.count(), index = member.league_rank() % parts.count();
@@ -117,17 +119,18 @@ void scan_segments_of(const Execution& execution, const std::string& label, cons
                                                .matrix = saves ? sum + parts.total() : nullptr,
                                                .after = is_last ? memory.after + at : nullptr};
         Scratch scratch(member, bytes);
-        const Tile tile(scratch, parts.width, parts.stored());
+        const Tile tile(scratch, parts.key_width(), parts.stored());
         detail::scan_part(as_team(member), tokens, rule, part, segments.begin_of(i), segments.end_of(i), of_part, tile);
       });
 }
 
-/// The sums, or the results, or both, of some segments. One launch, a team for each segment and part.
-template <ScanPass pass, class Real, ScanRule<Real> Rule>
-void scan_segments(const Execution& execution, const std::string& label, const ScanTokens<Real>& tokens,
-                   const Rule& rule, const ScanSegments& segments, const ScanMemory<Real>& memory) {
+/// The sums, or the results, or both, of some segments. One launch, a team for each segment and part. Tokens:
+/// ScanTokens, or those of a gradient (scan_gradient.hpp).
+template <ScanPass pass, class Tokens, class Rule>
+void scan_segments(const Execution& execution, const std::string& label, const Tokens& tokens, const Rule& rule,
+                   const ScanSegments& segments, const ScanMemory<typename Tokens::Number>& memory) {
   if (segments.count <= 0) return;
-  with_scan_tile<Real>(rule, tokens.width, [&](auto division) {
+  with_scan_tile<typename Tokens::Number, Rule>(parts_of(tokens, rule), [&](auto division) {
     scan_segments_of<pass, division>(execution, label, tokens, rule, segments, memory);
   });
 }

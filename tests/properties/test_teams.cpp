@@ -58,7 +58,8 @@ std::map<std::string, std::int64_t> teams_of(const ModelConfig& config) {
     const kernels::ScanParts parts{1, heads, width, 0};
     const std::int64_t step = special.depends_on_chunks ? config.chunk_size : kernels::tuning::state_tile;
     const std::int64_t segments = tokens / kernels::segment_tokens(step);
-    teams["scan"] = std::min(segments, kernels::segments_at_once(Execution(), parts)) * parts.count();
+    teams["scan, its gradient"] = std::min(segments, kernels::segments_at_once(Execution(), parts)) * parts.count();
+    teams["mapping for the gradient"] = tokens / kernels::tuning::state_tile * heads;
     if (special.depends_on_chunks) teams["within_chunk"] = softmax(1);
   }
   return teams;

@@ -13,6 +13,7 @@ template <class Real>
 struct DeltaNetRule {
   static constexpr bool sees_own_step = true, corrects_state = true;
   Real beta;
+  Array<Real***> corrections;  // u [batch, tokens, heads · width], kept for the gradient; empty: not kept
 
   explicit DeltaNetRule(const ModelConfig& config) : beta(static_cast<Real>(config.beta)) {}
 
@@ -31,6 +32,28 @@ struct DeltaNetRule {
 
   KOKKOS_FUNCTION auto store(std::int64_t, std::int64_t, std::int64_t, int, const Real* row, Real* output) const {
     return [=](const int i) { output[i] = row[i]; };
+  }
+
+  // ---- For the gradient ----
+
+  KOKKOS_FUNCTION bool maps() const { return true; }
+
+  template <class Tile>
+  KOKKOS_FUNCTION void keep(const kernels::Team& team, const kernels::KeptRows& rows, const Tile& tile) const {
+    if (corrections.size() == 0) return;
+    kernels::for_each_in_rows(team, rows.end - rows.begin, rows.columns, [&](const int row) {
+      const Real* from = tile.values + (rows.begin + row) * tile.stride;
+      Real* to = &corrections(rows.batch, rows.token + row, rows.head * tile.key_width + rows.column);
+      return [=](const int i) { to[i] = from[i]; };
+    });
+  }
+
+  /// Elements that are kept of one token, of all heads.
+  static std::int64_t kept_elements(const ModelConfig& config) { return config.attention_dim(); }
+  void keep_in(const Array<Real***>& array) { corrections = array; }
+
+  KOKKOS_FUNCTION void map_gradient(const kernels::Team& team, int width, const Real* row, Real* gradient) const {
+    kernels::normalise_gradient(team, width, row, gradient);
   }
 };
 

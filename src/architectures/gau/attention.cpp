@@ -2,32 +2,14 @@
 // chunks, and a gate.
 #include <algorithm>
 
+#include "architectures/gau/rule.hpp"
 #include "attention/attention_class.hpp"
 #include "attention/running_state.hpp"
-#include "kernels/math.hpp"
 #include "kernels/token_softmax.hpp"
 #include "parallel/agree.hpp"
 
 namespace bsbr::attention {
 namespace {
-
-/// Adds q S to what the softmax has left in the output, and gates the sum.
-template <class Real>
-struct GauRule {
-  static constexpr bool sees_own_step = false, corrects_state = false;
-  Strided<const Real***> gate;
-
-  KOKKOS_FUNCTION int extra_columns() const { return 0; }
-
-  template <class Wanted>
-  KOKKOS_FUNCTION void map(const kernels::Team&, std::int64_t, const kernels::TileRows<Real>&, const Wanted&) const {}
-
-  KOKKOS_FUNCTION auto store(std::int64_t batch, std::int64_t token, std::int64_t column, int, const Real* row,
-                             Real* output) const {
-    const Real* g = &gate(batch, token, column);
-    return [=](const int i) { output[i] = kernels::sigmoid(g[i]) * (output[i] + row[i]); };
-  }
-};
 
 /// o_t = σ(g_t) ⊙ (Σ_s softmax_s(q_t·k_s / √e over s ≤ t of the same chunk) v_s + q_t Σ_{j < c(t)} K_jᵀ V_j):
 /// docs/mathematics.md.
