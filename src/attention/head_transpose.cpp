@@ -4,36 +4,10 @@
 #include "attention/attention.hpp"
 #include "attention/mask_rows.hpp"
 #include "attention/overlap.hpp"
+#include "attention/rows_by_head.hpp"
 #include "kernels/rows.hpp"
 
 namespace bsbr::attention {
-namespace {
-
-std::vector<parallel::Slice> one_after_another(const std::vector<std::int64_t>& counts) {
-  std::vector<parallel::Slice> slices;
-  std::int64_t offset = 0;
-  for (const std::int64_t count : counts) {
-    slices.push_back({offset, count});
-    offset += count;
-  }
-  return slices;
-}
-
-std::int64_t total(const std::vector<parallel::Slice>& slices) {
-  return slices.empty() ? 0 : slices.back().offset + slices.back().count;
-}
-
-/// Rows of `width` elements, [token][batch][row], as [batch, token, width] from `first` in each row on.
-template <class Real>
-Strided<Real***> as_rows(const Array<Real*>& data, std::int64_t batch, std::int64_t tokens, std::int64_t row,
-                         std::int64_t first, std::int64_t width) {
-  const auto size = [](std::int64_t value) { return static_cast<std::size_t>(value); };
-  return Strided<Real***>(data.data() + first, Kokkos::LayoutStride(size(batch), size(row), size(tokens),
-                                                                    size(batch * row), size(width), 1));
-}
-
-}  // namespace
-
 /// Send and receive counts per rank, for allocation, prediction and messages.
 template <class Real>
 struct HeadTranspose<Real>::Sizes {
@@ -42,10 +16,7 @@ struct HeadTranspose<Real>::Sizes {
   Sizes(const ModelConfig& config, const Sequence& sequence, const parallel::Dealing& dealing) {
     const std::int64_t row = sequence.batch() * config.head_dim();
     const auto tokens = [&](int rank) { return sequence.first_token_of(rank + 1) - sequence.first_token_of(rank); };
-    const auto dealt = [&](int owner, int worker) {
-      const parallel::DealtRows queries = dealing.rows(worker);
-      return queries.before(sequence.first_token_of(owner + 1)) - queries.before(sequence.first_token_of(owner));
-    };
+    const auto dealt = [&](int owner, int worker) { return dealt_tokens(dealing, sequence, owner, worker); };
     std::vector<std::int64_t> to, from, query_to, query_from;
     const int mine = sequence.rank();
     for (int rank = 0; rank < sequence.ranks(); ++rank) {
@@ -63,9 +34,7 @@ struct HeadTranspose<Real>::Sizes {
 
 template <class Real>
 HeadTranspose<Real>::HeadTranspose(const ModelConfig& config, const Sequence& sequence)
-    : m_config(config),
-      m_sequence(sequence),
-      m_dealing(config.num_heads, sequence.ranks(), kernels::tuning::query_tile) {
+    : m_config(config), m_sequence(sequence), m_dealing(heads_over_ranks(config, sequence)) {
   const Sizes sizes(config, sequence, m_dealing);
   m_keys_to = sizes.keys_to;
   m_keys_from = sizes.keys_from;
@@ -82,13 +51,12 @@ HeadTranspose<Real>::HeadTranspose(const ModelConfig& config, const Sequence& se
 
 template <class Real>
 std::int64_t HeadTranspose<Real>::bytes(const ModelConfig& config, const Sequence& sequence) {
-  const Sizes sizes(config, sequence, {config.num_heads, sequence.ranks(), kernels::tuning::query_tile});
+  const Sizes sizes(config, sequence, heads_over_ranks(config, sequence));
   const std::int64_t elements =
       total(sizes.keys_to) + total(sizes.keys_from) + 2 * total(sizes.queries_to) + total(sizes.queries_from);
   return elements * static_cast<std::int64_t>(sizeof(Real)) + 2 * sequence.length() * sequence.batch();
 }
 
-/// The mask of all tokens; empty if there is no padding.
 template <class Real>
 Array<const std::uint8_t**> HeadTranspose<Real>::gather_mask(const Execution& execution, const PaddingMask& mask,
                                                              Profile* profile) const {
@@ -111,14 +79,14 @@ typename HeadTranspose<Real>::Work HeadTranspose<Real>::all_work(const Array<con
   const std::int64_t batch = m_sequence.batch(), length = m_sequence.length(), heads = m_dealing.item_count(mine);
   const std::int64_t width = heads * m_config.head_dim();
   const parallel::DealtRows dealt = m_dealing.rows(mine);
-  const auto queries = as_rows(m_queries, batch, dealt.before(length), width, 0, width);
+  const auto queries = rows_by_head(m_queries, batch, dealt.before(length), width, 0, width);
   return {.heads = heads,
           .dealt = dealt,
           .first = 0,
           .last = dealt.before(length),
           .query = queries,
-          .keys = {as_rows(m_keys, batch, length, 2 * width, 0, width),
-                   as_rows(m_keys, batch, length, 2 * width, width, width), real, 0},
+          .keys = {rows_by_head(m_keys, batch, length, 2 * width, 0, width),
+                   rows_by_head(m_keys, batch, length, 2 * width, width, width), real, 0},
           .output = queries};
 }
 

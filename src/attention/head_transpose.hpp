@@ -39,6 +39,13 @@ class HeadTranspose {
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                const Array<Real***>& output, Profile* profile, const Attend& attend);
 
+  /// The mask of all tokens; empty if there is no padding. Collective.
+  Array<const std::uint8_t**> gather_mask(const Execution& execution, const PaddingMask& mask, Profile* profile) const;
+
+  /// Heads of this rank, and queries that are dealt to it.
+  std::int64_t own_heads() const { return m_dealing.item_count(m_sequence.rank()); }
+  std::int64_t own_queries() const { return m_dealing.rows(m_sequence.rank()).before(m_sequence.length()); }
+
   // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack(const Execution& execution, const AttentionInput<Real>& input, int rank) const;
   void unpack(const Execution& execution, const Array<Real***>& output, int rank) const;
@@ -46,7 +53,6 @@ class HeadTranspose {
  private:
   struct Sizes;
 
-  Array<const std::uint8_t**> gather_mask(const Execution& execution, const PaddingMask& mask, Profile* profile) const;
   Work all_work(const Array<const std::uint8_t**>& real) const;
 
   ModelConfig m_config;

@@ -13,6 +13,8 @@ namespace bsbr::attention {
 namespace {
 
 constexpr const char* label = "bsbr::attention::softmax";
+constexpr const char* query_label = "bsbr::attention::query_gradients";
+constexpr const char* key_label = "bsbr::attention::key_gradients";
 
 /// The first token that a rank's first token sees.
 parallel::FirstNeeded first_seen(const Sequence& sequence, std::int64_t window) {
@@ -27,11 +29,13 @@ parallel::EndNeeded end_seen(const Sequence& sequence, std::int64_t window) {
   };
 }
 
-/// The window of the queries that were dealt to a rank.
+/// The window of the tokens that were dealt to a rank.
 struct DealtWindow {
   kernels::Window window;
   parallel::DealtRows dealt;
-  KOKKOS_FUNCTION kernels::KeyRange range(std::int64_t query) const { return window.range(dealt.row(query)); }
+  KOKKOS_FUNCTION kernels::KeyRange range(std::int64_t query) const { return window.range(token(query)); }
+  KOKKOS_FUNCTION Range queries(std::int64_t key) const { return window.queries(token(key)); }
+  KOKKOS_FUNCTION std::int64_t token(std::int64_t number) const { return dealt.row(number); }
   KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
 };
 
@@ -79,7 +83,7 @@ void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMa
   });
   poison_written(execution, input, output);
   if (m_heads)
-    attend_by_heads(execution, mask, input, output, profile);
+    attend_by_heads(execution, mask, input, output, record, profile);
   else
     attend_to_rows(execution, mask, input, output, state, record, profile);
   if (state == nullptr) return;
@@ -92,12 +96,18 @@ void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMa
 template <class Real>
 void SoftmaxAttention<Real>::attend_by_heads(const Execution& execution, const PaddingMask& mask,
                                              const AttentionInput<Real>& input, const Array<Real***>& output,
-                                             Profile* profile) {
+                                             AttentionRecord<Real>* record, Profile* profile) {
   const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
   m_heads->forward(execution, mask, input, output, profile, [&](const typename HeadTranspose<Real>::Work& work) {
     const Phase phase(execution, profile, "attention");
-    kernels::token_softmax(execution, label, work.heads, DealtWindow{{m_parameters.window}, work.dealt}, scale,
-                           work.query, work.keys, work.output, 0, work.first, work.last);
+    const DealtWindow visible{{m_parameters.window}, work.dealt};
+    if (record == nullptr) {
+      kernels::token_softmax(execution, label, work.heads, visible, scale, work.query, work.keys, work.output, 0,
+                             work.first, work.last);
+    } else {
+      kernels::token_softmax_with_log_sums(execution, label, work.heads, visible, scale, work.query, work.keys,
+                                           work.output, record->log_sums, 0, work.first, work.last);
+    }
   });
 }
 
@@ -141,10 +151,12 @@ void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const Pa
 /// Room for what the gradient needs of a forward.
 template <class Real>
 void SoftmaxAttention<Real>::reserve(AttentionRecord<Real>& record) const {
-  const auto batch = static_cast<std::size_t>(m_sequence.batch()), heads = static_cast<std::size_t>(m_config.num_heads),
-             tokens = static_cast<std::size_t>(m_sequence.local_tokens());
-  if (record.log_sums.extent(0) == batch && record.log_sums.extent(2) == tokens) return;
-  record.log_sums = Array<Real***>("bsbr::attention::log_sums", batch, heads, tokens);
+  const auto size = [](std::int64_t value) { return static_cast<std::size_t>(value); };
+  const auto batch = size(m_sequence.batch()), heads = size(m_heads ? m_heads->own_heads() : m_config.num_heads),
+             queries = size(m_heads ? m_heads->own_queries() : m_sequence.local_tokens());
+  const auto& there = record.log_sums;
+  if (there.extent(0) == batch && there.extent(1) == heads && there.extent(2) == queries) return;
+  record.log_sums = Array<Real***>("bsbr::attention::log_sums", batch, heads, queries);
 }
 
 template <class Real>
@@ -154,19 +166,47 @@ void SoftmaxAttention<Real>::backward(const Execution& execution, const PaddingM
                                       const AttentionGradient<Real>& gradient, Profile* profile) {
   parallel::agree(execution, m_sequence, profile, [&] {
     require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
-    if (m_deltas.size() == record.log_sums.size()) return;
-    m_deltas = Array<Real***>("bsbr::attention::deltas", record.log_sums.extent(0), record.log_sums.extent(1),
-                              record.log_sums.extent(2));
-    if (!m_heads) m_queries.emplace(m_config, m_sequence, end_seen(m_sequence, m_parameters.window));
+    if (m_head_gradient || m_queries) return;
+    m_deltas =
+        Array<Real***>("bsbr::attention::deltas", m_sequence.batch(), m_config.num_heads, m_sequence.local_tokens());
+    if (m_heads)
+      m_head_gradient.emplace(m_config, m_sequence);
+    else
+      m_queries.emplace(m_config, m_sequence, end_seen(m_sequence, m_parameters.window));
   });
   {
     const Phase phase(execution, profile, "attention");
     kernels::token_deltas<Real>(execution, "bsbr::attention::deltas", output, output_gradient, m_deltas);
   }
-  if (m_heads) throw Error("TODO");
-  gradient_of_rows(execution, mask, input,
-                   {input.query, output_gradient, record.log_sums, m_deltas, m_sequence.first_token(), {}}, gradient,
-                   profile);
+  if (m_heads) {
+    gradient_by_heads(execution, mask, input, record, output_gradient, gradient, profile);
+  } else {
+    gradient_of_rows(execution, mask, input,
+                     {input.query, output_gradient, record.log_sums, m_deltas, m_sequence.first_token(), {}}, gradient,
+                     profile);
+  }
+}
+
+template <class Real>
+void SoftmaxAttention<Real>::gradient_by_heads(const Execution& execution, const PaddingMask& mask,
+                                               const AttentionInput<Real>& input, const AttentionRecord<Real>& record,
+                                               const Array<Real***>& output_gradient,
+                                               const AttentionGradient<Real>& gradient, Profile* profile) {
+  const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
+  using Work = typename HeadGradient<Real>::Work;
+  const auto of_queries = [&](const Work& work) {
+    const Phase phase(execution, profile, "attention");
+    kernels::token_query_gradients(execution, query_label, work.heads, DealtWindow{{m_parameters.window}, work.dealt},
+                                   scale, work.tokens, work.query, 0, work.first, work.last);
+  };
+  const auto of_keys = [&](const Work& work) {
+    const Phase phase(execution, profile, "attention");
+    kernels::token_key_gradients(execution, key_label, work.heads, DealtWindow{{m_parameters.window}, work.dealt},
+                                 scale, work.tokens, work.key, work.value, 0, work.first, work.last);
+  };
+  const auto real = m_heads->gather_mask(execution, mask, profile);
+  m_head_gradient->backward(execution, input, real, record.log_sums, m_deltas, output_gradient, gradient, profile,
+                            of_queries, of_keys);
 }
 
 /// This rank's queries, dq, and its keys, dk and dv. First those that need no rows of other ranks, which hides the
@@ -189,12 +229,12 @@ void SoftmaxAttention<Real>::gradient_of_rows(const Execution& execution, const 
   }
   seen.keys = {input.key, input.value, mask.tokens(), first};
   const auto of_queries = [&](std::int64_t begin, std::int64_t end) {
-    kernels::token_query_gradients(execution, "bsbr::attention::query_gradients", heads, visible, scale, seeing,
-                                   gradient.query, first, begin, end);
+    kernels::token_query_gradients(execution, query_label, heads, visible, scale, seeing, gradient.query, first, begin,
+                                   end);
   };
   const auto of_keys = [&](std::int64_t begin, std::int64_t end) {
-    kernels::token_key_gradients(execution, "bsbr::attention::key_gradients", heads, visible, scale, seen, gradient.key,
-                                 gradient.value, first, begin, end);
+    kernels::token_key_gradients(execution, key_label, heads, visible, scale, seen, gradient.key, gradient.value, first,
+                                 begin, end);
   };
   // Queries from here on see this rank's keys only, and keys up to here are seen by its queries only.
   std::int64_t alone = first, alone_end = last;

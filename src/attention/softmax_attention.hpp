@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 
+#include "attention/head_gradient.hpp"
 #include "attention/head_transpose.hpp"
 #include "attention/key_halo.hpp"
 #include "attention/query_halo.hpp"
@@ -44,11 +45,14 @@ class SoftmaxAttention : public Attention<Real> {
   /// The first token that one at `position` sees.
   std::int64_t kept_from(std::int64_t position) const { return position - std::min(position, m_parameters.window); }
   void attend_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                       const Array<Real***>& output, Profile* profile);
+                       const Array<Real***>& output, AttentionRecord<Real>* record, Profile* profile);
   void attend_to_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                       const Array<Real***>& output, const AttentionState<Real>* state, AttentionRecord<Real>* record,
                       Profile* profile);
   void reserve(AttentionRecord<Real>& record) const;
+  void gradient_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                         const AttentionRecord<Real>& record, const Array<Real***>& output_gradient,
+                         const AttentionGradient<Real>& gradient, Profile* profile);
   void gradient_of_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                         const kernels::SoftmaxTokens<Real>& own, const AttentionGradient<Real>& gradient,
                         Profile* profile);
@@ -58,8 +62,10 @@ class SoftmaxAttention : public Attention<Real> {
   SoftmaxParameters m_parameters;
   std::optional<HeadTranspose<Real>> m_heads;  // one of the two
   std::optional<KeyHalo<Real>> m_keys;
-  std::optional<QueryHalo<Real>> m_queries;  // with m_keys, where there has been a gradient
-  Array<Real***> m_deltas;                   // [batch, heads, local tokens], likewise
+  // Where there has been a gradient: one of the two, and δ, [batch, heads, local tokens].
+  std::optional<HeadGradient<Real>> m_head_gradient;
+  std::optional<QueryHalo<Real>> m_queries;
+  Array<Real***> m_deltas;
 };
 
 /// The same for the parameters that a mechanism takes from the configuration: Mechanism::parameters(config).

@@ -43,8 +43,7 @@ class StateAttention : public Attention<Real> {
       require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
       if (!m_gradient) m_gradient.emplace(m_config, m_sequence, Rule(m_config));
     });
-    m_gradient->form(execution, mask,
-                     {input.query, input.key, input.value, output_gradient, output, record.kept},
+    m_gradient->form(execution, mask, {input.query, input.key, input.value, output_gradient, output, record.kept},
                      {gradient.query, gradient.key, gradient.value}, profile);
   }
 

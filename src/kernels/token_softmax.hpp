@@ -24,6 +24,8 @@ struct WithinChunk {
   KOKKOS_FUNCTION Range queries(std::int64_t s) const {
     return tokens_that_see(causality, s, chunk_of_token(s, chunk_size, length));
   }
+  /// What queries and keys are numbered by.
+  KOKKOS_FUNCTION std::int64_t token(std::int64_t t) const { return t; }
   KOKKOS_FUNCTION int null_keys(std::int64_t t) const {
     return static_cast<int>(absent_tokens(causality, chunk_size, chunk_of_token(t, chunk_size, length)));
   }
@@ -38,6 +40,7 @@ struct Window {
     constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
     return {s, window < most - s ? s + window + 1 : most};
   }
+  KOKKOS_FUNCTION std::int64_t token(std::int64_t t) const { return t; }
   KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
 };
 

@@ -75,6 +75,20 @@ template <class Real, class VisibleRange>
 struct TokenQueryGradient : TokenSoftmaxGradient<Real, VisibleRange> {
   Strided<Real***> query_gradients;
 
+  // The columns of this pass, which may be some of the tokens, numbered without gaps.
+  using Tokens = TokenSoftmaxGradient<Real, VisibleRange>;
+  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const {
+    return Tokens::query(group, this->visible.token(t));
+  }
+  KOKKOS_FUNCTION const Real* output_gradient(std::int64_t group, std::int64_t t) const {
+    return Tokens::output_gradient(group, this->visible.token(t));
+  }
+  KOKKOS_FUNCTION Real log_sum(std::int64_t group, std::int64_t t) const {
+    return Tokens::log_sum(group, this->visible.token(t));
+  }
+  KOKKOS_FUNCTION Real delta(std::int64_t group, std::int64_t t) const {
+    return Tokens::delta(group, this->visible.token(t));
+  }
   KOKKOS_FUNCTION Range range(std::int64_t t) const { return this->visible.range(t); }
   KOKKOS_FUNCTION Real* query_gradient(std::int64_t group, std::int64_t t) const {
     return this->row(query_gradients, group, t - this->origin);
@@ -84,6 +98,18 @@ struct TokenQueryGradient : TokenSoftmaxGradient<Real, VisibleRange> {
 template <class Real, class VisibleRange>
 struct TokenKeyGradient : TokenSoftmaxGradient<Real, VisibleRange> {
   Strided<Real***> key_gradients, value_gradients;
+
+  // The columns of this pass, as above.
+  using Tokens = TokenSoftmaxGradient<Real, VisibleRange>;
+  KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const {
+    return Tokens::has_key(group, this->visible.token(s));
+  }
+  KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t s) const {
+    return Tokens::key(group, this->visible.token(s));
+  }
+  KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t s) const {
+    return Tokens::value(group, this->visible.token(s));
+  }
 
   /// The queries at hand that see a key.
   KOKKOS_FUNCTION Range range(std::int64_t s) const {

@@ -22,16 +22,7 @@ ModelConfig sizes() {
 }
 
 bool is_done(const ModelConfig& config) {
-  switch (config.architecture) {
-    case Architecture::bsbr:
-      return config.compression_factor == 0;
-    case Architecture::standard:
-    case Architecture::hopfield:
-    case Architecture::sliding_window:
-      return true;
-    default:
-      return false;
-  }
+  return config.architecture != Architecture::bsbr || config.compression_factor == 0;
 }
 
 double largest(const std::vector<double>& numbers) {
@@ -56,11 +47,14 @@ void expect_right(const ModelConfig& config, std::int64_t length, const referenc
                                                                 {"gate", &expected.gate},
                                                                 {"retrieval_query", &expected.retrieval_query},
                                                                 {"retrieval_key", &expected.retrieval_key}};
+  // Some gradients are 0 but for rounding, as those of a softmax over one key: of the largest element of all.
+  double most = 0;
+  for (const auto& [name, exact] : by_name) most = std::max(most, largest(exact->values));
+  const double tolerance = (std::is_same_v<Real, float> ? 2e-5 : 1e-12) * most;
   for (const auto& [name, gradient] : run_attention_gradient<Real>(config, numbers, mask, given)) {
     const std::vector<double>& exact = by_name.at(name)->values;
     ASSERT_EQ(gradient.size(), exact.size()) << name;
-    const double unit = std::is_same_v<Real, float> ? 2e-5 : 1e-12;
-    EXPECT_LE(largest_difference(widen(gradient), exact), unit * largest(exact) + 1e-30) << name;
+    EXPECT_LE(largest_difference(widen(gradient), exact), tolerance) << name;
   }
 }
 
@@ -90,10 +84,7 @@ TYPED_TEST(AttentionGradients, have_the_same_bits_on_any_number_of_ranks) {
   wide.num_heads = 1;
   wide.hidden_dim = 50;
   for (const ModelConfig& config : {sizes(), wide}) {
-    for (const ModelConfig& variant : variants(config, [](const ModelConfig& c) {
-           return is_done(c) && c.architecture != Architecture::standard && c.architecture != Architecture::hopfield &&
-                  c.window_size < 100;
-         })) {
+    for (const ModelConfig& variant : variants(config, is_done)) {
       for (const std::int64_t length : {1, 33, 331}) {
         for (const auto& mask : {reference::Mask(), random_mask(length, 0.5, 2)}) {
           SCOPED_TRACE(describe(variant) + ", " + std::to_string(length) + " tokens");

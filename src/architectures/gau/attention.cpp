@@ -1,11 +1,13 @@
 // Gated attention unit (Hua et al. 2022): one wide head, softmax within each chunk, the sum of the states of earlier
 // chunks, and a gate.
 #include <algorithm>
+#include <memory>
 
 #include "architectures/gau/rule.hpp"
 #include "attention/attention_class.hpp"
 #include "attention/running_state.hpp"
-#include "kernels/token_softmax.hpp"
+#include "attention/state_gradient.hpp"
+#include "kernels/token_softmax_gradient.hpp"
 #include "parallel/agree.hpp"
 
 namespace bsbr::attention {
@@ -24,20 +26,47 @@ class Gau : public Attention<Real> {
   void backward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                 const AttentionRecord<Real>& record, const Array<Real***>& output,
                 const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
-                Profile* profile) override {
-    (void)execution, (void)mask, (void)input, (void)record, (void)output, (void)output_gradient, (void)gradient,
-        (void)profile;
-    throw Error("TODO");
-  }
+                Profile* profile) override;
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
   static std::int64_t scratch_bytes(const ModelConfig& config);
 
+  // Steps of the gradient. Public because CUDA's compiler wants functions that hold kernels to be.
+  void gate_gradient(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output,
+                     const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient) const;
+  void within_chunk_gradient(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                             const AttentionGradient<Real>& gradient) const;
+  void add_between(const Execution& execution, const AttentionGradient<Real>& gradient) const;
+
  private:
+  struct GradientBuffers;
+
+  kernels::WithinChunk visible() const { return {Causality::causal, m_config.chunk_size, m_sequence.end()}; }
+
   ModelConfig m_config;
   Sequence m_sequence;
   RunningState<Real> m_state;
+  std::shared_ptr<GradientBuffers> m_gradient;  // where there has been a gradient
+};
+
+/// What only gradients need.
+template <class Real>
+struct Gau<Real>::GradientBuffers {
+  StateGradient<Real, GauRule<Real>> between;
+  Array<Real***> gated;              // [batch, local tokens, e]: the gradient of what the gate is applied to
+  Array<Real***> query, key, value;  // [batch, local tokens, e]: gradients between chunks
+  Array<Real***> log_sums, deltas;   // [batch, 1, local tokens]: within chunks
+
+  GradientBuffers(const ModelConfig& config, const Sequence& sequence)
+      : between(config, sequence, GauRule<Real>{}, config.chunk_size) {
+    const std::int64_t width = config.attention_dim();
+    for (auto* rows : {&gated, &query, &key, &value}) reserve_rows(*rows, "gradient_rows", sequence, width);
+    for (auto* numbers : {&log_sums, &deltas}) {
+      *numbers =
+          Array<Real***>("bsbr::attention::log_sums", sequence.batch(), config.num_heads, sequence.local_tokens());
+    }
+  }
 };
 
 template <class Real>
@@ -70,11 +99,91 @@ void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, con
   {
     const Phase phase(execution, profile, "within_chunk");
     const auto scale = kernels::score_scale<Real>(m_config.head_dim());
-    kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads,
-                           kernels::WithinChunk{Causality::causal, m_config.chunk_size, m_sequence.end()}, scale,
+    kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, visible(), scale,
                            input.query, keys, output, first, first, first + m_sequence.local_tokens());
   }
   m_state.scan(execution, mask, input, keys, GauRule<Real>{input.gate}, output, state, profile);
+}
+
+/// o = σ(g) ⊙ a: dg = do ⊙ a ⊙ σ(g) (1 − σ(g)) = do ⊙ o ⊙ (1 − σ(g)), da = do ⊙ σ(g)
+template <class Real>
+void Gau<Real>::gate_gradient(const Execution& execution, const AttentionInput<Real>& input,
+                              const Array<Real***>& output, const Array<Real***>& output_gradient,
+                              const AttentionGradient<Real>& gradient) const {
+  const std::int64_t width = m_config.attention_dim(), tokens = m_sequence.local_tokens();
+  const auto gate = input.gate;
+  const auto gate_gradients = gradient.gate;
+  const Array<Real***> gated = m_gradient->gated;
+  Kokkos::parallel_for(
+      "bsbr::attention::gate_gradient", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.batch() * tokens),
+      KOKKOS_LAMBDA(const std::int64_t index) {
+        const std::int64_t row = index / tokens, t = index % tokens;
+        for (std::int64_t i = 0; i < width; ++i) {
+          const Real open = kernels::sigmoid(gate(row, t, i)), given = output_gradient(row, t, i);
+          gate_gradients(row, t, i) = given * output(row, t, i) * (Real(1) - open);
+          gated(row, t, i) = given * open;
+        }
+      });
+}
+
+/// dq, dk and dv within chunks, written. The results are formed anew, since the output has more in it; they take the
+/// place of dq until this is written.
+template <class Real>
+void Gau<Real>::within_chunk_gradient(const Execution& execution, const PaddingMask& mask,
+                                      const AttentionInput<Real>& input,
+                                      const AttentionGradient<Real>& gradient) const {
+  const std::int64_t first = m_sequence.first_token(), last = first + m_sequence.local_tokens(),
+                     heads = m_config.num_heads;
+  const auto scale = kernels::score_scale<Real>(m_config.head_dim());
+  const GradientBuffers& buffers = *m_gradient;
+  const kernels::KeysAndValues<Real> keys{input.key, input.value, mask.tokens(), first};
+  kernels::token_softmax_with_log_sums(execution, "bsbr::attention::within_chunk", heads, visible(), scale, input.query,
+                                       keys, gradient.query, buffers.log_sums, first, first, last);
+  kernels::token_deltas<Real>(execution, "bsbr::attention::deltas", gradient.query, buffers.gated, buffers.deltas);
+  const kernels::SoftmaxTokens<Real> tokens{input.query, buffers.gated, buffers.log_sums, buffers.deltas, first, keys};
+  kernels::token_query_gradients(execution, "bsbr::attention::query_gradients", heads, visible(), scale, tokens,
+                                 gradient.query, first, first, last);
+  kernels::token_key_gradients(execution, "bsbr::attention::key_gradients", heads, visible(), scale, tokens,
+                               gradient.key, gradient.value, first, first, last);
+}
+
+/// Adds the gradients between chunks to those within them.
+template <class Real>
+void Gau<Real>::add_between(const Execution& execution, const AttentionGradient<Real>& gradient) const {
+  const std::int64_t width = m_config.attention_dim(), tokens = m_sequence.local_tokens();
+  const Array<const Real***> query = m_gradient->query, key = m_gradient->key, value = m_gradient->value;
+  const auto queries = gradient.query, keys = gradient.key, values = gradient.value;
+  Kokkos::parallel_for(
+      "bsbr::attention::add_between", Kokkos::RangePolicy<Execution>(execution, 0, m_sequence.batch() * tokens),
+      KOKKOS_LAMBDA(const std::int64_t index) {
+        const std::int64_t row = index / tokens, t = index % tokens;
+        for (std::int64_t i = 0; i < width; ++i) {
+          queries(row, t, i) += query(row, t, i);
+          keys(row, t, i) += key(row, t, i);
+          values(row, t, i) += value(row, t, i);
+        }
+      });
+}
+
+template <class Real>
+void Gau<Real>::backward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                         const AttentionRecord<Real>& /*record*/, const Array<Real***>& output,
+                         const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
+                         Profile* profile) {
+  parallel::agree(execution, m_sequence, profile, [&] {
+    require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
+    if (!m_gradient) m_gradient = std::make_shared<GradientBuffers>(m_config, m_sequence);
+  });
+  {
+    const Phase phase(execution, profile, "within_chunk");
+    gate_gradient(execution, input, output, output_gradient, gradient);
+    within_chunk_gradient(execution, mask, input, gradient);
+  }
+  GradientBuffers& buffers = *m_gradient;
+  buffers.between.form(execution, mask, {input.query, input.key, input.value, buffers.gated, output, {}},
+                       {buffers.query, buffers.key, buffers.value}, profile);
+  const Phase phase(execution, profile, "scan");
+  add_between(execution, gradient);
 }
 
 }  // namespace
