@@ -90,7 +90,7 @@ template <class Registers>
 struct HostSizesWith : CommonSizes, Registers {
   // Decide bits.
 
-  /// Keys of a softmax tile.
+  /// Keys of a softmax tile; queries of one in the gradient of keys.
   static constexpr int key_tile = 64;
 
   /// Tokens that are added up at a time when a state is formed or carried along.
@@ -124,7 +124,7 @@ struct HostSizesWith : CommonSizes, Registers {
   /// Tiles of rows of a weight's gradient that meet a block of product_columns columns one after the other.
   static constexpr int outer_tiles = 16;
 
-  /// Queries of a softmax tile, and how many tiles a team takes at most, so that keys are fetched once for all.
+  /// Queries of a softmax tile, keys in the gradient of keys; how many a forward's team takes, to fetch keys but once.
   static constexpr int query_tile = 64, most_query_tiles = 4;
 
   /// Columns of a running state that one team carries along the sequence.

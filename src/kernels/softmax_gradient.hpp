@@ -12,7 +12,10 @@
 #pragma once
 
 #include <Kokkos_Core.hpp>
+#include <algorithm>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #include "kernels/softmax_parts.hpp"
 
@@ -26,7 +29,8 @@ namespace bsbr::kernels {
 //                                       Neither end decreases
 //     query, key, value, has_key        as for softmax_tiles
 //     const Real* output_gradient(group, t)
-//     Real log_sum(group, t), delta(group, t)
+//     Real log_sum(group, t), delta(group, t)     where delta is a Real&, query_gradients forms and writes it: of
+//                                                 attention whose output is not at hand by itself
 //     Real* query_gradient(group, t)    row to write, in query_gradients; 0 where the query sees nothing
 //     Real* key_gradient(group, s), value_gradient(group, s)   in key_gradients; 0 where there is no key
 
@@ -126,13 +130,18 @@ KOKKOS_INLINE_FUNCTION Real query_factor(const Problem& problem) {
   return static_cast<Real>(problem.scale * log2_e);
 }
 
-/// The kept numbers of `count` queries from t = first on, whose places in the tile begin at `place`.
+/// The problem's δ are still to be formed.
+template <class Problem>
+inline constexpr bool forms_deltas = std::is_reference_v<decltype(std::declval<const Problem&>().delta(0, 0))>;
+
+/// The kept numbers of `count` queries from t = first on, whose places in the tile begin at `place`; δ = 0 where it is
+/// still to be formed.
 template <class Real, int division, bool of_keys, class Problem>
 KOKKOS_INLINE_FUNCTION void load_kept(const Team& team, const Problem& problem, std::int64_t group, std::int64_t first,
                                       int place, int count, const GradientTile<Real, division, of_keys>& tile) {
   for_each(team, count, [&](const int i) {
     tile.log_sums[place + i] = problem.log_sum(group, first + i);
-    tile.deltas[place + i] = problem.delta(group, first + i);
+    tile.deltas[place + i] = forms_deltas<Problem> && !of_keys ? Real(0) : problem.delta(group, first + i);
   });
 }
 
@@ -203,6 +212,45 @@ KOKKOS_INLINE_FUNCTION void form_score_gradients(const TeamMember& team, const R
   });
 }
 
+/// deltas[c] += Σ_r 2^(weights[r, c] − log_sum) gradients[r, c] over the rows that column c, a query, takes and that
+/// exist.
+template <class Real, int division, class Exists>
+inline void add_to_deltas(const SerialTeam&, const RowsOfTile& rows, const Exists& exists,
+                          const GradientTile<Real, division, false>& tile) {
+  constexpr int stride = columns_of<division>;
+  for (int c = 0; c < tile.columns.count; c += lanes<Real>) {
+    const ColumnVector<Real> some(tile.columns, c, rows);
+    const auto log_sum = load<Vector<Real>>(tile.log_sums + c);
+    auto delta = load<Vector<Real>>(tile.deltas + c);
+    for (int r = some.taken.begin; r < some.taken.end; ++r) {
+      if (!exists(r)) continue;
+      const auto weight = exp2_of_vector<Real>(load<Vector<Real>>(tile.weights + r * stride + c) - log_sum);
+      const Vector<Real> sum = delta + weight * load<Vector<Real>>(tile.gradients + r * stride + c);
+      if (some.all_take(r)) {
+        delta = sum;
+      } else {
+        for (int i = 0; i < lanes<Real>; ++i) delta[i] = some.takes(i, rows.offset + r) ? sum[i] : delta[i];
+      }
+    }
+    store(tile.deltas + c, delta);
+  }
+}
+
+template <class Real, int division, class Exists>
+KOKKOS_INLINE_FUNCTION void add_to_deltas(const TeamMember& team, const RowsOfTile& rows, const Exists& exists,
+                                          const GradientTile<Real, division, false>& tile) {
+  constexpr int stride = columns_of<division>;
+  for_each(team, tile.columns.count, [&](const int c) {
+    const DepthRange taken = rows.taken_by(tile.columns, c);
+    Real delta = tile.deltas[c];
+    for (int r = taken.begin; r < taken.end; ++r) {
+      if (!exists(r)) continue;
+      delta += exp2_nonpositive(tile.weights[r * stride + c] - tile.log_sums[c]) * tile.gradients[r * stride + c];
+    }
+    tile.deltas[c] = delta;
+  });
+}
+
 /// Scores, and the gradients of their weights, of the rows of a tile that some column takes: products of what the
 /// columns are with what source gives for rows. Rows of the former are multiplied by `factor`.
 template <class Real, int division, bool of_keys, class Source>
@@ -241,12 +289,27 @@ KOKKOS_INLINE_FUNCTION void gradients_of_tile(const Team& team, const Problem& p
   start_columns(team, problem, QueryRows<Problem>(problem, group), query_factor<Real>(problem), first, last, tile);
   load_kept(team, problem, group, first, 0, tile.columns.count, tile);
 
-  // Σ_s ds_ts key_s
   const auto seen = rows_taken(tile.columns, [&](std::int64_t t) { return problem.range(t); });
+  const auto exists_from = [&](std::int64_t first_key) {
+    return [&problem, group, first_key](int s) { return problem.has_key(group, first_key + s); };
+  };
+  bool formed = false;  // the pairs of the only tile of keys
+
+  // δ_t = Σ_s w_ts dw_ts
+  if constexpr (forms_deltas<Problem>) {
+    for_each_tile_of_rows<row_tile, column_tile>(seen, tile.columns,
+                                                 [&](std::int64_t first_key, const RowsOfTile& rows) {
+                                                   form_pairs(team, keys, Real(1), first_key, rows, seen.end, tile);
+                                                   add_to_deltas(team, rows, exists_from(first_key), tile);
+                                                   formed = first_key <= seen.begin && seen.end <= first_key + row_tile;
+                                                 });
+    for_each(team, tile.columns.count, [&](const int q) { problem.delta(group, first + q) = tile.deltas[q]; });
+  }
+
+  // Σ_s ds_ts key_s
   for_each_tile_of_rows<row_tile, column_tile>(seen, tile.columns, [&](std::int64_t first_key, const RowsOfTile& rows) {
-    form_pairs(team, keys, Real(1), first_key, rows, seen.end, tile);
-    form_score_gradients(
-        team, rows, [&](int s) { return problem.has_key(group, first_key + s); }, tile);
+    if (!formed) form_pairs(team, keys, Real(1), first_key, rows, seen.end, tile);
+    form_score_gradients(team, rows, exists_from(first_key), tile);
     add_rows<column_tile>(team, rows, tile.columns, width, tile.gradients, tile.score_rows, tile.score_sums);
   });
 

@@ -236,6 +236,9 @@ struct ColumnVector {
   }
 
   bool all_take(int r) const { return taken.all_begin <= r && r < taken.all_end; }
+
+  /// Whether column i of these takes a row, which is counted from the tile's origin.
+  bool takes(int i, std::int32_t row) const { return begins[i] <= row && row < ends[i]; }
 };
 
 }  // namespace detail

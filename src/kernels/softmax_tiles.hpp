@@ -182,8 +182,7 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
 /// for all of them.
 template <class Real>
 inline void mask_scores(const ColumnVector<Real>& queries, std::int32_t key, Real* row) {
-  for (int i = 0; i < queries.width; ++i)
-    row[i] = queries.begins[i] <= key && key < queries.ends[i] ? row[i] : minus_infinity<Real>;
+  for (int i = 0; i < queries.width; ++i) row[i] = queries.takes(i, key) ? row[i] : minus_infinity<Real>;
 }
 
 /// max(largest, max_s scores[s, q]) over the keys that q sees; the scores of others become −∞. scores: of key 0 and

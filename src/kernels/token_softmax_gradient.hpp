@@ -3,7 +3,7 @@
 // With the log-sums and outputs of token_softmax_with_log_sums:
 //
 //     token_deltas(…)             δ_t = do_t · output_t
-//     token_query_gradients(…)    dq
+//     token_query_gradients(…)    dq; or token_query_gradients_and_deltas(…), where outputs are not at hand
 //     token_key_gradients(…)      dk, dv
 //
 // Queries and keys may be of different parts of the sequence, since both are numbered globally: a rank whose tokens see
@@ -92,6 +92,16 @@ struct TokenQueryGradient : TokenSoftmaxGradient<Real, VisibleRange> {
   KOKKOS_FUNCTION Range range(std::int64_t t) const { return this->visible.range(t); }
   KOKKOS_FUNCTION Real* query_gradient(std::int64_t group, std::int64_t t) const {
     return this->row(query_gradients, group, t - this->origin);
+  }
+};
+
+/// The same where δ is not known yet.
+template <class Real, class VisibleRange>
+struct TokenQueryGradientAndDelta : TokenQueryGradient<Real, VisibleRange> {
+  Array<Real***> deltas;
+
+  KOKKOS_FUNCTION Real& delta(std::int64_t group, std::int64_t t) const {
+    return deltas(group / this->neighbours, group % this->neighbours, t - this->tokens.origin);
   }
 };
 
@@ -187,6 +197,21 @@ void token_query_gradients(const Execution& execution, const std::string& label,
                            std::int64_t first, std::int64_t last) {
   const TokenQueryGradient<Real, VisibleRange> problem{
       detail::token_gradient(heads, visible, scale, tokens, origin, first, last), query_gradient};
+  query_gradients<Real>(execution, label, problem);
+}
+
+/// The same where outputs are not at hand by themselves, such as those within a chunk, which bsbr and gau add others
+/// to: first forms δ_t = Σ_s w_ts (do_t · value_s), and puts it into `delta` [batch, heads, tokens], which is of the
+/// tokens that the queries are of, for token_key_gradients. tokens.delta is not read. Where a tile of queries sees
+/// several tiles of keys, these go by twice.
+template <class Real, class VisibleRange>
+void token_query_gradients_and_deltas(const Execution& execution, const std::string& label, std::int64_t heads,
+                                      const VisibleRange& visible, Real scale, const SoftmaxTokens<Real>& tokens,
+                                      const Array<Real***>& delta,
+                                      const std::type_identity_t<Strided<Real***>>& query_gradient, std::int64_t origin,
+                                      std::int64_t first, std::int64_t last) {
+  const TokenQueryGradientAndDelta<Real, VisibleRange> problem{
+      {detail::token_gradient(heads, visible, scale, tokens, origin, first, last), query_gradient}, delta};
   query_gradients<Real>(execution, label, problem);
 }
 

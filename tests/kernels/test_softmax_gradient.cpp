@@ -105,10 +105,11 @@ std::vector<Visible> all_visible(std::int64_t length) {
   return all;
 }
 
-/// What the kernels compute, or the loops: rows as in a Case, log-sums and deltas [batch, heads, length].
+/// What the kernels compute, or the loops: rows as in a Case, log-sums and deltas [batch, heads, length]. own_delta,
+/// own_query: by the pass that forms deltas itself.
 template <class Real>
 struct Results {
-  std::vector<Real> output, log_sum, delta, query, key, value;
+  std::vector<Real> output, log_sum, delta, query, key, value, own_delta, own_query;
 };
 
 // ---- Plain loops ----------------------------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ Results<Real> plain_loops(const Case& test) {
     if (static_cast<std::int64_t>(i) % test.row() < test.heads * test.width) rows[i] = 0;
   }
   const std::vector<Real> of_queries(static_cast<std::size_t>(test.batch * test.heads * test.length));
-  Results<Real> results{rows, of_queries, of_queries, rows, rows, rows};
+  Results<Real> results{rows, of_queries, of_queries, rows, rows, rows, {}, {}};
   for (std::int64_t b = 0; b < test.batch; ++b) {
     for (std::int64_t head = 0; head < test.heads; ++head) {
       for (std::int64_t t = 0; t < test.length; ++t) plain_query(test, b, head, t, results);
@@ -232,9 +233,9 @@ template <class Real>
 Results<Real> run(const Case& test) {
   const Execution execution;
   const auto rows = [&] { return filled<Real>(test.batch, test.length, test.row()); };
-  const auto output = rows(), query = rows(), key = rows(), value = rows();
-  const auto log_sum = filled<Real>(test.batch, test.heads, test.length),
-             delta = filled<Real>(test.batch, test.heads, test.length);
+  const auto of_queries = [&] { return filled<Real>(test.batch, test.heads, test.length); };
+  const auto output = rows(), query = rows(), key = rows(), value = rows(), own_query = rows();
+  const auto log_sum = of_queries(), delta = of_queries(), own_delta = of_queries();
   const kernels::SoftmaxTokens<Real> tokens{
       columns<Real>(test, tokens_of<Real>(test, test.query, 0, test.length)),
       columns<Real>(test, tokens_of<Real>(test, test.output_gradient, 0, test.length)),
@@ -250,12 +251,15 @@ Results<Real> run(const Case& test) {
         kernels::token_deltas<Real>(execution, "test::deltas", columns(test, output), tokens.output_gradient, delta);
         kernels::token_query_gradients<Real>(execution, "test::query", test.heads, visible, scale, tokens,
                                              columns(test, query), 0, 0, test.length);
+        kernels::token_query_gradients_and_deltas<Real>(execution, "test::query", test.heads, visible, scale, tokens,
+                                                        own_delta, columns(test, own_query), 0, 0, test.length);
         kernels::token_key_gradients<Real>(execution, "test::key", test.heads, visible, scale, tokens,
                                            columns(test, key), columns(test, value), 0, 0, test.length);
       },
       test.visible);
   execution.fence();
-  return {to_host(output), to_host(log_sum), to_host(delta), to_host(query), to_host(key), to_host(value)};
+  return {to_host(output), to_host(log_sum), to_host(delta),     to_host(query),
+          to_host(key),    to_host(value),   to_host(own_delta), to_host(own_query)};
 }
 
 template <class Real>
@@ -283,6 +287,8 @@ void expect_right(const Case& test) {
                without_infinity(naive.log_sum));
   expect_close(test, "delta", actual.delta, exact.delta, naive.delta);
   expect_close(test, "gradient of queries", actual.query, exact.query, naive.query);
+  expect_close(test, "delta of the pass by queries", actual.own_delta, exact.delta, naive.delta);
+  expect_close(test, "gradient of queries with its own deltas", actual.own_query, exact.query, naive.query);
   expect_close(test, "gradient of keys", actual.key, exact.key, naive.key);
   expect_close(test, "gradient of values", actual.value, exact.value, naive.value);
 }
@@ -389,7 +395,7 @@ TYPED_TEST(SoftmaxGradient, where_nothing_is_to_be_seen_all_gradients_are_zero) 
     auto test = make_case({2, 2, 5, length}, visible);
     test.real.assign(static_cast<std::size_t>(test.batch * length), 0);
     const auto results = run<TypeParam>(test);
-    for (const auto* rows : {&results.query, &results.key, &results.value}) {
+    for (const auto* rows : {&results.query, &results.key, &results.value, &results.own_query}) {
       for (std::size_t i = 0; i < rows->size(); ++i)
         EXPECT_EQ((*rows)[i], static_cast<std::int64_t>(i) % test.row() < 10 ? 0 : untouched) << i;
     }
@@ -404,6 +410,7 @@ TYPED_TEST(SoftmaxGradient, a_query_that_sees_one_key_has_no_gradient_at_all) {
   for (std::int64_t t = 0; t < length; ++t) {
     for (std::size_t i = 0; i < 66; ++i) {
       EXPECT_EQ(results.query[test.place(0, t, 0) + i], 0) << t;
+      EXPECT_EQ(results.own_query[test.place(0, t, 0) + i], 0) << t;
       EXPECT_EQ(results.key[test.place(0, t, 0) + i], 0) << t;
       EXPECT_EQ(results.value[test.place(0, t, 0) + i],
                 static_cast<TypeParam>(test.output_gradient[test.place(0, t, 0) + i]));
@@ -470,6 +477,7 @@ void expect_same_where_not_reached(const Case& test, const Results<Real>& actual
     const bool of_other = t >= test.length;  // another sequence of the batch
     if (of_other || !reach.queries[static_cast<std::size_t>(t)]) {
       EXPECT_TRUE(same_bits(row(actual.query), row(expected.query), test.row())) << test << ", query " << t;
+      EXPECT_TRUE(same_bits(row(actual.own_query), row(expected.own_query), test.row())) << test << ", query " << t;
     }
     if (!of_other && reach.keys[static_cast<std::size_t>(t)]) continue;
     EXPECT_TRUE(same_bits(row(actual.key), row(expected.key), test.row())) << test << ", key " << t;
@@ -570,13 +578,17 @@ void run_part(const Case& test, const Results<Real>& whole, std::int64_t begin, 
                                         keys_of<Real>(test, first_key, last_key)};
   };
   const auto rows = [&] { return filled<Real>(test.batch, end - begin, test.row()); };
-  const auto query = rows(), key = rows(), value = rows();
+  const auto query = rows(), key = rows(), value = rows(), own_query = rows();
+  const auto own_delta = filled<Real>(test.batch, test.heads, end - begin);
   const auto scale = static_cast<Real>(test.scale);
   std::visit(
       [&](const auto& visible) {
         kernels::token_query_gradients<Real>(Execution(), "test::query", test.heads, visible, scale,
                                              tokens(begin, end, keys.begin, keys.end), columns(test, query), begin,
                                              begin, end);
+        kernels::token_query_gradients_and_deltas<Real>(Execution(), "test::query", test.heads, visible, scale,
+                                                        tokens(begin, end, keys.begin, keys.end), own_delta,
+                                                        columns(test, own_query), begin, begin, end);
         kernels::token_key_gradients<Real>(Execution(), "test::key", test.heads, visible, scale,
                                            tokens(queries.begin, queries.end, begin, end), columns(test, key),
                                            columns(test, value), begin, begin, end);
@@ -589,12 +601,13 @@ void run_part(const Case& test, const Results<Real>& whole, std::int64_t begin, 
       std::copy_n(part.begin() + b * (end - begin) * test.row(), (end - begin) * test.row(),
                   to.begin() + (b * test.length + begin) * test.row());
   };
-  put(query, results.query), put(key, results.key), put(value, results.value);
+  put(query, results.query), put(key, results.key), put(value, results.value), put(own_query, results.own_query);
 }
 
 template <class Real>
 void expect_same_gradients(const Case& test, const Results<Real>& actual, const Results<Real>& expected) {
   EXPECT_TRUE(same_bits(actual.query, expected.query, test.row())) << test;
+  EXPECT_TRUE(same_bits(actual.own_query, expected.own_query, test.row())) << test;
   EXPECT_TRUE(same_bits(actual.key, expected.key, test.row())) << test;
   EXPECT_TRUE(same_bits(actual.value, expected.value, test.row())) << test;
 }
@@ -606,7 +619,7 @@ TYPED_TEST(SoftmaxGradient, bits_do_not_depend_on_where_queries_and_keys_are_cut
     const auto whole = run<TypeParam>(test);
     for (const std::int64_t cut : {std::int64_t{1}, query_tile - 1, query_tile, 2 * query_tile + 5}) {
       auto parts = whole;
-      for (auto* rows : {&parts.query, &parts.key, &parts.value})
+      for (auto* rows : {&parts.query, &parts.key, &parts.value, &parts.own_query})
         std::fill(rows->begin(), rows->end(), TypeParam(untouched));
       run_part(test, whole, 0, cut, parts);
       run_part(test, whole, cut, length, parts);
@@ -627,7 +640,8 @@ TYPED_TEST(SoftmaxGradient, bits_of_a_sequence_do_not_depend_on_the_others_of_th
     alone.real = rows_of(test.real, 1, length, length);
     const auto all = run<TypeParam>(test), one = run<TypeParam>(alone);
     const auto second = [&](const std::vector<TypeParam>& rows) { return rows_of(rows, test.row(), length, length); };
-    expect_same_gradients<TypeParam>(alone, one, {{}, {}, {}, second(all.query), second(all.key), second(all.value)});
+    expect_same_gradients<TypeParam>(
+        alone, one, {{}, {}, {}, second(all.query), second(all.key), second(all.value), {}, second(all.own_query)});
   }
 }
 
