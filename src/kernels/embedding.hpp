@@ -103,13 +103,14 @@ void add_embedding_gradient(const Execution& execution, const Array<const std::i
   const auto tokens = static_cast<std::int64_t>(ids.extent(0)),
              hidden = static_cast<std::int64_t>(x_gradient.extent(1));
   if (tokens == 0 || hidden == 0) return;
-  constexpr std::int64_t width = tuning::embedding_columns, groups = tuning::embedding_groups;
+  constexpr std::int64_t width = tuning::thread_columns, groups = tuning::id_groups;
   const std::int64_t blocks = (hidden + width - 1) / width;
   const Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>> policy(execution, 0, groups * blocks);
   Kokkos::parallel_for(
       "bsbr::embedding::gradient", policy, KOKKOS_LAMBDA(const std::int64_t index) {
-        const std::int64_t group = index / blocks, first = index % blocks * width;  // on a GPU neighbours have columns
-        const std::int64_t end = first + width < hidden ? first + width : hidden;   // side by side
+        [[maybe_unused]] const auto team = as_team(LoneThread{});
+        const std::int64_t group = index / blocks, first = index % blocks * width;
+        const std::int64_t end = first + width < hidden ? first + width : hidden;
         for (std::int64_t t = 0; t < tokens; ++t) {
           if (ids(t) % groups != group) continue;
           Real* target = &table_gradient(ids(t), 0);

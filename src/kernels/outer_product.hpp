@@ -56,7 +56,7 @@ class OuterProductBuffers {
     /// Between rows, which are not a power of two apart: that would put all of them into the same few lines of a cache.
     static constexpr std::int64_t stride = depth + tuning::cache_line_bytes / static_cast<std::int64_t>(sizeof(Real));
 
-    std::int64_t out, in, columns, tiles;  // columns: of a tile
+    std::int64_t out, in, columns, tiles;  // columns: of a tile, a divisor of HostSizes::product_columns
 
     Packing(std::int64_t rows, std::int64_t width)
         : out(rows), in(width), columns(product_kernel<Real>().columns), tiles((in + columns - 1) / columns) {}
@@ -73,29 +73,36 @@ class OuterProductBuffers {
 
 namespace detail {
 
-/// Packs the rows [first, first + depth) of both factors.
+/// Packs the rows [first, first + depth) of both factors: a thread takes some rows and columns of one of them, so that
+/// it reads pieces of rows that are long.
 template <class Real>
 void pack_outer_factors(const Execution& execution, std::int64_t first, int depth,
                         const Array<const Real**>& output_gradient, const Array<const Real**>& input,
                         const typename OuterProductBuffers<Real>::Packing& packing, Real* packed) {
-  constexpr std::int64_t group = 4 * lanes<Real>;  // columns of output_gradient that are turned together
-  const std::int64_t groups = (packing.out + group - 1) / group;
+  constexpr std::int64_t rows = HostSizes::packed_rows, most = HostSizes::product_columns;
+  const auto pieces = [](std::int64_t width) { return (width + most - 1) / most; };
+  const std::int64_t parts = (depth + rows - 1) / rows, turned = pieces(packing.out) * parts;
   using Policy = Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>>;
-  Kokkos::parallel_for(
-      "bsbr::outer_product::pack", Policy(execution, 0, groups + packing.tiles), [=](const std::int64_t index) {
-        const SerialTeam team{};
-        if (index < groups) {
-          const std::int64_t column = index * group;
-          const int width = static_cast<int>(std::min(group, packing.out - column));
-          const auto row = [&](int i) { return &output_gradient(first + i, column); };
-          transpose_rows(team, depth, width, Real(1), row, packed + packing.row(column), packing.stride);
-        } else {
-          const std::int64_t tile = index - groups, column = tile * packing.columns;
-          const int width = static_cast<int>(std::min(packing.columns, packing.in - column));
-          const auto row = [&](int i) { return &input(first + i, column); };
-          load_padded_rows(team, depth, row, width, packed + packing.tile(tile), static_cast<int>(packing.columns));
-        }
-      });
+  Kokkos::parallel_for("bsbr::outer_product::pack", Policy(execution, 0, turned + pieces(packing.in) * parts),
+                       [=](const std::int64_t index) {
+                         const SerialTeam team{};
+                         const std::int64_t row = index % parts * rows;  // of the block
+                         const int count = static_cast<int>(std::min(rows, depth - row));
+                         if (index < turned) {
+                           const std::int64_t column = index / parts * most;
+                           const int width = static_cast<int>(std::min(most, packing.out - column));
+                           transpose_rows(
+                               team, count, width, Real(1),
+                               [&](int i) { return &output_gradient(first + row + i, column); },
+                               packed + packing.row(column) + row, packing.stride);
+                         } else {
+                           const std::int64_t column = (index - turned) / parts * most, tile = column / packing.columns;
+                           pack_tiles<Real>(
+                               team, count, std::min(most, packing.in - column), static_cast<int>(packing.columns),
+                               [&](int i) { return &input(first + row + i, column); },
+                               [&](std::int64_t n) { return packed + packing.tile(tile + n) + row * packing.columns; });
+                         }
+                       });
 }
 
 /// Rows of the gradient that a thread takes through a block of `input`: fewer where there are few.

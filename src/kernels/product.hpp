@@ -132,20 +132,26 @@ class ProductWeight {
     const std::int64_t out = m_out;
     const bool transposed = m_transpose == Transpose::yes;
     Real* packed = m_packed.data();
-    const Kokkos::RangePolicy<Execution> policy(execution, 0, packing.parts() * packing.tiles);
+    const std::int64_t groups = (packing.tiles + HostSizes::packed_tiles - 1) / HostSizes::packed_tiles;
+    const Kokkos::RangePolicy<Execution> policy(execution, 0, packing.parts() * groups);
     Kokkos::parallel_for("bsbr::kernels::pack_weight", policy, [=](const std::int64_t index) {
       const SerialTeam team{};
-      const std::int64_t k = index / packing.tiles * packing.step, tile = index % packing.tiles;
-      const std::int64_t first = tile * packing.columns;
-      const int columns = static_cast<int>(packing.columns), depth = static_cast<int>(packing.depth(k)),
-                width = static_cast<int>(std::min(packing.columns, out - first));
-      Real* block = packed + packing.offset(k, tile);  // [depth, columns]
+      const std::int64_t k = index / groups * packing.step, first = index % groups * HostSizes::packed_tiles;
+      const std::int64_t last = std::min(first + HostSizes::packed_tiles, packing.tiles);
+      const int columns = static_cast<int>(packing.columns), depth = static_cast<int>(packing.depth(k));
+      const auto block = [&](std::int64_t tile) { return packed + packing.offset(k, tile); };  // [depth, columns]
       if (transposed) {
-        load_padded_rows(
-            team, depth, [&](int i) { return &matrix(k + i, first); }, width, block, columns);
+        const auto row = [&](int i) { return &matrix(k + i, first * columns); };
+        pack_tiles<Real>(team, depth, std::min(last * columns, out) - first * columns, columns, row,
+                         [&](std::int64_t n) { return block(first + n); });
       } else {
-        const auto column = [&](int i) { return i < width ? &matrix(first + i, k) : nullptr; };
-        transpose_rows(team, columns, depth, Real(1), column, block, columns);
+        for (std::int64_t tile = first; tile < last; ++tile) {
+          const auto column = [&](int i) {
+            const std::int64_t row = tile * columns + i;
+            return row < out ? &matrix(row, k) : nullptr;
+          };
+          transpose_rows(team, columns, depth, Real(1), column, block(tile), columns);
+        }
       }
     });
     execution.fence();

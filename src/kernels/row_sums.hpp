@@ -59,12 +59,16 @@ namespace detail {
 /// target(i) += the sums of the blocks, in order, for i < width; target(i) is a pointer.
 template <class Real, class Target>
 void add_block_sums(const Execution& execution, const Array<const Real**>& sums, const Target& target) {
-  const auto blocks = static_cast<std::int64_t>(sums.extent(0));
-  const Kokkos::RangePolicy<Execution> policy(execution, 0, static_cast<std::int64_t>(sums.extent(1)));
+  const auto blocks = static_cast<std::int64_t>(sums.extent(0)), width = static_cast<std::int64_t>(sums.extent(1));
+  constexpr std::int64_t columns = tuning::thread_columns;
+  const Kokkos::RangePolicy<Execution> policy(execution, 0, (width + columns - 1) / columns);
   Kokkos::parallel_for(
-      "bsbr::row_sums::add_blocks", policy, KOKKOS_LAMBDA(const std::int64_t i) {
-        Real* element = target(i);
-        for (std::int64_t block = 0; block < blocks; ++block) *element += sums(block, i);
+      "bsbr::row_sums::add_blocks", policy, KOKKOS_LAMBDA(const std::int64_t index) {
+        [[maybe_unused]] const auto team = as_team(LoneThread{});
+        const std::int64_t first = index * columns, end = first + columns < width ? first + columns : width;
+        for (std::int64_t block = 0; block < blocks; ++block) {
+          for (std::int64_t i = first; i < end; ++i) *target(i) += sums(block, i);
+        }
       });
 }
 

@@ -112,8 +112,11 @@ struct HostSizesWith : CommonSizes, Registers {
   /// Columns of a product in a block of a weight, which all rows of a panel meet before the next block.
   static constexpr int product_columns = 256;
 
-  /// Columns of the gradient of the embedding, and groups of ids, that a thread adds up.
-  static constexpr int embedding_columns = 128, embedding_groups = 8;
+  /// Columns that a thread takes where threads share out columns; elements of a long array that it takes at a time.
+  static constexpr int thread_columns = 128, thread_elements = 4096;
+
+  /// Groups of ids of which threads add up the embedding's gradient.
+  static constexpr int id_groups = 8;
 
   /// Tiles of a factor that are packed together: some cache lines of each row.
   static constexpr int packed_tiles = 4;
@@ -172,8 +175,10 @@ struct GpuSizes : CommonSizes {
   /// threads.
   static constexpr int device_tile_rows = 4, device_tile_columns = 2;
 
-  /// Threads side by side read neighbouring columns.
-  static constexpr int embedding_columns = 1, embedding_groups = 32;
+  /// Threads side by side read neighbours.
+  static constexpr int thread_columns = 1, thread_elements = 1;
+
+  static constexpr int id_groups = 32;
 
   static constexpr int query_tile = 32, most_query_tiles = 1;
   static constexpr int scan_columns = 32;

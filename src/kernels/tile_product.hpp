@@ -280,6 +280,20 @@ inline void load_padded(const Real* row, int width, Real* tile, int stride) {
   }
 }
 
+/// Columns of rows as a product's tiles: tile(n) [depth, columns] = the columns from n·columns on of row(i), a pointer
+/// to `width` elements, for i < depth; zeros beyond the width. Goes from row to row, so that each is read in one piece.
+template <class Real, class Row, class Tile>
+inline void pack_tiles([[maybe_unused]] const SerialTeam& team, int depth, std::int64_t width, int columns,
+                       const Row& row, const Tile& tile) {
+  for (int i = 0; i < depth; ++i) {
+    const Real* source = row(i);
+    for (std::int64_t first = 0; first < width; first += columns) {
+      const int count = static_cast<int>(width - first < columns ? width - first : columns);
+      load_padded(source + first, count, tile(first / columns) + std::int64_t{i} * columns, columns);
+    }
+  }
+}
+
 /// tile[row, 0 … stride) = source(row)[0 … width), then zeros, for row < rows; zeros where source(row), a pointer, is
 /// null.
 template <class Real, class Source>

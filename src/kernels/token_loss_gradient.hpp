@@ -55,7 +55,7 @@ class HeadWeight {
     ProductWeight<Real> gradient;  // [D, ids]: dlogits · W
   };
 
-  /// Throws MemoryError.
+  /// On a GPU the matrix itself, which must live as long. Throws MemoryError.
   explicit HeadWeight(const Array<const Real**>& matrix)
       : m_vocabulary(static_cast<std::int64_t>(matrix.extent(0))),
         m_width(static_cast<std::int64_t>(matrix.extent(1))) {

@@ -1,6 +1,7 @@
 #include "model/gradients.hpp"
 
 #include "bsbr/error.hpp"
+#include "kernels/compat.hpp"
 
 namespace bsbr {
 
@@ -13,10 +14,16 @@ template <class Real>
 void Gradients<Real>::add(const Execution& execution, const Gradients& right) const {
   const Array<Real*> left = this->data();
   const Array<const Real*> other = right.data();
-  const Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>> policy(
-      execution, 0, static_cast<std::int64_t>(left.extent(0)));
+  const auto elements = static_cast<std::int64_t>(left.extent(0));
+  constexpr std::int64_t piece = kernels::tuning::thread_elements;
+  const Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>> policy(execution, 0,
+                                                                               (elements + piece - 1) / piece);
   Kokkos::parallel_for(
-      "bsbr::gradients::add", policy, KOKKOS_LAMBDA(const std::int64_t i) { left(i) += other(i); });
+      "bsbr::gradients::add", policy, KOKKOS_LAMBDA(const std::int64_t index) {
+        [[maybe_unused]] const auto team = kernels::as_team(kernels::LoneThread{});
+        const std::int64_t first = index * piece, end = first + piece < elements ? first + piece : elements;
+        for (std::int64_t i = first; i < end; ++i) left(i) += other(i);
+      });
 }
 
 template <class Real>

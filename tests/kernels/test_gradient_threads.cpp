@@ -91,7 +91,8 @@ TYPED_TEST(GradientThreads, change_no_bit_of_the_embedding_s) {
 }
 
 TYPED_TEST(GradientThreads, change_no_bit_of_the_head_s) {
-  const kernels::HeadWeight<TypeParam> head(random_array<TypeParam>(vocab, width, 13));
+  const auto weight = random_array<TypeParam>(vocab, width, 13);
+  const kernels::HeadWeight<TypeParam> head(weight);
   const kernels::PanelBuffers<TypeParam> panels(kernels::head_panel_width(vocab, width));
   const kernels::OuterProductBuffers<TypeParam> outer(
       kernels::OuterProductBuffers<TypeParam>::elements(kernels::tuning::vocabulary_block, width));

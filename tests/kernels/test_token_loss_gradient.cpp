@@ -88,7 +88,8 @@ std::vector<Real> by_kernel(const LossProblem& of) {
     const bool counted = of.targets[static_cast<std::size_t>(t)] >= 0;
     sums.push_back(counted ? of.log_sum(t) : std::numeric_limits<double>::quiet_NaN());
   }
-  const kernels::HeadWeight<Real> head(to_device<Real**>(of.weight, of.vocab, of.width));
+  const Array<const Real**> weight = to_device<Real**>(of.weight, of.vocab, of.width);  // which a GPU's products read
+  const kernels::HeadWeight<Real> head(weight);
   const kernels::PanelBuffers<Real> panels(kernels::head_panel_width(of.vocab, of.width));
   const kernels::OuterProductBuffers<Real> outer(
       kernels::OuterProductBuffers<Real>::elements(std::min(of.vocab, block), of.width));
@@ -186,7 +187,8 @@ TYPED_TEST(TokenLossGradient, of_logits_that_are_far_apart_is_finite) {
 }
 
 TYPED_TEST(TokenLossGradient, of_shapes_that_do_not_fit_is_refused) {
-  const kernels::HeadWeight<TypeParam> head(Array<TypeParam**>("test::head", 7, 5));
+  const Array<TypeParam**> weight("test::weight", 7, 5);
+  const kernels::HeadWeight<TypeParam> head(weight);
   const Array<TypeParam**> y("test::y", 4, 5), d_weight("test::d_weight", 7, 5);
   const kernels::LossTokens tokens{Array<std::int32_t*>("test::targets", 3), Array<double*>("test::sums", 4)};
   EXPECT_THROW(kernels::add_token_loss_gradient(

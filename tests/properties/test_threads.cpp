@@ -59,7 +59,7 @@ TYPED_TEST(Threads, change_no_bit_of_several_segments) {
     config.num_layers = 1;
     auto model = random_model<TypeParam>(config);
     const Batch batch = random_batch(config, 1, 9 * segment + 77, 3, Padding::holes);
-    check("segments." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
+    compare_with_kept("segments." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
   }
 }
 
@@ -75,7 +75,7 @@ TYPED_TEST(Threads, change_no_bit_where_a_token_overflows) {
     Batch batch = random_batch(config, 2, panel + 33, 3);
     for (auto& id : batch.ids) id = std::max<std::int64_t>(id, 1);
     batch.ids[static_cast<std::size_t>(panel - 5)] = 0;
-    check("overflow." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
+    compare_with_kept("overflow." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
   }
 }
 
@@ -83,8 +83,8 @@ TYPED_TEST(Threads, can_be_told_apart) {  // the comparison would see other bits
   if (variable("BSBR_COMPARE_RESULTS").empty()) GTEST_SKIP() << "this run writes the results that others compare with";
   const ModelConfig config = variants(sizes()).front();
   auto states = run_alone<TypeParam>(config, random_batch(config, 2, 21, 3));
-  const auto expected = read<TypeParam>(variable("BSBR_COMPARE_RESULTS") + "/few." + variant_name(config) +
-                                        (sizeof(TypeParam) == 4 ? ".float" : ".double"));
+  const auto expected = read_results<TypeParam>(variable("BSBR_COMPARE_RESULTS") + "/few." + variant_name(config) +
+                                                (sizeof(TypeParam) == 4 ? ".float" : ".double"));
   EXPECT_TRUE(same_bits(states, expected, config.hidden_dim));
   states[100] = std::nextafter(states[100], TypeParam(1000));
   EXPECT_FALSE(same_bits(states, expected, config.hidden_dim));

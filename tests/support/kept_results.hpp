@@ -1,4 +1,5 @@
-// Results that one run of a test keeps in files, and other runs of it, with other numbers of threads, are compared with.
+// Results that one run of a test keeps in files, and other runs of it, with other numbers of threads, are compared
+// with.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -42,7 +43,8 @@ void compare_with_kept(const std::string& name, const std::vector<Real>& actual,
   const std::string file = "/" + name + (sizeof(Real) == 4 ? ".float" : ".double");
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  if (rank == 0 && !variable("BSBR_WRITE_RESULTS").empty()) write_results(variable("BSBR_WRITE_RESULTS") + file, actual);
+  if (rank == 0 && !variable("BSBR_WRITE_RESULTS").empty())
+    write_results(variable("BSBR_WRITE_RESULTS") + file, actual);
   const std::string folder = variable("BSBR_COMPARE_RESULTS");
   if (folder.empty()) return;
   EXPECT_TRUE(same_bits(actual, read_results<Real>(folder + file), width)) << name;
