@@ -1,7 +1,6 @@
 // What a gated attention unit carries from chunk to chunk (Hua et al. 2022).
 #pragma once
 
-#include "bsbr/types.hpp"
 #include "kernels/math.hpp"
 #include "kernels/scan_rule.hpp"
 
