@@ -190,7 +190,7 @@ void for_each_field(Config& config, Visitor&& visit) {
   visit(Field{"chunk_size", "tokens in a chunk, B", 1, largest_size}, config.chunk_size);
   visit(Field{"dropout", "dropout in training; does nothing in a forward pass", 0, 1, true}, config.dropout);
   visit(Field{.name = "head",
-              .help = "logits from the embedding, from a weight of their own, or none",
+              .help = "logits: none, of the embedding, or of a weight of their own",
               .may_be_missing = true},
         config.head);
   visit(Field{"compression_factor", "states are compressed to D / this many elements; 0: not at all", 0, largest_size},
