@@ -45,6 +45,9 @@ class Workspace {
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
 
+template <class Real>
+struct LayerModules;
+
 /// One pre-norm transformer layer: x += Attention(LN1(x)); x += W2·GELU(W1·LN2(x) + b1) + b2.
 template <class Real>
 class Layer {
@@ -66,13 +69,15 @@ class Layer {
   void forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x,
                Profile* profile = nullptr, AttentionState<Real>* state = nullptr) const;
 
+  /// Its norms and linear layers, which its gradient shares.
+  const std::shared_ptr<const LayerModules<Real>>& modules() const { return m_modules; }
+
  private:
-  struct Modules;
   AttentionInput<Real> attention_input(const Workspace<Real>& workspace) const;
 
   Weights<Real> m_weights;
   std::string m_prefix;  // "layers.3."
-  std::shared_ptr<const Modules> m_modules;
+  std::shared_ptr<const LayerModules<Real>> m_modules;
 };
 
 /// Bytes of the repacked weights of all layers of a model; 0 on a GPU.

@@ -2,16 +2,14 @@
 //
 //     project   y = norm(x);  q k v = y·Wqkvᵀ + b;  and of the chunks' last tokens  r h = y·Wrhᵀ + b
 //     finish    x += o·Woᵀ + b;  y = norm(x);  x += gelu(y·W1ᵀ + b1)·W2ᵀ + b2
-#include <optional>
-
 #include "architectures/traits.hpp"
 #include "attention/attention.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/model.hpp"
-#include "config/weight_table.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/poison.hpp"
 #include "kernels/rows.hpp"
+#include "model/modules.hpp"
 #include "parallel/agree.hpp"
 
 namespace bsbr {
@@ -21,44 +19,6 @@ using kernels::Rows;
 using kernels::Stage;
 using kernels::Team;
 
-/// A layer norm of the model: norm(team, x, y).
-template <class Real>
-struct Norm {
-  Array<const Real*> weight, bias;
-
-  Norm(const Weights<Real>& weights, const std::string& name)
-      : weight(weights.vector(name + ".weight")), bias(weights.vector(name + ".bias")) {}
-
-  KOKKOS_FUNCTION void operator()(const Team& team, const Real* x, Real* y) const {
-    kernels::layer_norm(team, static_cast<int>(weight.extent(0)), x, weight.data(), bias.data(), y);
-  }
-};
-
-/// A linear layer, or several whose weights are adjacent as one.
-template <class Real>
-struct Linear {
-  kernels::ProductWeight<Real> weight;  // [out, in]
-  Array<const Real*> bias;              // [out]
-
-  Linear(const Weights<Real>& weights, const std::string& name, int count = 1)
-      : weight(weights.matrix(name + ".weight", count)), bias(weights.vector(name + ".bias", count)) {}
-};
-
-/// target(:, batch, row, :) = linear(row that `prologue` makes), for all rows: the result of each of these layers.
-template <class Real, class Prologue>
-void project_rows(const Execution& execution, const std::string& label, const Rows& rows,
-                  const kernels::PanelBuffers<Real>& panels, const Prologue& prologue, const Linear<Real>& linear,
-                  const Array<Real****>& target) {
-  const Array<const Real*> bias = linear.bias;
-  const auto store = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t row, const Real* data) {
-    const auto width = static_cast<int>(target.extent(3));
-    for (int i = 0; i < static_cast<int>(target.extent(0)); ++i) {
-      kernels::copy_with_bias(team, width, data + i * width, bias.data() + i * width, &target(i, batch, row, 0));
-    }
-  };
-  kernels::panel_chain(execution, label, rows, panels, prologue, Stage{linear.weight, store});
-}
-
 /// A layer writes all of its workspace before it reads it: a build for finding errors sees to that.
 template <class Real>
 void poison_workspace(const Execution& execution, const Workspace<Real>& workspace) {
@@ -66,37 +26,6 @@ void poison_workspace(const Execution& execution, const Workspace<Real>& workspa
   kernels::poison(execution, workspace.heads);
   kernels::poison(execution, workspace.retrieval);
   workspace.panels->poison(execution);
-}
-
-/// Queries, keys, values (and gates) of all local tokens.
-template <class Real>
-void project_tokens(const Execution& execution, const Norm<Real>& norm, const Linear<Real>& linear,
-                    Workspace<Real>& workspace, const Array<Real***>& x) {
-  const Sequence& sequence = workspace.sequence();
-  const auto token = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, Real* data) {
-    norm(team, &x(batch, t, 0), data);
-  };
-  project_rows(execution, "bsbr::layer::project", {sequence.batch(), sequence.local_tokens()}, *workspace.panels, token,
-               linear, workspace.projections);
-}
-
-/// r and h of all local chunks, at their last real tokens. Rows of chunks without a real token are computed from zeros
-/// and never read.
-template <class Real>
-void project_chunk_ends(const Execution& execution, const Norm<Real>& norm, const Linear<Real>& linear,
-                        const PaddingMask& mask, Workspace<Real>& workspace, const Array<Real***>& x) {
-  const Sequence& sequence = workspace.sequence();
-  const auto last_real = mask.last_real();
-  const auto chunk_end = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t chunk, Real* data) {
-    const std::int64_t t = last_real(batch, chunk);
-    if (t >= 0) {
-      norm(team, &x(batch, t, 0), data);
-    } else {
-      kernels::for_each(team, static_cast<int>(x.extent(2)), [&](const int i) { data[i] = 0; });
-    }
-  };
-  project_rows(execution, "bsbr::layer::project_chunk_ends", {sequence.batch(), sequence.local_chunks()},
-               *workspace.panels, chunk_end, linear, workspace.retrieval);
 }
 
 /// out_proj, residual, norm, feed-forward, residual.
@@ -126,12 +55,6 @@ void finish_tokens(const Execution& execution, const Linear<Real>& out, const No
   kernels::panel_chain(execution, "bsbr::layer::finish", Rows{sequence.batch(), sequence.local_tokens()},
                        *workspace.panels, load, Stage{out.weight, add_and_norm}, Stage{expand.weight, activate},
                        Stage{contract.weight, add});
-}
-
-/// One of several arrays [batch, rows, width].
-template <class Real>
-Strided<const Real***> array_of(const Array<Real****>& arrays, int index) {
-  return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
 }
 
 /// Throws ShapeError if x has an element of an array of the workspace, which is written before x has been read for the
@@ -167,32 +90,7 @@ void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, co
   attention::require_mask(mask, sequence);
 }
 
-/// How many of the matrices that are multiplied with tokens are one product.
-int projections_of(Architecture architecture) { return static_cast<int>(input_projections(architecture).size()); }
-
 }  // namespace
-
-/// The modules of a layer: its norms and linear layers.
-template <class Real>
-struct Layer<Real>::Modules {
-  Norm<Real> attention_norm, ff_norm;
-  Linear<Real> project, out, expand, contract;
-  std::optional<Linear<Real>> project_chunk_ends;  // bsbr
-
-  Modules(const Weights<Real>& weights, const std::string& prefix)
-      : attention_norm(weights, prefix + "layer_norm1"),
-        ff_norm(weights, prefix + "layer_norm2"),
-        project(weights, prefix + "attention." + input_projections(weights.config().architecture).front(),
-                projections_of(weights.config().architecture)),
-        out(weights, prefix + "attention.out_proj"),
-        expand(weights, prefix + "ff.0"),
-        contract(weights, prefix + "ff.3") {
-    const auto& chunk_projections = traits(weights.config().architecture).chunk_projections;
-    if (chunk_projections.empty()) return;
-    project_chunk_ends.emplace(weights, prefix + "attention." + chunk_projections.front(),
-                               static_cast<int>(chunk_projections.size()));
-  }
-};
 
 template <class Real>
 Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index)
@@ -202,7 +100,7 @@ Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index)
     throw ConfigError("layer " + std::to_string(index) + " is not among the model's, 0 to " +
                       std::to_string(layers - 1));
   }
-  m_modules = std::make_shared<const Modules>(weights, m_prefix);
+  m_modules = std::make_shared<const LayerModules<Real>>(weights, m_prefix);
 }
 
 template <class Real>
@@ -217,23 +115,8 @@ std::int64_t packed_weight_bytes(const ModelConfig& config) {
 
 template <class Real>
 AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspace) const {
-  const ModelConfig& config = m_weights.config();
-  AttentionInput<Real> input;
-  input.query = array_of(workspace.projections, 0);
-  input.key = array_of(workspace.projections, 1);
-  input.value = array_of(workspace.projections, 2);
+  auto input = bsbr::attention_input(m_weights, m_prefix, workspace.projections, workspace.retrieval);
   input.overwrite_key = input.key.data() == workspace.heads.data() && workspace.heads.size() > 0;
-  if (traits(config.architecture).has_gate()) input.gate = array_of(workspace.projections, 3);
-  if (traits(config.architecture).has_retrieval()) {
-    input.retrieval_query = array_of(workspace.retrieval, 0);
-    input.retrieval_key = array_of(workspace.retrieval, 1);
-  }
-  if (!compresses_states(config)) return input;
-  const std::string prefix = m_prefix + "attention.";
-  input.compress_weight = m_weights.matrix(prefix + "compress_proj.weight");
-  input.compress_bias = m_weights.vector(prefix + "compress_proj.bias");
-  input.decompress_weight = m_weights.matrix(prefix + "decompress_proj.weight");
-  input.decompress_bias = m_weights.vector(prefix + "decompress_proj.bias");
   return input;
 }
 
@@ -244,10 +127,11 @@ void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, W
   poison_workspace(execution, workspace);
   {
     const Phase phase(execution, profile, "project");
-    project_tokens(execution, m_modules->attention_norm, m_modules->project, workspace, x);
+    project_tokens(execution, *m_modules, workspace.sequence(), *workspace.panels, x, workspace.projections);
     if (m_modules->project_chunk_ends) {
       const PaddingMask& counted = workspace.attention->effective_mask(mask);
-      project_chunk_ends(execution, m_modules->attention_norm, *m_modules->project_chunk_ends, counted, workspace, x);
+      project_chunk_ends(execution, *m_modules, workspace.sequence(), counted, *workspace.panels, x,
+                         workspace.retrieval);
     }
   }
   workspace.attention->forward(execution, mask, attention_input(workspace), workspace.heads, profile, state);

@@ -1,0 +1,375 @@
+#include "model/layer_gradient.hpp"
+
+#include <algorithm>
+
+#include "bsbr/error.hpp"
+#include "kernels/rows.hpp"
+
+namespace bsbr {
+namespace {
+
+using kernels::ProductWeight;
+using kernels::Rows;
+using kernels::Stage;
+using kernels::Team;
+using kernels::Transpose;
+
+std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+/// Rows of a leaf of an array [batch, rows, width].
+template <class Real>
+Array<Real**> leaf_rows(const Array<Real***>& rows, const LeafRows& leaf) {
+  const auto width = static_cast<std::int64_t>(rows.extent(2)), count = static_cast<std::int64_t>(rows.extent(1));
+  return Array<Real**>(rows.data() + (leaf.batch * count + leaf.first) * width, size(leaf.count), size(width));
+}
+
+/// The same of one of several arrays.
+template <class Real>
+Array<Real**> leaf_rows(const Array<Real****>& arrays, int index, const LeafRows& leaf) {
+  const auto elements = arrays.extent(1) * arrays.extent(2) * arrays.extent(3);
+  return leaf_rows(
+      Array<Real***>(arrays.data() + size(index) * elements, arrays.extent(1), arrays.extent(2), arrays.extent(3)),
+      leaf);
+}
+
+template <class Real>
+Array<Real**> first_rows(const Array<Real**>& rows, std::int64_t count) {
+  return Array<Real**>(rows.data(), size(count), rows.extent(1));
+}
+
+/// Rows of tokens as one sequence.
+Rows rows_of(const LeafRows& leaf) { return {1, leaf.count}; }
+
+template <class Real>
+Array<Real****> allocate(const char* label, std::int64_t arrays, std::int64_t batch, std::int64_t rows,
+                         std::int64_t width) {
+  try {
+    return Array<Real****>(std::string("bsbr::gradient::") + label, arrays, batch, rows, width);
+  } catch (const std::exception& error) {
+    throw MemoryError("no memory for " + std::string(label) + " [" + std::to_string(arrays) + ", " +
+                      std::to_string(batch) + ", " + std::to_string(rows) + ", " + std::to_string(width) +
+                      "]: " + error.what());
+  }
+}
+
+template <class Real>
+Array<Real***> allocate_rows(const char* label, std::int64_t batch, std::int64_t rows, std::int64_t width) {
+  const auto array = allocate<Real>(label, 1, batch, rows, width);
+  return Kokkos::subview(array, 0, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
+}
+
+template <class Real>
+Array<Real**> allocate_leaf(const char* label, std::int64_t rows, std::int64_t width) {
+  const auto array = allocate<Real>(label, 1, 1, rows, width);
+  return Kokkos::subview(array, 0, 0, Kokkos::ALL(), Kokkos::ALL());
+}
+
+}  // namespace
+
+template <class Real>
+GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequence& sequence,
+                                           const LocalLeaves& leaves)
+    : m_sequence(sequence), m_leaves(leaves) {
+  const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), chunks = sequence.local_chunks(),
+                     hidden = config.hidden_dim, width = config.attention_dim(), inner = config.ff_dim,
+                     count = projections_of(config.architecture);
+  const auto chunk_projections = static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size());
+  attention = Attention<Real>::create(config, sequence);
+  projections = allocate<Real>("projections", count, batch, tokens, width);
+  projection_gradients = allocate<Real>("projection_gradients", count, batch, tokens, width);
+  retrieval = allocate<Real>("retrieval", chunk_projections, batch, chunks, hidden);
+  retrieval_gradients = allocate<Real>("retrieval_gradients", chunk_projections, batch, chunks, hidden);
+  heads = allocate_rows<Real>("heads", batch, tokens, width);
+  heads_gradients = allocate_rows<Real>("heads_gradients", batch, tokens, width);
+  normed = allocate_leaf<Real>("normed", leaves.most_tokens, hidden);
+  normed_gradient = allocate_leaf<Real>("normed_gradient", leaves.most_tokens, hidden);
+  middle = allocate_leaf<Real>("middle", leaves.most_tokens, hidden);
+  expanded = allocate_leaf<Real>("expanded", leaves.most_tokens, inner);
+  activated = allocate_leaf<Real>("activated", leaves.most_tokens, inner);
+  chunk_ends = allocate_leaf<Real>("chunk_ends", chunk_projections > 0 ? leaves.most_chunks : 0, hidden);
+  panels = kernels::PanelBuffers<Real>(std::max({count * width, hidden, chunk_projections * hidden, inner}));
+  const auto elements = &kernels::OuterProductBuffers<Real>::elements;
+  outer = kernels::OuterProductBuffers<Real>(
+      std::max({elements(width, hidden), elements(hidden, width), elements(hidden, hidden), elements(inner, hidden),
+                elements(hidden, inner)}));
+  sums = kernels::RowSumBuffers<Real>(std::max(leaves.most_tokens, leaves.most_chunks),
+                                      std::max({2 * hidden, inner, width}));
+}
+
+template <class Real>
+LayerGradient<Real>::LayerGradient(const Weights<Real>& weights, const Layer<Real>& layer, std::int64_t index)
+    : m_weights(weights), m_prefix(WeightLayout::layer_prefix(index)), m_modules(layer.modules()) {
+  const ModelConfig& config = weights.config();
+  const std::string attention = m_prefix + "attention.";
+  const auto transposed = [&](const std::string& name, int count = 1) {
+    return ProductWeight<Real>(weights.matrix(name + ".weight", count), Transpose::yes);
+  };
+  m_offset = weights.offset(attention + input_projections(config.architecture).front() + ".weight");
+  m_elements = weights.offset(m_prefix + "ff.3.bias") + config.hidden_dim - m_offset;
+  m_project =
+      transposed(attention + input_projections(config.architecture).front(), projections_of(config.architecture));
+  m_out = transposed(attention + "out_proj");
+  m_expand = transposed(m_prefix + "ff.0");
+  m_contract = transposed(m_prefix + "ff.3");
+  const auto& chunk_projections = traits(config.architecture).chunk_projections;
+  if (!chunk_projections.empty())
+    m_project_chunk_ends =
+        transposed(attention + chunk_projections.front(), static_cast<int>(chunk_projections.size()));
+}
+
+/// A weight's gradient within the sums of this layer.
+template <class Real>
+Array<Real**> LayerGradient<Real>::matrix(const Array<Real*>& sums, const std::string& name) const {
+  const auto of_weights = m_weights.matrix(m_prefix + name);
+  return Array<Real**>(sums.data() + (m_weights.offset(m_prefix + name) - m_offset), of_weights.extent(0),
+                       of_weights.extent(1));
+}
+
+template <class Real>
+Array<Real*> LayerGradient<Real>::vector(const Array<Real*>& sums, const std::string& name) const {
+  return Array<Real*>(sums.data() + (m_weights.offset(m_prefix + name) - m_offset),
+                      m_weights.vector(m_prefix + name).extent(0));
+}
+
+/// q, k, v, r, h and o.
+template <class Real>
+void LayerGradient<Real>::forward_again(const Execution& execution, const PaddingMask& mask,
+                                        GradientWorkspace<Real>& workspace, const Array<Real***>& x,
+                                        Profile* profile) const {
+  const Sequence& sequence = workspace.sequence();
+  {
+    const Phase phase(execution, profile, "project");
+    project_tokens(execution, *m_modules, sequence, workspace.panels, x, workspace.projections);
+    if (m_modules->project_chunk_ends) {
+      const PaddingMask& counted = workspace.attention->effective_mask(mask);
+      project_chunk_ends(execution, *m_modules, sequence, counted, workspace.panels, x, workspace.retrieval);
+    }
+  }
+  workspace.attention->forward(execution, mask,
+                               attention_input(m_weights, m_prefix, workspace.projections, workspace.retrieval),
+                               workspace.heads, profile, nullptr, &workspace.record);
+}
+
+/// m, z and a (without its bias) of a leaf.
+template <class Real>
+void LayerGradient<Real>::expand(const Execution& execution, const GradientWorkspace<Real>& workspace,
+                                 const LeafRows& leaf, const Array<Real***>& x) const {
+  const Array<Real**> heads = leaf_rows(workspace.heads, leaf), given = leaf_rows(x, leaf);
+  const Array<Real**> middle = workspace.middle, normed = workspace.normed, expanded = workspace.expanded;
+  const Array<const Real*> out_bias = m_modules->out.bias;
+  const Norm<Real> norm = m_modules->ff_norm;
+  const int width = static_cast<int>(heads.extent(1)), hidden = static_cast<int>(given.extent(1)),
+            inner = static_cast<int>(expanded.extent(1));
+  const auto load = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, Real* data) {
+    kernels::copy(team, width, &heads(t, 0), data);
+  };
+  const auto add_and_norm = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, Real* data) {
+    kernels::copy(team, hidden, &given(t, 0), &middle(t, 0));
+    kernels::add_with_bias(team, hidden, data, out_bias.data(), &middle(t, 0));
+    norm(team, &middle(t, 0), &normed(t, 0));
+    kernels::copy(team, hidden, &normed(t, 0), data);
+  };
+  const auto store = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, const Real* data) {
+    kernels::copy(team, inner, data, &expanded(t, 0));
+  };
+  kernels::panel_chain(execution, "bsbr::gradient::expand", rows_of(leaf), workspace.panels, load,
+                       Stage{m_modules->out.weight, add_and_norm}, Stage{m_modules->expand.weight, store});
+}
+
+/// gelu(a), da and dz of a leaf.
+template <class Real>
+void LayerGradient<Real>::contract_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
+                                            const LeafRows& leaf, const Array<Real***>& gradient) const {
+  const Array<Real**> given = leaf_rows(gradient, leaf);
+  const Array<Real**> expanded = workspace.expanded, activated = workspace.activated,
+                      normed_gradient = workspace.normed_gradient;
+  const Array<const Real*> bias = m_modules->expand.bias;
+  const int hidden = static_cast<int>(given.extent(1)), inner = static_cast<int>(expanded.extent(1));
+  const auto load = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, Real* data) {
+    kernels::copy(team, hidden, &given(t, 0), data);
+  };
+  const auto differentiate = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, Real* data) {
+    Real *a = &expanded(t, 0), *g = &activated(t, 0);
+    kernels::copy(team, inner, a, g);
+    kernels::gelu_with_bias(team, inner, bias.data(), g);
+    kernels::gelu_gradient_with_bias(team, inner, a, bias.data(), data, data);
+    kernels::copy(team, inner, data, a);
+  };
+  const auto store = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, const Real* data) {
+    kernels::copy(team, hidden, data, &normed_gradient(t, 0));
+  };
+  kernels::panel_chain(execution, "bsbr::gradient::contract", rows_of(leaf), workspace.panels, load,
+                       Stage{m_contract, differentiate}, Stage{m_expand, store});
+}
+
+/// do of a leaf from dm.
+template <class Real>
+void LayerGradient<Real>::heads_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
+                                         const LeafRows& leaf, const Array<Real***>& gradient) const {
+  const Array<Real**> given = leaf_rows(gradient, leaf), target = leaf_rows(workspace.heads_gradients, leaf);
+  const int hidden = static_cast<int>(given.extent(1)), width = static_cast<int>(target.extent(1));
+  const auto load = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, Real* data) {
+    kernels::copy(team, hidden, &given(t, 0), data);
+  };
+  const auto store = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, const Real* data) {
+    kernels::copy(team, width, data, &target(t, 0));
+  };
+  kernels::panel_chain(execution, "bsbr::gradient::heads", rows_of(leaf), workspace.panels, load, Stage{m_out, store});
+}
+
+/// From the result back to o, for one leaf: its gradient becomes that of m, and heads_gradients get do.
+template <class Real>
+void LayerGradient<Real>::finish_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
+                                          const LeafRows& leaf, const Array<Real***>& x, const Array<Real***>& gradient,
+                                          const Array<Real*>& sums) const {
+  const auto of_leaf = [&](const Array<Real**>& rows) { return first_rows(rows, leaf.count); };
+  const Array<Real**> given = leaf_rows(gradient, leaf), heads = leaf_rows(workspace.heads, leaf);
+  const auto add_linear = [&](const std::string& name, const Array<Real**>& dy, const Array<Real**>& input) {
+    kernels::add_outer_product<Real>(execution, workspace.outer, dy, input, matrix(sums, name + ".weight"));
+    kernels::add_bias_gradient<Real>(execution, workspace.sums, dy, vector(sums, name + ".bias"));
+  };
+  expand(execution, workspace, leaf, x);
+  contract_gradient(execution, workspace, leaf, gradient);
+  add_linear("ff.3", given, of_leaf(workspace.activated));
+  add_linear("ff.0", of_leaf(workspace.expanded), of_leaf(workspace.normed));
+  kernels::add_norm_gradients<Real>(execution, workspace.sums, of_leaf(workspace.middle), m_modules->ff_norm.weight,
+                                    of_leaf(workspace.normed_gradient), given, vector(sums, "layer_norm2.weight"),
+                                    vector(sums, "layer_norm2.bias"));
+  heads_gradient(execution, workspace, leaf, gradient);
+  add_linear("attention.out_proj", given, heads);
+}
+
+/// y of a leaf.
+template <class Real>
+void LayerGradient<Real>::norm_rows(const Execution& execution, const GradientWorkspace<Real>& workspace,
+                                    const LeafRows& leaf, const Array<Real***>& x) const {
+  const Array<Real**> given = leaf_rows(x, leaf), normed = workspace.normed;
+  const Norm<Real> norm = m_modules->attention_norm;
+  Kokkos::parallel_for(
+      "bsbr::gradient::norm", kernels::team_policy(execution, leaf.count, 0),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const std::int64_t t = member.league_rank();
+        norm(kernels::as_team(member), &given(t, 0), &normed(t, 0));
+      });
+}
+
+/// Of r and h: their weights, and dy at the last real tokens of the leaf's chunks. Gradients of chunks without one are
+/// 0.
+template <class Real>
+void LayerGradient<Real>::chunk_ends_gradient(const Execution& execution, const PaddingMask& mask,
+                                              const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
+                                              const Array<Real*>& sums) const {
+  const LeafRows chunks{leaf.index, leaf.batch, leaf.first_chunk, leaf.chunks, 0, 0};
+  const Array<Real**> normed = workspace.normed, ends = workspace.chunk_ends,
+                      normed_gradient = workspace.normed_gradient;
+  const auto& names = traits(m_weights.config().architecture).chunk_projections;
+  const int hidden = static_cast<int>(normed.extent(1)), count = static_cast<int>(names.size());
+  const auto last_real = workspace.attention->effective_mask(mask).last_real();
+  const std::int64_t row = leaf.batch, first_chunk = leaf.first_chunk, first = leaf.first;
+  const Array<Real****> gradients = workspace.retrieval_gradients;
+  Kokkos::parallel_for(
+      "bsbr::gradient::chunk_ends", kernels::team_policy(execution, leaf.chunks, 0),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const std::int64_t chunk = member.league_rank(), t = last_real(row, first_chunk + chunk);
+        kernels::for_each(kernels::as_team(member), hidden,
+                          [&](const int i) { ends(chunk, i) = t < 0 ? Real(0) : normed(t - first, i); });
+      });
+  for (int i = 0; i < count; ++i) {
+    const Array<Real**> of_chunks = leaf_rows(gradients, i, chunks);
+    const std::string name = "attention." + names[size(i)];
+    kernels::add_outer_product<Real>(execution, workspace.outer, of_chunks, first_rows(ends, leaf.chunks),
+                                     matrix(sums, name + ".weight"));
+    kernels::add_bias_gradient<Real>(execution, workspace.sums, of_chunks, vector(sums, name + ".bias"));
+  }
+  const auto load = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t chunk, Real* data) {
+    for (int i = 0; i < count; ++i)
+      kernels::copy(team, hidden, &gradients(i, row, first_chunk + chunk, 0), data + i * hidden);
+  };
+  const auto add = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t chunk, const Real* data) {
+    const std::int64_t t = last_real(row, first_chunk + chunk);
+    if (t < 0) return;
+    Real* target = &normed_gradient(t - first, 0);
+    kernels::for_each(team, hidden, [&](const int i) { target[i] += data[i]; });
+  };
+  kernels::panel_chain(execution, "bsbr::gradient::chunk_ends", Rows{1, leaf.chunks}, workspace.panels, load,
+                       Stage{m_project_chunk_ends, add});
+}
+
+/// From q, k, v, r and h back to x, for one leaf: the gradient of m becomes that of x.
+template <class Real>
+void LayerGradient<Real>::project_gradient(const Execution& execution, const PaddingMask& mask,
+                                           const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
+                                           const Array<Real***>& x, const Array<Real***>& gradient,
+                                           const Array<Real*>& sums) const {
+  const Array<Real**> normed = workspace.normed, normed_gradient = workspace.normed_gradient;
+  const Array<Real****> gradients = workspace.projection_gradients;
+  const auto& names = input_projections(m_weights.config().architecture);
+  const int count = static_cast<int>(names.size()), width = static_cast<int>(gradients.extent(3)),
+            hidden = static_cast<int>(normed.extent(1));
+  norm_rows(execution, workspace, leaf, x);
+  for (int i = 0; i < count; ++i) {
+    const Array<Real**> of_rows = leaf_rows(gradients, i, leaf);
+    const std::string name = "attention." + names[size(i)];
+    kernels::add_outer_product<Real>(execution, workspace.outer, of_rows, first_rows(normed, leaf.count),
+                                     matrix(sums, name + ".weight"));
+    kernels::add_bias_gradient<Real>(execution, workspace.sums, of_rows, vector(sums, name + ".bias"));
+  }
+  const std::int64_t row = leaf.batch, first = leaf.first;
+  const auto load = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, Real* data) {
+    for (int i = 0; i < count; ++i) kernels::copy(team, width, &gradients(i, row, first + t, 0), data + i * width);
+  };
+  const auto store = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, const Real* data) {
+    kernels::copy(team, hidden, data, &normed_gradient(t, 0));
+  };
+  kernels::panel_chain(execution, "bsbr::gradient::project", rows_of(leaf), workspace.panels, load,
+                       Stage{m_project, store});
+  if (m_modules->project_chunk_ends) chunk_ends_gradient(execution, mask, workspace, leaf, sums);
+  kernels::add_norm_gradients<Real>(execution, workspace.sums, leaf_rows(x, leaf), m_modules->attention_norm.weight,
+                                    first_rows(normed_gradient, leaf.count), leaf_rows(gradient, leaf),
+                                    vector(sums, "layer_norm1.weight"), vector(sums, "layer_norm1.bias"));
+}
+
+template <class Real>
+GradientSum<Real> LayerGradient<Real>::backward(const Execution& execution, const PaddingMask& mask,
+                                                GradientWorkspace<Real>& workspace, const Array<Real***>& x,
+                                                const Array<Real***>& gradient, Profile* profile) const {
+  forward_again(execution, mask, workspace, x, profile);
+  const auto zeros = [&] { return Array<Real*>("bsbr::gradient::leaf", m_elements); };
+  // The sums of a leaf before the attention and behind it are of different weights.
+  std::vector<Array<Real*>> leaves;
+  {
+    const Phase phase(execution, profile, "finish");
+    for (const LeafRows& leaf : workspace.leaves().rows)
+      finish_gradient(execution, workspace, leaf, x, gradient, leaves.emplace_back(zeros()));
+  }
+  const auto array = [](const Array<Real****>& arrays, int index) -> Strided<Real***> {
+    return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
+  };
+  AttentionGradient<Real> of_input;
+  of_input.query = array(workspace.projection_gradients, 0);
+  of_input.key = array(workspace.projection_gradients, 1);
+  of_input.value = array(workspace.projection_gradients, 2);
+  if (traits(m_weights.config().architecture).has_gate()) of_input.gate = array(workspace.projection_gradients, 3);
+  if (m_modules->project_chunk_ends) {
+    of_input.retrieval_query = array(workspace.retrieval_gradients, 0);
+    of_input.retrieval_key = array(workspace.retrieval_gradients, 1);
+  }
+  workspace.attention->backward(execution, mask,
+                                attention_input(m_weights, m_prefix, workspace.projections, workspace.retrieval),
+                                workspace.record, workspace.heads, workspace.heads_gradients, of_input, profile);
+  const Phase phase(execution, profile, "project");
+  GradientSum<Real> sum(parallel::OrderedTree(workspace.leaves().total));
+  for (std::size_t i = 0; i < leaves.size(); ++i) {
+    const LeafRows& leaf = workspace.leaves().rows[i];
+    project_gradient(execution, mask, workspace, leaf, x, gradient, leaves[i]);
+    sum.add(leaf.index, leaves[i]);
+  }
+  return sum;
+}
+
+template class GradientWorkspace<float>;
+template class GradientWorkspace<double>;
+template class LayerGradient<float>;
+template class LayerGradient<double>;
+
+}  // namespace bsbr

@@ -1,0 +1,143 @@
+// What a layer is made of, and what is formed from its input, for forward and gradient.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "architectures/traits.hpp"
+#include "bsbr/model.hpp"
+#include "config/weight_table.hpp"
+#include "kernels/panel_chain.hpp"
+#include "kernels/rows.hpp"
+
+namespace bsbr {
+
+/// A layer norm of the model: norm(team, x, y).
+template <class Real>
+struct Norm {
+  Array<const Real*> weight, bias;
+
+  Norm(const Weights<Real>& weights, const std::string& name)
+      : weight(weights.vector(name + ".weight")), bias(weights.vector(name + ".bias")) {}
+
+  KOKKOS_FUNCTION void operator()(const kernels::Team& team, const Real* x, Real* y) const {
+    kernels::layer_norm(team, static_cast<int>(weight.extent(0)), x, weight.data(), bias.data(), y);
+  }
+};
+
+/// A linear layer, or several whose weights are adjacent as one.
+template <class Real>
+struct Linear {
+  kernels::ProductWeight<Real> weight;  // [out, in]
+  Array<const Real*> bias;              // [out]
+
+  Linear(const Weights<Real>& weights, const std::string& name, int count = 1)
+      : weight(weights.matrix(name + ".weight", count)), bias(weights.vector(name + ".bias", count)) {}
+};
+
+/// target(:, batch, row, :) = linear(row that `prologue` makes), for all rows: the result of each of these layers.
+template <class Real, class Prologue>
+void project_rows(const Execution& execution, const std::string& label, const kernels::Rows& rows,
+                  const kernels::PanelBuffers<Real>& panels, const Prologue& prologue, const Linear<Real>& linear,
+                  const Array<Real****>& target) {
+  const Array<const Real*> bias = linear.bias;
+  const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t row, const Real* data) {
+    const auto width = static_cast<int>(target.extent(3));
+    for (int i = 0; i < static_cast<int>(target.extent(0)); ++i) {
+      kernels::copy_with_bias(team, width, data + i * width, bias.data() + i * width, &target(i, batch, row, 0));
+    }
+  };
+  kernels::panel_chain(execution, label, rows, panels, prologue, kernels::Stage{linear.weight, store});
+}
+
+/// How many of the matrices that are multiplied with tokens are one product.
+inline int projections_of(Architecture architecture) {
+  return static_cast<int>(input_projections(architecture).size());
+}
+
+/// The modules of a layer: its norms and linear layers.
+template <class Real>
+struct LayerModules {
+  Norm<Real> attention_norm, ff_norm;
+  Linear<Real> project, out, expand, contract;
+  std::optional<Linear<Real>> project_chunk_ends;  // bsbr
+
+  LayerModules(const Weights<Real>& weights, const std::string& prefix)
+      : attention_norm(weights, prefix + "layer_norm1"),
+        ff_norm(weights, prefix + "layer_norm2"),
+        project(weights, prefix + "attention." + input_projections(weights.config().architecture).front(),
+                projections_of(weights.config().architecture)),
+        out(weights, prefix + "attention.out_proj"),
+        expand(weights, prefix + "ff.0"),
+        contract(weights, prefix + "ff.3") {
+    const auto& chunk_projections = traits(weights.config().architecture).chunk_projections;
+    if (chunk_projections.empty()) return;
+    project_chunk_ends.emplace(weights, prefix + "attention." + chunk_projections.front(),
+                               static_cast<int>(chunk_projections.size()));
+  }
+};
+
+/// Queries, keys, values (and gates) of all local tokens.
+template <class Real>
+void project_tokens(const Execution& execution, const LayerModules<Real>& modules, const Sequence& sequence,
+                    const kernels::PanelBuffers<Real>& panels, const Array<Real***>& x,
+                    const Array<Real****>& projections) {
+  const Norm<Real> norm = modules.attention_norm;
+  const auto token = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, Real* data) {
+    norm(team, &x(batch, t, 0), data);
+  };
+  project_rows(execution, "bsbr::layer::project", {sequence.batch(), sequence.local_tokens()}, panels, token,
+               modules.project, projections);
+}
+
+/// r and h of all local chunks, at their last real tokens. Rows of chunks without a real token are computed from zeros
+/// and never read.
+template <class Real>
+void project_chunk_ends(const Execution& execution, const LayerModules<Real>& modules, const Sequence& sequence,
+                        const PaddingMask& mask, const kernels::PanelBuffers<Real>& panels, const Array<Real***>& x,
+                        const Array<Real****>& retrieval) {
+  const Norm<Real> norm = modules.attention_norm;
+  const auto last_real = mask.last_real();
+  const auto chunk_end = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t chunk, Real* data) {
+    const std::int64_t t = last_real(batch, chunk);
+    if (t >= 0) {
+      norm(team, &x(batch, t, 0), data);
+    } else {
+      kernels::for_each(team, static_cast<int>(x.extent(2)), [&](const int i) { data[i] = 0; });
+    }
+  };
+  project_rows(execution, "bsbr::layer::project_chunk_ends", {sequence.batch(), sequence.local_chunks()}, panels,
+               chunk_end, *modules.project_chunk_ends, retrieval);
+}
+
+/// One of several arrays [batch, rows, width].
+template <class Real>
+Strided<const Real***> array_of(const Array<Real****>& arrays, int index) {
+  return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
+}
+
+/// What the attention of a layer is given. projections: [3 or 4, batch, tokens, attention_dim]; retrieval: [2, batch,
+/// chunks, hidden_dim], where there is one.
+template <class Real>
+AttentionInput<Real> attention_input(const Weights<Real>& weights, const std::string& layer_prefix,
+                                     const Array<Real****>& projections, const Array<Real****>& retrieval) {
+  const ModelConfig& config = weights.config();
+  AttentionInput<Real> input;
+  input.query = array_of(projections, 0);
+  input.key = array_of(projections, 1);
+  input.value = array_of(projections, 2);
+  if (traits(config.architecture).has_gate()) input.gate = array_of(projections, 3);
+  if (traits(config.architecture).has_retrieval()) {
+    input.retrieval_query = array_of(retrieval, 0);
+    input.retrieval_key = array_of(retrieval, 1);
+  }
+  if (!compresses_states(config)) return input;
+  const std::string prefix = layer_prefix + "attention.";
+  input.compress_weight = weights.matrix(prefix + "compress_proj.weight");
+  input.compress_bias = weights.vector(prefix + "compress_proj.bias");
+  input.decompress_weight = weights.matrix(prefix + "decompress_proj.weight");
+  input.decompress_bias = weights.vector(prefix + "decompress_proj.bias");
+  return input;
+}
+
+}  // namespace bsbr
