@@ -54,6 +54,9 @@ struct CommonSizes {
   /// them.
   static constexpr int delta_rule_rows = 6;
 
+  /// Ids whose logits are formed, and added up, at a time: no more of a row's logits are ever kept.
+  static constexpr int vocabulary_block = 1024;
+
   // Decide no bits.
 
   /// Teams that each thread should have, so that a slow one holds up few; and groups of neighbouring softmax teams,
