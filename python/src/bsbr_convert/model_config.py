@@ -94,6 +94,9 @@ def weight_table(config):
     for index in range(config["num_layers"]):
         table.update((f"layers.{index}.{name}", weight) for name, weight in layer.items())
     table.update(norm("layer_norm", config["hidden_dim"]))
+    if config["head"] == "separate":
+        shape = (config["vocab_size"], config["hidden_dim"])
+        table["lm_head.weight"] = Weight(shape, "uniform", 1 / math.sqrt(config["hidden_dim"]))
     return table
 
 
