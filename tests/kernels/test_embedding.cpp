@@ -132,8 +132,7 @@ template <class Real>
 void expect_gradient(std::int64_t vocab, std::int64_t tokens, std::int64_t width, std::int64_t different_ids) {
   auto ids = random_ids(tokens, different_ids, 9);
   for (auto& id : ids) id = vocab - 1 - id * (vocab / different_ids);  // all over the vocabulary, its last row, too
-  auto x_gradient = random_matrix(tokens, width, 10), before = random_matrix(vocab, width, 11);
-  for (auto* matrix : {&x_gradient, &before}) matrix->values = in_float(matrix->values);
+  const auto x_gradient = random_matrix(tokens, width, 10), before = random_matrix(vocab, width, 11);
   const auto result = to_device<Real**>(before.values, vocab, width);
   kernels::add_embedding_gradient(Execution(), to_device<std::int32_t*>(ids, tokens),
                                   to_device<Real**>(x_gradient.values, tokens, width), result);

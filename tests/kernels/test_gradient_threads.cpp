@@ -41,6 +41,7 @@ template <class Real>
 class GradientThreads : public ::testing::Test {
  protected:
   void SetUp() override {
+    if (!kernels::on_host) GTEST_SKIP() << "promised on a host only: elsewhere teams and the BLAS decide";
     if (!keeps_results()) GTEST_SKIP() << no_results_kept;
     this->RecordProperty("threads", Execution().concurrency());
   }

@@ -36,8 +36,7 @@ std::vector<Real> plain_bias(const std::vector<double>& rows, std::vector<double
 TYPED_TEST(BiasGradient, is_the_sum_of_the_rows_in_the_promised_order_bit_by_bit) {
   for (const std::int64_t width : {1, 5, 64, 131}) {
     for (const std::int64_t rows : {std::int64_t{0}, std::int64_t{1}, block - 1, block, block + 1, 5 * block + 3}) {
-      const auto gradient = in_float(random_matrix(rows, width, 41).values),
-                 before = in_float(random_matrix(1, width, 42).values);
+      const auto gradient = random_matrix(rows, width, 41).values, before = random_matrix(1, width, 42).values;
       const auto result = to_device<TypeParam*>(before, width);
       kernels::add_bias_gradient(Execution(), RowSumBuffers<TypeParam>(rows, width),
                                  to_device<TypeParam**>(gradient, rows, width), result);
