@@ -22,7 +22,7 @@ struct StateGradientInput {
   Array<Real***> kept;            // what the rule has kept in the forward: [batch, local tokens, kept_elements]
 };
 
-/// The gradients, of the same shape; written, not added to.
+/// The gradients, of the same shape; written, not added to. They overlap no array of the input.
 template <class Real>
 struct StateGradientOutput {
   Strided<Real***> query, key, value;
@@ -46,6 +46,7 @@ class StateGradient {
         m_value_halo(halo(width())),
         m_output_halo(halo(width() + rule.extra_columns())),
         m_real_halo(sequence, m_plan.largest_step(), 1) {
+    static_assert(kernels::HasGradient<Rule>, "a rule says whether it maps queries and keys");
     if constexpr (Rule::corrects_state) {
       m_kept_halo.emplace(halo(width()));
       m_value_gradient_halo.emplace(halo(width()));

@@ -11,25 +11,6 @@
 
 namespace bsbr::kernels {
 
-/// Of a rule that has a gradient: whether it maps queries and keys. Then it has void map_gradient(team, width, row,
-/// gradient): `gradient`, of a mapped row, becomes that of `row`. One with extra columns has void store_gradient(team,
-/// batch, token, head, width, output_gradient, output, row): `row` becomes the gradient of what store() was given, of
-/// one head.
-template <class Rule>
-concept HasGradient = requires(const Rule& rule) {
-  { rule.maps() } -> std::same_as<bool>;
-};
-
-/// Whether a rule can map, and whether its store() does something else than to copy.
-template <class Rule>
-inline constexpr bool maps_gradient = requires {
-  &Rule::map_gradient;
-};
-template <class Rule>
-inline constexpr bool stores_gradient = requires {
-  &Rule::store_gradient;
-};
-
 /// target = rows as the rule maps them; both [batch, tokens, heads · width]. A team for each tile of tokens and head.
 template <class Real, class Rule>
 void map_rows(const Execution& execution, const std::string& label, const Rule& rule, std::int64_t heads,

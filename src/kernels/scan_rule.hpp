@@ -59,4 +59,24 @@ inline constexpr bool decays = requires(const Rule& rule, std::int64_t head) {
   rule.decay(head);
 };
 
+/// What a rule says of its gradient (scan_gradient.hpp), if it has one: bool maps(), whether it maps queries and keys.
+///
+/// One that does has void map_gradient(team, width, row, gradient): `gradient`, of a mapped row, becomes that of `row`.
+/// One with extra columns has void store_gradient(team, batch, token, head, width, output_gradient, output, row): `row`
+/// becomes the gradient of what store() was given, of one head. What a forward has to keep for that, or of the u that
+/// correct a state, the template void keep(team, KeptRows, tile) puts into the array of keep_in(array), [batch, tokens,
+/// kept_elements(config)].
+template <class Rule>
+concept HasGradient = requires(const Rule& rule) {
+  { rule.maps() } -> std::same_as<bool>;
+};
+template <class Rule>
+inline constexpr bool maps_gradient = requires {
+  &Rule::map_gradient;
+};
+template <class Rule>
+inline constexpr bool stores_gradient = requires {
+  &Rule::store_gradient;
+};
+
 }  // namespace bsbr::kernels

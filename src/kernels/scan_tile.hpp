@@ -47,7 +47,7 @@ struct ScanTokens {
   KOKKOS_INLINE_FUNCTION std::int64_t begin() const { return first / step * step; }
   KOKKOS_INLINE_FUNCTION std::int64_t end() const { return last / step * step; }
 
-  /// Of its own step a token sees those up to itself, and so many more.
+  /// Of its own step token t sees the tokens before t + sees_itself.
   static constexpr int sees_itself = 1;
 };
 

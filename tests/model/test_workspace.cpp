@@ -51,16 +51,6 @@ std::vector<ModelConfig> configs() {
   return all;
 }
 
-/// The prediction is exact, but for the last bytes up to a multiple of eight, and what Kokkos needs for an allocation
-/// of nothing.
-void expect_predicted(std::int64_t predicted, const std::vector<Allocation>& allocations) {
-  const std::int64_t allocated = total_bytes(allocations);
-  std::int64_t rounding = 0;
-  for (const Allocation& allocation : allocations) rounding += allocation.bytes <= 128 ? allocation.bytes : 8;
-  EXPECT_GE(allocated, predicted) << ::testing::PrintToString(allocations);
-  EXPECT_LE(allocated, predicted + rounding) << ::testing::PrintToString(allocations);
-}
-
 template <class Real>
 class Memory : public ::testing::Test {};
 TYPED_TEST_SUITE(Memory, Reals, RealNames);

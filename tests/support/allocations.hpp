@@ -1,6 +1,8 @@
 // What Kokkos allocates while a test looks on, through the callbacks of Kokkos Tools.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <Kokkos_Core.hpp>
 #include <cstdint>
 #include <mutex>
@@ -58,6 +60,16 @@ inline std::int64_t total_bytes(const std::vector<Allocation>& allocations) {
 
 inline void PrintTo(const Allocation& allocation, std::ostream* out) {
   *out << allocation.label << " (" << allocation.bytes << " bytes)";
+}
+
+/// The prediction is exact, but for the last bytes up to a multiple of eight, and what Kokkos needs for an allocation
+/// of nothing.
+inline void expect_predicted(std::int64_t predicted, const std::vector<Allocation>& allocations) {
+  const std::int64_t allocated = total_bytes(allocations);
+  std::int64_t rounding = 0;
+  for (const Allocation& allocation : allocations) rounding += allocation.bytes <= 128 ? allocation.bytes : 8;
+  EXPECT_GE(allocated, predicted) << ::testing::PrintToString(allocations);
+  EXPECT_LE(allocated, predicted + rounding) << ::testing::PrintToString(allocations);
 }
 
 }  // namespace bsbr::testing
