@@ -24,7 +24,7 @@ double derivative(double& x, const Function& f, double step) {
 
 /// With 2^-15 rounding of 1e-14 (some hundred sums of numbers about 1) makes 5e-10, and the fifth derivative weighs
 /// 3e-20; where a norm makes a function curved it was seen to reach 3e11 for a derivative of 31, which makes 7e-9. So
-/// 1e-8, relative to the largest derivative. Mistakes in a formula cost more than 1e-3 of it.
+/// 1e-8, relative to the largest derivative where that exceeds 1.
 constexpr double difference_step = 0x1p-15, difference_tolerance = 1e-8;
 
 /// df/dx of all elements of x, [rows, columns].
