@@ -66,14 +66,33 @@ Array<Real**> allocate_leaf(const char* label, std::int64_t rows, std::int64_t w
 
 }  // namespace
 
+std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Leaves& leaves) {
+  std::vector<LeafRows> rows;
+  for (std::int64_t row = 0; row < sequence.batch(); ++row) {
+    for (std::int64_t leaf = leaves.local().begin; leaf < leaves.local().end; ++leaf) {
+      const Range tokens = leaves.tokens(leaf);
+      const std::int64_t first_chunk = tokens.begin / sequence.chunk_size(),
+                         end_chunk = (tokens.end - 1) / sequence.chunk_size() + 1;
+      rows.push_back({leaves.index(row, leaf), row, tokens.begin - sequence.first_token(), tokens.end - tokens.begin,
+                      first_chunk - sequence.first_chunk(), end_chunk - first_chunk});
+    }
+  }
+  return rows;
+}
+
 template <class Real>
 GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequence& sequence,
-                                           const LocalLeaves& leaves)
+                                           const std::vector<LeafRows>& leaves)
     : m_sequence(sequence), m_leaves(leaves) {
   const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), chunks = sequence.local_chunks(),
                      hidden = config.hidden_dim, width = config.attention_dim(), inner = config.ff_dim,
                      count = projections_of(config.architecture);
   const auto chunk_projections = static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size());
+  std::int64_t most_tokens = 0, most_chunks = 0;
+  for (const LeafRows& leaf : leaves) {
+    most_tokens = std::max(most_tokens, leaf.count);
+    most_chunks = std::max(most_chunks, leaf.chunks);
+  }
   attention = Attention<Real>::create(config, sequence);
   projections = allocate<Real>("projections", count, batch, tokens, width);
   projection_gradients = allocate<Real>("projection_gradients", count, batch, tokens, width);
@@ -81,19 +100,22 @@ GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequ
   retrieval_gradients = allocate<Real>("retrieval_gradients", chunk_projections, batch, chunks, hidden);
   heads = allocate_rows<Real>("heads", batch, tokens, width);
   heads_gradients = allocate_rows<Real>("heads_gradients", batch, tokens, width);
-  normed = allocate_leaf<Real>("normed", leaves.most_tokens, hidden);
-  normed_gradient = allocate_leaf<Real>("normed_gradient", leaves.most_tokens, hidden);
-  middle = allocate_leaf<Real>("middle", leaves.most_tokens, hidden);
-  expanded = allocate_leaf<Real>("expanded", leaves.most_tokens, inner);
-  activated = allocate_leaf<Real>("activated", leaves.most_tokens, inner);
-  chunk_ends = allocate_leaf<Real>("chunk_ends", chunk_projections > 0 ? leaves.most_chunks : 0, hidden);
-  panels = kernels::PanelBuffers<Real>(std::max({count * width, hidden, chunk_projections * hidden, inner}));
+  normed = allocate_leaf<Real>("normed", most_tokens, hidden);
+  normed_gradient = allocate_leaf<Real>("normed_gradient", most_tokens, hidden);
+  middle = allocate_leaf<Real>("middle", most_tokens, hidden);
+  expanded = allocate_leaf<Real>("expanded", most_tokens, inner);
+  activated = allocate_leaf<Real>("activated", most_tokens, inner);
+  chunk_ends = allocate_leaf<Real>("chunk_ends", chunk_projections > 0 ? most_chunks : 0, hidden);
+  const bool has_head = config.head != Head::none;
+  panels = kernels::PanelBuffers<Real>(
+      std::max({count * width, hidden, chunk_projections * hidden, inner,
+                has_head ? kernels::token_loss_width(config.vocab_size, hidden) : std::int64_t{0}}));
   const auto elements = &kernels::OuterProductBuffers<Real>::elements;
   outer = kernels::OuterProductBuffers<Real>(
       std::max({elements(width, hidden), elements(hidden, width), elements(hidden, hidden), elements(inner, hidden),
-                elements(hidden, inner)}));
-  sums = kernels::RowSumBuffers<Real>(std::max(leaves.most_tokens, leaves.most_chunks),
-                                      std::max({2 * hidden, inner, width}));
+                elements(hidden, inner), has_head ? elements(kernels::tuning::vocabulary_block, hidden) : 0}));
+  sums = kernels::RowSumBuffers<Real>(std::max(most_tokens, most_chunks), std::max({2 * hidden, inner, width}));
+  if (has_head) logits = kernels::LogitGradientBuffer<Real>(most_tokens, config.vocab_size);
 }
 
 template <class Real>
@@ -104,8 +126,11 @@ LayerGradient<Real>::LayerGradient(const Weights<Real>& weights, const Layer<Rea
   const auto transposed = [&](const std::string& name, int count = 1) {
     return ProductWeight<Real>(weights.matrix(name + ".weight", count), Transpose::yes);
   };
-  m_offset = weights.offset(attention + input_projections(config.architecture).front() + ".weight");
-  m_elements = weights.offset(m_prefix + "ff.3.bias") + config.hidden_dim - m_offset;
+  const std::int64_t first = weights.offset(attention + input_projections(config.architecture).front() + ".weight"),
+                     out = weights.offset(attention + "out_proj.weight");
+  m_attention = {first, out - first};
+  m_rest = {out, weights.offset(m_prefix + "ff.3.bias") + config.hidden_dim - out};
+  m_norm1 = {weights.offset(m_prefix + "layer_norm1.weight"), 2 * config.hidden_dim};
   m_project =
       transposed(attention + input_projections(config.architecture).front(), projections_of(config.architecture));
   m_out = transposed(attention + "out_proj");
@@ -117,18 +142,25 @@ LayerGradient<Real>::LayerGradient(const Weights<Real>& weights, const Layer<Rea
         transposed(attention + chunk_projections.front(), static_cast<int>(chunk_projections.size()));
 }
 
-/// A weight's gradient within the sums of this layer.
+/// A weight's gradient within the sums of its part.
 template <class Real>
 Array<Real**> LayerGradient<Real>::matrix(const Array<Real*>& sums, const std::string& name) const {
   const auto of_weights = m_weights.matrix(m_prefix + name);
-  return Array<Real**>(sums.data() + (m_weights.offset(m_prefix + name) - m_offset), of_weights.extent(0),
-                       of_weights.extent(1));
+  return Array<Real**>(sums.data() + place(name), of_weights.extent(0), of_weights.extent(1));
 }
 
 template <class Real>
 Array<Real*> LayerGradient<Real>::vector(const Array<Real*>& sums, const std::string& name) const {
-  return Array<Real*>(sums.data() + (m_weights.offset(m_prefix + name) - m_offset),
-                      m_weights.vector(m_prefix + name).extent(0));
+  return Array<Real*>(sums.data() + place(name), m_weights.vector(m_prefix + name).extent(0));
+}
+
+template <class Real>
+std::int64_t LayerGradient<Real>::place(const std::string& name) const {
+  const std::int64_t offset = m_weights.offset(m_prefix + name);
+  if (offset < m_rest.offset) return offset - m_attention.offset;
+  if (offset >= m_norm1.offset && offset < m_norm1.offset + m_norm1.elements)
+    return m_attention.elements + offset - m_norm1.offset;
+  return offset - m_rest.offset;
 }
 
 /// q, k, v, r, h and o.
@@ -330,17 +362,17 @@ void LayerGradient<Real>::project_gradient(const Execution& execution, const Pad
 }
 
 template <class Real>
-GradientSum<Real> LayerGradient<Real>::backward(const Execution& execution, const PaddingMask& mask,
-                                                GradientWorkspace<Real>& workspace, const Array<Real***>& x,
-                                                const Array<Real***>& gradient, Profile* profile) const {
+void LayerGradient<Real>::backward(const Execution& execution, const PaddingMask& mask,
+                                   GradientWorkspace<Real>& workspace, const Array<Real***>& x,
+                                   const Array<Real***>& gradient, parallel::LeafSums<Real>& of_attention,
+                                   parallel::LeafSums<Real>& of_rest, Profile* profile) const {
   forward_again(execution, mask, workspace, x, profile);
-  const auto zeros = [&] { return Array<Real*>("bsbr::gradient::leaf", m_elements); };
-  // The sums of a leaf before the attention and behind it are of different weights.
-  std::vector<Array<Real*>> leaves;
   {
     const Phase phase(execution, profile, "finish");
-    for (const LeafRows& leaf : workspace.leaves().rows)
-      finish_gradient(execution, workspace, leaf, x, gradient, leaves.emplace_back(zeros()));
+    for (const LeafRows& leaf : workspace.leaves()) {
+      finish_gradient(execution, workspace, leaf, x, gradient, of_rest.leaf());
+      of_rest.join(leaf.index);
+    }
   }
   const auto array = [](const Array<Real****>& arrays, int index) -> Strided<Real***> {
     return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
@@ -358,13 +390,10 @@ GradientSum<Real> LayerGradient<Real>::backward(const Execution& execution, cons
                                 attention_input(m_weights, m_prefix, workspace.projections, workspace.retrieval),
                                 workspace.record, workspace.heads, workspace.heads_gradients, of_input, profile);
   const Phase phase(execution, profile, "project");
-  GradientSum<Real> sum(parallel::OrderedTree(workspace.leaves().total));
-  for (std::size_t i = 0; i < leaves.size(); ++i) {
-    const LeafRows& leaf = workspace.leaves().rows[i];
-    project_gradient(execution, mask, workspace, leaf, x, gradient, leaves[i]);
-    sum.add(leaf.index, leaves[i]);
+  for (const LeafRows& leaf : workspace.leaves()) {
+    project_gradient(execution, mask, workspace, leaf, x, gradient, of_attention.leaf());
+    of_attention.join(leaf.index);
   }
-  return sum;
 }
 
 template class GradientWorkspace<float>;

@@ -3,7 +3,7 @@
 //     y = norm1(x);  q k v = y·Wqkvᵀ + b;  r h = (y at chunks' ends)·Wrhᵀ + b;  o = attention(q, k, v, r, h)
 //     m = x + o·Woᵀ + b;  z = norm2(m);  a = z·W1ᵀ + b1;  result = m + gelu(a)·W2ᵀ + b2
 //
-// Rows are taken leaf by leaf, since the gradients of weights are sums over leaves (model/leaves.hpp).
+// Rows are taken leaf by leaf, since the gradients of weights are sums over leaves (parallel/leaves.hpp).
 #pragma once
 
 #include <memory>
@@ -13,9 +13,9 @@
 #include "kernels/outer_product.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/row_sums.hpp"
-#include "model/gradients.hpp"
+#include "kernels/token_loss_gradient.hpp"
 #include "model/modules.hpp"
-#include "parallel/ordered_sum.hpp"
+#include "parallel/leaf_sums.hpp"
 
 namespace bsbr {
 
@@ -27,34 +27,17 @@ struct LeafRows {
   std::int64_t first_chunk, chunks;
 };
 
-/// The leaves of a rank, in their order, and how many there are altogether.
-struct LocalLeaves {
-  std::vector<LeafRows> rows;
-  std::int64_t total;
-  std::int64_t most_tokens, most_chunks;  // of a leaf
-};
-
-/// The sum over this rank's leaves of gradients [n], in the order of the tree: nodes that others have to join.
-template <class Real>
-struct AddArrays {
-  void operator()(Array<Real*>& left, const Array<Real*>& right) const {
-    const Array<Real*> to = left, from = right;
-    Kokkos::parallel_for(
-        "bsbr::model::join_gradients", Kokkos::RangePolicy<Execution>(Execution(), 0, to.extent(0)),
-        KOKKOS_LAMBDA(const std::int64_t i) { to(i) += from(i); });
-  }
-};
-template <class Real>
-using GradientSum = parallel::OrderedSum<Array<Real*>, AddArrays<Real>>;
+/// The leaves of this rank, in their order.
+std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Leaves& leaves);
 
 /// The buffers of a layer's gradient for one configuration and one shape of sequence. All layers share them.
 template <class Real>
 class GradientWorkspace {
  public:
-  GradientWorkspace(const ModelConfig& config, const Sequence& sequence, const LocalLeaves& leaves);
+  GradientWorkspace(const ModelConfig& config, const Sequence& sequence, const std::vector<LeafRows>& leaves);
 
   const Sequence& sequence() const { return m_sequence; }
-  const LocalLeaves& leaves() const { return m_leaves; }
+  const std::vector<LeafRows>& leaves() const { return m_leaves; }
 
   std::unique_ptr<Attention<Real>> attention;
   AttentionRecord<Real> record;
@@ -69,10 +52,11 @@ class GradientWorkspace {
   kernels::PanelBuffers<Real> panels;
   kernels::OuterProductBuffers<Real> outer;
   kernels::RowSumBuffers<Real> sums;
+  kernels::LogitGradientBuffer<Real> logits;  // of a model with a head
 
  private:
   Sequence m_sequence;
-  LocalLeaves m_leaves;
+  std::vector<LeafRows> m_leaves;
 };
 
 /// The gradient of one layer.
@@ -82,16 +66,25 @@ class LayerGradient {
   /// Of layer `index` with these weights. On CPUs its matrices are repacked once more, the other way round.
   LayerGradient(const Weights<Real>& weights, const Layer<Real>& layer, std::int64_t index);
 
-  /// Where this layer's weights begin among all, and how many elements they have.
-  std::int64_t offset() const { return m_offset; }
-  std::int64_t elements() const { return m_elements; }
+  /// Some of a layer's weights: where they begin among all of the model's, and how many elements they have.
+  struct Part {
+    std::int64_t offset, elements;
+  };
+  /// The attention's own weights: those of its projections, before out_proj.
+  const Part& attention() const { return m_attention; }
+  /// All from out_proj on: but for norm1, whose gradients are formed with those of the attention, and stand behind
+  /// them.
+  const Part& rest() const { return m_rest; }
+  const Part& norm1() const { return m_norm1; }
 
   /// Collective over the sequence's communicator.
   /// \param x [batch, local tokens, hidden_dim]: the input of the layer; it stays as it is
   /// \param gradient [batch, local tokens, hidden_dim]: that of the layer's result, which becomes that of x
-  /// \returns the gradients of this layer's weights: the sums of this rank's leaves, [elements]
-  GradientSum<Real> backward(const Execution& execution, const PaddingMask& mask, GradientWorkspace<Real>& workspace,
-                             const Array<Real***>& x, const Array<Real***>& gradient, Profile* profile) const;
+  /// \param of_attention gets the sums of attention() and norm1(), one after the other
+  /// \param of_rest gets those of rest(), with 0 for norm1()
+  void backward(const Execution& execution, const PaddingMask& mask, GradientWorkspace<Real>& workspace,
+                const Array<Real***>& x, const Array<Real***>& gradient, parallel::LeafSums<Real>& of_attention,
+                parallel::LeafSums<Real>& of_rest, Profile* profile) const;
 
   // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
   void forward_again(const Execution& execution, const PaddingMask& mask, GradientWorkspace<Real>& workspace,
@@ -116,10 +109,11 @@ class LayerGradient {
  private:
   Array<Real**> matrix(const Array<Real*>& sums, const std::string& name) const;
   Array<Real*> vector(const Array<Real*>& sums, const std::string& name) const;
+  std::int64_t place(const std::string& name) const;
 
   Weights<Real> m_weights;
   std::string m_prefix;
-  std::int64_t m_offset, m_elements;
+  Part m_attention, m_rest, m_norm1;
   std::shared_ptr<const LayerModules<Real>> m_modules;
   kernels::ProductWeight<Real> m_project, m_out, m_expand, m_contract, m_project_chunk_ends;  // transposed
 };
