@@ -4,6 +4,7 @@
 # of its page is docs/programs.md.
 set(BSBR_PROGRAM_LIST  # name: what it is for, in a few words
     "bsbr_forward: run a model with BSBR attention on long sequences"
+    "bsbr_evaluate: tell how well a model predicts the next token of long sequences"
     "bsbr_init: write a model file with random weights"
     "bsbr_compare: compare time and memory of seven attention mechanisms")
 

@@ -1,10 +1,7 @@
 // The command line of bsbr_forward.
 #include "programs/forward_options.hpp"
 
-#include "files/output_names.hpp"
-#include "harness/command_line/command_line.hpp"
 #include "harness/format.hpp"
-#include "harness/job/runtime.hpp"
 
 namespace bsbr::apps {
 
@@ -50,45 +47,17 @@ constexpr const char* after =
     "NaN or infinity, 70 a bug. An error is one line on stderr, and a line 'hint: ...' where there is one.\n";
 
 void add_input(CommandLine& line, ForwardOptions& options) {
-  line.start_group("Input");
-  line.add_text("-m,--model", "FILE", "model file: configuration and weights", options.model);
-  line.add_text("-i,--input", "FILE[:/dataset]", "token ids; -: stdin", options.input);
-  line.add_flag("--bytes", "read the input as bytes, whatever it is and whatever the vocabulary", options.bytes);
+  add_model_and_input(line, options);
   line.add_number("--random-tokens", "random ids instead: sequences of N tokens", options.random_tokens, 1);
   line.add_number("--batch", "with --random-tokens: number of sequences (default 1)", options.batch, 1);
   line.add_number("--seed", "with --random-tokens: random seed (default 0)", options.seed, 0, 9e18);
-  line.add_number("--max-tokens", "use only the first N tokens of each sequence", options.max_tokens, 1);
-}
-
-void add_computation(CommandLine& line, ForwardOptions& options) {
-  line.start_group("Computation");
-  line.add_choice<Causality>("--causality", "overrides the model's, for bsbr only", options.causality);
-  line.add_number("--chunk-size", "tokens in a chunk; overrides the model's", options.chunk_size, 1, largest_size);
-  line.add_choice<Precision>("--precision", "of weights, states and result (default float)", options.precision);
-  line.add_number(
-      "--repeat",
-      "run the forward N times and report the median time; the first run includes allocating memory (default 1)",
-      options.repeat, 1, 1e9);
-  line.add_flag("--verify", "compare with the plain double-precision reference, for short sequences", options.verify);
+  add_max_tokens(line, options);
 }
 
 void add_output(CommandLine& line, ForwardOptions& options) {
   line.start_group("Output");
   line.add_text("-o,--output", "FILE", "result file: the hidden states and their provenance", options.output);
-  line.add_text("--json", "FILE|-", "summary as JSON; -: on stdout, instead of the text", options.json);
-  line.add_flag("--dry-run", "print what each rank would hold and the memory it would take; compute nothing",
-                options.dry_run);
-  add_progress_options(line, options.progress);
-  line.add_flag("--quiet", "print no summary", options.quiet);
-}
-
-/// Nothing that is read is overwritten, and no file written twice.
-void check_files(const ForwardOptions& options) {
-  const std::string input = options.input.empty() || options.reads_stdin() ? "" : options.source().path;
-  const NamedFile output{"--output", options.output}, json{"--json", options.json == "-" ? "" : options.json};
-  refuse_stdout(output, "a result");
-  require_own_names({output, json}, {{"--model", options.model}, {"--input", input}},
-                    options.json == "-" || options.prints_text());
+  add_report(line, options);
 }
 
 void check_together(const CommandLine& line, const ForwardOptions& options) {
@@ -104,16 +73,12 @@ void check_together(const CommandLine& line, const ForwardOptions& options) {
     throw UsageError("--batch: " + show_several(options.batch, "sequence") + " of " +
                      show_count(options.random_tokens) + " tokens are too many");
   }
-  check_files(options);
+  const NamedFile output{"--output", options.output};
+  refuse_stdout(output, "a result");
+  check_files(options, {output});
 }
 
 }  // namespace
-
-TokenSource ForwardOptions::source() const {
-  TokenSource source = TokenSource::parse(input);
-  source.bytes = bytes;
-  return source;
-}
 
 ForwardOptions parse_forward_options(int argc, const char* const* argv) {
   ForwardOptions options;
@@ -121,8 +86,7 @@ ForwardOptions parse_forward_options(int argc, const char* const* argv) {
   add_input(line, options);
   add_computation(line, options);
   add_output(line, options);
-  line.start_group("Ranks");
-  add_timeout_option(line, options.timeout);
+  add_ranks(line, options);
   line.parse(argc, argv);
   check_together(line, options);
   return options;

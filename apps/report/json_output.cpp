@@ -18,6 +18,13 @@ void add_fields(nlohmann::ordered_json& json, const ModelConfig& config,
   });
 }
 
+void add_loss(nlohmann::ordered_json& json, const MeanLoss& mean) {
+  json["loss"] = mean.loss;
+  json["bits_per_token"] = mean.bits_per_token();
+  json["perplexity"] = mean.perplexity();
+  json["counted"] = mean.counted;
+}
+
 std::string dump(const nlohmann::ordered_json& json) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }

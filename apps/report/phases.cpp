@@ -9,7 +9,7 @@ namespace bsbr::apps {
 namespace {
 
 // In the order of a forward; docs/architecture.md has them at length.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 13> meanings{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 14> meanings{{
     {"embedding", "tokens and positions"},
     {"project", "norm; queries, keys, values"},
     {"agreement", "waiting for the slowest rank"},
@@ -22,6 +22,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 13> meanings
     {"scan", "state along the sequence"},
     {"finish", "output projection, feed-forward"},
     {"final_norm", "last layer norm"},
+    {"head", "logits, losses of tokens"},
     {"other", "in none of these phases"},
 }};
 

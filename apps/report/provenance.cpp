@@ -3,7 +3,7 @@
 
 namespace bsbr::apps {
 
-Attributes provenance(const Environment& environment, const ForwardOptions& options) {
+Attributes provenance(const Environment& environment, const ModelOptions& options) {
   Attributes attributes{{"version", environment.version},
                         {"git_commit", environment.git_commit},
                         {"kokkos_version", environment.kokkos_version},
@@ -24,7 +24,6 @@ Attributes provenance(const Environment& environment, const ForwardOptions& opti
   add("hosts", show_hosts(hosts_of(environment.places)));
   add("binding", show_binding(environment.places));
   add("job_id", environment.job_id);
-  if (options.input.empty()) attributes["seed"] = options.seed;
   return attributes;
 }
 

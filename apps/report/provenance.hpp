@@ -3,12 +3,12 @@
 
 #include "bsbr/io.hpp"
 #include "environment/environment.hpp"
-#include "programs/forward_options.hpp"
+#include "programs/model_options.hpp"
 
 namespace bsbr::apps {
 
 /// The attributes of a result file: the environment, where model and ids come from, and when it was made. Whole on rank
 /// 0, which writes them.
-Attributes provenance(const Environment& environment, const ForwardOptions& options);
+Attributes provenance(const Environment& environment, const ModelOptions& options);
 
 }  // namespace bsbr::apps

@@ -1,4 +1,4 @@
-// What bsbr_forward says of a run, as text and as JSON.
+// What bsbr_forward and bsbr_evaluate say of a run, as text and as JSON.
 #include "report/summary.hpp"
 
 #include <algorithm>
@@ -107,6 +107,12 @@ std::string describe_sent(const Measurement& measurement) {
   return text;
 }
 
+std::string describe_loss(const MeanLoss& mean) {
+  return show_number("%.6f", mean.loss) + " nats a token, " + show_number("%.6f", mean.bits_per_token()) +
+         " bits, perplexity " + show_number("%.6g", mean.perplexity()) + "; the mean of " +
+         show_several(mean.counted, "position");
+}
+
 std::string describe_nonfinite(const Summary& summary) {
   const auto& [row, token] = *summary.nonfinite.first;
   return "NaN or infinite elements in " + show_count(summary.nonfinite.count) + " of " +
@@ -130,13 +136,13 @@ std::string run_rows(const Summary& summary) {
   const Measurement& measurement = summary.measurement;
   const auto repeats = static_cast<std::int64_t>(measurement.seconds_by_repeat.size());
   const double rate = static_cast<double>(summary.tokens()) / measurement.seconds;
-  const double flops = forward_flops(summary.config, summary.batch, summary.length);
-  std::string text =
-      row("time",
-          show_seconds(measurement.seconds) + (repeats > 1 ? ", median of " + show_several(repeats, "forward") : "")) +
-      row("speed", show_count(std::llround(rate)) + " tokens per second, " + show_rate(flops / measurement.seconds)) +
-      row("memory", show_bytes(summary.peak_memory_bytes) + " at the peak of the largest rank, " +
-                        show_bytes(summary.predicted_memory_bytes) + " predicted");
+  std::string text = (summary.loss ? row("loss", describe_loss(*summary.loss)) : "") +
+                     row("time", show_seconds(measurement.seconds) +
+                                     (repeats > 1 ? ", median of " + show_several(repeats, "forward") : "")) +
+                     row("speed", show_count(std::llround(rate)) + " tokens per second, " +
+                                      show_rate(summary.flops() / measurement.seconds)) +
+                     row("memory", show_bytes(summary.peak_memory_bytes) + " at the peak of the largest rank, " +
+                                       show_bytes(summary.predicted_memory_bytes) + " predicted");
   if (summary.environment.ranks > 1) text += row("sent", describe_sent(measurement));
   if (summary.nonfinite.first) text += row("warning", describe_nonfinite(summary));
   if (summary.verification) text += row("verified", describe_verification(*summary.verification));
@@ -214,7 +220,8 @@ nlohmann::ordered_json verification_json(const Verification& verification) {
 
 void add_run(nlohmann::ordered_json& json, const Summary& summary) {
   const Measurement& measurement = summary.measurement;
-  const double flops = forward_flops(summary.config, summary.batch, summary.length);
+  const double flops = summary.flops();
+  if (summary.loss) add_loss(json, *summary.loss);
   json["seconds"] = measurement.seconds;
   json["seconds_by_repeat"] = measurement.seconds_by_repeat;
   json["tokens_per_second"] = static_cast<double>(summary.tokens()) / measurement.seconds;
@@ -234,7 +241,7 @@ void add_run(nlohmann::ordered_json& json, const Summary& summary) {
 
 void add_dry_run(nlohmann::ordered_json& json, const Summary& summary) {
   json["dry_run"] = true;
-  json["flops"] = forward_flops(summary.config, summary.batch, summary.length);
+  json["flops"] = summary.flops();
   json["predicted_memory_bytes"] = summary.predicted_memory_bytes;
   json["available_memory_bytes"] = summary.available_bytes;
   json["partition"] = parts_json(summary.parts);

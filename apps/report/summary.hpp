@@ -1,4 +1,4 @@
-// What bsbr_forward says of a run, as text and as JSON.
+// What bsbr_forward and bsbr_evaluate say of a run, as text and as JSON.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bsbr/config.hpp"
+#include "bsbr/loss.hpp"
 #include "bsbr/nonfinite.hpp"
 #include "environment/environment.hpp"
 #include "files/stored_tokens.hpp"
@@ -30,11 +31,13 @@ struct Summary {
   std::string model, input, output;
   std::optional<std::int64_t> seed;  ///< of random tokens
   StoredTokens stored;               ///< how the input is stored
+  bool evaluates = false;            ///< the head computes losses
 
   // of a run
   Measurement measurement;
   std::int64_t peak_memory_bytes = 0;  ///< of the largest rank
   NonfiniteStates nonfinite;
+  std::optional<MeanLoss> loss;  ///< if it evaluates
   std::optional<harness::Verification> verification;
 
   // of a dry run
@@ -43,6 +46,9 @@ struct Summary {
 
   bool dry_run() const { return !parts.empty(); }
   std::int64_t tokens() const { return batch * length; }
+  double flops() const {
+    return forward_flops(config, batch, length) + (evaluates ? head_flops(config, batch, length) : 0);
+  }
 };
 
 std::string to_text(const Summary& summary);

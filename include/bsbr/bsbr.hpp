@@ -7,6 +7,7 @@
 #include "bsbr/function.hpp"
 #include "bsbr/io.hpp"
 #include "bsbr/kokkos.hpp"
+#include "bsbr/loss.hpp"
 #include "bsbr/mask.hpp"
 #include "bsbr/model.hpp"
 #include "bsbr/nonfinite.hpp"

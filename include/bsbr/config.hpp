@@ -241,6 +241,9 @@ std::int64_t parameter_count(const ModelConfig& config);
 /// hidden states: what a head computes from them is not in it.
 double forward_flops(const ModelConfig& config, std::int64_t batch, std::int64_t length);
 
+/// The same for the logits that the model's head computes of their hidden states; 0 if it has none.
+double head_flops(const ModelConfig& config, std::int64_t batch, std::int64_t length);
+
 /// forward_flops by phase of Profile: phase → operations.
 std::map<std::string, double> forward_flops_by_phase(const ModelConfig& config, std::int64_t batch,
                                                      std::int64_t length);

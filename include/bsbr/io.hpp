@@ -104,6 +104,12 @@ template <class Real>
 void write_result(const std::string& path, const ModelConfig& config, const Attributes& attributes,
                   const Sequence& sequence, const Array<const Real***>& hidden_states);
 
+/// Writes the losses of tokens, as write_result writes hidden states: a file of format bsbr-gradients with the
+/// configuration, `attributes`, /loss (a scalar) and /token_loss [batch, length], in nats and in double. Collective
+/// over the sequence's communicator. \throws OutputError on all ranks if the file cannot be written
+void write_token_losses(const std::string& path, const ModelConfig& config, const Attributes& attributes,
+                        const Sequence& sequence, double loss, const Array<const double**>& token_losses);
+
 /// Checks before a long computation whether its result can be written: the folder of `path` must exist and be writable,
 /// and `path` must not be a folder. Collective. \throws OutputError on all ranks if it cannot
 void check_output_path(const std::string& path, MPI_Comm comm);

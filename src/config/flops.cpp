@@ -50,4 +50,9 @@ double forward_flops(const ModelConfig& config, std::int64_t batch, std::int64_t
   return sum;
 }
 
+double head_flops(const ModelConfig& config, std::int64_t batch, std::int64_t length) {
+  if (config.head == Head::none) return 0;
+  return 2 * real(config.vocab_size) * real(config.hidden_dim) * real(batch) * real(length);
+}
+
 }  // namespace bsbr

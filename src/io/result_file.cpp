@@ -1,5 +1,5 @@
-// Result files. Rank 0 lays the file out with HDF5 and closes it, all ranks put their rows of the one contiguous
-// dataset where HDF5 wants them, and rank 0 finishes the file.
+// Result files: hidden states, or losses, of every token. Rank 0 lays the file out with HDF5 and closes it, all ranks
+// put their rows of the one contiguous dataset where HDF5 wants them, and rank 0 finishes the file.
 //
 // The rows are written with the system's own calls, not through HDF5 and MPI-IO: a rank's part of a sequence is one
 // piece of the file, so there is nothing that collective buffering could put together. In return an error stays where
@@ -28,7 +28,6 @@ namespace {
 using namespace io;
 
 constexpr std::int64_t format_version = 1;
-constexpr const char* dataset_name = "hidden_states";
 constexpr const char* complete = "complete";
 constexpr std::int64_t piece_bytes = 1 << 26;  // of elements on a device, which pass through a buffer of this size
 
@@ -58,8 +57,20 @@ void write_elements(const Descriptor& file, std::int64_t offset, const Elements<
   }
 }
 
-void write_attributes(hid_t file, const ModelConfig& config, const Attributes& attributes) {
-  write_attribute(file, "format", std::string("bsbr-result"));
+/// What a kind of result is called, and what its file holds besides the rows of tokens.
+struct Kind {
+  std::string format, dataset, dimensions;
+  std::optional<double> loss = {};  ///< /loss
+};
+
+/// The dataset: for each token a number, or a row of them.
+struct Shape {
+  std::vector<std::int64_t> extents;  ///< [batch, length] or [batch, length, width]
+  std::int64_t width() const { return extents.size() > 2 ? extents[2] : 1; }
+};
+
+void write_attributes(hid_t file, const Kind& kind, const ModelConfig& config, const Attributes& attributes) {
+  write_attribute(file, "format", kind.format);
   write_attribute(file, "format_version", format_version);
   write_attribute(file, complete, std::int64_t{0});
   write_config_attributes(file, config);
@@ -69,16 +80,12 @@ void write_attributes(hid_t file, const ModelConfig& config, const Attributes& a
   }
 }
 
-std::vector<std::int64_t> shape_of(const ModelConfig& config, const Sequence& sequence) {
-  return {sequence.batch(), sequence.length(), config.hidden_dim};
-}
-
-std::int64_t bytes_of(const std::vector<std::int64_t>& shape, std::size_t number) {
+std::int64_t bytes_of(const Shape& shape, std::size_t number) {
   __int128 bytes = static_cast<__int128>(number);
-  for (const auto extent : shape) {
+  for (const auto extent : shape.extents) {
     bytes *= extent;
     if (bytes > std::int64_t{1} << 62)
-      throw ContentError("a result of " + bracketed(shape) + " is larger than any file");
+      throw ContentError("a result of " + bracketed(shape.extents) + " is larger than any file");
   }
   return static_cast<std::int64_t>(bytes);
 }
@@ -90,11 +97,13 @@ struct Layout {
 
 /// Writes everything but the elements.
 template <class Real>
-Layout lay_out(OutputFile& output, const ModelConfig& config, const Attributes& attributes, const Sequence& sequence) {
+Layout lay_out(OutputFile& output, const Kind& kind, const Shape& shape, const ModelConfig& config,
+               const Attributes& attributes) {
   Handle file = output.open();
-  write_attributes(file, config, attributes);
-  Handle dataset = create_dataset(file, dataset_name, shape_of(config, sequence), native_real<Real>());
-  write_attribute(dataset, "dimensions", std::string("batch, sequence, hidden"));
+  write_attributes(file, kind, config, attributes);
+  if (kind.loss) write_dataset(file, "loss", {}, native_real<double>(), &*kind.loss);
+  Handle dataset = create_dataset(file, kind.dataset, shape.extents, native_real<Real>());
+  write_attribute(dataset, "dimensions", kind.dimensions);
   const haddr_t offset = H5Dget_offset(dataset);  // undefined for an empty one
   dataset.close("cannot be written");
   output.close(file);
@@ -109,23 +118,22 @@ void finish(OutputFile& output) {
   output.commit();
 }
 
-template <class Real>
-void check_shape(const ModelConfig& config, const Sequence& sequence, const Array<const Real***>& hidden_states) {
-  const std::vector<std::int64_t> needed{sequence.batch(), sequence.local_tokens(), config.hidden_dim};
-  std::vector<std::int64_t> given;
-  for (std::size_t i = 0; i < 3; ++i) given.push_back(static_cast<std::int64_t>(hidden_states.extent(i)));
+/// `shape`: of the whole, of which `rows` are this rank's part.
+template <class View>
+void check_shape(const std::string& name, const Shape& shape, const Sequence& sequence, const View& rows) {
+  std::vector<std::int64_t> needed = shape.extents, given;
+  needed[1] = sequence.local_tokens();
+  for (std::size_t i = 0; i < needed.size(); ++i) given.push_back(static_cast<std::int64_t>(rows.extent(i)));
   if (given != needed)
-    throw ShapeError("hidden_states is " + bracketed(given) + ", the sequence and the configuration need " +
+    throw ShapeError(name + " is " + bracketed(given) + ", the sequence and the configuration need " +
                      bracketed(needed));
-  if (!hidden_states.span_is_contiguous()) throw ShapeError("hidden_states is not contiguous");
+  if (!rows.span_is_contiguous()) throw ShapeError(name + " is not contiguous");
 }
 
 /// Writes this rank's rows. Not collective.
 template <class Real>
-void write_rows(const std::string& part, const Layout& layout, const Sequence& sequence,
-                const Array<const Real***>& hidden_states) {
-  const auto hidden = static_cast<std::int64_t>(hidden_states.extent(2));
-  const Elements<Real> elements(hidden_states.data(), hidden_states.size());
+void write_rows(const std::string& part, const Layout& layout, const Sequence& sequence, std::int64_t width,
+                const Elements<Real>& elements) {
   const std::string doing =
       "cannot be written" + (sequence.ranks() > 1 ? " by rank " + std::to_string(sequence.rank()) : "");
   Descriptor file(part, O_WRONLY, doing);
@@ -134,28 +142,27 @@ void write_rows(const std::string& part, const Layout& layout, const Sequence& s
                        "the folder must be one that all nodes share, and one run at a time can write a file");
   }
   for_each_run(sequence, [&](std::int64_t file_row, std::int64_t row, std::int64_t rows) {
-    const std::int64_t begin = layout.offset + file_row * hidden * static_cast<std::int64_t>(sizeof(Real));
-    write_elements<Real>(file, begin, elements, row * hidden, rows * hidden);
+    const std::int64_t begin = layout.offset + file_row * width * static_cast<std::int64_t>(sizeof(Real));
+    write_elements<Real>(file, begin, elements, row * width, rows * width);
   });
   file.sync();
   file.close();
 }
 
-}  // namespace
-
-template <class Real>
-void write_result(const std::string& path, const ModelConfig& config, const Attributes& attributes,
-                  const Sequence& sequence, const Array<const Real***>& hidden_states) {
+/// Writes a whole file; `rows`: this rank's part of the dataset.
+template <class Real, class View>
+void write_file(const std::string& path, const Kind& kind, const Shape& shape, const ModelConfig& config,
+                const Attributes& attributes, const Sequence& sequence, const View& rows) {
   const MPI_Comm comm = sequence.comm();
-  parallel::agree(comm, [&] { check_shape(config, sequence, hidden_states); });
-  Kokkos::fence();  // whoever computes the hidden states may not be done
+  parallel::agree(comm, [&] { check_shape(kind.dataset, shape, sequence, rows); });
+  Kokkos::fence();  // whoever computes the rows may not be done
   std::optional<OutputFile> output;
   Layout layout;
   parallel::agree(comm, [&] {
     if (sequence.rank() != 0) return;
     writing(path, [&] {
-      output.emplace(path, 1, bytes_of(shape_of(config, sequence), sizeof(Real)));
-      layout = lay_out<Real>(*output, config, attributes, sequence);
+      output.emplace(path, kind.loss ? 2 : 1, bytes_of(shape, sizeof(Real)));
+      layout = lay_out<Real>(*output, kind, shape, config, attributes);
     });
   });
   parallel::broadcast(&layout, sizeof layout, comm);
@@ -164,10 +171,29 @@ void write_result(const std::string& path, const ModelConfig& config, const Attr
   std::optional<UnfinishedFile>
       unfinished;  // of the other ranks: one that was stopped cannot finish what they have given up
   if (!output) unfinished.emplace(part, layout.identity);
-  parallel::agree(comm, [&] { writing(path, [&] { write_rows(part, layout, sequence, hidden_states); }); });
+  const Elements<Real> elements(rows.data(), rows.size());
+  parallel::agree(comm,
+                  [&] { writing(path, [&] { write_rows<Real>(part, layout, sequence, shape.width(), elements); }); });
   parallel::agree(comm, [&] {
     if (output) writing(path, [&] { finish(*output); });
   });
+}
+
+}  // namespace
+
+template <class Real>
+void write_result(const std::string& path, const ModelConfig& config, const Attributes& attributes,
+                  const Sequence& sequence, const Array<const Real***>& hidden_states) {
+  const Shape shape{{sequence.batch(), sequence.length(), config.hidden_dim}};
+  write_file<Real>(path, {"bsbr-result", "hidden_states", "batch, sequence, hidden"}, shape, config, attributes,
+                   sequence, hidden_states);
+}
+
+void write_token_losses(const std::string& path, const ModelConfig& config, const Attributes& attributes,
+                        const Sequence& sequence, double loss, const Array<const double**>& token_losses) {
+  const Shape shape{{sequence.batch(), sequence.length()}};
+  write_file<double>(path, {"bsbr-gradients", "token_loss", "batch, sequence", loss}, shape, config, attributes,
+                     sequence, token_losses);
 }
 
 void check_output_path(const std::string& path, MPI_Comm comm) {

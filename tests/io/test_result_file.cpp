@@ -183,6 +183,54 @@ TEST(ResultFile, says_what_it_is_and_where_it_comes_from) {
   EXPECT_EQ(text_attribute(path, "input"), text);
 }
 
+/// Numbers of a dataset, with HDF5's own interface.
+std::vector<double> numbers_of(const std::string& path, const char* name, std::size_t rank, std::size_t count) {
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), dataset = H5Dopen2(file, name, H5P_DEFAULT),
+              space = H5Dget_space(dataset), type = H5Dget_type(dataset);
+  EXPECT_EQ(H5Sget_simple_extent_ndims(space), static_cast<int>(rank));
+  EXPECT_EQ(H5Sget_simple_extent_npoints(space), static_cast<hssize_t>(count));
+  EXPECT_EQ(H5Tget_size(type), sizeof(double));
+  std::vector<double> values(count, -1);
+  EXPECT_GE(H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0);
+  H5Tclose(type);
+  H5Sclose(space);
+  H5Dclose(dataset);
+  H5Fclose(file);
+  return values;
+}
+
+TEST(LossFile, holds_the_mean_and_the_losses_of_all_ranks) {
+  const Folder folder;
+  const std::string path = folder / "losses.h5";
+  for (const std::int64_t length : {1, 23}) {
+    const Sequence sequence(MPI_COMM_WORLD, 2, length, 4);
+    const Array<double**> losses("losses", 2, sequence.local_tokens());
+    const auto host = Kokkos::create_mirror_view(losses);
+    std::vector<double> expected;
+    for (std::int64_t row = 0; row < 2; ++row) {
+      for (std::int64_t t = 0; t < sequence.local_tokens(); ++t) host(row, t) = value_at(row, sequence.offset() + t, 5);
+      for (std::int64_t t = 0; t < length; ++t) expected.push_back(value_at(row, t, 5));
+    }
+    Kokkos::deep_copy(losses, host);
+    write_token_losses(path, config_with(8), {{"model", "m.h5"}}, sequence, 0.1, losses);
+    MPI_Barrier(MPI_COMM_WORLD);
+    EXPECT_EQ(numbers_of(path, "/token_loss", 2, static_cast<std::size_t>(2 * length)), expected);
+    EXPECT_EQ(numbers_of(path, "/loss", 0, 1), std::vector<double>{0.1});
+    EXPECT_EQ(text_attribute(path, "format"), "bsbr-gradients");
+    EXPECT_EQ(text_attribute(path, "head"), "none");
+    EXPECT_EQ(integer_attribute(path, "complete"), 1);
+    MPI_Barrier(MPI_COMM_WORLD);
+  }
+}
+
+TEST(LossFile, losses_of_another_shape_are_refused) {
+  const Folder folder;
+  const Sequence sequence(MPI_COMM_WORLD, 2, 23, 4);
+  const Array<double**> losses("losses", 2, sequence.local_tokens() + 1);
+  EXPECT_THROW(write_token_losses(folder / "losses.h5", config_with(8), {}, sequence, 0, losses), ShapeError);
+  EXPECT_TRUE(files_in(folder).empty());
+}
+
 TEST(ResultFile, takes_the_place_of_an_old_one_and_of_what_a_killed_run_has_left) {
   const Folder folder;
   write_bytes(folder / "out.h5", "an old result");

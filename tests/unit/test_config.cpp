@@ -437,8 +437,12 @@ TEST(Flops, of_phases_are_those_of_the_forward_together) {
 TEST(Flops, of_a_forward_end_with_the_hidden_states) {
   auto config = config_of(Architecture::standard);
   const double without = forward_flops(config, 2, 77);
-  config.head = Head::separate;
-  EXPECT_EQ(forward_flops(config, 2, 77), without);
+  EXPECT_EQ(head_flops(config, 2, 77), 0);
+  for (const Head head : {Head::tied, Head::separate}) {
+    config.head = head;
+    EXPECT_EQ(forward_flops(config, 2, 77), without);
+    EXPECT_EQ(head_flops(config, 2, 77), 2.0 * 50 * 24 * 2 * 77);
+  }
 }
 
 TEST(Flops, of_causal_bsbr_follow_the_closed_formula) {
