@@ -16,11 +16,9 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
-#include "architectures/delta_net/rule.hpp"
-#include "architectures/linear/rule.hpp"
-#include "attention/state_attention.hpp"
 #include "blas_kernel.hpp"
 #include "bsbr/attention.hpp"
 #include "forward.hpp"
@@ -28,6 +26,7 @@
 #include "kernels/outer_product.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/rows.hpp"
+#include "kernels/token_softmax_gradient.hpp"
 
 namespace bsbr::perf {
 namespace {
@@ -73,15 +72,18 @@ struct Flops {
   double useful, executed;
 };
 
+/// Of `products` products of rows of `inner` elements for each query and key of a causal triangle.
+Flops flops_of_triangles(double products, double inner, double chunk, double chunks) {
+  // Tiles of 64 queries meet 64 keys; on the diagonal rows of keys skip the queries before them, in vectors of 16: 5/8
+  // of a tile.
+  const double tiles = chunk / 64, pairs = chunks * 4096 * (tiles * (tiles - 1) / 2 + tiles * 5 / 8);
+  return {2 * products * inner * chunks * chunk * (chunk + 1) / 2, 2 * products * inner * pairs};
+}
+
 Flops flops_of(const std::string& phase, const ModelConfig& config, double length) {
   const auto width = static_cast<double>(config.head_dim()), inner = static_cast<double>(config.hidden_dim);
   const auto chunk = static_cast<double>(config.chunk_size), chunks = length / chunk;
-  if (phase == "within_chunk") {
-    // Tiles of 64 queries meet 64 keys; on the diagonal rows of keys skip the queries before them, in vectors of 16:
-    // 5/8 of a tile.
-    const double tiles = chunk / 64, pairs = chunks * 4096 * (tiles * (tiles - 1) / 2 + tiles * 5 / 8);
-    return {4 * inner * chunks * chunk * (chunk + 1) / 2, 4 * inner * pairs};
-  }
+  if (phase == "within_chunk") return flops_of_triangles(2, inner, chunk, chunks);
   if (phase == "mixing") {
     const double tiles = chunks / 64, pairs = 4096 * (tiles * (tiles - 1) / 2 + tiles * 5 / 8);
     const double scores = 2 * inner * pairs * (width * width / 512);  // once for each block of 512 elements
@@ -124,30 +126,28 @@ void attention_phase(benchmark::State& state, const std::string& phase, std::int
   limit.report(all, flops.useful, flops.executed);
 }
 
-/// The gradient of a scan, in processor time. `forwards`: over the processor time of a forward of the same tokens.
-template <class Rule>
-void scan_gradient(benchmark::State& state, Architecture architecture, FeatureMap feature_map) {
+/// The gradient of an attention, in processor time. `forwards`: over the processor time of a forward of the same tokens.
+void attention_gradient(benchmark::State& state, const ModelConfig& config) {
   constexpr std::int64_t length = 16384;
-  ModelConfig config = model_of(128, 64);
-  config.architecture = architecture;
-  config.feature_map = feature_map;
-  config.beta = 0.9;
   const Sequence sequence(MPI_COMM_WORLD, 1, length, config.chunk_size);
-  using Scan = attention::StateAttention<float, Rule>;
-  Scan scan(config, sequence);
+  const auto attention = Attention<float>::create(config, sequence);
   const PaddingMask mask(Execution(), sequence);
-  const auto rows = [&](const char* label) { return random_rows(label, length, config.hidden_dim); };
+  const auto rows = [&](const char* label) { return random_rows(label, length, config.attention_dim()); };
   AttentionInput<float> input;
   input.query = rows("bench::query");
   input.key = rows("bench::key");
   input.value = rows("bench::value");
-  const auto output = rows("bench::output"), query = rows("bench::dq"), key = rows("bench::dk"),
-             value = rows("bench::dv");
-  const Array<float***> kept("bench::kept", 1, length, Scan::kept_elements(config));
-  const auto forward = [&] { scan.forward_keeping(Execution(), mask, input, output, kept, nullptr); };
-  const auto gradient = [&, from_output = rows("bench::do")] {
-    scan.gradient(Execution(), mask, {input.query, input.key, input.value, from_output, output, kept},
-                  {query, key, value}, nullptr);
+  const auto output = rows("bench::output"), from_output = rows("bench::do");
+  AttentionGradient<float> gradients;
+  gradients.query = rows("bench::dq");
+  gradients.key = rows("bench::dk");
+  gradients.value = rows("bench::dv");
+  AttentionRecord<float> record;
+  const auto forward = [&] {
+    attention->forward(Execution(), mask, input, output, nullptr, nullptr, &record);
+  };
+  const auto backward = [&] {
+    attention->backward(Execution(), mask, input, record, output, from_output, gradients);
   };
   const auto seconds_of = [](const auto& work) {
     const std::clock_t begin = std::clock();
@@ -156,15 +156,65 @@ void scan_gradient(benchmark::State& state, Architecture architecture, FeatureMa
     return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
   };
   forward();
-  gradient();
-  double forwards = 0, gradients = 0;
+  backward();
+  double forwards = 0, backwards = 0;
   for ([[maybe_unused]] auto run : state) {
     forwards += seconds_of(forward);
-    const double seconds = seconds_of(gradient);
+    const double seconds = seconds_of(backward);
     state.SetIterationTime(seconds);
-    gradients += seconds;
+    backwards += seconds;
   }
-  state.counters["forwards"] = gradients / forwards;
+  state.counters["forwards"] = backwards / forwards;
+}
+
+/// Softmax attention within chunks, causal, of 8 heads: its forward, which keeps log-sums, and its gradients. A chunk
+/// as long as the sequence is attention to all earlier tokens.
+void softmax_pass(benchmark::State& state, const std::string& pass, std::int64_t width, std::int64_t chunk_size,
+                  std::int64_t length) {
+  constexpr std::int64_t heads = 8;
+  const std::int64_t inner = heads * width;
+  const auto rows = random_rows("bench::projections", length, 3 * inner),
+             output = random_rows("bench::output", length, inner), of_output = random_rows("bench::do", length, inner),
+             of_query = random_rows("bench::dq", length, inner), of_key = random_rows("bench::dk", length, inner),
+             of_value = random_rows("bench::dv", length, inner);
+  const auto columns = [&](std::int64_t first) {
+    return Strided<const float***>(
+        Kokkos::subview(rows, Kokkos::ALL(), Kokkos::ALL(), std::make_pair(first * inner, (first + 1) * inner)));
+  };
+  const Array<float***> log_sum("bench::log_sum", 1, heads, length), delta("bench::delta", 1, heads, length);
+  const kernels::SoftmaxTokens<float> tokens{columns(0), of_output, log_sum, delta, 0, {columns(1), columns(2), {}, 0}};
+  const kernels::WithinChunk visible{Causality::causal, chunk_size, length};
+  const auto scale = kernels::score_scale<float>(width);
+  const Execution execution;
+  const auto run_pass = [&](const std::string& of) {
+    if (of == "forward")
+      kernels::token_softmax_with_log_sums<float>(execution, "bench::softmax", heads, visible, scale, tokens.query,
+                                                  tokens.keys, output, log_sum, 0, 0, length);
+    if (of == "deltas") kernels::token_deltas<float>(execution, "bench::deltas", output, of_output, delta);
+    if (of == "queries")
+      kernels::token_query_gradients<float>(execution, "bench::query_gradients", heads, visible, scale, tokens,
+                                            of_query, 0, 0, length);
+    if (of == "queries_and_deltas")
+      kernels::token_query_gradients_and_deltas<float>(execution, "bench::query_gradients", heads, visible, scale,
+                                                       tokens, delta, of_query, 0, 0, length);
+    if (of == "keys")
+      kernels::token_key_gradients<float>(execution, "bench::key_gradients", heads, visible, scale, tokens, of_key,
+                                          of_value, 0, 0, length);
+    execution.fence();
+  };
+  run_pass("forward"), run_pass("deltas");
+  AgainstSgemm limit(state);
+  double all = 0;
+  for ([[maybe_unused]] auto run : state) {
+    const Kokkos::Timer timer;
+    run_pass(pass);
+    state.SetIterationTime(timer.seconds());
+    all += timer.seconds();
+  }
+  const double products = pass == "forward" ? 2 : pass == "keys" ? 4 : 3;
+  const Flops flops = flops_of_triangles(products, static_cast<double>(inner), static_cast<double>(chunk_size),
+                                         static_cast<double>(length) / static_cast<double>(chunk_size));
+  limit.report(all, flops.useful, flops.executed);
 }
 
 constexpr std::int64_t product_rows = 16384;
@@ -293,16 +343,26 @@ void add_benchmarks(bool large) {
     time(benchmark::RegisterBenchmark(
         name.c_str(), [c](benchmark::State& state) { attention_phase(state, c.phase, 64, c.chunk_size, c.length); }));
   }
-  using Linear = attention::LinearRule<float>;
-  time(benchmark::RegisterBenchmark("scan_gradient/linear", [](benchmark::State& state) {
-    scan_gradient<Linear>(state, Architecture::linear, FeatureMap::none);
-  }));
-  time(benchmark::RegisterBenchmark("scan_gradient/linear_elu", [](benchmark::State& state) {
-    scan_gradient<Linear>(state, Architecture::linear, FeatureMap::elu);
-  }));
-  time(benchmark::RegisterBenchmark("scan_gradient/delta_net", [](benchmark::State& state) {
-    scan_gradient<attention::DeltaNetRule<float>>(state, Architecture::delta_net, FeatureMap::none);
-  }));
+  for (const auto& [name, architecture, feature_map] :
+       {std::tuple{"linear", Architecture::linear, FeatureMap::none},
+        {"linear_elu", Architecture::linear, FeatureMap::elu},
+        {"delta_net", Architecture::delta_net, FeatureMap::none},
+        {"standard", Architecture::standard, FeatureMap::none}}) {
+    ModelConfig config = model_of(128, 64);
+    config.architecture = architecture;
+    config.feature_map = feature_map;
+    time(benchmark::RegisterBenchmark((std::string("gradient/") + name).c_str(),
+                                      [config](benchmark::State& state) { attention_gradient(state, config); }));
+  }
+  for (const auto& [chunk_size, length] : {std::pair<std::int64_t, std::int64_t>{128, 16384}, {4096, 4096}}) {
+    for (const char* pass : {"forward", "queries", "queries_and_deltas", "keys"}) {
+      const std::string name =
+          std::string("softmax/") + pass + "/d64/B" + std::to_string(chunk_size) + "/L" + std::to_string(length);
+      time(benchmark::RegisterBenchmark(name.c_str(), [=, chunk_size = chunk_size, length = length](auto& state) {
+        softmax_pass(state, pass, 64, chunk_size, length);
+      }));
+    }
+  }
   std::vector<std::pair<int, int>> forwards{{256, 16384}, {512, 4096}, {512, 16384}};
   if (large) forwards.insert(forwards.end(), {{512, 65536}, {1024, 16384}, {1024, 65536}});
   for (const auto& [width, length] : forwards) {

@@ -7,8 +7,6 @@
 #pragma once
 
 #include <Kokkos_Core.hpp>
-#include <algorithm>
-#include <limits>
 #include <type_traits>
 
 #include "config/causality.hpp"

@@ -13,6 +13,7 @@
 
 #include <Kokkos_Core.hpp>
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "kernels/softmax_parts.hpp"

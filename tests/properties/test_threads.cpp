@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/token_softmax_gradient.hpp"
 #include "kernels/tuning.hpp"
+#include "support/device_arrays.hpp"
 #include "support/kept_results.hpp"
+#include "support/random_model.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
 #include "support/variants.hpp"
@@ -77,6 +80,33 @@ TYPED_TEST(Threads, change_no_bit_where_a_token_overflows) {
     batch.ids[static_cast<std::size_t>(panel - 5)] = 0;
     compare_with_kept("overflow." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
   }
+}
+
+/// Gradients of softmax attention, of some tiles of queries and keys.
+TYPED_TEST(Threads, change_no_bit_of_the_gradients_of_softmax_attention) {
+  constexpr std::int64_t length = 300, heads = 3, width = 20, row = heads * width;
+  const auto rows = [&](std::uint64_t seed) {
+    return to_device<TypeParam***>(random_matrix(length, row, seed).values, 1, length, row);
+  };
+  const auto output = rows(1), of_output = rows(2), of_query = rows(3), of_key = rows(4), of_value = rows(5);
+  const Array<TypeParam***> log_sum("test::log_sum", 1, heads, length), delta("test::delta", 1, heads, length);
+  const kernels::KeysAndValues<TypeParam> keys{rows(6), rows(7), {}, 0};
+  const kernels::SoftmaxTokens<TypeParam> tokens{rows(8), of_output, log_sum, delta, 0, keys};
+  const kernels::Window visible{210};
+  const auto scale = kernels::score_scale<TypeParam>(width);
+  const Execution execution;
+  kernels::token_softmax_with_log_sums<TypeParam>(execution, "test::softmax", heads, visible, scale, tokens.query, keys,
+                                                  output, log_sum, 0, 0, length);
+  kernels::token_query_gradients_and_deltas<TypeParam>(execution, "test::queries", heads, visible, scale, tokens, delta,
+                                                       of_query, 0, 0, length);
+  kernels::token_key_gradients<TypeParam>(execution, "test::keys", heads, visible, scale, tokens, of_key, of_value, 0,
+                                          0, length);
+  execution.fence();
+  compare_with_kept("log_sum", to_host(log_sum), length);
+  compare_with_kept("delta", to_host(delta), length);
+  compare_with_kept("query_gradient", to_host(of_query), row);
+  compare_with_kept("key_gradient", to_host(of_key), row);
+  compare_with_kept("value_gradient", to_host(of_value), row);
 }
 
 TYPED_TEST(Threads, can_be_told_apart) {  // the comparison would see other bits
