@@ -75,7 +75,13 @@ struct AttentionRecord {
 };
 
 /// The gradient of a loss with respect to what an attention is given: arrays of the shapes of AttentionInput. An
-/// attention writes all of query, key, value and, where it has them, gate and retrieval.
+/// attention writes all of query, key, value and, where it has them, gate, retrieval and the projections of states.
+///
+/// Gradients of the projections are sums over all chunks of the batch. So that their bits do not depend on the number
+/// of ranks, an attention sums over leaves only: `leaf_chunks` chunks of one sequence, counted from its first one; the
+/// last leaf may have fewer. Each rank's part of a sequence begins with a leaf (Sequence's chunks_together is a
+/// multiple of leaf_chunks). The rank's leaves are in the order sequence by sequence of the batch; the caller adds them
+/// up, in an order that is a function of their number.
 template <class Real>
 struct AttentionGradient {
   Strided<Real***> query;            ///< [batch, local tokens, num_heads · head_dim]
@@ -84,6 +90,13 @@ struct AttentionGradient {
   Strided<Real***> gate;             ///< gau: the same shape; else empty
   Strided<Real***> retrieval_query;  ///< bsbr: [batch, local chunks, num_heads · head_dim]; else empty
   Strided<Real***> retrieval_key;    ///< bsbr: the same shape; else empty
+
+  Array<Real***> compress_weight;    ///< bsbr with compression: [batch · local leaves, S, d²]; else empty
+  Array<Real***> decompress_weight;  ///< bsbr with compression: [batch · local leaves, d², S]; else empty
+  Array<Real**> compress_bias;       ///< bsbr with compression: [batch · local leaves, S]; else empty
+  Array<Real**> decompress_bias;     ///< bsbr with compression: [batch · local leaves, d²]; else empty
+  std::int64_t leaf_chunks = 1;      ///< bsbr with compression: chunks of a leaf; 1 or more. The first gradient with so
+                                     ///< many allocates rows for one leaf, num_heads · (S + d²) elements a chunk
 };
 
 /// The attention of one architecture for one shape of sequence. Its workspace is allocated once and used by every call
@@ -128,6 +141,7 @@ class Attention {
   /// \param output_gradient [batch, local tokens, num_heads · head_dim]
   /// \param gradient written, not added to; shares no element with any other array
   /// \param profile times and bytes are added to it; may be null
+  /// \throws ShapeError if extents do not fit, or a rank's part does not begin with a leaf
   virtual void backward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                         const AttentionRecord<Real>& record, const Array<Real***>& output,
                         const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,

@@ -210,13 +210,28 @@ KOKKOS_INLINE_FUNCTION void form_flat_state(const TeamMember& team, const TokenR
   });
 }
 
-/// output_t += query_t · state for the tokens [begin, end); state as above, row t of the output at output +
-/// t·output_stride.
+/// state [width, width], rows without padding, becomes its transpose.
+template <class AnyTeam, class Real>
+KOKKOS_INLINE_FUNCTION void transpose_flat_state(const AnyTeam& team, int width, Real* state) {
+  for_each_in_rows(team, width, width, [=](const int row) {
+    return [=](const int column) {
+      if (column >= row) return;
+      const Real below = state[row * width + column];
+      state[row * width + column] = state[column * width + row];
+      state[column * width + row] = below;
+    };
+  });
+}
+
+/// output_t += query_t · state for the tokens [begin, end) that are real; mask: null = all are. State as above, row t
+/// of the output at output + t·output_stride.
 template <class Real>
-inline void apply_flat_state(const SerialTeam&, const TokenRows<Real>& queries, std::int64_t begin, std::int64_t end,
-                             int value_width, const Real* state, Real* output, std::int64_t output_stride) {
+inline void apply_flat_state(const SerialTeam&, const TokenRows<Real>& queries, const std::uint8_t* mask,
+                             std::int64_t begin, std::int64_t end, int value_width, const Real* state, Real* output,
+                             std::int64_t output_stride) {
   // output_t += Σ_k q_t[k] S[k, :]
   for (std::int64_t t = begin; t < end; ++t) {
+    if (mask != nullptr && mask[t] == 0) continue;
     Real* target = output + t * output_stride;
     for (int k = 0; k < queries.width; ++k) {
       const Real query = queries.data[t * queries.stride + k];
@@ -226,8 +241,9 @@ inline void apply_flat_state(const SerialTeam&, const TokenRows<Real>& queries, 
 }
 
 template <class Real>
-KOKKOS_INLINE_FUNCTION void apply_flat_state(const TeamMember& team, const TokenRows<Real>& queries, std::int64_t begin,
-                                             std::int64_t end, int value_width, const Real* state, Real* output,
+KOKKOS_INLINE_FUNCTION void apply_flat_state(const TeamMember& team, const TokenRows<Real>& queries,
+                                             const std::uint8_t* mask, std::int64_t begin, std::int64_t end,
+                                             int value_width, const Real* state, Real* output,
                                              std::int64_t output_stride) {
   const auto tokens = static_cast<int>(end - begin);
 
@@ -235,6 +251,7 @@ KOKKOS_INLINE_FUNCTION void apply_flat_state(const TeamMember& team, const Token
   for_each(team, tokens * value_width, [&](const int i) {
     const std::int64_t t = begin + i / value_width;
     const int column = i % value_width;
+    if (mask != nullptr && mask[t] == 0) return;
     Real* target = output + t * output_stride + column;
     for (int k = 0; k < queries.width; ++k)
       *target += queries.data[t * queries.stride + k] * state[k * value_width + column];

@@ -264,5 +264,64 @@ TYPED_TEST(ChunkState, transposed_has_the_bits_of_the_transposed_array_and_leave
   }
 }
 
+/// rows · state, or · stateᵀ, added to `output` where a token of [begin, end) is real, by what takes states without
+/// scratch: [tokens, width].
+template <class Real>
+std::vector<Real> apply_flat(const TestRows& rows, const std::vector<double>& state, bool transposed, const Mask& mask,
+                             std::int64_t begin, std::int64_t end, const std::vector<double>& output) {
+  const int width = rows.width;
+  const auto numbers = rows.on_device<Real>();
+  const TokenRows<Real> tokens{numbers.data(), rows.stride, width};
+  const Array<const std::uint8_t*> real =
+      mask ? to_device<std::uint8_t*>(*mask, mask->size()) : Array<const std::uint8_t*>();
+  const auto factors = to_device<Real*>(state, state.size()), results = to_device<Real*>(output, output.size());
+  Kokkos::parallel_for(
+      "test::apply_flat", kernels::team_policy(Execution(), 1, 0), KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const auto team = kernels::as_team(member);
+        if (transposed) kernels::transpose_flat_state(team, width, factors.data());
+        kernels::apply_flat_state(team, tokens, real.data(), begin, end, width, factors.data(), results.data(), width);
+      });
+  Execution().fence();
+  return to_host(results);
+}
+
+TYPED_TEST(ChunkState, without_scratch_is_applied_to_real_tokens_as_it_is_and_transposed) {
+  for (const int width : {1, 5, 12, 33, 64}) {
+    TestRows rows(state_tile + 3, width, 1);
+    const auto mask = random_mask(rows.count, 0.3, 2);
+    for (std::int64_t t = 0; t < rows.count; ++t) {
+      if (mask[static_cast<std::size_t>(t)] == 0) std::fill_n(rows.row(t), width, nan);
+    }
+    const auto state = in_float(random_matrix(width, width, 3).values);
+    const auto output = in_float(random_matrix(rows.count, width, 4).values);
+    for (const bool transposed : {false, true}) {
+      const std::int64_t begin = 2, end = rows.count - 1;
+      auto exact = output;
+      for (std::int64_t t = begin; t < end; ++t) {
+        if (mask[static_cast<std::size_t>(t)] == 0) continue;
+        for (int column = 0; column < width; ++column) {
+          for (int k = 0; k < width; ++k) {
+            const int element = transposed ? column * width + k : k * width + column;
+            exact[static_cast<std::size_t>(t * width + column)] +=
+                rows(t, k) * state[static_cast<std::size_t>(element)];
+          }
+        }
+      }
+      const double unit = std::is_same_v<TypeParam, float> ? 1e-5 : 1e-13;
+      const auto result = apply_flat<TypeParam>(rows, state, transposed, mask, begin, end, output);
+      EXPECT_LT(largest_difference(widen(result), exact), unit * width) << width << (transposed ? ", transposed" : "");
+    }
+  }
+}
+
+TYPED_TEST(ChunkState, without_scratch_a_mask_without_padding_changes_no_bit) {
+  const TestRows rows(state_tile + 3, 12, 1);
+  const auto state = in_float(random_matrix(12, 12, 2).values);
+  const std::vector<double> zeros(static_cast<std::size_t>(rows.count * 12));
+  const reference::Mask all(static_cast<std::size_t>(rows.count), 1);
+  EXPECT_TRUE(same_bits(apply_flat<TypeParam>(rows, state, false, all, 0, rows.count, zeros),
+                        apply_flat<TypeParam>(rows, state, false, {}, 0, rows.count, zeros), 12));
+}
+
 }  // namespace
 }  // namespace bsbr::testing

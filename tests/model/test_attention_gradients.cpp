@@ -1,6 +1,10 @@
 // Gradients of attentions on Views, against the reference, alone and across ranks.
 #include <gtest/gtest.h>
 
+#include <map>
+#include <utility>
+
+#include "bsbr/error.hpp"
 #include "support/attention.hpp"
 #include "support/bits.hpp"
 #include "support/masks.hpp"
@@ -19,10 +23,6 @@ ModelConfig sizes() {
   config.ff_dim = 8;
   config.vocab_size = 11;
   return config;
-}
-
-bool is_done(const ModelConfig& config) {
-  return config.architecture != Architecture::bsbr || config.compression_factor == 0;
 }
 
 double largest(const std::vector<double>& numbers) {
@@ -46,12 +46,17 @@ void expect_right(const ModelConfig& config, std::int64_t length, const referenc
                                                                 {"value", &expected.value},
                                                                 {"gate", &expected.gate},
                                                                 {"retrieval_query", &expected.retrieval_query},
-                                                                {"retrieval_key", &expected.retrieval_key}};
+                                                                {"retrieval_key", &expected.retrieval_key},
+                                                                {"compress_weight", &expected.compress_weight},
+                                                                {"compress_bias", &expected.compress_bias},
+                                                                {"decompress_weight", &expected.decompress_weight},
+                                                                {"decompress_bias", &expected.decompress_bias}};
   // Some gradients are 0 but for rounding, as those of a softmax over one key: of the largest element of all.
   double most = 0;
   for (const auto& [name, exact] : by_name) most = std::max(most, largest(exact->values));
   const double tolerance = (std::is_same_v<Real, float> ? 2e-5 : 1e-12) * most;
-  for (const auto& [name, gradient] : run_attention_gradient<Real>(config, numbers, mask, given)) {
+  const std::int64_t one_leaf = length;
+  for (const auto& [name, gradient] : run_attention_gradient<Real>(config, numbers, mask, given, one_leaf)) {
     const std::vector<double>& exact = by_name.at(name)->values;
     ASSERT_EQ(gradient.size(), exact.size()) << name;
     EXPECT_LE(largest_difference(widen(gradient), exact), tolerance) << name;
@@ -59,7 +64,7 @@ void expect_right(const ModelConfig& config, std::int64_t length, const referenc
 }
 
 TYPED_TEST(AttentionGradients, are_those_of_the_reference) {
-  for (const ModelConfig& variant : variants(sizes(), is_done)) {
+  for (const ModelConfig& variant : variants(sizes())) {
     for (const std::int64_t length : {1, 2, 5, 6, 33, 150}) {
       expect_right<TypeParam>(variant, length, {}, 1);
       expect_right<TypeParam>(variant, length, random_mask(length, 0.3, 2), 3);
@@ -73,9 +78,29 @@ TYPED_TEST(AttentionGradients, of_wide_heads_and_long_chunks_are_those_of_the_re
   config.num_heads = 1;
   config.hidden_dim = 50;  // 2,500 elements of a state are five blocks
   config.chunk_size = 70;
-  for (const ModelConfig& variant : variants(config, is_done)) {
+  for (const ModelConfig& variant : variants(config)) {
     expect_right<TypeParam>(variant, 331, {}, 1);
     expect_right<TypeParam>(variant, 331, random_mask(331, 0.3, 2), 3);
+  }
+}
+
+/// The gradients on 2, 3, … ranks, with leaves of so many chunks, have the bits of those on one rank.
+template <class Real>
+void expect_same_bits_on_ranks(const ModelConfig& config, std::int64_t length, const reference::Mask& mask,
+                               std::int64_t leaf_chunks) {
+  SCOPED_TRACE(describe(config) + ", " + std::to_string(length) + " tokens, leaves of " + std::to_string(leaf_chunks) +
+               " chunks");
+  const auto numbers = random_attention(config, length, 1);
+  const auto given = random_float_matrix(length, config.attention_dim(), 51);
+  const auto alone = run_attention_gradient<Real>(config, numbers, mask, given, leaf_chunks);
+  for (int count = 2; count <= world_ranks(); ++count) {
+    const FirstRanks ranks(count);
+    if (!ranks.has_this()) continue;
+    const auto together = run_attention_gradient<Real>(config, numbers, mask, given, leaf_chunks, ranks.comm());
+    ASSERT_EQ(together.size(), alone.size());
+    for (std::size_t i = 0; i < alone.size(); ++i) {
+      EXPECT_TRUE(same_bits(together[i].second, alone[i].second, 1)) << alone[i].first << " on " << count << " ranks";
+    }
   }
 }
 
@@ -84,27 +109,72 @@ TYPED_TEST(AttentionGradients, have_the_same_bits_on_any_number_of_ranks) {
   wide.num_heads = 1;
   wide.hidden_dim = 50;
   for (const ModelConfig& config : {sizes(), wide}) {
-    for (const ModelConfig& variant : variants(config, is_done)) {
+    for (const ModelConfig& variant : variants(config)) {
       for (const std::int64_t length : {1, 33, 331}) {
-        for (const auto& mask : {reference::Mask(), random_mask(length, 0.5, 2)}) {
-          SCOPED_TRACE(describe(variant) + ", " + std::to_string(length) + " tokens");
-          const auto numbers = random_attention(variant, length, 1);
-          const auto given = random_float_matrix(length, variant.attention_dim(), 51);
-          const auto alone = run_attention_gradient<TypeParam>(variant, numbers, mask, given);
-          for (int count = 2; count <= world_ranks(); ++count) {
-            const FirstRanks ranks(count);
-            if (!ranks.has_this()) continue;
-            const auto together = run_attention_gradient<TypeParam>(variant, numbers, mask, given, ranks.comm());
-            ASSERT_EQ(together.size(), alone.size());
-            for (std::size_t i = 0; i < alone.size(); ++i) {
-              EXPECT_TRUE(same_bits(together[i].second, alone[i].second, variant.attention_dim()))
-                  << alone[i].first << " on " << count << " ranks";
-            }
-          }
-        }
+        for (const auto& mask : {reference::Mask(), random_mask(length, 0.5, 2)})
+          expect_same_bits_on_ranks<TypeParam>(variant, length, mask, 3);
       }
     }
   }
+}
+
+/// BSBR with compression in all causalities: states of 9 elements that become 21, and of 49 that become 2.
+std::vector<ModelConfig> compressed_variants() {
+  std::vector<ModelConfig> all;
+  for (const auto& [heads, factor] : {std::pair<std::int64_t, std::int64_t>{7, 1}, {3, 8}}) {
+    ModelConfig config = sizes();
+    config.num_heads = heads;
+    config.compression_factor = factor;
+    for (const ModelConfig& variant : variants_of(Architecture::bsbr, config)) {
+      if (compresses_states(variant)) all.push_back(variant);
+    }
+  }
+  return all;
+}
+
+TYPED_TEST(AttentionGradients, of_projections_of_states_are_those_of_the_reference) {
+  for (const ModelConfig& variant : compressed_variants()) {
+    for (const std::int64_t length : {1, 5, 6, 33, 150}) {
+      expect_right<TypeParam>(variant, length, {}, 1);
+      expect_right<TypeParam>(variant, length, random_mask(length, 0.9, 2), 4);
+    }
+  }
+}
+
+TYPED_TEST(AttentionGradients, of_projections_of_states_have_the_same_bits_whatever_the_leaves) {
+  for (const ModelConfig& variant : compressed_variants()) {
+    for (const std::int64_t leaf_chunks : {1, 2}) {
+      for (const std::int64_t length : {33, 131}) {
+        for (const auto& mask : {reference::Mask(), random_mask(length, 0.5, 2)})
+          expect_same_bits_on_ranks<TypeParam>(variant, length, mask, leaf_chunks);
+      }
+    }
+  }
+}
+
+TYPED_TEST(AttentionGradients, of_projections_of_states_must_be_those_of_whole_leaves) {
+  const ModelConfig config = compressed_variants().front();
+  const auto numbers = random_attention(config, 33, 1);
+  const Sequence sequence(MPI_COMM_WORLD, 1, 33, config.chunk_size);  // 7 chunks, which ranks divide as they like
+  const LocalAttention<TypeParam> local(config, numbers, {}, sequence);
+  const Array<TypeParam***> output("test::output", 1, sequence.local_tokens(), config.attention_dim());
+  const auto attention = Attention<TypeParam>::create(config, sequence);
+  AttentionRecord<TypeParam> record;
+  attention->forward(Execution(), local.padding, local.input, output, nullptr, nullptr, &record);
+  const auto expect_refusal = [&](std::int64_t leaf_chunks, auto&& spoil) {
+    AttentionGradient<TypeParam> gradient;
+    gradient.leaf_chunks = 7;
+    reserve_projections(config, sequence, gradient);
+    gradient.leaf_chunks = leaf_chunks;
+    spoil(gradient);
+    EXPECT_THROW(attention->backward(Execution(), local.padding, local.input, record, output, output, gradient), Error);
+  };
+  const auto as_it_is = [](auto&) {};
+  expect_refusal(0, as_it_is);
+  expect_refusal(3, as_it_is);  // leaves are more than there is room for, or cut by ranks
+  if (world_ranks() > 1) expect_refusal(7, as_it_is);
+  expect_refusal(7, [](auto& gradient) { gradient.compress_bias = {}; });
+  expect_refusal(7, [](auto& gradient) { std::swap(gradient.compress_weight, gradient.decompress_weight); });
 }
 
 }  // namespace

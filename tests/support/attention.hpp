@@ -3,6 +3,9 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "architectures/traits.hpp"
@@ -123,17 +126,36 @@ std::vector<Real> gather_rows(const Array<Real***>& part, std::int64_t first, st
   return whole;
 }
 
-/// Gradients of one sequence, by name, as run_attention_gradient gives them: [tokens or chunks, attention_dim].
+/// Gradients of one sequence, by name, as run_attention_gradient gives them: [tokens or chunks, attention_dim], and of
+/// the projections of states [leaves, elements].
 template <class Real>
 using NamedGradients = std::vector<std::pair<std::string, std::vector<Real>>>;
 
+/// The gradients of the projections of states on this rank, for its leaves; empty where there are none.
+template <class Real>
+void reserve_projections(const ModelConfig& config, const Sequence& sequence, AttentionGradient<Real>& gradient) {
+  if (!compresses_states(config)) return;
+  const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
+  const std::int64_t leaves =
+      sequence.batch() * ((sequence.local_chunks() + gradient.leaf_chunks - 1) / gradient.leaf_chunks);
+  gradient.compress_weight = Array<Real***>("test::compress_weight", leaves, compressed, whole);
+  gradient.compress_bias = Array<Real**>("test::compress_bias", leaves, compressed);
+  gradient.decompress_weight = Array<Real***>("test::decompress_weight", leaves, whole, compressed);
+  gradient.decompress_bias = Array<Real**>("test::decompress_bias", leaves, whole);
+  for (const auto& weight : {gradient.compress_weight, gradient.decompress_weight})
+    Kokkos::deep_copy(weight, std::numeric_limits<Real>::quiet_NaN());
+  for (const auto& bias : {gradient.compress_bias, gradient.decompress_bias})
+    Kokkos::deep_copy(bias, std::numeric_limits<Real>::quiet_NaN());
+}
+
 /// The gradients of what an attention is given, for that of its result, computed by the ranks of a communicator, on
-/// every rank. Collective.
+/// every rank. Those of the projections of states are sums over leaves of `leaf_chunks` chunks. Collective.
 template <class Real>
 NamedGradients<Real> run_attention_gradient(const ModelConfig& config, const AttentionNumbers& numbers,
                                             const reference::Mask& mask, const reference::Matrix& output_gradient,
-                                            MPI_Comm comm = MPI_COMM_SELF) {
-  const Sequence sequence(comm, 1, numbers.query.rows, config.chunk_size);
+                                            std::int64_t leaf_chunks, MPI_Comm comm = MPI_COMM_SELF) {
+  const Sequence sequence(comm, 1, numbers.query.rows, config.chunk_size, 0,
+                          compresses_states(config) ? leaf_chunks : 1);
   const LocalAttention<Real> local(config, numbers, mask, sequence);
   const auto like = [](const auto& rows) {
     return Array<Real***>("test::gradient", rows.extent(0), rows.extent(1), rows.extent(2));
@@ -142,12 +164,21 @@ NamedGradients<Real> run_attention_gradient(const ModelConfig& config, const Att
   const Array<Real***> query = like(local.input.query), key = like(local.input.key), value = like(local.input.value),
                        gate = like(local.input.gate), r = like(local.input.retrieval_query),
                        h = like(local.input.retrieval_key);
+  AttentionGradient<Real> gradient;
+  gradient.query = query;
+  gradient.key = key;
+  gradient.value = value;
+  gradient.gate = gate;
+  gradient.retrieval_query = r;
+  gradient.retrieval_key = h;
+  gradient.leaf_chunks = leaf_chunks;
+  reserve_projections(config, sequence, gradient);
   const Execution execution;
   const auto attention = Attention<Real>::create(config, sequence);
   AttentionRecord<Real> record;
   const Array<Real***> output("test::output", 1, sequence.local_tokens(), config.attention_dim());
   attention->forward(execution, local.padding, local.input, output, nullptr, nullptr, &record);
-  attention->backward(execution, local.padding, local.input, record, output, given, {query, key, value, gate, r, h});
+  attention->backward(execution, local.padding, local.input, record, output, given, gradient);
   execution.fence();
   NamedGradients<Real> gradients;
   const auto add = [&](const char* name, const Array<Real***>& part, std::int64_t first, std::int64_t rows) {
@@ -161,6 +192,16 @@ NamedGradients<Real> run_attention_gradient(const ModelConfig& config, const Att
     add("retrieval_query", r, sequence.first_chunk(), sequence.num_chunks());
     add("retrieval_key", h, sequence.first_chunk(), sequence.num_chunks());
   }
+  if (!compresses_states(config)) return gradients;
+  const std::int64_t leaves = (sequence.num_chunks() + leaf_chunks - 1) / leaf_chunks;
+  const auto add_leaves = [&](const char* name, const auto& part) {
+    const Array<Real***> rows(part.data(), 1, part.extent(0), part.extent(1) * part.extent(2));
+    gradients.emplace_back(name, gather_rows(rows, sequence.first_chunk() / leaf_chunks, leaves, comm));
+  };
+  add_leaves("compress_weight", gradient.compress_weight);
+  add_leaves("compress_bias", gradient.compress_bias);
+  add_leaves("decompress_weight", gradient.decompress_weight);
+  add_leaves("decompress_bias", gradient.decompress_bias);
   return gradients;
 }
 

@@ -189,7 +189,7 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
   if (record != nullptr) Kokkos::deep_copy(execution, record->mixed, m_local);
   const Phase phase(execution, profile, "retrieval");
   if (compressed) {
-    retrieve_compressed(execution, marks, input, output);
+    retrieve_compressed(execution, StateForm::plain, marks, input, input.query, m_local, output);
   } else {
     apply_states<StateForm::plain, Real>(execution, "bsbr::attention::retrieve", m_blocks, LocalChunks(m_sequence),
                                          m_sequence.first_token(), input.query, {}, m_local, output);
@@ -402,23 +402,23 @@ Mixing<Real> Bsbr<Real>::mixing_of(const ChunkMarks& marks, const EarlierChunks<
           .hidden = m_config.hidden_dim};
 }
 
-/// decompress_proj → G_i, applied to its chunk's tokens at once: one row of the chain is the mixed state of one (chunk,
-/// head).
+/// M_i → decompress_proj → G_i, applied to its chunk's tokens at once: results_t += tokens_t G, or tokens_t Gᵀ. One row
+/// of the chain is the mixed state of one (chunk, head).
+/// \param mixed M of the local chunks
 template <class Real>
-void Bsbr<Real>::retrieve_compressed(const Execution& execution, const ChunkMarks& marks,
-                                     const AttentionInput<Real>& input, const Array<Real***>& output) const {
+void Bsbr<Real>::retrieve_compressed(const Execution& execution, StateForm form, const ChunkMarks& marks,
+                                     const AttentionInput<Real>& input, const Strided<const Real***>& tokens,
+                                     const Array<const Real*>& mixed, const Strided<Real***>& results) const {
   const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks();
   const std::int64_t origin = m_sequence.first_token();
   const LocalChunks local(m_sequence);
   const int width = static_cast<int>(m_config.head_dim()), compressed = static_cast<int>(m_config.state_size());
   const kernels::StateBlocks blocks = m_blocks;
-  const Array<const Real*> states = m_local;
-  const auto query = input.query;
   const Array<const Real*> bias = input.decompress_bias;
   const Causality causality = m_config.causality;
   const auto nearest = marks.nearest_real;
   const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
-    const auto source = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
+    const auto source = kernels::state_ref(mixed.data(), blocks, index / heads, row, index % heads, chunks);
     source.load(team, 0, compressed, state);
   };
   const auto apply = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
@@ -426,9 +426,11 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, const ChunkMark
     // A chunk that has nothing to retrieve does not get the bias of decompress_proj either.
     if (retrieval_source(causality, nearest, row, local.first + chunk) < 0) return;
     kernels::for_each(team, width * width, [&](const int i) { state[i] += bias(i); });
-    const Range tokens = local.rows(chunk, origin);
-    kernels::apply_flat_state(team, kernels::token_rows(query, row, head * width, width), tokens.begin, tokens.end,
-                              width, state, &output(row, 0, head * width), static_cast<std::int64_t>(output.stride(1)));
+    if (form == StateForm::transposed) kernels::transpose_flat_state(team, width, state);
+    const Range range = local.rows(chunk, origin);
+    kernels::apply_flat_state(team, kernels::token_rows(tokens, row, head * width, width), nullptr, range.begin,
+                              range.end, width, state, &results(row, 0, head * width),
+                              static_cast<std::int64_t>(results.stride(1)));
   };
   kernels::panel_chain(execution, "bsbr::attention::decompress_states", {blocks.batch, chunks * heads}, m_panels, load,
                        kernels::Stage{m_decompress, apply});

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "architectures/bsbr/block_transpose.hpp"
+#include "architectures/bsbr/chunk_states.hpp"
 #include "architectures/bsbr/earlier_chunks.hpp"
 #include "architectures/bsbr/mixing.hpp"
 #include "attention/key_halo.hpp"
@@ -58,8 +59,9 @@ class Bsbr : public Attention<Real> {
   void mix(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>* state,
            AttentionRecord<Real>* record) const;
   void send_log_sums(const Execution& execution, const AttentionRecord<Real>& record, Profile* profile) const;
-  void retrieve_compressed(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
-                           const Array<Real***>& output) const;
+  void retrieve_compressed(const Execution& execution, StateForm form, const ChunkMarks& marks,
+                           const AttentionInput<Real>& input, const Strided<const Real***>& tokens,
+                           const Array<const Real*>& mixed, const Strided<Real***>& results) const;
 
   // Those of the gradient.
   void prepare_within_chunk(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
@@ -68,8 +70,9 @@ class Bsbr : public Attention<Real> {
   void within_chunk_gradient(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
                              const AttentionInput<Real>& input, const Array<Real***>& output_gradient,
                              const AttentionGradient<Real>& gradient, int portion, int portions) const;
-  void form_mixed_gradients(const Execution& execution, const AttentionInput<Real>& input,
-                            const AttentionRecord<Real>& record, const Array<Real***>& output_gradient) const;
+  void form_mixed_gradients(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
+                            const AttentionRecord<Real>& record, const Array<Real***>& output_gradient,
+                            const AttentionGradient<Real>& gradient) const;
   void mix_gradients(const Execution& execution, const ChunkMarks& marks, const AttentionRecord<Real>& record) const;
   void mix_gradients_across_ranks(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
                                   const ChunkMarks& marks, const AttentionInput<Real>& input,
@@ -77,9 +80,16 @@ class Bsbr : public Attention<Real> {
                                   const AttentionGradient<Real>& gradient, Profile* profile) const;
   void add_parts(const Execution& execution, const AttentionGradient<Real>& gradient) const;
   void add_sources(const Execution& execution, const ChunkMarks& marks, const AttentionGradient<Real>& gradient) const;
-  void retrieval_gradient(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                          const AttentionRecord<Real>& record, const Array<Real***>& output_gradient,
-                          const AttentionGradient<Real>& gradient) const;
+  void retrieval_gradient(const Execution& execution, const kernels::KeysAndValues<Real>& keys, const ChunkMarks& marks,
+                          const AttentionInput<Real>& input, const AttentionRecord<Real>& record,
+                          const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient) const;
+
+  // And those with compression.
+  void decompression_gradient(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
+                              const AttentionRecord<Real>& record, const Array<Real***>& output_gradient,
+                              const AttentionGradient<Real>& gradient) const;
+  void compression_gradient(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
+                            const AttentionGradient<Real>& gradient) const;
 
   bool output_may_be_key() const override { return output_may_be_key(m_config); }
 
@@ -95,6 +105,7 @@ class Bsbr : public Attention<Real> {
   Mixing<Real> mixing_of(const ChunkMarks& marks, const EarlierChunks<Real>& earlier, std::int64_t first_block,
                          std::int64_t count) const;
   void require_retrieval(const AttentionInput<Real>& input) const;
+  void require_leaves(const AttentionGradient<Real>& gradient) const;
   void require_state(const AttentionState<Real>& state) const;
 
   ModelConfig m_config;

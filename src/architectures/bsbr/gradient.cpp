@@ -5,6 +5,7 @@
 
 #include "architectures/bsbr/attention.hpp"
 #include "architectures/bsbr/chunk_states.hpp"
+#include "architectures/bsbr/gradient_buffers.hpp"
 #include "architectures/bsbr/mixing.hpp"
 #include "attention/attention.hpp"
 #include "attention/overlap.hpp"
@@ -14,40 +15,6 @@
 #include "parallel/agree.hpp"
 
 namespace bsbr::attention {
-namespace {
-
-/// log-sum and δ of a chunk's mixing.
-constexpr std::int64_t kept_width = 2;
-
-}  // namespace
-
-/// What only gradients need.
-template <class Real>
-struct Bsbr<Real>::GradientBuffers {
-  BlockTranspose<Real> kept, parts;  // of log-sum and δ; of each block's part of dr and dh
-
-  Array<Real***> log_sums, deltas;           // [batch, heads, local tokens]: within chunks
-  Array<Real*> local_kept, gathered_kept;    // of `kept`
-  Array<Real*> mixed_parts, gathered_parts;  // of `parts`, of all blocks of this rank
-  Array<Real*> local_parts;
-  Array<Real*> retrieval_query;  // [chunk][batch][D]: dr of all chunks
-
-  GradientBuffers(const ModelConfig& config, const Sequence& sequence, const kernels::StateBlocks& blocks,
-                  const parallel::Dealing& dealing)
-      : kept(sequence, blocks, dealing, kept_width), parts(sequence, blocks, dealing, 2 * config.head_dim()) {
-    const std::int64_t batch = sequence.batch(), heads = config.num_heads, tokens = sequence.local_tokens();
-    log_sums = Array<Real***>("bsbr::attention::log_sums", batch, heads, tokens);
-    deltas = Array<Real***>("bsbr::attention::deltas", batch, heads, tokens);
-    const auto pair = [&](const BlockTranspose<Real>& transpose, Array<Real*>& local, Array<Real*>& gathered) {
-      local = allocate<Real>("local_gradient_rows", transpose.local_elements());
-      gathered = sequence.ranks() > 1 ? allocate<Real>("gathered_gradient_rows", transpose.gathered_elements()) : local;
-    };
-    pair(kept, local_kept, gathered_kept);
-    pair(parts, local_parts, gathered_parts);
-    mixed_parts = allocate<Real>("mixed_gradient_rows", parts.mixed_elements(parts.gathered().block_count));
-    retrieval_query = allocate<Real>("retrieval_gradients", sequence.num_chunks() * batch * config.hidden_dim);
-  }
-};
 
 /// log-sums and δ within chunks. The results within the chunk are formed anew, since the output has those of the
 /// retrieval in it; they take the place of dq until this is written.
@@ -80,15 +47,20 @@ void Bsbr<Real>::within_chunk_gradient(const Execution& execution, const kernels
                                gradient.key, gradient.value, origin, rows.begin, rows.end);
 }
 
-/// m_local = dG of the local chunks; their log-sums and δ = ⟨dG, G⟩ of each block. That is a chain of multiply-adds as
-/// the products of the gradients are: where a chunk retrieves from one chunk, δ has the bits of dw, and dz is exactly
-/// 0.
+/// m_local = dG of the local chunks, with compression dM; their log-sums and δ = ⟨dG, G⟩ of each block. That is a chain
+/// of multiply-adds as the products of the gradients are: where a chunk retrieves from one chunk, δ has the bits of dw,
+/// and dz is exactly 0.
 template <class Real>
-void Bsbr<Real>::form_mixed_gradients(const Execution& execution, const AttentionInput<Real>& input,
-                                      const AttentionRecord<Real>& record,
-                                      const Array<Real***>& output_gradient) const {
-  form_states<Real>(execution, "bsbr::attention::form_state_gradients", m_blocks, LocalChunks(m_sequence),
-                    {input.query, output_gradient, {}, m_sequence.first_token()}, m_local);
+void Bsbr<Real>::form_mixed_gradients(const Execution& execution, const ChunkMarks& marks,
+                                      const AttentionInput<Real>& input, const AttentionRecord<Real>& record,
+                                      const Array<Real***>& output_gradient,
+                                      const AttentionGradient<Real>& gradient) const {
+  if (m_config.compression_factor > 0) {
+    decompression_gradient(execution, marks, input, record, output_gradient, gradient);
+  } else {
+    form_states<Real>(execution, "bsbr::attention::form_state_gradients", m_blocks, LocalChunks(m_sequence),
+                      {input.query, output_gradient, {}, m_sequence.first_token()}, m_local);
+  }
   clear_padding(execution, m_blocks, LocalChunks(m_sequence), m_local);
   constexpr std::int64_t together = kernels::tuning::state_tile;
   const std::int64_t rows = static_cast<std::int64_t>(m_log_sums.local_elements());
@@ -188,18 +160,22 @@ void Bsbr<Real>::add_sources(const Execution& execution, const ChunkMarks& marks
 
 /// dF of the local chunks, in m_local, and G, to their tokens.
 template <class Real>
-void Bsbr<Real>::retrieval_gradient(const Execution& execution, const PaddingMask& mask,
-                                    const AttentionInput<Real>& input, const AttentionRecord<Real>& record,
-                                    const Array<Real***>& output_gradient,
+void Bsbr<Real>::retrieval_gradient(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
+                                    const ChunkMarks& marks, const AttentionInput<Real>& input,
+                                    const AttentionRecord<Real>& record, const Array<Real***>& output_gradient,
                                     const AttentionGradient<Real>& gradient) const {
+  if (m_config.compression_factor > 0) {
+    retrieve_compressed(execution, StateForm::transposed, marks, input, output_gradient, record.mixed, gradient.query);
+    return compression_gradient(execution, keys, gradient);
+  }
   const LocalChunks local(m_sequence);
   const std::int64_t first = m_sequence.first_token();
   apply_states<StateForm::transposed, Real>(execution, "bsbr::attention::query_gradients_of_states", m_blocks, local,
                                             first, output_gradient, {}, record.mixed, gradient.query);
   apply_states<StateForm::transposed, Real>(execution, "bsbr::attention::key_gradients_of_states", m_blocks, local,
-                                            first, input.value, mask.tokens(), m_local, gradient.key);
+                                            first, keys.value, keys.real, m_local, gradient.key);
   apply_states<StateForm::plain, Real>(execution, "bsbr::attention::value_gradients_of_states", m_blocks, local, first,
-                                       input.key, mask.tokens(), m_local, gradient.value);
+                                       keys.key, keys.real, m_local, gradient.value);
 }
 
 /// As in the forward (mix_across_ranks), with other operands:
@@ -219,14 +195,22 @@ void Bsbr<Real>::backward(const Execution& execution, const PaddingMask& given_m
     require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
     require_retrieval(input);
     if (!m_gradient) m_gradient = std::make_shared<GradientBuffers>(m_config, m_sequence, m_blocks, m_dealing);
+    if (m_config.compression_factor == 0) return;
+    require_leaves(gradient);
+    m_gradient->projections.reserve(m_config, m_sequence, gradient.leaf_chunks);
   });
   if (m_sequence.length() == 0) return;
   const ChunkMarks marks = chunk_marks<Real>(execution, m_sequence, mask, nullptr);
   const kernels::KeysAndValues<Real> keys{input.key, input.value, mask.tokens(), m_sequence.first_token()};
   {
     const Phase phase(execution, profile, "states");
+    if (m_config.compression_factor > 0) {
+      m_decompress.assign(execution, input.decompress_weight);
+      m_gradient->projections.compress.assign(execution, input.compress_weight);
+      m_gradient->projections.decompress.assign(execution, input.decompress_weight);
+    }
     pack_retrieval(execution, mask, input, nullptr);
-    form_mixed_gradients(execution, input, record, output_gradient);
+    form_mixed_gradients(execution, marks, input, record, output_gradient, gradient);
   }
   {
     const Phase phase(execution, profile, "within_chunk");
@@ -245,7 +229,7 @@ void Bsbr<Real>::backward(const Execution& execution, const PaddingMask& given_m
   }
   const Phase phase(execution, profile, "retrieval");
   add_sources(execution, marks, gradient);
-  retrieval_gradient(execution, mask, input, record, output_gradient, gradient);
+  retrieval_gradient(execution, keys, marks, input, record, output_gradient, gradient);
 }
 
 template <class Real>

@@ -1,0 +1,76 @@
+// What only gradients of BSBR need, allocated when the first one is computed.
+#pragma once
+
+#include <algorithm>
+
+#include "architectures/bsbr/attention.hpp"
+#include "attention/attention.hpp"
+#include "kernels/outer_product.hpp"
+#include "kernels/product.hpp"
+#include "kernels/row_sums.hpp"
+
+namespace bsbr::attention {
+
+/// log-sum and δ of a chunk's mixing.
+inline constexpr std::int64_t kept_width = 2;
+
+/// With compression: the projections of states, and their gradients.
+template <class Real>
+struct ProjectionBuffers {
+  kernels::ProductWeight<Real> compress, decompress;  // transposed: from gradients of results to those of states
+  Array<Real*> full,
+      compressed;  // [(chunk of a leaf, head), d²] and [(chunk of a leaf, head), S]: states and gradients
+  kernels::OuterProductBuffers<Real> outer_product;
+  kernels::RowSumBuffers<Real> row_sums;
+
+  explicit ProjectionBuffers(const ModelConfig& config) {
+    if (config.compression_factor == 0) return;
+    const std::int64_t size = config.head_dim() * config.head_dim(), compressed_size = config.state_size();
+    compress = kernels::ProductWeight<Real>(size, compressed_size, kernels::Transpose::yes);
+    decompress = kernels::ProductWeight<Real>(compressed_size, size, kernels::Transpose::yes);
+    using Outer = kernels::OuterProductBuffers<Real>;
+    outer_product = Outer(std::max(Outer::elements(compressed_size, size), Outer::elements(size, compressed_size)));
+  }
+
+  /// Room for the rows of a leaf, unless there is already. Throws MemoryError.
+  void reserve(const ModelConfig& config, const Sequence& sequence, std::int64_t leaf_chunks) {
+    const std::int64_t size = config.head_dim() * config.head_dim(), compressed_size = config.state_size();
+    const std::int64_t rows = std::min(leaf_chunks, sequence.local_chunks()) * config.num_heads;
+    if (static_cast<std::int64_t>(full.size()) == rows * size) return;
+    full = allocate<Real>("leaf_states", rows * size);
+    compressed = allocate<Real>("compressed_leaf_states", rows * compressed_size);
+    row_sums = kernels::RowSumBuffers<Real>(rows, std::max(size, compressed_size));
+  }
+};
+
+template <class Real>
+struct Bsbr<Real>::GradientBuffers {
+  BlockTranspose<Real> kept, parts;  // of log-sum and δ; of each block's part of dr and dh
+
+  Array<Real***> log_sums, deltas;           // [batch, heads, local tokens]: within chunks
+  Array<Real*> local_kept, gathered_kept;    // of `kept`
+  Array<Real*> mixed_parts, gathered_parts;  // of `parts`, of all blocks of this rank
+  Array<Real*> local_parts;
+  Array<Real*> retrieval_query;  // [chunk][batch][D]: dr of all chunks
+  ProjectionBuffers<Real> projections;
+
+  GradientBuffers(const ModelConfig& config, const Sequence& sequence, const kernels::StateBlocks& blocks,
+                  const parallel::Dealing& dealing)
+      : kept(sequence, blocks, dealing, kept_width),
+        parts(sequence, blocks, dealing, 2 * config.head_dim()),
+        projections(config) {
+    const std::int64_t batch = sequence.batch(), heads = config.num_heads, tokens = sequence.local_tokens();
+    log_sums = Array<Real***>("bsbr::attention::log_sums", batch, heads, tokens);
+    deltas = Array<Real***>("bsbr::attention::deltas", batch, heads, tokens);
+    const auto pair = [&](const BlockTranspose<Real>& transpose, Array<Real*>& local, Array<Real*>& gathered) {
+      local = allocate<Real>("local_gradient_rows", transpose.local_elements());
+      gathered = sequence.ranks() > 1 ? allocate<Real>("gathered_gradient_rows", transpose.gathered_elements()) : local;
+    };
+    pair(kept, local_kept, gathered_kept);
+    pair(parts, local_parts, gathered_parts);
+    mixed_parts = allocate<Real>("mixed_gradient_rows", parts.mixed_elements(parts.gathered().block_count));
+    retrieval_query = allocate<Real>("retrieval_gradients", sequence.num_chunks() * batch * config.hidden_dim);
+  }
+};
+
+}  // namespace bsbr::attention
