@@ -29,6 +29,13 @@ enum class FeatureMap {
   elu    ///< elu(z) + 1; the result is normalised
 };
 
+/// What a model computes from its last hidden states: nothing, or a logit for each token id. There is no bias.
+enum class Head {
+  none,     ///< nothing: hidden states are the result
+  tied,     ///< logits = y Eᵀ, with the embedding E
+  separate  ///< logits = y Wᵀ, with a weight of its own, lm_head.weight
+};
+
 /// The floating-point type of weights, states and results.
 enum class Precision {
   float32,  ///< float
@@ -56,6 +63,9 @@ inline constexpr auto causalities = std::to_array<Named<Causality>>({{Causality:
 /// All feature maps, and their names.
 inline constexpr auto feature_maps =
     std::to_array<Named<FeatureMap>>({{FeatureMap::none, "none"}, {FeatureMap::elu, "elu"}});
+/// All kinds of head, and their names.
+inline constexpr auto head_kinds =
+    std::to_array<Named<Head>>({{Head::none, "none"}, {Head::tied, "tied"}, {Head::separate, "separate"}});
 /// Both precisions, and their names.
 inline constexpr auto precisions =
     std::to_array<Named<Precision>>({{Precision::float32, "float"}, {Precision::float64, "double"}});
@@ -69,6 +79,8 @@ constexpr const auto& names_of() {
     return causalities;
   else if constexpr (std::is_same_v<Value, FeatureMap>)
     return feature_maps;
+  else if constexpr (std::is_same_v<Value, Head>)
+    return head_kinds;
   else
     return precisions;
 }
@@ -110,6 +122,7 @@ struct ModelConfig {
   std::int64_t ff_dim = 2048;                      ///< width of the feed-forward block
   std::int64_t chunk_size = 128;                   ///< tokens in a chunk, B
   double dropout = 0;                              ///< dropout in training; does nothing in a forward pass
+  Head head = Head::none;                          ///< what is computed from the last hidden states
 
   std::int64_t compression_factor =
       0;  ///< bsbr: states are compressed to hidden_dim / compression_factor elements; 0: not at all
@@ -145,6 +158,9 @@ struct Field {
   std::string_view help;  ///< description for help texts
   double least = 0;       ///< smallest allowed value, of a number
   double most = 0;        ///< largest allowed value, of a number
+  /// Whether a model file may lack it: then it has the value that ModelConfig gives it, as in files that are older than
+  /// the field.
+  bool may_be_missing = false;
 
   /// The architectures that use this field; empty: all do.
   std::vector<Architecture> owners() const;
@@ -172,7 +188,11 @@ void for_each_field(Config& config, Visitor&& visit) {
         config.num_heads);
   visit(Field{"ff_dim", "width of the feed-forward block", 1, largest_size}, config.ff_dim);
   visit(Field{"chunk_size", "tokens in a chunk, B", 1, largest_size}, config.chunk_size);
-  visit(Field{"dropout", "dropout in training; does nothing in a forward pass", 0, 1}, config.dropout);
+  visit(Field{"dropout", "dropout in training; does nothing in a forward pass", 0, 1, true}, config.dropout);
+  visit(Field{.name = "head",
+              .help = "logits: none, of the embedding, or of a weight of their own",
+              .may_be_missing = true},
+        config.head);
   visit(Field{"compression_factor", "states are compressed to D / this many elements; 0: not at all", 0, largest_size},
         config.compression_factor);
   visit(Field{"causality", "which tokens see which"}, config.causality);
@@ -217,7 +237,8 @@ std::int64_t parameter_count(const ModelConfig& config);
 
 /// Floating-point operations of one forward pass over `batch` sequences of `length` tokens; a multiply-add counts as
 /// two. Only useful work counts: the causal half of a triangle, no padding; the matrix products of projections,
-/// feed-forward, attention, states and mixing, but not norms, GELU, softmax and embedding.
+/// feed-forward, attention, states and mixing, but not norms, GELU, softmax and embedding. A forward pass ends with the
+/// hidden states: what a head computes from them is not in it.
 double forward_flops(const ModelConfig& config, std::int64_t batch, std::int64_t length);
 
 /// forward_flops by phase of Profile: phase → operations.

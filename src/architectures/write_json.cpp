@@ -126,6 +126,7 @@ Members describe(const Field& field, const Value& value) {
     members.add("least", show(static_cast<Value>(field.least)));
     members.add("most", show(static_cast<Value>(field.most)));
   }
+  members.add("may_be_missing", text_of(field.may_be_missing));
   return members;
 }
 

@@ -37,6 +37,14 @@ WeightInfo embedding(const ModelConfig& config) {
   return {"embedding.weight", {config.vocab_size, config.hidden_dim}, Initialisation::normal, 1.0};
 }
 
+/// The final norm, and the head's own weight if it has one: nn.Linear(hidden_dim, vocab_size, bias=False).
+std::vector<WeightInfo> final_table(const ModelConfig& config) {
+  std::vector<WeightInfo> table;
+  add_norm(table, "layer_norm", config.hidden_dim);
+  if (config.head == Head::separate) table.push_back(linear_weight("lm_head", config.vocab_size, config.hidden_dim));
+  return table;
+}
+
 /// The weights of one layer, without "layers.<i>.".
 std::vector<WeightInfo> layer_table(const ModelConfig& config) {
   const auto hidden = config.hidden_dim, inner = config.attention_dim();
@@ -59,6 +67,12 @@ __int128 wide_size(const WeightInfo& weight) {
   return size;
 }
 
+__int128 wide_size(const std::vector<WeightInfo>& table) {
+  __int128 size = 0;
+  for (const auto& weight : table) size += wide_size(weight);
+  return size;
+}
+
 }  // namespace
 
 std::int64_t WeightInfo::size() const { return static_cast<std::int64_t>(wide_size(*this)); }
@@ -71,8 +85,10 @@ void add_linear(std::vector<WeightInfo>& table, const std::string& name, std::in
 std::vector<std::string> input_projections(Architecture architecture) { return traits(architecture).token_projections; }
 
 WeightLayout::WeightLayout(const ModelConfig& config)
-    : m_layers(config.num_layers), m_before{embedding(config)}, m_layer(layer_table(config)) {
-  add_norm(m_after, "layer_norm", config.hidden_dim);
+    : m_layers(config.num_layers),
+      m_before{embedding(config)},
+      m_layer(layer_table(config)),
+      m_after(final_table(config)) {
   std::int64_t offset = 0;
   const auto place = [&](const std::vector<WeightInfo>& table, Places& places) {
     for (const WeightInfo& weight : table) {
@@ -117,9 +133,8 @@ std::vector<WeightInfo> weight_table(const ModelConfig& config) {
 }
 
 __int128 wide_parameter_count(const ModelConfig& config) {
-  __int128 layer = 0;
-  for (const auto& weight : layer_table(config)) layer += wide_size(weight);
-  return wide_size(embedding(config)) + config.num_layers * layer + 2 * static_cast<__int128>(config.hidden_dim);
+  return wide_size(embedding(config)) + config.num_layers * wide_size(layer_table(config)) +
+         wide_size(final_table(config));
 }
 
 std::int64_t parameter_count(const ModelConfig& config) {

@@ -43,9 +43,6 @@ void assign(const Field& field, const AttributeValue& value, Enumeration& target
   target = *found;
 }
 
-/// The one attribute that may be missing: it does nothing in a forward pass.
-bool is_optional(const Field& field) { return field.name == "dropout"; }
-
 template <class Value>
 void read_field(hid_t object, const Field& field, Architecture architecture, Value& target) {
   const std::string name(field.name);
@@ -57,7 +54,7 @@ void read_field(hid_t object, const Field& field, Architecture architecture, Val
   }
   if (value)
     assign(field, *value, target);
-  else if (!is_optional(field))
+  else if (!field.may_be_missing)
     throw ContentError("attribute " + name + " is missing", name + ": " + std::string(field.help));
 }
 

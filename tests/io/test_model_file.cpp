@@ -31,6 +31,7 @@ ModelConfig config_of(Architecture architecture) {
                      .ff_dim = 6,
                      .chunk_size = 4};
   config.dropout = 0.25;
+  config.head = Head::separate;
   config.compression_factor = 2;
   config.causality = Causality::block_causal;
   config.window_size = 5;
@@ -80,6 +81,29 @@ TEST_P(EveryArchitecture, is_read_as_it_was_written) {
       }
     });
   });
+}
+
+TEST_P(EveryArchitecture, of_a_file_without_a_head_has_none_and_hidden_states_only) {
+  const Folder folder;
+  ModelConfig config = config_of(GetParam().value);
+  config.head = Head::none;
+  const std::string path = folder / "model.h5";
+  on_rank_0([&] { write_model(path, random_weights<float>(config, 1)); });
+  edit(path, [](hid_t file) { remove_attribute(file, "head"); });
+  const auto weights = read_weights<float>(path, MPI_COMM_WORLD);
+  EXPECT_EQ(weights.config().head, Head::none);
+  EXPECT_EQ(numbers(weights), numbers(random_weights<float>(config, 1)));
+}
+
+TEST(ModelFile, a_tied_head_has_no_weight_of_its_own) {
+  const Folder folder;
+  ModelConfig config = config_of(Architecture::linear);
+  config.head = Head::tied;
+  const std::string path = folder / "model.h5";
+  on_rank_0([&] { write_model(path, random_weights<float>(config, 1)); });
+  EXPECT_EQ(read_config(path, MPI_COMM_WORLD).head, Head::tied);
+  edit(path, [](hid_t file) { make_dataset(file, "/weights/lm_head.weight", {11, 8}, H5T_IEEE_F32LE); });
+  EXPECT_EQ(refusal(path), path + ": /weights/lm_head.weight is not a weight of this configuration");
 }
 
 INSTANTIATE_TEST_SUITE_P(ModelFile, EveryArchitecture, ::testing::ValuesIn(architectures),
@@ -516,6 +540,18 @@ INSTANTIATE_TEST_SUITE_P(
         attribute("an_unknown_causality", "causality", "sideways",
                   "attribute causality is \"sideways\", which this library does not know",
                   "known are causal, block_causal, bidirectional, reference"),
+        attribute("an_unknown_head", "head", "two", "attribute head is \"two\", which this library does not know",
+                  "known are none, tied, separate"),
+        attribute("a_head_that_has_no_weight", "head", "none",
+                  "/weights/lm_head.weight is not a weight of this configuration"),
+        BadContent{"a_separate_head_without_its_weight", [](hid_t file) { remove(file, "/weights/lm_head.weight"); },
+                   "/weights/lm_head.weight is missing, the configuration needs it as [11, 8]"},
+        BadContent{"a_head_of_another_vocabulary",
+                   [](hid_t file) {
+                     remove(file, "/weights/lm_head.weight");
+                     make_dataset(file, "/weights/lm_head.weight", {12, 8}, H5T_IEEE_F32LE);
+                   },
+                   "/weights/lm_head.weight is [12, 8], the configuration needs [11, 8]"},
         attribute("a_number_for_a_name", "architecture", std::int64_t{3},
                   "attribute architecture is 3, which is not a name"),
         BadContent{"a_missing_attribute", [](hid_t file) { remove_attribute(file, "hidden_dim"); },

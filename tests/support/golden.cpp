@@ -91,6 +91,7 @@ ModelConfig read_config(hid_t file) {
   ModelConfig config;
   for_each_field(config, [&](const Field& field, auto& value) {
     if (!field.belongs_to(config.architecture)) return;
+    if (field.may_be_missing && H5Aexists(file, std::string(field.name).c_str()) == 0) return;
     if constexpr (std::is_enum_v<std::remove_reference_t<decltype(value)>>) {
       std::string text;
       read_attribute(file, std::string(field.name), text);

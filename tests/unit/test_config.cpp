@@ -91,6 +91,7 @@ std::vector<Rule> rules() {
       {"dropout_minus_nan", {}, [](auto& c) { c.dropout = -nan; }, "dropout = nan is not a number"},
       {"dropout_negative", {}, [](auto& c) { c.dropout = -0.5; }, "dropout = -0.5 is below 0"},
       {"dropout_above_1", {}, [](auto& c) { c.dropout = 1.5; }, "dropout = 1.5 is above 1"},
+      {"head_unknown", {}, [](auto& c) { c.head = static_cast<Head>(5); }, "head = 5 is none of none, tied, separate"},
       {"architecture_unknown",
        {},
        [](auto& c) { c.architecture = static_cast<Architecture>(99); },
@@ -262,6 +263,7 @@ TEST(Names, make_the_round_trip) {
   expect_round_trip<Architecture>();
   expect_round_trip<Causality>();
   expect_round_trip<FeatureMap>();
+  expect_round_trip<Head>();
   expect_round_trip<Precision>();
 }
 
@@ -272,7 +274,7 @@ TEST(Names, of_fields_are_different) {
   std::set<std::string_view> names;
   for_each_field(config,
                  [&](const Field& field, const auto&) { EXPECT_TRUE(names.insert(field.name).second) << field.name; });
-  EXPECT_EQ(names.size(), 15u);
+  EXPECT_EQ(names.size(), 16u);
 }
 
 // ---- The weight table -----------------------------------------------------------------------------------------------
@@ -285,16 +287,19 @@ std::int64_t index_of(const std::vector<WeightInfo>& table, const std::string& n
 }
 
 TEST_P(Config, weight_names_are_unique_and_sizes_add_up) {
-  for (const std::int64_t compression : {0, 5}) {
-    auto config = config_of(GetParam());
-    if (has_field(GetParam(), "compression_factor")) config.compression_factor = compression;
-    std::set<std::string> names;
-    std::int64_t sum = 0;
-    for (const auto& weight : weight_table(config)) {
-      EXPECT_TRUE(names.insert(weight.name).second) << weight.name;
-      sum += weight.size();
+  for (const auto& head : head_kinds) {
+    for (const std::int64_t compression : {0, 5}) {
+      auto config = config_of(GetParam());
+      config.head = head.value;
+      if (has_field(GetParam(), "compression_factor")) config.compression_factor = compression;
+      std::set<std::string> names;
+      std::int64_t sum = 0;
+      for (const auto& weight : weight_table(config)) {
+        EXPECT_TRUE(names.insert(weight.name).second) << weight.name;
+        sum += weight.size();
+      }
+      EXPECT_EQ(parameter_count(config), sum);
     }
-    EXPECT_EQ(parameter_count(config), sum);
   }
 }
 
@@ -364,8 +369,22 @@ TEST(WeightTable, of_gau_is_as_wide_as_its_head) {
   EXPECT_EQ(table[static_cast<std::size_t>(out)].shape, (std::vector<std::int64_t>{24, 48}));
 }
 
+TEST_P(Config, only_a_separate_head_has_a_weight_and_it_is_the_last) {
+  auto config = config_of(GetParam());
+  const auto without = weight_table(config);
+  config.head = Head::tied;
+  EXPECT_EQ(weight_table(config).size(), without.size());
+  EXPECT_EQ(weight_table(config).back().name, "layer_norm.bias");
+  config.head = Head::separate;
+  const auto with = weight_table(config);
+  ASSERT_EQ(with.size(), without.size() + 1);
+  EXPECT_EQ(with.back().name, "lm_head.weight");
+  EXPECT_EQ(with.back().shape, (std::vector<std::int64_t>{50, 24}));
+}
+
 TEST_P(Config, weights_start_as_in_pytorch) {
   auto config = config_of(GetParam());
+  config.head = Head::separate;
   for (const auto& weight : weight_table(config)) {
     SCOPED_TRACE(weight.name);
     const bool norm = weight.name.find("layer_norm") != std::string::npos, bias = weight.shape.size() == 1;
@@ -413,6 +432,13 @@ TEST(Flops, of_phases_are_those_of_the_forward_together) {
     }
     EXPECT_DOUBLE_EQ(sum, forward_flops(config, 2, 77)) << entry.name;
   }
+}
+
+TEST(Flops, of_a_forward_end_with_the_hidden_states) {
+  auto config = config_of(Architecture::standard);
+  const double without = forward_flops(config, 2, 77);
+  config.head = Head::separate;
+  EXPECT_EQ(forward_flops(config, 2, 77), without);
 }
 
 TEST(Flops, of_causal_bsbr_follow_the_closed_formula) {

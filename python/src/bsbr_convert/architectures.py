@@ -36,6 +36,7 @@ class Field:
     help: str
     kind: type  # int, float, or str
     default: object
+    may_be_missing: bool  # a model file without it has the default
     owners: tuple  # the architectures that have it; empty: all have it
     least: object = None
     most: object = None

@@ -422,7 +422,7 @@ def model_attributes(path, file):
         config["architecture"] = model_config.checked(FIELDS["architecture"], attribute(file, "architecture"))
         for field in model_config.fields_of(config["architecture"]):
             value = attribute(file, field.name)
-            config[field.name] = field.default if value is None and field.name == "dropout" else model_config.checked(field, value)
+            config[field.name] = field.default if value is None and field.may_be_missing else model_config.checked(field, value)
         model_config.check(config)
     except model_config.ConfigError as error:
         raise InputError(path, f"attribute {error.field.name} is {error}") from None
