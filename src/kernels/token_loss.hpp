@@ -20,27 +20,31 @@
 
 namespace bsbr::kernels {
 
-/// The blocks of a head [vocab, D], of vocabulary_block ids each, the last one of fewer.
+/// The blocks of a head [vocab, D], of vocabulary_block ids each, the last one of fewer; as y·Wᵀ takes them, or
+/// transposed, as gradients do.
 template <class Real>
-std::vector<ProductWeight<Real>> vocabulary_blocks(const Array<const Real**>& head) {
+std::vector<ProductWeight<Real>> vocabulary_blocks(const Array<const Real**>& head,
+                                                   Transpose transpose = Transpose::no) {
   const auto ids = static_cast<std::int64_t>(head.extent(0)), width = static_cast<std::int64_t>(head.extent(1));
   std::vector<ProductWeight<Real>> blocks;
   for (std::int64_t first = 0; first < ids; first += tuning::vocabulary_block) {
     const std::int64_t count = std::min<std::int64_t>(tuning::vocabulary_block, ids - first);
-    blocks.emplace_back(Array<const Real**>(head.data() + first * width, count, width));
+    blocks.emplace_back(Array<const Real**>(head.data() + first * width, count, width), transpose);
   }
   return blocks;
 }
 
 /// Bytes of these blocks.
 template <class Real>
-std::int64_t vocabulary_bytes(std::int64_t vocab_size, std::int64_t width) {
+std::int64_t vocabulary_bytes(std::int64_t vocab_size, std::int64_t width, Transpose transpose = Transpose::no) {
+  const auto bytes = [&](std::int64_t ids) {
+    return transpose == Transpose::no ? ProductWeight<Real>::bytes(ids, width) : ProductWeight<Real>::bytes(width, ids);
+  };
   const std::int64_t whole = vocab_size / tuning::vocabulary_block, rest = vocab_size % tuning::vocabulary_block;
-  const auto bytes = &ProductWeight<Real>::bytes;
-  return whole * bytes(tuning::vocabulary_block, width) + (rest > 0 ? bytes(rest, width) : 0);
+  return whole * bytes(tuning::vocabulary_block) + (rest > 0 ? bytes(rest) : 0);
 }
 
-/// The width of the buffers that token_losses() needs.
+/// The width of the buffers that token_losses() and its gradient need.
 inline std::int64_t token_loss_width(std::int64_t vocab_size, std::int64_t width) {
   return std::max(width, std::min<std::int64_t>(vocab_size, tuning::vocabulary_block));
 }

@@ -1,5 +1,7 @@
 #include "model/gradients.hpp"
 
+#include <string>
+
 #include "bsbr/error.hpp"
 #include "kernels/compat.hpp"
 
@@ -27,31 +29,20 @@ void Gradients<Real>::add(const Execution& execution, const Gradients& right) co
 }
 
 template <class Real>
-const Gradients<Real>& GradientTree<Real>::leaf(const Execution& execution) {
-  if (m_next >= m_leaves) throw Error("there are no more than " + std::to_string(m_leaves) + " leaves of a gradient");
-  if (m_free.empty()) m_free.emplace_back(m_config);
-  m_free.back().set_to_zero(execution);
-  return m_free.back();
+const Gradients<Real>& GradientTree<Real>::leaf() {
+  const std::int64_t leaves = m_sum.tree().leaves();
+  if (m_next >= leaves) throw Error("there are no more than " + std::to_string(leaves) + " leaves of a gradient");
+  if (m_free->empty()) m_free->emplace_back(m_config);
+  m_free->back().set_to_zero(m_execution);
+  return m_free->back();
 }
 
 template <class Real>
-void GradientTree<Real>::join_leaf(const Execution& execution) {
-  if (m_free.empty()) throw Error("a leaf of a gradient is joined that has not been formed");
-  m_nodes.push_back({{0, m_next++}, m_free.back()});
-  m_free.pop_back();
-  while (!m_nodes.back().place.is_root(m_leaves)) {
-    const LeafTreeNode place = m_nodes.back().place;
-    if (place.is_left()) {
-      if (place.sibling().begin() < m_leaves) return;  // the right half is still to come
-    } else {
-      if (m_nodes.size() < 2 || m_nodes[m_nodes.size() - 2].place != place.sibling()) return;  // another rank's
-      const Gradients<Real> right = m_nodes.back().sum;
-      m_nodes.pop_back();
-      m_nodes.back().sum.add(execution, right);
-      m_free.push_back(right);
-    }
-    m_nodes.back().place = place.parent();
-  }
+void GradientTree<Real>::join_leaf() {
+  if (m_free->empty()) throw Error("a leaf of a gradient is joined that has not been formed");
+  const Gradients<Real> sum = m_free->back();
+  m_free->pop_back();
+  m_sum.add(m_next++, sum);
 }
 
 template class Gradients<float>;

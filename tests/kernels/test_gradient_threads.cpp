@@ -93,15 +93,17 @@ TYPED_TEST(GradientThreads, change_no_bit_of_the_embedding_s) {
 
 TYPED_TEST(GradientThreads, change_no_bit_of_the_head_s) {
   const auto weight = random_array<TypeParam>(vocab, width, 13);
-  const kernels::HeadWeight<TypeParam> head(weight);
-  const kernels::PanelBuffers<TypeParam> panels(kernels::head_panel_width(vocab, width));
+  const auto head = kernels::vocabulary_blocks<TypeParam>(weight),
+             transposed = kernels::vocabulary_blocks<TypeParam>(weight, kernels::Transpose::yes);
+  const kernels::PanelBuffers<TypeParam> panels(kernels::token_loss_width(vocab, width));
   const kernels::OuterProductBuffers<TypeParam> outer(
       kernels::OuterProductBuffers<TypeParam>::elements(kernels::tuning::vocabulary_block, width));
   const auto dy = random_array<TypeParam>(rows, width, 14), d_weight = random_array<TypeParam>(vocab, width, 15);
   const kernels::LossTokens tokens{to_device<std::int32_t*>(random_ids(rows, vocab, 16), rows),
                                    to_device<double*>(std::vector<double>(rows, 40.0), rows)};
   kernels::add_token_loss_gradient(Execution(), panels, outer, kernels::LogitGradientBuffer<TypeParam>(rows, vocab),
-                                   head, random_array<TypeParam>(rows, width, 17), tokens, 0.25, dy, d_weight);
+                                   head, transposed, random_array<TypeParam>(rows, width, 17), tokens, 0.25, dy,
+                                   d_weight);
   this->check("head_dy", dy);
   this->check("head_weight", d_weight);
 }

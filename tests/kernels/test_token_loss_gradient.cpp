@@ -89,16 +89,17 @@ std::vector<Real> by_kernel(const LossProblem& of) {
     sums.push_back(counted ? of.log_sum(t) : std::numeric_limits<double>::quiet_NaN());
   }
   const Array<const Real**> weight = to_device<Real**>(of.weight, of.vocab, of.width);  // which a GPU's products read
-  const kernels::HeadWeight<Real> head(weight);
-  const kernels::PanelBuffers<Real> panels(kernels::head_panel_width(of.vocab, of.width));
+  const auto head = kernels::vocabulary_blocks(weight),
+             transposed = kernels::vocabulary_blocks(weight, kernels::Transpose::yes);
+  const kernels::PanelBuffers<Real> panels(kernels::token_loss_width(of.vocab, of.width));
   const kernels::OuterProductBuffers<Real> outer(
       kernels::OuterProductBuffers<Real>::elements(std::min(of.vocab, block), of.width));
   const kernels::LogitGradientBuffer<Real> logits(of.rows, of.vocab);
   const auto dy = to_device<Real**>(of.dy, of.rows, of.width),
              d_weight = to_device<Real**>(of.d_weight, of.vocab, of.width);
-  kernels::add_token_loss_gradient(Execution(), panels, outer, logits, head, to_device<Real**>(of.y, of.rows, of.width),
-                                   {to_device<std::int32_t*>(of.targets, of.rows), to_device<double*>(sums, of.rows)},
-                                   of.scale, dy, d_weight);
+  kernels::add_token_loss_gradient(
+      Execution(), panels, outer, logits, head, transposed, to_device<Real**>(of.y, of.rows, of.width),
+      {to_device<std::int32_t*>(of.targets, of.rows), to_device<double*>(sums, of.rows)}, of.scale, dy, d_weight);
   Execution().fence();
   auto all = to_host(dy);
   const auto more = to_host(d_weight);
@@ -188,13 +189,14 @@ TYPED_TEST(TokenLossGradient, of_logits_that_are_far_apart_is_finite) {
 
 TYPED_TEST(TokenLossGradient, of_shapes_that_do_not_fit_is_refused) {
   const Array<TypeParam**> weight("test::weight", 7, 5);
-  const kernels::HeadWeight<TypeParam> head(weight);
+  const auto head = kernels::vocabulary_blocks<TypeParam>(weight),
+             transposed = kernels::vocabulary_blocks<TypeParam>(weight, kernels::Transpose::yes);
   const Array<TypeParam**> y("test::y", 4, 5), d_weight("test::d_weight", 7, 5);
   const kernels::LossTokens tokens{Array<std::int32_t*>("test::targets", 3), Array<double*>("test::sums", 4)};
   EXPECT_THROW(kernels::add_token_loss_gradient(
                    Execution(), kernels::PanelBuffers<TypeParam>(7),
                    kernels::OuterProductBuffers<TypeParam>(kernels::OuterProductBuffers<TypeParam>::elements(7, 5)),
-                   kernels::LogitGradientBuffer<TypeParam>(4, 7), head, y, tokens, 1, y, d_weight),
+                   kernels::LogitGradientBuffer<TypeParam>(4, 7), head, transposed, y, tokens, 1, y, d_weight),
                ShapeError);
 }
 
