@@ -100,6 +100,30 @@ GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequ
   retrieval_gradients = allocate<Real>("retrieval_gradients", chunk_projections, batch, chunks, hidden);
   heads = allocate_rows<Real>("heads", batch, tokens, width);
   heads_gradients = allocate_rows<Real>("heads_gradients", batch, tokens, width);
+  const auto array = [](const Array<Real****>& arrays, int index) -> Strided<Real***> {
+    return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
+  };
+  gradient.query = array(projection_gradients, 0);
+  gradient.key = array(projection_gradients, 1);
+  gradient.value = array(projection_gradients, 2);
+  if (traits(config.architecture).has_gate()) gradient.gate = array(projection_gradients, 3);
+  if (traits(config.architecture).has_retrieval()) {
+    gradient.retrieval_query = array(retrieval_gradients, 0);
+    gradient.retrieval_key = array(retrieval_gradients, 1);
+  }
+  if (compresses_states(config)) {
+    const auto count = static_cast<std::int64_t>(leaves.size()), state = config.state_size(),
+               whole = config.head_dim() * config.head_dim();
+    const auto vectors = [&](const char* label, std::int64_t elements) {
+      const auto all = allocate<Real>(label, 1, 1, count, elements);
+      return Array<Real**>(Kokkos::subview(all, 0, 0, Kokkos::ALL(), Kokkos::ALL()));
+    };
+    gradient.compress_weight = allocate_rows<Real>("compress_weight_gradients", count, state, whole);
+    gradient.decompress_weight = allocate_rows<Real>("decompress_weight_gradients", count, whole, state);
+    gradient.compress_bias = vectors("compress_bias_gradients", state);
+    gradient.decompress_bias = vectors("decompress_bias_gradients", whole);
+    gradient.leaf_chunks = parallel::leaf_chunks(sequence.length(), sequence.chunk_size());
+  }
   normed = allocate_leaf<Real>("normed", most_tokens, hidden);
   normed_gradient = allocate_leaf<Real>("normed_gradient", most_tokens, hidden);
   middle = allocate_leaf<Real>("middle", most_tokens, hidden);
@@ -361,6 +385,22 @@ void LayerGradient<Real>::project_gradient(const Execution& execution, const Pad
                                     vector(sums, "layer_norm1.weight"), vector(sums, "layer_norm1.bias"));
 }
 
+/// The gradients of compress_proj and decompress_proj, of which the attention has formed the sums of each leaf.
+template <class Real>
+void LayerGradient<Real>::take_compression(const Execution& execution, const AttentionGradient<Real>& gradient,
+                                           std::size_t leaf, const Array<Real*>& sums) const {
+  const auto take_matrix = [&](const std::string& name, const Array<Real***>& of_leaves) {
+    Kokkos::deep_copy(execution, matrix(sums, name), Kokkos::subview(of_leaves, leaf, Kokkos::ALL(), Kokkos::ALL()));
+  };
+  const auto take_vector = [&](const std::string& name, const Array<Real**>& of_leaves) {
+    Kokkos::deep_copy(execution, vector(sums, name), Kokkos::subview(of_leaves, leaf, Kokkos::ALL()));
+  };
+  take_matrix("attention.compress_proj.weight", gradient.compress_weight);
+  take_matrix("attention.decompress_proj.weight", gradient.decompress_weight);
+  take_vector("attention.compress_proj.bias", gradient.compress_bias);
+  take_vector("attention.decompress_proj.bias", gradient.decompress_bias);
+}
+
 template <class Real>
 void LayerGradient<Real>::backward(const Execution& execution, const PaddingMask& mask,
                                    GradientWorkspace<Real>& workspace, const Array<Real***>& x,
@@ -374,24 +414,15 @@ void LayerGradient<Real>::backward(const Execution& execution, const PaddingMask
       of_rest.join(leaf.index);
     }
   }
-  const auto array = [](const Array<Real****>& arrays, int index) -> Strided<Real***> {
-    return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
-  };
-  AttentionGradient<Real> of_input;
-  of_input.query = array(workspace.projection_gradients, 0);
-  of_input.key = array(workspace.projection_gradients, 1);
-  of_input.value = array(workspace.projection_gradients, 2);
-  if (traits(m_weights.config().architecture).has_gate()) of_input.gate = array(workspace.projection_gradients, 3);
-  if (m_modules->project_chunk_ends) {
-    of_input.retrieval_query = array(workspace.retrieval_gradients, 0);
-    of_input.retrieval_key = array(workspace.retrieval_gradients, 1);
-  }
-  workspace.attention->backward(execution, mask,
-                                attention_input(m_weights, m_prefix, workspace.projections, workspace.retrieval),
-                                workspace.record, workspace.heads, workspace.heads_gradients, of_input, profile);
+  workspace.attention->backward(
+      execution, mask, attention_input(m_weights, m_prefix, workspace.projections, workspace.retrieval),
+      workspace.record, workspace.heads, workspace.heads_gradients, workspace.gradient, profile);
   const Phase phase(execution, profile, "project");
-  for (const LeafRows& leaf : workspace.leaves()) {
-    project_gradient(execution, mask, workspace, leaf, x, gradient, of_attention.leaf());
+  for (std::size_t i = 0; i < workspace.leaves().size(); ++i) {
+    const LeafRows& leaf = workspace.leaves()[i];
+    const Array<Real*>& sums = of_attention.leaf();
+    project_gradient(execution, mask, workspace, leaf, x, gradient, sums);
+    if (compresses_states(m_weights.config())) take_compression(execution, workspace.gradient, i, sums);
     of_attention.join(leaf.index);
   }
 }

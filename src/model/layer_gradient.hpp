@@ -44,6 +44,7 @@ class GradientWorkspace {
   Array<Real****> projections, projection_gradients;  // [3 or 4, batch, local tokens, attention_dim]
   Array<Real****> retrieval, retrieval_gradients;     // bsbr: [2, batch, local chunks, hidden_dim]
   Array<Real***> heads, heads_gradients;              // [batch, local tokens, attention_dim]
+  AttentionGradient<Real> gradient;                   // views of these, and what else the attention has
 
   // Of one leaf.
   Array<Real**> normed, normed_gradient, middle;  // [tokens, hidden_dim]: z or y, and what it was normed from
@@ -101,6 +102,8 @@ class LayerGradient {
                  const Array<Real***>& x) const;
   void project_gradient(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
                         const LeafRows& leaf, const Array<Real***>& x, const Array<Real***>& gradient,
+                        const Array<Real*>& sums) const;
+  void take_compression(const Execution& execution, const AttentionGradient<Real>& gradient, std::size_t leaf,
                         const Array<Real*>& sums) const;
   void chunk_ends_gradient(const Execution& execution, const PaddingMask& mask,
                            const GradientWorkspace<Real>& workspace, const LeafRows& leaf,

@@ -47,7 +47,11 @@ Array<Number**> of_leaf(const Array<Number***>& rows, const LeafRows& leaf) {
 
 template <class Real>
 ModelGradient<Real>::ModelGradient(const Weights<Real>& weights)
-    : m_config(weights.config()), m_weights(weights), m_output(weights), m_head(head_matrix(weights)) {
+    : m_config(weights.config()),
+      m_weights(weights),
+      m_output(weights),
+      m_head(kernels::vocabulary_blocks<Real>(head_matrix(weights))),
+      m_transposed_head(kernels::vocabulary_blocks<Real>(head_matrix(weights), kernels::Transpose::yes)) {
   for (std::int64_t index = 0; index < m_config.num_layers; ++index) {
     m_layers.emplace_back(m_weights, index);
     m_gradients.emplace_back(m_weights, m_layers.back(), index);
@@ -76,9 +80,9 @@ void ModelGradient<Real>::head_gradient(const Execution& execution, const Gradie
   const auto rows = [&](const Array<Real**>& array) {
     return Array<Real**>(array.data(), static_cast<std::size_t>(leaf.count), array.extent(1));
   };
-  kernels::add_token_loss_gradient<Real>(execution, workspace.panels, workspace.outer, workspace.logits, m_head,
-                                         rows(normed), {of_leaf(targets, leaf), of_leaf(log_sums, leaf)}, scale,
-                                         rows(normed_gradient), head_sums);
+  kernels::add_token_loss_gradient<Real>(
+      execution, workspace.panels, workspace.outer, workspace.logits, m_head, m_transposed_head, rows(normed),
+      {of_leaf(targets, leaf), of_leaf(log_sums, leaf)}, scale, rows(normed_gradient), head_sums);
   const auto vector = [&](std::int64_t offset) {
     return Array<Real*>(sums.data() + offset, static_cast<std::size_t>(hidden));
   };

@@ -51,7 +51,7 @@ class ModelGradient {
   std::vector<Layer<Real>> m_layers;
   std::vector<LayerGradient<Real>> m_gradients;
   OutputLayer<Real> m_output;
-  kernels::HeadWeight<Real> m_head;
+  std::vector<kernels::ProductWeight<Real>> m_head, m_transposed_head;  // blocks of the vocabulary
 };
 
 }  // namespace bsbr
