@@ -60,6 +60,9 @@ struct CommonSizes {
   /// Rows of a leaf that are summed in one chain, for the gradients of biases and norms.
   static constexpr int summed_rows = 32;
 
+  /// Leaves of a sequence, over which gradients are summed: about so many, or more of up to so many tokens each.
+  static constexpr int gradient_leaves = 16, gradient_leaf_tokens = 1024;
+
   // Decide no bits.
 
   /// Teams that each thread should have, so that a slow one holds up few; and groups of neighbouring softmax teams,

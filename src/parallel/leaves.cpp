@@ -1,0 +1,51 @@
+#include "parallel/leaves.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "bsbr/error.hpp"
+#include "kernels/sizes.hpp"
+
+namespace bsbr::parallel {
+
+std::int64_t leaf_chunks(std::int64_t length, std::int64_t chunk_size) {
+  using Sizes = kernels::CommonSizes;
+  const std::int64_t chunks = Partition{length, 1, chunk_size}.units();
+  const std::int64_t most = std::max<std::int64_t>(1, Sizes::gradient_leaf_tokens / chunk_size);
+  return std::clamp<std::int64_t>(chunks / Sizes::gradient_leaves, 1, most);
+}
+
+Leaves::Leaves(const Sequence& sequence)
+    : m_batch(sequence.batch()), m_length(sequence.length()), m_rank(sequence.rank()) {
+  const std::int64_t chunks = leaf_chunks(sequence.length(), sequence.chunk_size());
+  if (sequence.origin() != 0) {
+    throw ConfigError("gradients are summed over whole sequences, and these begin at position " +
+                      std::to_string(sequence.origin()));
+  }
+  if (sequence.chunks().unit != chunks) {
+    throw ConfigError("gradients of " + std::to_string(m_length) + " tokens in chunks of " +
+                      std::to_string(sequence.chunk_size()) + " are summed over leaves of " + std::to_string(chunks) +
+                      " chunks, and ranks divide the sequence by " + std::to_string(sequence.chunks().unit));
+  }
+  m_tokens = chunks * sequence.chunk_size();
+  m_by_rank = {sequence.chunks().units(), sequence.ranks()};
+}
+
+Range Leaves::tokens(std::int64_t leaf) const {
+  const std::int64_t begin = leaf * m_tokens;
+  return {begin, begin + std::min(m_tokens, m_length - begin)};
+}
+
+std::vector<TreeNode> Leaves::nodes_of(int rank) const {
+  NodesOfSum sum(tree());
+  const Range leaves = of_rank(rank);
+  for (std::int64_t row = 0; row < rows(); ++row) {
+    for (const TreeNode node : sum.tree().nodes_of(index(row, leaves.begin), index(row, leaves.end)))
+      sum.add(node, NoValue());
+  }
+  std::vector<TreeNode> nodes;
+  for (const auto& node : sum.nodes()) nodes.push_back(node.place);
+  return nodes;
+}
+
+}  // namespace bsbr::parallel
