@@ -112,14 +112,14 @@ GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequ
     gradient.retrieval_key = array(retrieval_gradients, 1);
   }
   if (compresses_states(config)) {
-    const auto count = static_cast<std::int64_t>(leaves.size()), state = config.state_size(),
+    const auto parts = static_cast<std::int64_t>(leaves.size()), state = config.state_size(),
                whole = config.head_dim() * config.head_dim();
     const auto vectors = [&](const char* label, std::int64_t elements) {
-      const auto all = allocate<Real>(label, 1, 1, count, elements);
+      const auto all = allocate<Real>(label, 1, 1, parts, elements);
       return Array<Real**>(Kokkos::subview(all, 0, 0, Kokkos::ALL(), Kokkos::ALL()));
     };
-    gradient.compress_weight = allocate_rows<Real>("compress_weight_gradients", count, state, whole);
-    gradient.decompress_weight = allocate_rows<Real>("decompress_weight_gradients", count, whole, state);
+    gradient.compress_weight = allocate_rows<Real>("compress_weight_gradients", parts, state, whole);
+    gradient.decompress_weight = allocate_rows<Real>("decompress_weight_gradients", parts, whole, state);
     gradient.compress_bias = vectors("compress_bias_gradients", state);
     gradient.decompress_bias = vectors("decompress_bias_gradients", whole);
     gradient.leaf_chunks = parallel::leaf_chunks(sequence.length(), sequence.chunk_size());

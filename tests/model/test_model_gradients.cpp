@@ -1,0 +1,147 @@
+// Loss and gradients of whole models: those of the golden files and of the reference, with the same bits on any ranks.
+#include <gtest/gtest.h>
+
+#include "model/model_gradient.hpp"
+#include "support/bits.hpp"
+#include "support/device_arrays.hpp"
+#include "support/golden.hpp"
+#include "support/reals.hpp"
+#include "support/run_model.hpp"
+#include "support/variants.hpp"
+#include "support/world.hpp"
+
+namespace bsbr::testing {
+namespace {
+
+/// On every rank.
+template <class Real>
+struct Computed {
+  double loss = 0;
+  std::int64_t counted = 0;
+  std::vector<double> token_losses;  // [batch, length]
+  std::vector<Real> gradients;       // in the places of the weights
+};
+
+/// Loss and gradients of a batch on the ranks of a communicator. Collective.
+template <class Real>
+Computed<Real> compute(const Weights<Real>& weights, MPI_Comm comm, const Batch& batch,
+                       const std::vector<std::int64_t>& targets) {
+  const ModelConfig& config = weights.config();
+  const Sequence sequence(comm, batch.batch, batch.length, config.chunk_size, 0,
+                          parallel::leaf_chunks(batch.length, config.chunk_size));
+  std::optional<Array<const std::uint8_t**>> mask;
+  if (!batch.mask.empty()) mask = local_part<std::uint8_t>(sequence, batch.mask);
+  ModelGradient<Real> model(weights);
+  const auto result = model.compute(Execution(), sequence, local_part<std::int32_t>(sequence, batch.ids),
+                                    local_part<std::int32_t>(sequence, targets), mask);
+  const Array<double***> losses(result.token_losses.data(), result.token_losses.extent(0),
+                                result.token_losses.extent(1), 1);
+  return {result.loss.loss, result.loss.counted, gather_tokens(sequence, losses), to_host(result.gradients.data())};
+}
+
+std::vector<std::int64_t> targets_of(const Batch& batch) {
+  return reference::next_tokens(batch.ids, batch.mask, batch.length);
+}
+
+/// The largest difference from expected gradients, relative to the largest element of all.
+template <class Real>
+double difference(const Weights<Real>& weights, const std::vector<Real>& gradients,
+                  const reference::WeightMap& expected) {
+  double most = 0, largest = 0;
+  for (const auto& weight : weight_table(weights.config())) {
+    const std::vector<double>& exact = expected.at(weight.name).values;
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      const double actual = gradients[static_cast<std::size_t>(weights.offset(weight.name)) + i];
+      most = std::max(most, std::isfinite(actual) ? std::abs(actual - exact[i]) : 1e300);
+      largest = std::max(largest, std::abs(exact[i]));
+    }
+  }
+  return largest == 0 ? most : most / largest;
+}
+
+/// Of the largest element of all gradients (tests/golden_gradients/README.md).
+template <class Real>
+constexpr double tolerance = sizeof(Real) == 4 ? 2e-5 : 1e-10;
+
+template <class Real>
+class ModelGradients : public ::testing::Test {};
+TYPED_TEST_SUITE(ModelGradients, Reals, RealNames);
+
+TYPED_TEST(ModelGradients, are_those_of_the_golden_files) {
+  for (const std::string& name : golden_gradient_names()) {
+    const GoldenGradientCase golden = read_golden_gradients(name);
+    for (const GoldenGradients& expected : golden.outputs) {
+      SCOPED_TRACE(name + ", " + describe(expected.config));
+      const Weights<TypeParam> weights = to_weights<TypeParam>(expected.config, golden.weights);
+      const Batch batch{golden.batch, golden.length, golden.ids, golden.mask};
+      const auto actual = compute(weights, MPI_COMM_WORLD, batch, golden.targets);
+      EXPECT_NEAR(actual.loss, expected.loss, tolerance<TypeParam> * expected.loss);
+      EXPECT_LE(difference(weights, actual.gradients, expected.gradients), tolerance<TypeParam>);
+    }
+  }
+}
+
+ModelConfig sizes(Head head) {
+  ModelConfig config;
+  config.hidden_dim = 21;
+  config.num_heads = 3;
+  config.num_layers = 2;
+  config.chunk_size = 5;
+  config.ff_dim = 34;
+  config.vocab_size = 13;
+  config.head = head;
+  return config;
+}
+
+TYPED_TEST(ModelGradients, are_those_of_the_reference_at_sizes_that_do_not_fit) {
+  for (const Head head : {Head::tied, Head::separate}) {
+    for (const ModelConfig& config : variants(sizes(head))) {
+      for (const std::int64_t length : {1, 6, 83}) {
+        const Batch batch = random_batch(config, 2, length, 5, length == 83 ? Padding::holes : Padding::none);
+        SCOPED_TRACE(describe(config) + ", " + std::to_string(length) + " tokens");
+        const auto map = random_weight_map(config, 1);
+        const Weights<TypeParam> weights = to_weights<TypeParam>(config, map);
+        const auto expected =
+            reference::loss_and_gradients(config, map, {batch.length, batch.ids, targets_of(batch), batch.mask});
+        const auto actual = compute(weights, MPI_COMM_WORLD, batch, targets_of(batch));
+        EXPECT_NEAR(actual.loss, expected.loss.mean, 1e-4 * std::abs(expected.loss.mean) + 1e-12);
+        EXPECT_LE(difference(weights, actual.gradients, expected.gradients), 10 * tolerance<TypeParam>);
+      }
+    }
+  }
+}
+
+TYPED_TEST(ModelGradients, have_the_same_bits_on_any_number_of_ranks) {
+  for (const ModelConfig& config : variants(sizes(Head::tied), has_its_own_way)) {
+    for (const std::int64_t length : {3, 83, 331}) {
+      const Batch batch = random_batch(config, 2, length, 5, length == 83 ? Padding::none : Padding::holes);
+      SCOPED_TRACE(describe(config) + ", " + std::to_string(length) + " tokens");
+      const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
+      const auto alone = compute(weights, MPI_COMM_SELF, batch, targets_of(batch));
+      for (int count = 2; count <= world_ranks(); ++count) {
+        const FirstRanks ranks(count);
+        if (!ranks.has_this()) continue;
+        const auto together = compute(weights, ranks.comm(), batch, targets_of(batch));
+        EXPECT_EQ(together.loss, alone.loss) << count << " ranks";
+        EXPECT_EQ(together.token_losses, alone.token_losses) << count << " ranks";
+        EXPECT_TRUE(same_bits(together.gradients, alone.gradients, 1)) << count << " ranks";
+      }
+    }
+  }
+}
+
+TYPED_TEST(ModelGradients, of_a_batch_that_counts_no_position_are_zero) {
+  for (const ModelConfig& config : variants(sizes(Head::separate), has_its_own_way)) {
+    const Batch batch = random_batch(config, 2, 17, 5);
+    const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
+    const auto none = compute(weights, MPI_COMM_WORLD, batch, std::vector<std::int64_t>(2 * 17, no_target));
+    EXPECT_EQ(none.loss, 0);
+    EXPECT_EQ(none.counted, 0);
+    EXPECT_EQ(std::count(none.gradients.begin(), none.gradients.end(), TypeParam(0)),
+              static_cast<std::ptrdiff_t>(none.gradients.size()))
+        << describe(config);
+  }
+}
+
+}  // namespace
+}  // namespace bsbr::testing
