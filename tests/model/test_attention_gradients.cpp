@@ -143,12 +143,8 @@ TYPED_TEST(AttentionGradients, of_projections_of_states_are_those_of_the_referen
 
 TYPED_TEST(AttentionGradients, of_projections_of_states_have_the_same_bits_whatever_the_leaves) {
   for (const ModelConfig& variant : compressed_variants()) {
-    for (const std::int64_t leaf_chunks : {1, 2}) {
-      for (const std::int64_t length : {33, 131}) {
-        for (const auto& mask : {reference::Mask(), random_mask(length, 0.5, 2)})
-          expect_same_bits_on_ranks<TypeParam>(variant, length, mask, leaf_chunks);
-      }
-    }
+    expect_same_bits_on_ranks<TypeParam>(variant, 33, {}, 1);
+    expect_same_bits_on_ranks<TypeParam>(variant, 131, random_mask(131, 0.5, 2), 2);
   }
 }
 
