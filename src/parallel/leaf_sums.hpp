@@ -13,8 +13,8 @@ namespace bsbr::parallel {
 ///
 ///     for each leaf: add its part of the sum to leaf(), then join(leaf)
 ///
-/// Two halves of a node are joined at once, so that as many arrays are enough as the leaves of a rank have binary
-/// digits and one more (log₂ + 1), where these begin the batch; elsewhere it is up to twice as many.
+/// Two halves of a node are joined at once, and the right one's array is used again. So n leaves that are the whole
+/// batch take log₂ n + 1 arrays; those of a rank in the middle of it up to twice as many, for each row.
 template <class Real>
 class LeafSums {
  public:

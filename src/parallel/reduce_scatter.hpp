@@ -4,8 +4,8 @@
 // follows from Leaves, so that nothing but elements is sent: of each of its nodes the part of each owner. The owner
 // joins them in the order of the tree, so that the sum has the same bits on any number of ranks.
 //
-// A rank sends k·(elements − its own part) with k nodes: elements·(P − 1)/P of P ranks for each row of the batch, where
-// P and the leaves of a row are powers of two, and for one row where P is 1.
+// With k nodes a rank sends k·(elements − its own part). Where ranks and a row's leaves are powers of two, that is
+// elements·(P − 1)/P of P ranks for each row of the batch: 4·elements·(P − 1)/P bytes in float.
 #pragma once
 
 #include <cstdint>

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <bit>
-#include <cmath>
 #include <set>
 #include <string>
 #include <vector>
@@ -33,10 +32,11 @@ Sequence sequence_of(const Shape& shape, MPI_Comm comm) {
 /// [elements] of a leaf, of magnitudes so different that another order of their sum has other bits.
 template <class Real>
 std::vector<Real> numbers(std::int64_t leaf, std::int64_t elements) {
+  constexpr Real magnitudes[] = {1, 10, 100, 1000, 10000, 100000, 1000000};
   std::vector<Real> all;
   for (std::int64_t i = 0; i < elements; ++i) {
-    const double phase = 1.7 * static_cast<double>(leaf) + 0.3 * static_cast<double>(i) + 0.5;
-    all.push_back(static_cast<Real>(std::sin(phase) * std::pow(10, static_cast<double>((leaf * 5 + i) % 7))));
+    const auto mantissa = static_cast<Real>((leaf * 7919 + i * 104729) % 2003 - 1001) / 3003;
+    all.push_back(mantissa * magnitudes[(leaf * 5 + i) % 7]);
   }
   return all;
 }
@@ -85,10 +85,9 @@ template <class Real>
 class SumOverRanks : public ::testing::Test {};
 TYPED_TEST_SUITE(SumOverRanks, Reals, RealNames);
 
-/// On all ranks of a communicator: sums, parts, bytes, and the whole.
+/// On all ranks of a sequence: sums, parts, bytes, and the whole.
 template <class Real>
-void expect_sum(const Shape& shape, std::int64_t elements, MPI_Comm comm) {
-  const Sequence sequence = sequence_of(shape, comm);
+void expect_sum(const Sequence& sequence, std::int64_t elements) {
   const Leaves leaves(sequence);
   const std::vector<Real> expected = sum_of_all<Real>(leaves.count(), elements);
   LeafSums<Real> sums(Execution(), leaves, elements);
@@ -114,20 +113,23 @@ TYPED_TEST(SumOverRanks, has_the_order_of_the_tree_on_any_number_of_ranks) {
   for (const int count : {1, 2, 3, 4, 7, 8}) {
     const FirstRanks ranks(count);
     if (count > world_ranks() || !ranks.has_this()) continue;
-    for (const Shape& shape : {Shape{1, 2048, 8}, Shape{1, 999, 8}, Shape{1, 30001, 4}, Shape{1, 1, 4},
-                               Shape{2, 40, 100}, Shape{3, 777, 16}, Shape{5, 17, 1}, Shape{4, 2048, 8}}) {
-      for (const std::int64_t elements : {1, 5, 1000}) {
+    for (const Shape& shape :
+         {Shape{1, 2048, 8}, Shape{1, 999, 8}, Shape{2, 40, 100}, Shape{3, 777, 16}, Shape{5, 17, 1}}) {
+      const Sequence sequence = sequence_of(shape, ranks.comm());
+      for (const std::int64_t elements : {5, 300}) {
         SCOPED_TRACE(std::to_string(count) + " ranks, " + std::to_string(shape.batch) + " rows of " +
                      std::to_string(shape.length) + " tokens, " + std::to_string(elements) + " elements");
-        expect_sum<TypeParam>(shape, elements, ranks.comm());
+        expect_sum<TypeParam>(sequence, elements);
       }
     }
   }
 }
 
 TYPED_TEST(SumOverRanks, of_no_leaves_is_0_and_of_no_elements_is_empty) {
-  for (const Shape& shape : {Shape{1, 0, 4}, Shape{0, 9, 4}}) expect_sum<TypeParam>(shape, 10, MPI_COMM_WORLD);
-  for (const Shape& shape : {Shape{1, 0, 4}, Shape{2, 2048, 8}}) expect_sum<TypeParam>(shape, 0, MPI_COMM_WORLD);
+  for (const Shape& shape : {Shape{1, 0, 4}, Shape{0, 9, 4}})
+    expect_sum<TypeParam>(sequence_of(shape, MPI_COMM_WORLD), 10);
+  for (const Shape& shape : {Shape{1, 0, 4}, Shape{2, 2048, 8}})
+    expect_sum<TypeParam>(sequence_of(shape, MPI_COMM_WORLD), 0);
 }
 
 TYPED_TEST(SumOverRanks, sends_each_element_of_another_owner_once_where_ranks_and_leaves_are_powers_of_two) {
