@@ -4,6 +4,7 @@
 #include "bsbr/attention.hpp"
 #include "bsbr/config.hpp"
 #include "bsbr/error.hpp"
+#include "bsbr/gradient.hpp"
 #include "bsbr/function.hpp"
 #include "bsbr/io.hpp"
 #include "bsbr/kokkos.hpp"

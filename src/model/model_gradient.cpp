@@ -1,11 +1,16 @@
-#include "model/model_gradient.hpp"
+// Loss and gradients of a whole model: forward, and then backward layer by layer.
+#include "bsbr/gradient.hpp"
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "attention/overlap.hpp"
 #include "bsbr/error.hpp"
+#include "bsbr/model.hpp"
 #include "kernels/embedding.hpp"
+#include "kernels/token_loss_gradient.hpp"
+#include "model/layer_gradient.hpp"
 #include "model/stages.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/reduce_scatter.hpp"
@@ -45,27 +50,50 @@ Array<Number**> of_leaf(const Array<Number***>& rows, const LeafRows& leaf) {
 
 }  // namespace
 
+/// What the model is made of, forwards and backwards.
 template <class Real>
-ModelGradient<Real>::ModelGradient(const Weights<Real>& weights)
-    : m_config(weights.config()),
-      m_weights(weights),
-      m_output(weights),
-      m_head(kernels::vocabulary_blocks<Real>(head_matrix(weights))),
-      m_transposed_head(kernels::vocabulary_blocks<Real>(head_matrix(weights), kernels::Transpose::yes)) {
-  for (std::int64_t index = 0; index < m_config.num_layers; ++index) {
-    m_layers.emplace_back(m_weights, index);
-    m_gradients.emplace_back(m_weights, m_layers.back(), index);
+struct ModelGradient<Real>::Modules {
+  Weights<Real> weights;
+  std::vector<Layer<Real>> layers;
+  std::vector<LayerGradient<Real>> gradients;
+  OutputLayer<Real> output;
+  std::vector<kernels::ProductWeight<Real>> head, transposed_head;  // blocks of the vocabulary
+
+  explicit Modules(const Weights<Real>& of_model)
+      : weights(of_model),
+        output(of_model),
+        head(kernels::vocabulary_blocks<Real>(head_matrix(of_model))),
+        transposed_head(kernels::vocabulary_blocks<Real>(head_matrix(of_model), kernels::Transpose::yes)) {
+    for (std::int64_t index = 0; index < of_model.config().num_layers; ++index) {
+      layers.emplace_back(weights, index);
+      gradients.emplace_back(weights, layers.back(), index);
+    }
   }
+
+  // Public because CUDA's compiler wants functions that hold kernels to be.
+  void head_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
+                     const Array<Real***>& x, const Array<const std::int32_t**>& targets,
+                     const Array<double**>& log_sums, double scale, const Array<Real***>& gradient,
+                     const Array<Real*>& sums, const Array<Real**>& head_sums) const;
+};
+
+template <class Real>
+ModelGradient<Real>::ModelGradient(const Weights<Real>& weights) : m_modules(std::make_shared<Modules>(weights)) {}
+
+Sequence gradient_sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size) {
+  const bool valid = length >= 0 && chunk_size > 0;  // Sequence refuses the others
+  return {comm, batch, length, chunk_size, 0, valid ? parallel::leaf_chunks(length, chunk_size) : 1};
 }
 
 /// From the loss of a leaf's tokens back to the input of the final norm: gradient = its gradient.
 template <class Real>
-void ModelGradient<Real>::head_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
-                                        const LeafRows& leaf, const Array<Real***>& x,
-                                        const Array<const std::int32_t**>& targets, const Array<double**>& log_sums,
-                                        double scale, const Array<Real***>& gradient, const Array<Real*>& sums,
-                                        const Array<Real**>& head_sums) const {
-  const Norm<Real> norm(m_weights, "layer_norm");
+void ModelGradient<Real>::Modules::head_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
+                                                 const LeafRows& leaf, const Array<Real***>& x,
+                                                 const Array<const std::int32_t**>& targets,
+                                                 const Array<double**>& log_sums, double scale,
+                                                 const Array<Real***>& gradient, const Array<Real*>& sums,
+                                                 const Array<Real**>& head_sums) const {
+  const Norm<Real> norm(weights, "layer_norm");
   const Array<Real**> given = of_leaf(x, leaf), target = of_leaf(gradient, leaf), normed = workspace.normed,
                       normed_gradient = workspace.normed_gradient;
   const int hidden = static_cast<int>(given.extent(1));
@@ -81,7 +109,7 @@ void ModelGradient<Real>::head_gradient(const Execution& execution, const Gradie
     return Array<Real**>(array.data(), static_cast<std::size_t>(leaf.count), array.extent(1));
   };
   kernels::add_token_loss_gradient<Real>(
-      execution, workspace.panels, workspace.outer, workspace.logits, m_head, m_transposed_head, rows(normed),
+      execution, workspace.panels, workspace.outer, workspace.logits, head, transposed_head, rows(normed),
       {of_leaf(targets, leaf), of_leaf(log_sums, leaf)}, scale, rows(normed_gradient), head_sums);
   const auto vector = [&](std::int64_t offset) {
     return Array<Real*>(sums.data() + offset, static_cast<std::size_t>(hidden));
@@ -96,18 +124,26 @@ LossAndGradients<Real> ModelGradient<Real>::compute(const Execution& execution, 
                                                     const Array<const std::int32_t**>& targets,
                                                     const std::optional<Array<const std::uint8_t**>>& mask,
                                                     Profile* profile) {
-  const std::int64_t hidden = m_config.hidden_dim, vocabulary = m_config.vocab_size;
+  const Modules& modules = *m_modules;
+  const Weights<Real>& weights = modules.weights;
+  const ModelConfig& config = weights.config();
+  const std::int64_t hidden = config.hidden_dim, vocabulary = config.vocab_size;
   std::vector<Array<Real***>> inputs;
   Array<Real***> gradient;
   std::optional<parallel::Leaves> all_leaves;
   std::optional<GradientWorkspace<Real>> workspace;
   std::optional<Workspace<Real>> forward_workspace;
-  LossAndGradients<Real> result{{}, {}, Gradients<Real>(m_config)};
+  LossAndGradients<Real> result{{}, {}, WeightArray<Real>(config, "gradients")};
   parallel::agree(sequence.comm(), [&] {
+    if (sequence.chunk_size() != config.chunk_size) {
+      throw ShapeError("the sequence has chunk_size = " + std::to_string(sequence.chunk_size()) +
+                       ", the model has chunk_size = " + std::to_string(config.chunk_size));
+    }
     all_leaves.emplace(sequence);
     validate_ids(execution, sequence, ids, vocabulary);
-    forward_workspace.emplace(m_config, sequence);
-    for (std::size_t i = 0; i <= m_layers.size(); ++i) inputs.push_back(allocate<Real>("inputs", sequence, hidden));
+    forward_workspace.emplace(config, sequence);
+    for (std::size_t i = 0; i <= modules.layers.size(); ++i)
+      inputs.push_back(allocate<Real>("inputs", sequence, hidden));
     gradient = allocate<Real>("hidden_states", sequence, hidden);
   });
   const parallel::Leaves& leaves = *all_leaves;
@@ -116,17 +152,17 @@ LossAndGradients<Real> ModelGradient<Real>::compute(const Execution& execution, 
   // Forward: what each layer is given is kept.
   {
     const Phase phase(execution, profile, "embedding");
-    kernels::embed(execution, ids, m_weights.matrix("embedding.weight"), sequence.first_token(), inputs[0]);
+    kernels::embed(execution, ids, weights.matrix("embedding.weight"), sequence.first_token(), inputs[0]);
   }
-  for (std::size_t index = 0; index < m_layers.size(); ++index) {
+  for (std::size_t index = 0; index < modules.layers.size(); ++index) {
     Kokkos::deep_copy(execution, inputs[index + 1], inputs[index]);
-    m_layers[index].forward(execution, padding, *forward_workspace, inputs[index + 1], profile);
+    modules.layers[index].forward(execution, padding, *forward_workspace, inputs[index + 1], profile);
   }
   forward_workspace.reset();
-  parallel::agree(sequence.comm(), [&] { workspace.emplace(m_config, sequence, local_leaves(sequence, *all_leaves)); });
+  parallel::agree(sequence.comm(), [&] { workspace.emplace(config, sequence, local_leaves(sequence, *all_leaves)); });
   Kokkos::deep_copy(execution, gradient, inputs.back());
-  final_norm(execution, m_weights, gradient);
-  const TokenLosses losses = m_output.losses(execution, sequence, gradient, targets, profile);
+  final_norm(execution, weights, gradient);
+  const TokenLosses losses = modules.output.losses(execution, sequence, gradient, targets, profile);
   result.token_losses = losses.loss;
   result.loss = mean_loss(sequence, losses.loss, targets);
 
@@ -156,7 +192,7 @@ LossAndGradients<Real> ModelGradient<Real>::compute(const Execution& execution, 
     return total(sums);
   };
   const std::int64_t table = vocabulary * hidden;
-  const bool tied = m_config.head == Head::tied;
+  const bool tied = config.head == Head::tied;
   const double scale = result.loss.counted == 0 ? 0 : 1 / static_cast<double>(result.loss.counted);
   const auto part_of = [](const Array<Real*>& sums, std::int64_t offset, std::int64_t elements) {
     return Array<Real*>(sums.data() + offset, static_cast<std::size_t>(elements));
@@ -168,17 +204,17 @@ LossAndGradients<Real> ModelGradient<Real>::compute(const Execution& execution, 
   {
     const Phase phase(execution, profile, "head");
     of_head = sum_over_leaves(2 * hidden + table, [&](const LeafRows& leaf, const Array<Real*>& sums) {
-      head_gradient(execution, *workspace, leaf, inputs.back(), targets, losses.log_sum, scale, gradient, sums,
-                    as_table(sums, 2 * hidden));
+      modules.head_gradient(execution, *workspace, leaf, inputs.back(), targets, losses.log_sum, scale, gradient, sums,
+                            as_table(sums, 2 * hidden));
     });
-    Kokkos::deep_copy(execution, within(m_weights.offset("layer_norm.weight"), 2 * hidden),
+    Kokkos::deep_copy(execution, within(weights.offset("layer_norm.weight"), 2 * hidden),
                       part_of(of_head, 0, 2 * hidden));
     if (!tied)
-      Kokkos::deep_copy(execution, within(m_weights.offset("lm_head.weight"), table),
+      Kokkos::deep_copy(execution, within(weights.offset("lm_head.weight"), table),
                         part_of(of_head, 2 * hidden, table));
   }
-  for (std::size_t index = m_layers.size(); index-- > 0;) {
-    const LayerGradient<Real>& layer = m_gradients[index];
+  for (std::size_t index = modules.layers.size(); index-- > 0;) {
+    const LayerGradient<Real>& layer = modules.gradients[index];
     const auto &own = layer.attention(), &rest = layer.rest(), &norm1 = layer.norm1();
     parallel::LeafSums<Real> of_attention(execution, leaves, own.elements + norm1.elements),
         of_rest(execution, leaves, rest.elements);
@@ -194,7 +230,7 @@ LossAndGradients<Real> ModelGradient<Real>::compute(const Execution& execution, 
   const Array<Real*> of_embedding = sum_over_leaves(table, [&](const LeafRows& leaf, const Array<Real*>& sums) {
     kernels::add_embedding_gradient<Real>(execution, of_leaf(ids, leaf), of_leaf(gradient, leaf), as_table(sums, 0));
   });
-  const Array<Real*> embedding = within(m_weights.offset("embedding.weight"), table);
+  const Array<Real*> embedding = within(weights.offset("embedding.weight"), table);
   Kokkos::parallel_for(
       "bsbr::gradient::embedding", Kokkos::RangePolicy<Execution>(execution, 0, table),
       KOKKOS_LAMBDA(const std::int64_t i) {

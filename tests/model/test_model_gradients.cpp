@@ -1,7 +1,8 @@
 // Loss and gradients of whole models: those of the golden files and of the reference, with the same bits on any ranks.
 #include <gtest/gtest.h>
 
-#include "model/model_gradient.hpp"
+#include "bsbr/gradient.hpp"
+#include "config/weight_table.hpp"
 #include "support/bits.hpp"
 #include "support/device_arrays.hpp"
 #include "support/golden.hpp"
@@ -27,8 +28,7 @@ template <class Real>
 Computed<Real> compute(const Weights<Real>& weights, MPI_Comm comm, const Batch& batch,
                        const std::vector<std::int64_t>& targets) {
   const ModelConfig& config = weights.config();
-  const Sequence sequence(comm, batch.batch, batch.length, config.chunk_size, 0,
-                          parallel::leaf_chunks(batch.length, config.chunk_size));
+  const Sequence sequence = gradient_sequence(comm, batch.batch, batch.length, config.chunk_size);
   std::optional<Array<const std::uint8_t**>> mask;
   if (!batch.mask.empty()) mask = local_part<std::uint8_t>(sequence, batch.mask);
   ModelGradient<Real> model(weights);

@@ -1,0 +1,59 @@
+// The loss of a model, and how it changes with each weight.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "bsbr/loss.hpp"
+#include "bsbr/profile.hpp"
+#include "bsbr/sequence.hpp"
+#include "bsbr/weights.hpp"
+
+namespace bsbr {
+
+/// The sequence of a batch whose gradients are formed: Sequence(…), but ranks share it by leaves of some hundred to
+/// some thousand tokens. Gradients of weights are sums over all tokens: each leaf's, formed by one rank, and then the
+/// leaves' in the order of a binary tree, so that they have the same bits on any number of ranks
+/// (docs/architecture.md#gradients). Collective. \throws what Sequence throws
+Sequence gradient_sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size);
+
+/// Loss and gradients of one batch.
+template <class Real>
+struct LossAndGradients {
+  MeanLoss loss;                 ///< of the whole batch, the same on all ranks
+  Array<double**> token_losses;  ///< [batch, local tokens], in nats; 0 where there is no target
+  WeightArray<Real> gradients;   ///< of the mean loss, for each weight, the same on all ranks
+};
+
+/// Computes loss and gradients of a model with a head. Each layer is computed again in the backward pass: of the
+/// forward pass only what it was given is kept, hidden_dim elements for each token.
+template <class Real>
+class ModelGradient {
+ public:
+  /// On CPUs it repacks the weights, so later changes to `weights` have no effect.
+  /// \throws ConfigError if the model has no head \throws MemoryError if there is not enough memory
+  explicit ModelGradient(const Weights<Real>& weights);
+
+  /// Collective over the sequence's communicator; exceptions are thrown on all ranks.
+  /// \param execution where the kernels run; it has been fenced when this returns
+  /// \param sequence a gradient_sequence() of the model's chunk_size
+  /// \param ids [batch, local tokens], each from 0 to vocab_size − 1
+  /// \param targets [batch, local tokens]: an id, or no_target
+  /// \param mask [batch, local tokens]: 1 = real token, 0 = padding; empty: no padding
+  /// \param profile times and bytes are added to it; may be null
+  /// \throws ShapeError if extents or chunk sizes do not fit, or an id or a target is outside the vocabulary
+  /// \throws ConfigError if a rank's part of the sequence ends within a leaf
+  /// \throws MemoryError if there is not enough memory
+  /// \throws CommunicationError if MPI fails or a rank does not respond in time
+  LossAndGradients<Real> compute(const Execution& execution, const Sequence& sequence,
+                                 const Array<const std::int32_t**>& ids, const Array<const std::int32_t**>& targets,
+                                 const std::optional<Array<const std::uint8_t**>>& mask = std::nullopt,
+                                 Profile* profile = nullptr);
+
+ private:
+  struct Modules;
+  std::shared_ptr<const Modules> m_modules;
+};
+
+}  // namespace bsbr
