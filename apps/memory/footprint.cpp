@@ -7,6 +7,7 @@
 
 #include "attention/attention.hpp"
 #include "bsbr/error.hpp"
+#include "bsbr/gradient.hpp"
 #include "bsbr/loss.hpp"
 #include "bsbr/model.hpp"
 #include "config/weight_table.hpp"
@@ -95,6 +96,7 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
   }
   if (kernels::host_memory) footprint.added += mask + model;
   if (kernels::host_memory && extras.loss) footprint.added += output_layer_bytes<Real>(config, sequence);
+  if (kernels::host_memory && extras.gradients) footprint.added += gradient_bytes<Real>(config, sequence);
   if (kernels::on_host_threads) footprint.added += threads * attention::scratch_bytes<Real>(config);
   if (extras.result) footprint.added += writing_bytes + (kernels::host_memory ? 0 : tokens * config.hidden_dim * real);
   if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence);

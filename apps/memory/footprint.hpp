@@ -17,10 +17,11 @@ struct Footprint {
 
 /// What is done besides the forward pass that takes memory.
 struct Extras {
-  bool mask = false;    ///< the tokens come with a mask
-  bool result = false;  ///< a result file is written
-  bool verify = false;  ///< the reference runs, on rank 0
-  bool loss = false;    ///< the model's head computes losses
+  bool mask = false;       ///< the tokens come with a mask
+  bool result = false;     ///< a result file is written
+  bool verify = false;     ///< the reference runs, on rank 0
+  bool loss = false;       ///< the model's head computes losses
+  bool gradients = false;  ///< and their gradients
 };
 
 /// To be called when MPI and Kokkos are set up, the configuration is read, and nothing large is allocated. Throws

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "bsbr/gradient.hpp"
 #include "bsbr/io.hpp"
 #include "bsbr/loss.hpp"
 #include "bsbr/model.hpp"
@@ -30,6 +31,14 @@ struct Losses {
   Array<double**> of_tokens;
 };
 
+/// `path`: of --token-losses or --gradients; empty: none.
+template <class Write>
+void write_file(const std::string& path, Progress& progress, const Write& write) {
+  if (path.empty()) return;
+  progress.step("writing " + path);
+  write();
+}
+
 /// The file of --by-position: one object, with a list of ranges.
 void write_by_position(const Runtime& runtime, const std::string& path, const std::vector<PositionLoss>& ranges) {
   nlohmann::ordered_json json{{"format", "bsbr-loss-by-position"}, {"format_version", 1}};
@@ -54,11 +63,54 @@ void finish(const Runtime& runtime, const EvaluateOptions& options, const Sequen
     progress.step("writing " + options.by_position);
     write_by_position(runtime, options.by_position, sum.by_position(runtime.comm()));
   }
-  if (!options.token_losses.empty()) {
-    progress.step("writing " + options.token_losses);
+  write_file(options.token_losses, progress, [&] {
     write_token_losses(options.token_losses, summary.config, result_attributes(options, summary), sequence,
                        summary.loss->loss, losses.of_tokens);
-  }
+  });
+}
+
+/// Losses and gradients, --repeat times; the file of --gradients.
+template <class Real>
+void compute_gradients(const Runtime& runtime, const EvaluateOptions& options, const Sequence& sequence,
+                       const Weights<Real>& weights, const DeviceTokens& tokens, Losses& losses, Progress& progress,
+                       Summary& summary) {
+  const Execution execution;
+  std::optional<ModelGradient<Real>> model;
+  parallel::agree(runtime.comm(), [&] { model.emplace(weights); });
+  std::optional<LossAndGradients<Real>> result;
+  summary.measurement = measure(runtime.comm(), options.repeat, [&](std::int64_t number, Profile& profile) {
+    profile.progress = progress.forward("", number, options.repeat);
+    result.reset();  // that of the pass before: memory for one is enough
+    result.emplace(model->compute(execution, sequence, tokens.ids, losses.targets, tokens.mask, &profile));
+  });
+  losses.of_tokens = result->token_losses;
+  write_file(options.gradients, progress, [&] {
+    write_gradients<Real>(options.gradients, summary.config, result_attributes(options, summary), sequence,
+                          result->loss.loss, losses.of_tokens, result->gradients);
+  });
+}
+
+/// Losses alone, --repeat times.
+template <class Real>
+void compute_losses(const Runtime& runtime, const EvaluateOptions& options, const Sequence& sequence,
+                    const Weights<Real>& weights, const Tokens& tokens, const DeviceTokens& device, Losses& losses,
+                    Progress& progress, Summary& summary) {
+  const Execution execution;
+  Model<Real> model(weights);
+  std::optional<OutputLayer<Real>> head;
+  parallel::agree(runtime.comm(), [&] { head.emplace(weights); });
+  Array<Real***> states;
+  summary.measurement = measure(runtime.comm(), options.repeat, [&](std::int64_t number, Profile& profile) {
+    profile.progress = progress.forward("", number, options.repeat);
+    states = {};  // those of the forward before: memory for one is enough
+    losses.of_tokens = {};
+    states = model.forward(execution, sequence, device.ids, device.mask, &profile);
+    losses.of_tokens = head->losses(execution, sequence, states, losses.targets, &profile).loss;
+  });
+  summary.nonfinite = find_nonfinite<Real>(execution, sequence, states);
+  if (!options.verify) return;
+  progress.step("comparing with the reference");
+  summary.verification = verify<Real>(weights, sequence, tokens, states);
 }
 
 /// The run itself, once it is known to be possible.
@@ -71,29 +123,15 @@ void compute(const Runtime& runtime, const EvaluateOptions& options, const std::
   progress.step("reading " + options.model);
   Weights<Real> weights = read_weights<Real>(options.model, runtime.comm());
   weights.set_config(summary.config);
-  Model<Real> model(weights);
-
   const Execution execution;
   std::optional<DeviceTokens> device;
-  std::optional<OutputLayer<Real>> head;
-  parallel::agree(runtime.comm(), [&] {
-    device.emplace(tokens);
-    head.emplace(weights);
-  });
+  parallel::agree(runtime.comm(), [&] { device.emplace(tokens); });
   Losses losses;
   losses.targets = next_tokens(execution, sequence, device->ids, device->mask);
-  Array<Real***> states;
-  summary.measurement = measure(runtime.comm(), options.repeat, [&](std::int64_t number, Profile& profile) {
-    profile.progress = progress.forward("", number, options.repeat);
-    states = {};  // those of the forward before: memory for one is enough
-    losses.of_tokens = {};
-    states = model.forward(execution, sequence, device->ids, device->mask, &profile);
-    losses.of_tokens = head->losses(execution, sequence, states, losses.targets, &profile).loss;
-  });
-  summary.nonfinite = find_nonfinite<Real>(execution, sequence, states);
-  if (options.verify) {
-    progress.step("comparing with the reference");
-    summary.verification = verify<Real>(weights, sequence, tokens, states);
+  if (options.gradients.empty()) {
+    compute_losses(runtime, options, sequence, weights, tokens, *device, losses, progress, summary);
+  } else {
+    compute_gradients(runtime, options, sequence, weights, *device, losses, progress, summary);
   }
   finish(runtime, options, sequence, losses, progress, summary);
 }
@@ -103,22 +141,28 @@ void evaluate(const Runtime& runtime, const EvaluateOptions& options, const std:
               const ModelConfig& config) {
   TokenShape shape = find_input_shape(options, stdin_path, config.vocab_size, runtime.comm());
   shape.length = std::min(shape.length, options.max_tokens.value_or(shape.length));
-  const Sequence sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size);
+  const bool with_gradients = !options.gradients.empty();
+  const Sequence sequence = with_gradients
+                                ? gradient_sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size)
+                                : Sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size);
   if (options.verify) require_verifiable(config, sequence);
   Footprint footprint;
-  const Extras extras{
-      .mask = shape.has_mask, .result = !options.token_losses.empty(), .verify = options.verify, .loss = true};
+  const Extras extras{.mask = shape.has_mask,
+                      .result = !options.token_losses.empty() || with_gradients,
+                      .verify = options.verify,
+                      .loss = true,
+                      .gradients = with_gradients};
   parallel::agree(runtime.comm(), [&] { footprint = predict_footprint<Real>(config, sequence, extras); });
 
   Summary summary = begin_summary(runtime, options, config, shape);
   summary.evaluates = true;
-  summary.output = options.token_losses;
+  summary.output = with_gradients ? options.gradients : options.token_losses;
   run_and_report(runtime, options, sequence, footprint, summary,
                  [&] { compute<Real>(runtime, options, stdin_path, sequence, summary); });
 }
 
 void run(const Runtime& runtime, const EvaluateOptions& options) {
-  check_outputs(runtime, options, {options.token_losses, options.by_position});
+  check_outputs(runtime, options, {options.token_losses, options.gradients, options.by_position});
   with_model(runtime, options, [&](const ModelConfig& config, const std::string& stdin_path) {
     require_head(config);
     if (options.precision == Precision::float32)

@@ -12,7 +12,8 @@ constexpr const char* usage =
     "                     [--bytes] [--max-tokens N]\n"
     "                     [--causality C] [--chunk-size B]\n"
     "                     [--precision float|double] [--repeat N] [--verify]\n"
-    "                     [--token-losses T.h5] [--by-position FILE]\n"
+    "                     [--token-losses T.h5] [--gradients G.h5]\n"
+    "                     [--by-position FILE]\n"
     "                     [--json FILE|-] [--dry-run]\n"
     "                     [--progress auto|on|off] [--progress-interval SECONDS]\n"
     "                     [--quiet] [--timeout SECONDS]";
@@ -27,7 +28,9 @@ constexpr const char* after =
     "last "
     "token has none, nor has one that is padding or comes before padding. The loss is the mean over all positions that "
     "have a target, of all sequences, in double precision.\n"
-    "Losses are bitwise identical on any number of ranks and threads.\n"
+    "--gradients also computes the gradient of that loss with respect to every weight, of the whole input as one "
+    "batch.\n"
+    "Losses and gradients are bitwise identical on any number of ranks and threads.\n"
     "\n"
     "Examples:\n"
     "  bsbr_init -o model.h5 --architecture bsbr --head separate\n"
@@ -42,6 +45,9 @@ constexpr const char* after =
 void add_output(CommandLine& line, EvaluateOptions& options) {
   line.start_group("Output");
   line.add_text("--token-losses", "FILE", "HDF5 file: the loss of each token and its provenance", options.token_losses);
+  line.add_text("--gradients", "FILE",
+                "HDF5 file: what --token-losses writes, and the gradient of the mean loss for each weight",
+                options.gradients);
   line.add_text("--by-position", "FILE", "JSON file: the mean loss of each range of positions", options.by_position);
   add_report(line, options);
 }
@@ -49,11 +55,12 @@ void add_output(CommandLine& line, EvaluateOptions& options) {
 void check_together(const CommandLine& line, const EvaluateOptions& options) {
   line.require("--model");
   line.require("--input");
-  const NamedFile token_losses{"--token-losses", options.token_losses},
+  const NamedFile token_losses{"--token-losses", options.token_losses}, gradients{"--gradients", options.gradients},
       by_position{"--by-position", options.by_position};
   refuse_stdout(token_losses, "a file of losses");
+  refuse_stdout(gradients, "a file of gradients");
   refuse_stdout(by_position, "a file of losses");
-  check_files(options, {token_losses, by_position});
+  check_files(options, {token_losses, gradients, by_position});
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 namespace bsbr::apps {
 
 struct EvaluateOptions : ModelOptions {
-  std::string token_losses, by_position;  ///< files; empty: none
+  std::string token_losses, gradients, by_position;  ///< files; empty: none
 };
 
 /// Throws Answer, UsageError.

@@ -56,4 +56,10 @@ class ModelGradient {
   std::shared_ptr<const Modules> m_modules;
 };
 
+/// Predicts the bytes that ModelGradient and its results take on this rank, besides the weights and what a forward pass
+/// takes: about, since attentions' own buffers of the backward pass are taken to be as large as those of the forward
+/// pass. Allocates nothing.
+template <class Real>
+std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence);
+
 }  // namespace bsbr

@@ -11,6 +11,7 @@
 #include "io/datatype.hpp"
 #include "io/output_file.hpp"
 #include "io/text.hpp"
+#include "io/weight_group.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/collectives.hpp"
 
@@ -172,17 +173,6 @@ void read_weight(const std::string& path, const ModelFile* file, const WeightInf
   Kokkos::deep_copy(part, host);
 }
 
-template <class Real>
-void write_weights(hid_t file, const OutputFile& output, const Weights<Real>& weights) {
-  const Handle target(H5Gcreate2(file, group, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Gclose, group);
-  WeightLayout(weights.config()).for_each([&](const WeightInfo& info, std::int64_t offset) {
-    const Part<Real> part(weights.data().data() + offset, static_cast<std::size_t>(info.size()));
-    const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), part);
-    write_dataset(target, info.name, info.shape, native_real<Real>(), host.data());
-    output.require_written();
-  });
-}
-
 }  // namespace
 
 ModelConfig read_config(const std::string& path, MPI_Comm comm) {
@@ -231,7 +221,7 @@ void write_model(const std::string& path, const Weights<Real>& weights) {
     write_attribute(file, "format", std::string(format));
     write_attribute(file, "format_version", format_version);
     write_config_attributes(file, weights.config());
-    write_weights(file, output, weights);
+    write_weight_group(file, group, output, weights.config(), weights.data());
     output.close(file);
     output.commit();
   });

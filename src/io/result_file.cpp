@@ -9,9 +9,11 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 
 #include "bsbr/io.hpp"
+#include "config/weight_table.hpp"
 #include "io/attributes.hpp"
 #include "io/config_attributes.hpp"
 #include "io/datatype.hpp"
@@ -19,6 +21,7 @@
 #include "io/output_file.hpp"
 #include "io/text.hpp"
 #include "io/unfinished.hpp"
+#include "io/weight_group.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/collectives.hpp"
 
@@ -57,10 +60,11 @@ void write_elements(const Descriptor& file, std::int64_t offset, const Elements<
   }
 }
 
-/// What a kind of result is called, and what its file holds besides the rows of tokens.
+/// What a kind of result is called, and what its file holds besides the rows of tokens, which rank 0 writes.
 struct Kind {
   std::string format, dataset, dimensions;
-  std::optional<double> loss = {};  ///< /loss
+  std::int64_t more_datasets = 0, more_bytes = 0;
+  std::function<void(hid_t file, const OutputFile& output)> write_more = [](hid_t, const OutputFile&) {};
 };
 
 /// The dataset: for each token a number, or a row of them.
@@ -101,7 +105,7 @@ Layout lay_out(OutputFile& output, const Kind& kind, const Shape& shape, const M
                const Attributes& attributes) {
   Handle file = output.open();
   write_attributes(file, kind, config, attributes);
-  if (kind.loss) write_dataset(file, "loss", {}, native_real<double>(), &*kind.loss);
+  kind.write_more(file, output);
   Handle dataset = create_dataset(file, kind.dataset, shape.extents, native_real<Real>());
   write_attribute(dataset, "dimensions", kind.dimensions);
   const haddr_t offset = H5Dget_offset(dataset);  // undefined for an empty one
@@ -161,7 +165,7 @@ void write_file(const std::string& path, const Kind& kind, const Shape& shape, c
   parallel::agree(comm, [&] {
     if (sequence.rank() != 0) return;
     writing(path, [&] {
-      output.emplace(path, kind.loss ? 2 : 1, bytes_of(shape, sizeof(Real)));
+      output.emplace(path, 1 + kind.more_datasets, bytes_of(shape, sizeof(Real)) + kind.more_bytes);
       layout = lay_out<Real>(*output, kind, shape, config, attributes);
     });
   });
@@ -192,8 +196,26 @@ void write_result(const std::string& path, const ModelConfig& config, const Attr
 void write_token_losses(const std::string& path, const ModelConfig& config, const Attributes& attributes,
                         const Sequence& sequence, double loss, const Array<const double**>& token_losses) {
   const Shape shape{{sequence.batch(), sequence.length()}};
-  write_file<double>(path, {"bsbr-gradients", "token_loss", "batch, sequence", loss}, shape, config, attributes,
-                     sequence, token_losses);
+  const auto write_loss = [&](hid_t file, const OutputFile&) {
+    write_dataset(file, "loss", {}, native_real<double>(), &loss);
+  };
+  write_file<double>(path, {"bsbr-gradients", "token_loss", "batch, sequence", 1, 0, write_loss}, shape, config,
+                     attributes, sequence, token_losses);
+}
+
+template <class Real>
+void write_gradients(const std::string& path, const ModelConfig& config, const Attributes& attributes,
+                     const Sequence& sequence, double loss, const Array<const double**>& token_losses,
+                     const WeightArray<Real>& gradients) {
+  const Shape shape{{sequence.batch(), sequence.length()}};
+  const auto write_more = [&](hid_t file, const OutputFile& output) {
+    write_dataset(file, "loss", {}, native_real<double>(), &loss);
+    write_weight_group(file, "gradients", output, config, gradients.data());
+  };
+  const std::int64_t datasets = 1 + WeightLayout(config).count(),
+                     bytes = parameter_count(config) * static_cast<std::int64_t>(sizeof(Real));
+  write_file<double>(path, {"bsbr-gradients", "token_loss", "batch, sequence", datasets, bytes, write_more}, shape,
+                     config, attributes, sequence, token_losses);
 }
 
 void check_output_path(const std::string& path, MPI_Comm comm) {
@@ -203,6 +225,10 @@ void check_output_path(const std::string& path, MPI_Comm comm) {
   });
 }
 
+template void write_gradients<float>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&, double,
+                                     const Array<const double**>&, const WeightArray<float>&);
+template void write_gradients<double>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&,
+                                      double, const Array<const double**>&, const WeightArray<double>&);
 template void write_result<float>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&,
                                   const Array<const float***>&);
 template void write_result<double>(const std::string&, const ModelConfig&, const Attributes&, const Sequence&,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/attention.hpp"
 #include "attention/overlap.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/model.hpp"
@@ -240,6 +241,22 @@ LossAndGradients<Real> ModelGradient<Real>::compute(const Execution& execution, 
   return result;
 }
 
+template <class Real>
+std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
+  const std::int64_t tokens = sequence.batch() * sequence.local_tokens(), hidden = config.hidden_dim,
+                     width = config.attention_dim(), count = projections_of(config.architecture);
+  const std::int64_t leaf = parallel::leaf_chunks(sequence.length(), sequence.chunk_size()) * sequence.chunk_size();
+  // Inputs of the layers and the gradient; projections, heads, and the gradients of both.
+  const std::int64_t rows = tokens * ((config.num_layers + 2) * hidden + 2 * (count + 1) * width);
+  const std::int64_t of_leaf = leaf * (3 * hidden + 2 * config.ff_dim);
+  // The weights packed the other way round and the head's blocks twice; gradients, and sums of leaves.
+  const std::int64_t head = 2 * config.vocab_size * hidden, sums = 4 * (parameter_count(config) / config.num_layers);
+  return (rows + of_leaf + head + sums + parameter_count(config)) * static_cast<std::int64_t>(sizeof(Real)) +
+         packed_weight_bytes<Real>(config) + attention::workspace_bytes<Real>(config, sequence);
+}
+
+template std::int64_t gradient_bytes<float>(const ModelConfig&, const Sequence&);
+template std::int64_t gradient_bytes<double>(const ModelConfig&, const Sequence&);
 template class ModelGradient<float>;
 template class ModelGradient<double>;
 
