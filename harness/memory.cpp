@@ -136,4 +136,13 @@ void require_memory(MPI_Comm comm, std::int64_t bytes, const std::string& hint) 
   });
 }
 
+bool has_memory(MPI_Comm comm, std::int64_t bytes) {
+  try {
+    require_memory(comm, bytes, "");
+  } catch (const MemoryError&) {
+    return false;
+  }
+  return true;
+}
+
 }  // namespace bsbr::harness

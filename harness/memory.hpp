@@ -25,4 +25,7 @@ std::int64_t available_on_node();
 /// its node of the node's memory. Collective. `hint`: what the user could do.
 void require_memory(MPI_Comm comm, std::int64_t bytes, const std::string& hint);
 
+/// Whether require_memory() would not throw. Collective; all ranks return the same.
+bool has_memory(MPI_Comm comm, std::int64_t bytes);
+
 }  // namespace bsbr::harness

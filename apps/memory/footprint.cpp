@@ -96,7 +96,8 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
   }
   if (kernels::host_memory) footprint.added += mask + model;
   if (kernels::host_memory && extras.loss) footprint.added += output_layer_bytes<Real>(config, sequence);
-  if (kernels::host_memory && extras.gradients) footprint.added += gradient_bytes<Real>(config, sequence);
+  if (kernels::host_memory && extras.gradients)
+    footprint.added += gradient_bytes<Real>(config, sequence, extras.recompute);
   if (kernels::on_host_threads) footprint.added += threads * attention::scratch_bytes<Real>(config);
   if (extras.result) footprint.added += writing_bytes + (kernels::host_memory ? 0 : tokens * config.hidden_dim * real);
   if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence);

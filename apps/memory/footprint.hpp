@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "bsbr/config.hpp"
+#include "bsbr/gradient.hpp"
 #include "bsbr/sequence.hpp"
 
 namespace bsbr::apps {
@@ -22,6 +23,7 @@ struct Extras {
   bool verify = false;     ///< the reference runs, on rank 0
   bool loss = false;       ///< the model's head computes losses
   bool gradients = false;  ///< and their gradients
+  Recompute recompute = Recompute::all;
 };
 
 /// To be called when MPI and Kokkos are set up, the configuration is read, and nothing large is allocated. Throws

@@ -10,6 +10,7 @@
 #include "bsbr/nonfinite.hpp"
 #include "bsbr/parallel.hpp"
 #include "harness/job/runtime.hpp"
+#include "harness/memory.hpp"
 #include "harness/verify.hpp"
 #include "measure/measurement.hpp"
 #include "memory/footprint.hpp"
@@ -72,8 +73,8 @@ void finish(const Runtime& runtime, const EvaluateOptions& options, const Sequen
 /// Losses and gradients, --repeat times; the file of --gradients.
 template <class Real>
 void compute_gradients(const Runtime& runtime, const EvaluateOptions& options, const Sequence& sequence,
-                       const Weights<Real>& weights, const DeviceTokens& tokens, Losses& losses, Progress& progress,
-                       Summary& summary) {
+                       const Weights<Real>& weights, const DeviceTokens& tokens, Recompute recompute, Losses& losses,
+                       Progress& progress, Summary& summary) {
   const Execution execution;
   std::optional<ModelGradient<Real>> model;
   parallel::agree(runtime.comm(), [&] { model.emplace(weights); });
@@ -81,7 +82,7 @@ void compute_gradients(const Runtime& runtime, const EvaluateOptions& options, c
   summary.measurement = measure(runtime.comm(), options.repeat, [&](std::int64_t number, Profile& profile) {
     profile.progress = progress.forward("", number, options.repeat);
     result.reset();  // that of the pass before: memory for one is enough
-    result.emplace(model->compute(execution, sequence, tokens.ids, losses.targets, tokens.mask, &profile));
+    result.emplace(model->compute(execution, sequence, tokens.ids, losses.targets, tokens.mask, &profile, recompute));
   });
   losses.of_tokens = result->token_losses;
   write_file(options.gradients, progress, [&] {
@@ -116,7 +117,7 @@ void compute_losses(const Runtime& runtime, const EvaluateOptions& options, cons
 /// The run itself, once it is known to be possible.
 template <class Real>
 void compute(const Runtime& runtime, const EvaluateOptions& options, const std::string& stdin_path,
-             const Sequence& sequence, Summary& summary) {
+             const Sequence& sequence, Recompute recompute, Summary& summary) {
   Progress progress(options.progress, runtime.is_first(), "bsbr_evaluate");
   progress.step("reading " + options.input_name());
   const Tokens tokens = read_tokens(source_of(options, stdin_path), sequence, summary.config.vocab_size);
@@ -131,7 +132,7 @@ void compute(const Runtime& runtime, const EvaluateOptions& options, const std::
   if (options.gradients.empty()) {
     compute_losses(runtime, options, sequence, weights, tokens, *device, losses, progress, summary);
   } else {
-    compute_gradients(runtime, options, sequence, weights, *device, losses, progress, summary);
+    compute_gradients(runtime, options, sequence, weights, *device, recompute, losses, progress, summary);
   }
   finish(runtime, options, sequence, losses, progress, summary);
 }
@@ -147,18 +148,23 @@ void evaluate(const Runtime& runtime, const EvaluateOptions& options, const std:
                                 : Sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size);
   if (options.verify) require_verifiable(config, sequence);
   Footprint footprint;
-  const Extras extras{.mask = shape.has_mask,
-                      .result = !options.token_losses.empty() || with_gradients,
-                      .verify = options.verify,
-                      .loss = true,
-                      .gradients = with_gradients};
-  parallel::agree(runtime.comm(), [&] { footprint = predict_footprint<Real>(config, sequence, extras); });
+  Extras extras{.mask = shape.has_mask,
+                .result = !options.token_losses.empty() || with_gradients,
+                .verify = options.verify,
+                .loss = true,
+                .gradients = with_gradients};
+  const auto predict = [&](Recompute recompute) {
+    extras.recompute = recompute;
+    parallel::agree(runtime.comm(), [&] { footprint = predict_footprint<Real>(config, sequence, extras); });
+  };
+  predict(options.recompute.value_or(Recompute::none));
+  if (with_gradients && !options.recompute && !has_memory(runtime.comm(), footprint.added)) predict(Recompute::all);
 
   Summary summary = begin_summary(runtime, options, config, shape);
   summary.evaluates = true;
   summary.output = with_gradients ? options.gradients : options.token_losses;
   run_and_report(runtime, options, sequence, footprint, summary,
-                 [&] { compute<Real>(runtime, options, stdin_path, sequence, summary); });
+                 [&] { compute<Real>(runtime, options, stdin_path, sequence, extras.recompute, summary); });
 }
 
 void run(const Runtime& runtime, const EvaluateOptions& options) {

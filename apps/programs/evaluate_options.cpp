@@ -12,8 +12,8 @@ constexpr const char* usage =
     "                     [--bytes] [--max-tokens N]\n"
     "                     [--causality C] [--chunk-size B]\n"
     "                     [--precision float|double] [--repeat N] [--verify]\n"
-    "                     [--token-losses T.h5] [--gradients G.h5]\n"
-    "                     [--by-position FILE]\n"
+    "                     [--gradients G.h5] [--recompute auto|all|none]\n"
+    "                     [--token-losses T.h5] [--by-position FILE]\n"
     "                     [--json FILE|-] [--dry-run]\n"
     "                     [--progress auto|on|off] [--progress-interval SECONDS]\n"
     "                     [--quiet] [--timeout SECONDS]";
@@ -42,12 +42,32 @@ constexpr const char* after =
     "line "
     "'hint: ...' where there is one.\n";
 
-void add_output(CommandLine& line, EvaluateOptions& options) {
-  line.start_group("Output");
-  line.add_text("--token-losses", "FILE", "HDF5 file: the loss of each token and its provenance", options.token_losses);
+/// What --recompute takes: besides all and none, auto.
+std::optional<Recompute> recompute_of(const std::string& name, const std::string& text) {
+  if (text == "auto") return std::nullopt;
+  for (const auto& [value, known] : recomputations) {
+    if (text == known) return value;
+  }
+  throw UsageError(name + " " + text + " is none of auto, all, none");
+}
+
+void add_gradients(CommandLine& line, EvaluateOptions& options) {
+  line.start_group("Gradients");
   line.add_text("--gradients", "FILE",
                 "HDF5 file: what --token-losses writes, and the gradient of the mean loss for each weight",
                 options.gradients);
+  line.add("--recompute", "auto|all|none",
+           "what the backward pass computes again of each layer: all, which takes least memory; none: attentions and "
+           "projections are kept; auto: none where memory is enough (default). The numbers are the same",
+           [&options](const std::string& name, const std::string& text) {
+             options.recompute = recompute_of(name, text);
+             options.has_recompute = true;
+           });
+}
+
+void add_output(CommandLine& line, EvaluateOptions& options) {
+  line.start_group("Output");
+  line.add_text("--token-losses", "FILE", "HDF5 file: the loss of each token and its provenance", options.token_losses);
   line.add_text("--by-position", "FILE", "JSON file: the mean loss of each range of positions", options.by_position);
   add_report(line, options);
 }
@@ -61,6 +81,7 @@ void check_together(const CommandLine& line, const EvaluateOptions& options) {
   refuse_stdout(gradients, "a file of gradients");
   refuse_stdout(by_position, "a file of losses");
   check_files(options, {token_losses, gradients, by_position});
+  if (options.has_recompute && options.gradients.empty()) throw UsageError("--recompute needs --gradients");
 }
 
 }  // namespace
@@ -71,6 +92,7 @@ EvaluateOptions parse_evaluate_options(int argc, const char* const* argv) {
   add_model_and_input(line, options);
   add_max_tokens(line, options);
   add_computation(line, options);
+  add_gradients(line, options);
   add_output(line, options);
   add_ranks(line, options);
   line.parse(argc, argv);

@@ -1,13 +1,17 @@
 // The command line of bsbr_evaluate.
 #pragma once
 
+#include <optional>
 #include <string>
 
+#include "bsbr/gradient.hpp"
 #include "programs/model_options.hpp"
 
 namespace bsbr::apps {
 
 struct EvaluateOptions : ModelOptions {
+  std::optional<Recompute> recompute;  ///< empty: nothing where memory is enough for that, else everything
+  bool has_recompute = false;          ///< --recompute was given
   std::string token_losses, gradients, by_position;  ///< files; empty: none
 };
 

@@ -1,6 +1,7 @@
 // The loss of a model, and how it changes with each weight.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -26,8 +27,18 @@ struct LossAndGradients {
   WeightArray<Real> gradients;   ///< of the mean loss, for each weight, the same on all ranks
 };
 
-/// Computes loss and gradients of a model with a head. Each layer is computed again in the backward pass: of the
-/// forward pass only what it was given is kept, hidden_dim elements for each token.
+/// What the backward pass computes again of each layer: the numbers are the same either way.
+enum class Recompute {
+  all,  ///< everything: of the forward pass only the input of each layer is kept
+  none  ///< no attention and no projection: queries, keys, values and results of each layer are kept, too
+};
+
+/// Their names.
+inline constexpr auto recomputations =
+    std::to_array<Named<Recompute>>({{Recompute::all, "all"}, {Recompute::none, "none"}});
+
+/// Computes loss and gradients of a model with a head. With Recompute::all each layer is computed again in the backward
+/// pass: of the forward pass only what it was given is kept, hidden_dim elements for each token.
 template <class Real>
 class ModelGradient {
  public:
@@ -42,6 +53,7 @@ class ModelGradient {
   /// \param targets [batch, local tokens]: an id, or no_target
   /// \param mask [batch, local tokens]: 1 = real token, 0 = padding; empty: no padding
   /// \param profile times and bytes are added to it; may be null
+  /// \param recompute what is computed again
   /// \throws ShapeError if extents or chunk sizes do not fit, or an id or a target is outside the vocabulary
   /// \throws ConfigError if a rank's part of the sequence ends within a leaf
   /// \throws MemoryError if there is not enough memory
@@ -49,10 +61,11 @@ class ModelGradient {
   LossAndGradients<Real> compute(const Execution& execution, const Sequence& sequence,
                                  const Array<const std::int32_t**>& ids, const Array<const std::int32_t**>& targets,
                                  const std::optional<Array<const std::uint8_t**>>& mask = std::nullopt,
-                                 Profile* profile = nullptr);
+                                 Profile* profile = nullptr, Recompute recompute = Recompute::all) const;
 
  private:
   struct Modules;
+  class Pass;
   std::shared_ptr<const Modules> m_modules;
 };
 
@@ -60,6 +73,6 @@ class ModelGradient {
 /// takes: about, since attentions' own buffers of the backward pass are taken to be as large as those of the forward
 /// pass. Allocates nothing.
 template <class Real>
-std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence);
+std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence, Recompute recompute = Recompute::all);
 
 }  // namespace bsbr

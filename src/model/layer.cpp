@@ -15,10 +15,6 @@
 namespace bsbr {
 namespace {
 
-using kernels::Rows;
-using kernels::Stage;
-using kernels::Team;
-
 /// A layer writes all of its workspace before it reads it: a build for finding errors sees to that.
 template <class Real>
 void poison_workspace(const Execution& execution, const Workspace<Real>& workspace) {
@@ -26,35 +22,6 @@ void poison_workspace(const Execution& execution, const Workspace<Real>& workspa
   kernels::poison(execution, workspace.heads);
   kernels::poison(execution, workspace.retrieval);
   workspace.panels->poison(execution);
-}
-
-/// out_proj, residual, norm, feed-forward, residual.
-template <class Real>
-void finish_tokens(const Execution& execution, const Linear<Real>& out, const Norm<Real>& norm,
-                   const Linear<Real>& expand, const Linear<Real>& contract, const Workspace<Real>& workspace,
-                   const Array<Real***>& x) {
-  const Sequence& sequence = workspace.sequence();
-  const Array<const Real***> heads = workspace.heads;
-  const Array<const Real*> out_bias = out.bias, expand_bias = expand.bias, contract_bias = contract.bias;
-  const int hidden = static_cast<int>(x.extent(2)), inner = static_cast<int>(expand_bias.extent(0));
-  const int width = static_cast<int>(heads.extent(2));
-  const auto load = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, Real* data) {
-    kernels::copy(team, width, &heads(batch, t, 0), data);
-  };
-  const auto add_and_norm = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, Real* data) {
-    Real* row = &x(batch, t, 0);
-    kernels::add_with_bias(team, hidden, data, out_bias.data(), row);
-    norm(team, row, data);
-  };
-  const auto activate = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t, Real* data) {
-    kernels::gelu_with_bias(team, inner, expand_bias.data(), data);
-  };
-  const auto add = KOKKOS_LAMBDA(const Team& team, std::int64_t batch, std::int64_t t, const Real* data) {
-    kernels::add_with_bias(team, hidden, data, contract_bias.data(), &x(batch, t, 0));
-  };
-  kernels::panel_chain(execution, "bsbr::layer::finish", Rows{sequence.batch(), sequence.local_tokens()},
-                       *workspace.panels, load, Stage{out.weight, add_and_norm}, Stage{expand.weight, activate},
-                       Stage{contract.weight, add});
 }
 
 /// Throws ShapeError if x has an element of an array of the workspace, which is written before x has been read for the
@@ -136,7 +103,7 @@ void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, W
   }
   workspace.attention->forward(execution, mask, attention_input(workspace), workspace.heads, profile, state);
   const Phase phase(execution, profile, "finish");
-  finish_tokens(execution, m_modules->out, m_modules->ff_norm, m_modules->expand, m_modules->contract, workspace, x);
+  finish_tokens<Real>(execution, *m_modules, *workspace.panels, workspace.heads, x);
 }
 
 template class Layer<float>;

@@ -81,6 +81,15 @@ std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Lea
 }
 
 template <class Real>
+LayerActivations<Real>::LayerActivations(const ModelConfig& config, const Sequence& sequence) {
+  const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), width = config.attention_dim();
+  const auto chunk_projections = static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size());
+  projections = allocate<Real>("projections", projections_of(config.architecture), batch, tokens, width);
+  retrieval = allocate<Real>("retrieval", chunk_projections, batch, sequence.local_chunks(), config.hidden_dim);
+  heads = allocate_rows<Real>("heads", batch, tokens, width);
+}
+
+template <class Real>
 GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequence& sequence,
                                            const std::vector<LeafRows>& leaves)
     : m_sequence(sequence), m_leaves(leaves) {
@@ -94,11 +103,8 @@ GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequ
     most_chunks = std::max(most_chunks, leaf.chunks);
   }
   attention = Attention<Real>::create(config, sequence);
-  projections = allocate<Real>("projections", count, batch, tokens, width);
   projection_gradients = allocate<Real>("projection_gradients", count, batch, tokens, width);
-  retrieval = allocate<Real>("retrieval", chunk_projections, batch, chunks, hidden);
   retrieval_gradients = allocate<Real>("retrieval_gradients", chunk_projections, batch, chunks, hidden);
-  heads = allocate_rows<Real>("heads", batch, tokens, width);
   heads_gradients = allocate_rows<Real>("heads_gradients", batch, tokens, width);
   const auto array = [](const Array<Real****>& arrays, int index) -> Strided<Real***> {
     return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
@@ -187,30 +193,37 @@ std::int64_t LayerGradient<Real>::place(const std::string& name) const {
   return offset - m_rest.offset;
 }
 
-/// q, k, v, r, h and o.
 template <class Real>
-void LayerGradient<Real>::forward_again(const Execution& execution, const PaddingMask& mask,
-                                        GradientWorkspace<Real>& workspace, const Array<Real***>& x,
-                                        Profile* profile) const {
+void LayerGradient<Real>::attend(const Execution& execution, const PaddingMask& mask,
+                                 const GradientWorkspace<Real>& workspace, const Array<Real***>& x,
+                                 LayerActivations<Real>& activations, Profile* profile) const {
   const Sequence& sequence = workspace.sequence();
   {
     const Phase phase(execution, profile, "project");
-    project_tokens(execution, *m_modules, sequence, workspace.panels, x, workspace.projections);
+    project_tokens(execution, *m_modules, sequence, workspace.panels, x, activations.projections);
     if (m_modules->project_chunk_ends) {
       const PaddingMask& counted = workspace.attention->effective_mask(mask);
-      project_chunk_ends(execution, *m_modules, sequence, counted, workspace.panels, x, workspace.retrieval);
+      project_chunk_ends(execution, *m_modules, sequence, counted, workspace.panels, x, activations.retrieval);
     }
   }
   workspace.attention->forward(execution, mask,
-                               attention_input(m_weights, m_prefix, workspace.projections, workspace.retrieval),
-                               workspace.heads, profile, nullptr, &workspace.record);
+                               attention_input(m_weights, m_prefix, activations.projections, activations.retrieval),
+                               activations.heads, profile, nullptr, &activations.record);
+}
+
+template <class Real>
+void LayerGradient<Real>::finish(const Execution& execution, const GradientWorkspace<Real>& workspace,
+                                 const LayerActivations<Real>& activations, const Array<Real***>& x,
+                                 Profile* profile) const {
+  const Phase phase(execution, profile, "finish");
+  finish_tokens<Real>(execution, *m_modules, workspace.panels, activations.heads, x);
 }
 
 /// m, z and a (without its bias) of a leaf.
 template <class Real>
 void LayerGradient<Real>::expand(const Execution& execution, const GradientWorkspace<Real>& workspace,
-                                 const LeafRows& leaf, const Array<Real***>& x) const {
-  const Array<Real**> heads = leaf_rows(workspace.heads, leaf), given = leaf_rows(x, leaf);
+                                 const LeafRows& leaf, const Array<Real***>& all_heads, const Array<Real***>& x) const {
+  const Array<Real**> heads = leaf_rows(all_heads, leaf), given = leaf_rows(x, leaf);
   const Array<Real**> middle = workspace.middle, normed = workspace.normed, expanded = workspace.expanded;
   const Array<const Real*> out_bias = m_modules->out.bias;
   const Norm<Real> norm = m_modules->ff_norm;
@@ -276,15 +289,16 @@ void LayerGradient<Real>::heads_gradient(const Execution& execution, const Gradi
 /// From the result back to o, for one leaf: its gradient becomes that of m, and heads_gradients get do.
 template <class Real>
 void LayerGradient<Real>::finish_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
-                                          const LeafRows& leaf, const Array<Real***>& x, const Array<Real***>& gradient,
+                                          const LeafRows& leaf, const Array<Real***>& all_heads,
+                                          const Array<Real***>& x, const Array<Real***>& gradient,
                                           const Array<Real*>& sums) const {
   const auto of_leaf = [&](const Array<Real**>& rows) { return first_rows(rows, leaf.count); };
-  const Array<Real**> given = leaf_rows(gradient, leaf), heads = leaf_rows(workspace.heads, leaf);
+  const Array<Real**> given = leaf_rows(gradient, leaf), heads = leaf_rows(all_heads, leaf);
   const auto add_linear = [&](const std::string& name, const Array<Real**>& dy, const Array<Real**>& input) {
     kernels::add_outer_product<Real>(execution, workspace.outer, dy, input, matrix(sums, name + ".weight"));
     kernels::add_bias_gradient<Real>(execution, workspace.sums, dy, vector(sums, name + ".bias"));
   };
-  expand(execution, workspace, leaf, x);
+  expand(execution, workspace, leaf, all_heads, x);
   contract_gradient(execution, workspace, leaf, gradient);
   add_linear("ff.3", given, of_leaf(workspace.activated));
   add_linear("ff.0", of_leaf(workspace.expanded), of_leaf(workspace.normed));
@@ -403,20 +417,20 @@ void LayerGradient<Real>::take_compression(const Execution& execution, const Att
 
 template <class Real>
 void LayerGradient<Real>::backward(const Execution& execution, const PaddingMask& mask,
-                                   GradientWorkspace<Real>& workspace, const Array<Real***>& x,
-                                   const Array<Real***>& gradient, parallel::LeafSums<Real>& of_attention,
-                                   parallel::LeafSums<Real>& of_rest, Profile* profile) const {
-  forward_again(execution, mask, workspace, x, profile);
+                                   const GradientWorkspace<Real>& workspace, const Array<Real***>& x,
+                                   const LayerActivations<Real>& activations, const Array<Real***>& gradient,
+                                   parallel::LeafSums<Real>& of_attention, parallel::LeafSums<Real>& of_rest,
+                                   Profile* profile) const {
   {
     const Phase phase(execution, profile, "finish");
     for (const LeafRows& leaf : workspace.leaves()) {
-      finish_gradient(execution, workspace, leaf, x, gradient, of_rest.leaf());
+      finish_gradient(execution, workspace, leaf, activations.heads, x, gradient, of_rest.leaf());
       of_rest.join(leaf.index);
     }
   }
   workspace.attention->backward(
-      execution, mask, attention_input(m_weights, m_prefix, workspace.projections, workspace.retrieval),
-      workspace.record, workspace.heads, workspace.heads_gradients, workspace.gradient, profile);
+      execution, mask, attention_input(m_weights, m_prefix, activations.projections, activations.retrieval),
+      activations.record, activations.heads, workspace.heads_gradients, workspace.gradient, profile);
   const Phase phase(execution, profile, "project");
   for (std::size_t i = 0; i < workspace.leaves().size(); ++i) {
     const LeafRows& leaf = workspace.leaves()[i];
@@ -427,6 +441,8 @@ void LayerGradient<Real>::backward(const Execution& execution, const PaddingMask
   }
 }
 
+template struct LayerActivations<float>;
+template struct LayerActivations<double>;
 template class GradientWorkspace<float>;
 template class GradientWorkspace<double>;
 template class LayerGradient<float>;

@@ -30,6 +30,18 @@ struct LeafRows {
 /// The leaves of this rank, in their order.
 std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Leaves& leaves);
 
+/// What of a layer's forward its gradient needs, besides the layer's input.
+template <class Real>
+struct LayerActivations {
+  Array<Real****> projections;  // [3 or 4, batch, local tokens, attention_dim]: q, k, v and, for gau, the gate
+  Array<Real****> retrieval;    // bsbr: [2, batch, local chunks, hidden_dim]: r and h
+  Array<Real***> heads;         // [batch, local tokens, attention_dim]: o
+  AttentionRecord<Real> record;
+
+  /// Throws MemoryError. The record's arrays are allocated by the first forward.
+  LayerActivations(const ModelConfig& config, const Sequence& sequence);
+};
+
 /// The buffers of a layer's gradient for one configuration and one shape of sequence. All layers share them.
 template <class Real>
 class GradientWorkspace {
@@ -40,11 +52,9 @@ class GradientWorkspace {
   const std::vector<LeafRows>& leaves() const { return m_leaves; }
 
   std::unique_ptr<Attention<Real>> attention;
-  AttentionRecord<Real> record;
-  Array<Real****> projections, projection_gradients;  // [3 or 4, batch, local tokens, attention_dim]
-  Array<Real****> retrieval, retrieval_gradients;     // bsbr: [2, batch, local chunks, hidden_dim]
-  Array<Real***> heads, heads_gradients;              // [batch, local tokens, attention_dim]
-  AttentionGradient<Real> gradient;                   // views of these, and what else the attention has
+  Array<Real****> projection_gradients, retrieval_gradients;  // as of LayerActivations
+  Array<Real***> heads_gradients;
+  AttentionGradient<Real> gradient;  // views of these, and what else the attention has
 
   // Of one leaf.
   Array<Real**> normed, normed_gradient, middle;  // [tokens, hidden_dim]: z or y, and what it was normed from
@@ -78,26 +88,35 @@ class LayerGradient {
   const Part& rest() const { return m_rest; }
   const Part& norm1() const { return m_norm1; }
 
+  /// The forward up to o. Collective over the sequence's communicator.
+  /// \param x [batch, local tokens, hidden_dim]: the input of the layer
+  void attend(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
+              const Array<Real***>& x, LayerActivations<Real>& activations, Profile* profile) const;
+
+  /// The rest of it: x, the input of the layer, becomes its result.
+  void finish(const Execution& execution, const GradientWorkspace<Real>& workspace,
+              const LayerActivations<Real>& activations, const Array<Real***>& x, Profile* profile) const;
+
   /// Collective over the sequence's communicator.
   /// \param x [batch, local tokens, hidden_dim]: the input of the layer; it stays as it is
+  /// \param activations of attend() with that input
   /// \param gradient [batch, local tokens, hidden_dim]: that of the layer's result, which becomes that of x
   /// \param of_attention gets the sums of attention() and norm1(), one after the other
   /// \param of_rest gets those of rest(), with 0 for norm1()
-  void backward(const Execution& execution, const PaddingMask& mask, GradientWorkspace<Real>& workspace,
-                const Array<Real***>& x, const Array<Real***>& gradient, parallel::LeafSums<Real>& of_attention,
-                parallel::LeafSums<Real>& of_rest, Profile* profile) const;
+  void backward(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
+                const Array<Real***>& x, const LayerActivations<Real>& activations, const Array<Real***>& gradient,
+                parallel::LeafSums<Real>& of_attention, parallel::LeafSums<Real>& of_rest, Profile* profile) const;
 
   // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
-  void forward_again(const Execution& execution, const PaddingMask& mask, GradientWorkspace<Real>& workspace,
-                     const Array<Real***>& x, Profile* profile) const;
   void expand(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
-              const Array<Real***>& x) const;
+              const Array<Real***>& heads, const Array<Real***>& x) const;
   void contract_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
                          const Array<Real***>& gradient) const;
   void heads_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
                       const Array<Real***>& gradient) const;
   void finish_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
-                       const Array<Real***>& x, const Array<Real***>& gradient, const Array<Real*>& sums) const;
+                       const Array<Real***>& heads, const Array<Real***>& x, const Array<Real***>& gradient,
+                       const Array<Real*>& sums) const;
   void norm_rows(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
                  const Array<Real***>& x) const;
   void project_gradient(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,

@@ -119,135 +119,238 @@ void ModelGradient<Real>::Modules::head_gradient(const Execution& execution, con
                                     vector(0), vector(hidden));
 }
 
+namespace {
+
+/// Some of the model's weights, the sums of their gradients over this rank's leaves, and over all ranks.
+template <class Real>
+struct SummedPart {
+  parallel::LeafSums<Real> leaves;
+  parallel::OrderedReduceScatter<Real> ranks;
+  Array<Real*> total;  // on all ranks
+
+  SummedPart(const Execution& execution, const Sequence& sequence, const parallel::Leaves& all, std::int64_t elements)
+      : leaves(execution, all, elements),
+        ranks(execution, sequence, elements),
+        total("bsbr::gradient::total", static_cast<std::size_t>(elements)) {}
+
+  /// total = the sum over the leaves of all ranks. Collective.
+  void reduce(const Execution& execution, const Sequence& sequence, Profile* profile) {
+    const Phase phase(execution, profile, "exchange");
+    ranks.start(leaves);
+    const Array<Real*> part = ranks.wait();
+    if (profile != nullptr) profile->sent("gradients", ranks.bytes_sent(), ranks.messages_sent());
+    const auto parts = parallel::all_parts(execution, sequence.comm(), part, total);
+    attention::finish(*parts, "gradients", profile);
+    leaves.clear();
+  }
+};
+
+}  // namespace
+
+/// One loss with its gradients: what is kept between forward and backward, and the buffers of both.
+template <class Real>
+class ModelGradient<Real>::Pass {
+ public:
+  /// Collective; checks the arguments, and allocates all memory but the attentions' own.
+  Pass(const Modules& modules, const Execution& execution, const Sequence& sequence,
+       const Array<const std::int32_t**>& ids, const Array<const std::int32_t**>& targets, const PaddingMask& mask,
+       Recompute recompute, Profile* profile)
+      : m_modules(modules),
+        m_config(modules.weights.config()),
+        m_execution(execution),
+        m_sequence(sequence),
+        m_ids(ids),
+        m_targets(targets),
+        m_mask(mask),
+        m_profile(profile),
+        m_recompute(recompute) {
+    parallel::agree(sequence.comm(), [&] { allocate_all(); });
+  }
+
+  LossAndGradients<Real> run() {
+    forward();
+    const double scale = form_losses();
+    head_backward(scale);
+    for (std::size_t index = layers(); index-- > 0;) layer_backward(index);
+    embedding_backward();
+    m_execution.fence();
+    return *m_result;
+  }
+
+  // Public because CUDA's compiler wants functions that hold kernels to be.
+  void embedding_backward();
+
+ private:
+  std::size_t layers() const { return m_modules.gradients.size(); }
+  std::int64_t table() const { return m_config.vocab_size * m_config.hidden_dim; }
+  bool tied() const { return m_config.head == Head::tied; }
+  /// Of a layer, or of all layers one after the other.
+  LayerActivations<Real>& activations(std::size_t index) {
+    return m_activations[m_recompute == Recompute::none ? index : 0];
+  }
+  /// The gradients of some weights.
+  Array<Real*> gradients(std::int64_t offset, std::int64_t elements) const {
+    return Array<Real*>(m_result->gradients.data().data() + offset, static_cast<std::size_t>(elements));
+  }
+  /// Of a total, the elements that belong to these weights.
+  void take(std::int64_t offset, std::int64_t elements, const Array<Real*>& total, std::int64_t first) const {
+    Kokkos::deep_copy(m_execution, gradients(offset, elements),
+                      Array<Real*>(total.data() + first, static_cast<std::size_t>(elements)));
+  }
+  Array<Real**> as_table(const Array<Real*>& sums, std::int64_t first) const {
+    return Array<Real**>(sums.data() + first, static_cast<std::size_t>(m_config.vocab_size),
+                         static_cast<std::size_t>(m_config.hidden_dim));
+  }
+
+  void allocate_all();
+  void forward();
+  double form_losses();
+  void head_backward(double scale);
+  void layer_backward(std::size_t index);
+
+  const Modules& m_modules;
+  const ModelConfig& m_config;
+  Execution m_execution;
+  Sequence m_sequence;
+  Array<const std::int32_t**> m_ids, m_targets;
+  PaddingMask m_mask;
+  Profile* m_profile;
+  Recompute m_recompute;
+
+  std::vector<Array<Real***>> m_inputs;  // of each layer, and of the final norm
+  std::vector<LayerActivations<Real>> m_activations;
+  Array<Real***> m_gradient;  // of what has been an input, or is one; before that the hidden states
+  Array<double**> m_log_sums;
+  std::optional<GradientWorkspace<Real>> m_workspace;
+  std::optional<SummedPart<Real>> m_head, m_attention, m_rest, m_embedding;
+  std::optional<LossAndGradients<Real>> m_result;
+};
+
+template <class Real>
+void ModelGradient<Real>::Pass::allocate_all() {
+  if (m_sequence.chunk_size() != m_config.chunk_size) {
+    throw ShapeError("the sequence has chunk_size = " + std::to_string(m_sequence.chunk_size()) +
+                     ", the model has chunk_size = " + std::to_string(m_config.chunk_size));
+  }
+  const parallel::Leaves leaves(m_sequence);
+  validate_ids(m_execution, m_sequence, m_ids, m_config.vocab_size);
+  for (std::size_t i = 0; i <= layers(); ++i)
+    m_inputs.push_back(allocate<Real>("inputs", m_sequence, m_config.hidden_dim));
+  for (std::size_t i = 0; i < (m_recompute == Recompute::none ? layers() : 1); ++i)
+    m_activations.emplace_back(m_config, m_sequence);
+  m_gradient = allocate<Real>("gradient", m_sequence, m_config.hidden_dim);
+  m_workspace.emplace(m_config, m_sequence, local_leaves(m_sequence, leaves));
+  const LayerGradient<Real>& layer = m_modules.gradients.front();
+  m_head.emplace(m_execution, m_sequence, leaves, 2 * m_config.hidden_dim + table());
+  m_attention.emplace(m_execution, m_sequence, leaves, layer.attention().elements + layer.norm1().elements);
+  m_rest.emplace(m_execution, m_sequence, leaves, layer.rest().elements);
+  m_embedding.emplace(m_execution, m_sequence, leaves, table());
+  m_result.emplace(LossAndGradients<Real>{{}, {}, WeightArray<Real>(m_config, "gradients")});
+}
+
+template <class Real>
+void ModelGradient<Real>::Pass::forward() {
+  {
+    const Phase phase(m_execution, m_profile, "embedding");
+    kernels::embed(m_execution, m_ids, m_modules.weights.matrix("embedding.weight"), m_sequence.first_token(),
+                   m_inputs[0]);
+  }
+  for (std::size_t index = 0; index < layers(); ++index) {
+    const LayerGradient<Real>& layer = m_modules.gradients[index];
+    layer.attend(m_execution, m_mask, *m_workspace, m_inputs[index], activations(index), m_profile);
+    Kokkos::deep_copy(m_execution, m_inputs[index + 1], m_inputs[index]);
+    layer.finish(m_execution, *m_workspace, activations(index), m_inputs[index + 1], m_profile);
+  }
+}
+
+/// Returns what the losses of tokens are multiplied by in their mean.
+template <class Real>
+double ModelGradient<Real>::Pass::form_losses() {
+  {
+    const Phase phase(m_execution, m_profile, "final_norm");
+    Kokkos::deep_copy(m_execution, m_gradient, m_inputs.back());
+    final_norm(m_execution, m_modules.weights, m_gradient);
+  }
+  const TokenLosses losses = m_modules.output.losses(m_execution, m_sequence, m_gradient, m_targets, m_profile);
+  m_log_sums = losses.log_sum;
+  m_result->token_losses = losses.loss;
+  m_result->loss = mean_loss(m_sequence, losses.loss, m_targets);
+  return m_result->loss.counted == 0 ? 0 : 1 / static_cast<double>(m_result->loss.counted);
+}
+
+/// Of the final norm and of the head's matrix, which stands behind it.
+template <class Real>
+void ModelGradient<Real>::Pass::head_backward(double scale) {
+  const std::int64_t norm = 2 * m_config.hidden_dim;
+  {
+    const Phase phase(m_execution, m_profile, "head");
+    for (const LeafRows& leaf : m_workspace->leaves()) {
+      const Array<Real*>& sums = m_head->leaves.leaf();
+      m_modules.head_gradient(m_execution, *m_workspace, leaf, m_inputs.back(), m_targets, m_log_sums, scale,
+                              m_gradient, sums, as_table(sums, norm));
+      m_head->leaves.join(leaf.index);
+    }
+  }
+  m_head->reduce(m_execution, m_sequence, m_profile);
+  take(m_modules.weights.offset("layer_norm.weight"), norm, m_head->total, 0);
+  if (!tied()) take(m_modules.weights.offset("lm_head.weight"), table(), m_head->total, norm);
+}
+
+template <class Real>
+void ModelGradient<Real>::Pass::layer_backward(std::size_t index) {
+  const LayerGradient<Real>& layer = m_modules.gradients[index];
+  // What the last layer's forward has left is still there.
+  if (m_recompute == Recompute::all && index + 1 < layers())
+    layer.attend(m_execution, m_mask, *m_workspace, m_inputs[index], activations(index), m_profile);
+  layer.backward(m_execution, m_mask, *m_workspace, m_inputs[index], activations(index), m_gradient,
+                 m_attention->leaves, m_rest->leaves, m_profile);
+  m_attention->reduce(m_execution, m_sequence, m_profile);
+  m_rest->reduce(m_execution, m_sequence, m_profile);
+  const auto &own = layer.attention(), &rest = layer.rest(), &norm1 = layer.norm1();
+  take(rest.offset, rest.elements, m_rest->total, 0);  // with 0 for norm1, which is taken after it
+  take(own.offset, own.elements, m_attention->total, 0);
+  take(norm1.offset, norm1.elements, m_attention->total, own.elements);
+}
+
+/// A tied head's part joins at the end.
+template <class Real>
+void ModelGradient<Real>::Pass::embedding_backward() {
+  {
+    const Phase phase(m_execution, m_profile, "embedding");
+    for (const LeafRows& leaf : m_workspace->leaves()) {
+      kernels::add_embedding_gradient<Real>(m_execution, of_leaf(m_ids, leaf), of_leaf(m_gradient, leaf),
+                                            as_table(m_embedding->leaves.leaf(), 0));
+      m_embedding->leaves.join(leaf.index);
+    }
+  }
+  m_embedding->reduce(m_execution, m_sequence, m_profile);
+  const std::int64_t norm = 2 * m_config.hidden_dim;
+  const Array<Real*> target = gradients(m_modules.weights.offset("embedding.weight"), table());
+  const Array<const Real*> of_tokens = m_embedding->total, of_head = m_head->total;
+  const bool joins = tied();
+  Kokkos::parallel_for(
+      "bsbr::gradient::embedding", Kokkos::RangePolicy<Execution>(m_execution, 0, table()),
+      KOKKOS_LAMBDA(const std::int64_t i) { target(i) = joins ? of_tokens(i) + of_head(norm + i) : of_tokens(i); });
+}
+
 template <class Real>
 LossAndGradients<Real> ModelGradient<Real>::compute(const Execution& execution, const Sequence& sequence,
                                                     const Array<const std::int32_t**>& ids,
                                                     const Array<const std::int32_t**>& targets,
                                                     const std::optional<Array<const std::uint8_t**>>& mask,
-                                                    Profile* profile) {
-  const Modules& modules = *m_modules;
-  const Weights<Real>& weights = modules.weights;
-  const ModelConfig& config = weights.config();
-  const std::int64_t hidden = config.hidden_dim, vocabulary = config.vocab_size;
-  std::vector<Array<Real***>> inputs;
-  Array<Real***> gradient;
-  std::optional<parallel::Leaves> all_leaves;
-  std::optional<GradientWorkspace<Real>> workspace;
-  std::optional<Workspace<Real>> forward_workspace;
-  LossAndGradients<Real> result{{}, {}, WeightArray<Real>(config, "gradients")};
-  parallel::agree(sequence.comm(), [&] {
-    if (sequence.chunk_size() != config.chunk_size) {
-      throw ShapeError("the sequence has chunk_size = " + std::to_string(sequence.chunk_size()) +
-                       ", the model has chunk_size = " + std::to_string(config.chunk_size));
-    }
-    all_leaves.emplace(sequence);
-    validate_ids(execution, sequence, ids, vocabulary);
-    forward_workspace.emplace(config, sequence);
-    for (std::size_t i = 0; i <= modules.layers.size(); ++i)
-      inputs.push_back(allocate<Real>("inputs", sequence, hidden));
-    gradient = allocate<Real>("hidden_states", sequence, hidden);
-  });
-  const parallel::Leaves& leaves = *all_leaves;
+                                                    Profile* profile, Recompute recompute) const {
   const PaddingMask padding = mask ? PaddingMask(execution, sequence, *mask) : PaddingMask(execution, sequence);
-
-  // Forward: what each layer is given is kept.
-  {
-    const Phase phase(execution, profile, "embedding");
-    kernels::embed(execution, ids, weights.matrix("embedding.weight"), sequence.first_token(), inputs[0]);
-  }
-  for (std::size_t index = 0; index < modules.layers.size(); ++index) {
-    Kokkos::deep_copy(execution, inputs[index + 1], inputs[index]);
-    modules.layers[index].forward(execution, padding, *forward_workspace, inputs[index + 1], profile);
-  }
-  forward_workspace.reset();
-  parallel::agree(sequence.comm(), [&] { workspace.emplace(config, sequence, local_leaves(sequence, *all_leaves)); });
-  Kokkos::deep_copy(execution, gradient, inputs.back());
-  final_norm(execution, weights, gradient);
-  const TokenLosses losses = modules.output.losses(execution, sequence, gradient, targets, profile);
-  result.token_losses = losses.loss;
-  result.loss = mean_loss(sequence, losses.loss, targets);
-
-  // Backward: layer by layer, and leaf by leaf.
-  const Array<Real*> all = result.gradients.data();
-  const auto within = [&](std::int64_t offset, std::int64_t elements) {
-    return Array<Real*>(all.data() + offset, static_cast<std::size_t>(elements));
-  };
-  // The sum over all ranks' leaves, on each of them.
-  const auto total = [&](const parallel::LeafSums<Real>& sums) {
-    const Phase phase(execution, profile, "exchange");
-    parallel::OrderedReduceScatter<Real> scatter(execution, sequence, sums.elements());
-    scatter.start(sums);
-    const Array<Real*> part = scatter.wait();
-    if (profile != nullptr) profile->sent("gradients", scatter.bytes_sent(), scatter.messages_sent());
-    const Array<Real*> whole("bsbr::gradient::total", sums.elements());
-    const auto parts = parallel::all_parts(execution, sequence.comm(), part, whole);
-    attention::finish(*parts, "gradients", profile);
-    return whole;
-  };
-  const auto sum_over_leaves = [&](std::int64_t elements, const auto& add_leaf) {
-    parallel::LeafSums<Real> sums(execution, leaves, elements);
-    for (const LeafRows& leaf : workspace->leaves()) {
-      add_leaf(leaf, sums.leaf());
-      sums.join(leaf.index);
-    }
-    return total(sums);
-  };
-  const std::int64_t table = vocabulary * hidden;
-  const bool tied = config.head == Head::tied;
-  const double scale = result.loss.counted == 0 ? 0 : 1 / static_cast<double>(result.loss.counted);
-  const auto part_of = [](const Array<Real*>& sums, std::int64_t offset, std::int64_t elements) {
-    return Array<Real*>(sums.data() + offset, static_cast<std::size_t>(elements));
-  };
-  const auto as_table = [&](const Array<Real*>& sums, std::int64_t offset) {
-    return Array<Real**>(sums.data() + offset, static_cast<std::size_t>(vocabulary), static_cast<std::size_t>(hidden));
-  };
-  Array<Real*> of_head;
-  {
-    const Phase phase(execution, profile, "head");
-    of_head = sum_over_leaves(2 * hidden + table, [&](const LeafRows& leaf, const Array<Real*>& sums) {
-      modules.head_gradient(execution, *workspace, leaf, inputs.back(), targets, losses.log_sum, scale, gradient, sums,
-                            as_table(sums, 2 * hidden));
-    });
-    Kokkos::deep_copy(execution, within(weights.offset("layer_norm.weight"), 2 * hidden),
-                      part_of(of_head, 0, 2 * hidden));
-    if (!tied)
-      Kokkos::deep_copy(execution, within(weights.offset("lm_head.weight"), table),
-                        part_of(of_head, 2 * hidden, table));
-  }
-  for (std::size_t index = modules.layers.size(); index-- > 0;) {
-    const LayerGradient<Real>& layer = modules.gradients[index];
-    const auto &own = layer.attention(), &rest = layer.rest(), &norm1 = layer.norm1();
-    parallel::LeafSums<Real> of_attention(execution, leaves, own.elements + norm1.elements),
-        of_rest(execution, leaves, rest.elements);
-    layer.backward(execution, padding, *workspace, inputs[index], gradient, of_attention, of_rest, profile);
-    const Array<Real*> attention_total = total(of_attention);
-    Kokkos::deep_copy(execution, within(rest.offset, rest.elements), total(of_rest));
-    Kokkos::deep_copy(execution, within(own.offset, own.elements), part_of(attention_total, 0, own.elements));
-    Kokkos::deep_copy(execution, within(norm1.offset, norm1.elements),
-                      part_of(attention_total, own.elements, norm1.elements));
-    execution.fence();
-  }
-  const Phase phase(execution, profile, "embedding");
-  const Array<Real*> of_embedding = sum_over_leaves(table, [&](const LeafRows& leaf, const Array<Real*>& sums) {
-    kernels::add_embedding_gradient<Real>(execution, of_leaf(ids, leaf), of_leaf(gradient, leaf), as_table(sums, 0));
-  });
-  const Array<Real*> embedding = within(weights.offset("embedding.weight"), table);
-  Kokkos::parallel_for(
-      "bsbr::gradient::embedding", Kokkos::RangePolicy<Execution>(execution, 0, table),
-      KOKKOS_LAMBDA(const std::int64_t i) {
-        embedding(i) = tied ? of_embedding(i) + of_head(2 * hidden + i) : of_embedding(i);
-      });
-  execution.fence();
-  return result;
+  return Pass(*m_modules, execution, sequence, ids, targets, padding, recompute, profile).run();
 }
 
 template <class Real>
-std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
+std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence, Recompute recompute) {
   const std::int64_t tokens = sequence.batch() * sequence.local_tokens(), hidden = config.hidden_dim,
                      width = config.attention_dim(), count = projections_of(config.architecture);
   const std::int64_t leaf = parallel::leaf_chunks(sequence.length(), sequence.chunk_size()) * sequence.chunk_size();
+  const std::int64_t kept_layers = recompute == Recompute::none ? config.num_layers : 1;
   // Inputs of the layers and the gradient; projections, heads, and the gradients of both.
-  const std::int64_t rows = tokens * ((config.num_layers + 2) * hidden + 2 * (count + 1) * width);
+  const std::int64_t rows = tokens * ((config.num_layers + 2) * hidden + (kept_layers + 1) * (count + 1) * width);
   const std::int64_t of_leaf = leaf * (3 * hidden + 2 * config.ff_dim);
   // The weights packed the other way round and the head's blocks twice; gradients, and sums of leaves.
   const std::int64_t head = 2 * config.vocab_size * hidden, sums = 4 * (parameter_count(config) / config.num_layers);
@@ -255,8 +358,8 @@ std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence)
          packed_weight_bytes<Real>(config) + attention::workspace_bytes<Real>(config, sequence);
 }
 
-template std::int64_t gradient_bytes<float>(const ModelConfig&, const Sequence&);
-template std::int64_t gradient_bytes<double>(const ModelConfig&, const Sequence&);
+template std::int64_t gradient_bytes<float>(const ModelConfig&, const Sequence&, Recompute);
+template std::int64_t gradient_bytes<double>(const ModelConfig&, const Sequence&, Recompute);
 template class ModelGradient<float>;
 template class ModelGradient<double>;
 

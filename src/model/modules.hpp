@@ -110,6 +110,36 @@ void project_chunk_ends(const Execution& execution, const LayerModules<Real>& mo
                chunk_end, *modules.project_chunk_ends, retrieval);
 }
 
+/// out_proj, residual, norm, feed-forward, residual. heads: [batch, tokens, attention_dim], the attention's results.
+template <class Real>
+void finish_tokens(const Execution& execution, const LayerModules<Real>& modules,
+                   const kernels::PanelBuffers<Real>& panels, const Array<const Real***>& heads,
+                   const Array<Real***>& x) {
+  const Array<const Real*> out_bias = modules.out.bias, expand_bias = modules.expand.bias,
+                           contract_bias = modules.contract.bias;
+  const Norm<Real> norm = modules.ff_norm;
+  const kernels::Rows rows{static_cast<std::int64_t>(x.extent(0)), static_cast<std::int64_t>(x.extent(1))};
+  const int hidden = static_cast<int>(x.extent(2)), inner = static_cast<int>(expand_bias.extent(0));
+  const int width = static_cast<int>(heads.extent(2));
+  const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, Real* data) {
+    kernels::copy(team, width, &heads(batch, t, 0), data);
+  };
+  const auto add_and_norm = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, Real* data) {
+    Real* row = &x(batch, t, 0);
+    kernels::add_with_bias(team, hidden, data, out_bias.data(), row);
+    norm(team, row, data);
+  };
+  const auto activate = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t, std::int64_t, Real* data) {
+    kernels::gelu_with_bias(team, inner, expand_bias.data(), data);
+  };
+  const auto add = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, const Real* data) {
+    kernels::add_with_bias(team, hidden, data, contract_bias.data(), &x(batch, t, 0));
+  };
+  kernels::panel_chain(execution, "bsbr::layer::finish", rows, panels, load,
+                       kernels::Stage{modules.out.weight, add_and_norm},
+                       kernels::Stage{modules.expand.weight, activate}, kernels::Stage{modules.contract.weight, add});
+}
+
 /// One of several arrays [batch, rows, width].
 template <class Real>
 Strided<const Real***> array_of(const Array<Real****>& arrays, int index) {

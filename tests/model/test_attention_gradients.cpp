@@ -148,6 +148,67 @@ TYPED_TEST(AttentionGradients, of_projections_of_states_have_the_same_bits_whate
   }
 }
 
+TYPED_TEST(AttentionGradients, of_projections_of_states_come_sequence_by_sequence) {
+  constexpr std::int64_t length = 33, leaf_chunks = 3;
+  const ModelConfig config = compressed_variants().front();
+  const auto first = random_attention(config, length, 1);
+  auto second = random_attention(config, length, 21);
+  for (const auto matrix : {&AttentionNumbers::compress_weight, &AttentionNumbers::compress_bias,
+                            &AttentionNumbers::decompress_weight, &AttentionNumbers::decompress_bias})
+    second.*matrix = first.*matrix;
+  const auto joined = [](auto one, const auto& other) {
+    one.insert(one.end(), other.begin(), other.end());
+    return one;
+  };
+  const auto both = [&](const reference::Matrix& one, const reference::Matrix& other) {
+    return to_device<TypeParam***>(joined(one.values, other.values), 2, one.rows, one.columns);
+  };
+  const auto given = random_float_matrix(length, config.attention_dim(), 51),
+             other_given = random_float_matrix(length, config.attention_dim(), 52);
+  const auto mask = random_mask(length, 0.5, 2), other_mask = random_mask(length, 0.5, 3);
+
+  AttentionInput<TypeParam> input;
+  AttentionGradient<TypeParam> gradient;
+  input.query = both(first.query, second.query);
+  gradient.query = both(given, given);
+  input.key = both(first.key, second.key);
+  gradient.key = both(given, given);
+  input.value = both(first.value, second.value);
+  gradient.value = both(given, given);
+  input.retrieval_query = both(first.retrieval_query, second.retrieval_query);
+  input.retrieval_key = both(first.retrieval_key, second.retrieval_key);
+  gradient.retrieval_query = both(first.retrieval_query, second.retrieval_query);
+  gradient.retrieval_key = both(first.retrieval_key, second.retrieval_key);
+  put_projections(first, input);
+  const Sequence sequence(MPI_COMM_SELF, 2, length, config.chunk_size);
+  gradient.leaf_chunks = leaf_chunks;
+  reserve_projections(config, sequence, gradient);
+  const PaddingMask padding(Execution(), sequence, to_device<std::uint8_t**>(joined(mask, other_mask), 2, length));
+  const Array<TypeParam***> output("test::output", 2, length, config.attention_dim());
+  const auto attention = Attention<TypeParam>::create(config, sequence);
+  AttentionRecord<TypeParam> record;
+  attention->forward(Execution(), padding, input, output, nullptr, nullptr, &record);
+  attention->backward(Execution(), padding, input, record, output, both(given, other_given), gradient);
+  Execution().fence();
+
+  const auto of_first = run_attention_gradient<TypeParam>(config, first, mask, given, leaf_chunks),
+             of_second = run_attention_gradient<TypeParam>(config, second, other_mask, other_given, leaf_chunks);
+  const std::map<std::string, std::vector<TypeParam>> of_both{
+      {"query", to_host(gradient.query)},
+      {"key", to_host(gradient.key)},
+      {"value", to_host(gradient.value)},
+      {"retrieval_query", to_host(gradient.retrieval_query)},
+      {"retrieval_key", to_host(gradient.retrieval_key)},
+      {"compress_weight", to_host(gradient.compress_weight)},
+      {"compress_bias", to_host(gradient.compress_bias)},
+      {"decompress_weight", to_host(gradient.decompress_weight)},
+      {"decompress_bias", to_host(gradient.decompress_bias)}};
+  for (std::size_t i = 0; i < of_first.size(); ++i) {
+    const auto& [name, alone] = of_first[i];
+    EXPECT_TRUE(same_bits(of_both.at(name), joined(alone, of_second[i].second), 1)) << name;
+  }
+}
+
 TYPED_TEST(AttentionGradients, of_projections_of_states_must_be_those_of_whole_leaves) {
   const ModelConfig config = compressed_variants().front();
   const auto numbers = random_attention(config, 33, 1);

@@ -26,14 +26,14 @@ struct Computed {
 /// Loss and gradients of a batch on the ranks of a communicator. Collective.
 template <class Real>
 Computed<Real> compute(const Weights<Real>& weights, MPI_Comm comm, const Batch& batch,
-                       const std::vector<std::int64_t>& targets) {
+                       const std::vector<std::int64_t>& targets, Recompute recompute = Recompute::all) {
   const ModelConfig& config = weights.config();
   const Sequence sequence = gradient_sequence(comm, batch.batch, batch.length, config.chunk_size);
   std::optional<Array<const std::uint8_t**>> mask;
   if (!batch.mask.empty()) mask = local_part<std::uint8_t>(sequence, batch.mask);
   ModelGradient<Real> model(weights);
   const auto result = model.compute(Execution(), sequence, local_part<std::int32_t>(sequence, batch.ids),
-                                    local_part<std::int32_t>(sequence, targets), mask);
+                                    local_part<std::int32_t>(sequence, targets), mask, nullptr, recompute);
   const Array<double***> losses(result.token_losses.data(), result.token_losses.extent(0),
                                 result.token_losses.extent(1), 1);
   return {result.loss.loss, result.loss.counted, gather_tokens(sequence, losses), to_host(result.gradients.data())};
@@ -127,6 +127,17 @@ TYPED_TEST(ModelGradients, have_the_same_bits_on_any_number_of_ranks) {
         EXPECT_TRUE(same_bits(together.gradients, alone.gradients, 1)) << count << " ranks";
       }
     }
+  }
+}
+
+TYPED_TEST(ModelGradients, have_the_same_bits_whatever_is_computed_again) {
+  for (const ModelConfig& config : variants(sizes(Head::separate), has_its_own_way)) {
+    const Batch batch = random_batch(config, 2, 83, 5, Padding::holes);
+    const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
+    const auto again = compute(weights, MPI_COMM_WORLD, batch, targets_of(batch), Recompute::all),
+               kept = compute(weights, MPI_COMM_WORLD, batch, targets_of(batch), Recompute::none);
+    EXPECT_EQ(kept.loss, again.loss) << describe(config);
+    EXPECT_TRUE(same_bits(kept.gradients, again.gradients, 1)) << describe(config);
   }
 }
 
