@@ -126,7 +126,8 @@ void attention_phase(benchmark::State& state, const std::string& phase, std::int
   limit.report(all, flops.useful, flops.executed);
 }
 
-/// The gradient of an attention, in processor time. `forwards`: over the processor time of a forward of the same tokens.
+/// The gradient of an attention, in processor time. `forwards`: over the processor time of a forward of the same
+/// tokens.
 void attention_gradient(benchmark::State& state, const ModelConfig& config) {
   constexpr std::int64_t length = 16384;
   const Sequence sequence(MPI_COMM_WORLD, 1, length, config.chunk_size);
@@ -143,12 +144,8 @@ void attention_gradient(benchmark::State& state, const ModelConfig& config) {
   gradients.key = rows("bench::dk");
   gradients.value = rows("bench::dv");
   AttentionRecord<float> record;
-  const auto forward = [&] {
-    attention->forward(Execution(), mask, input, output, nullptr, nullptr, &record);
-  };
-  const auto backward = [&] {
-    attention->backward(Execution(), mask, input, record, output, from_output, gradients);
-  };
+  const auto forward = [&] { attention->forward(Execution(), mask, input, output, nullptr, nullptr, &record); };
+  const auto backward = [&] { attention->backward(Execution(), mask, input, record, output, from_output, gradients); };
   const auto seconds_of = [](const auto& work) {
     const std::clock_t begin = std::clock();
     work();
@@ -343,11 +340,10 @@ void add_benchmarks(bool large) {
     time(benchmark::RegisterBenchmark(
         name.c_str(), [c](benchmark::State& state) { attention_phase(state, c.phase, 64, c.chunk_size, c.length); }));
   }
-  for (const auto& [name, architecture, feature_map] :
-       {std::tuple{"linear", Architecture::linear, FeatureMap::none},
-        {"linear_elu", Architecture::linear, FeatureMap::elu},
-        {"delta_net", Architecture::delta_net, FeatureMap::none},
-        {"standard", Architecture::standard, FeatureMap::none}}) {
+  for (const auto& [name, architecture, feature_map] : {std::tuple{"linear", Architecture::linear, FeatureMap::none},
+                                                        {"linear_elu", Architecture::linear, FeatureMap::elu},
+                                                        {"delta_net", Architecture::delta_net, FeatureMap::none},
+                                                        {"standard", Architecture::standard, FeatureMap::none}}) {
     ModelConfig config = model_of(128, 64);
     config.architecture = architecture;
     config.feature_map = feature_map;
