@@ -1,5 +1,5 @@
-// Twenty steps of gradient descent on all weights of a small model, alone or on any number of ranks: the losses that are
-// printed are the same.
+// Twenty steps of gradient descent on all weights of a small model, alone or on any number of ranks: the losses that
+// are printed are the same.
 #include <bsbr/bsbr.hpp>
 #include <cstdio>
 #include <cstdlib>
