@@ -16,10 +16,14 @@ namespace {
 class Witness : public Attention<double> {
  public:
   void forward(const Execution&, const PaddingMask&, const AttentionInput<double>&, const Array<double***>& output,
-               Profile*, AttentionState<double>*) override {
+               Profile*, AttentionState<double>*, AttentionRecord<double>*) override {
     nan = finite = 0;
     for (const double x : to_host(output)) ++(std::isnan(x) ? nan : finite);
     Kokkos::deep_copy(output, 0);
+  }
+  void backward(const Execution&, const PaddingMask&, const AttentionInput<double>&, const AttentionRecord<double>&,
+                const Array<double***>&, const Array<double***>&, const AttentionGradient<double>&, Profile*) override {
+    FAIL() << "a forward has no gradient";
   }
   std::int64_t workspace_bytes() const override { return 0; }
 
