@@ -82,6 +82,8 @@ void check_together(const CommandLine& line, const EvaluateOptions& options) {
   refuse_stdout(by_position, "a file of losses");
   check_files(options, {token_losses, gradients, by_position});
   if (options.has_recompute && options.gradients.empty()) throw UsageError("--recompute needs --gradients");
+  if (options.verify && !options.gradients.empty())
+    throw UsageError("--verify compares hidden states, which --gradients does not keep", "leave one of the two out");
 }
 
 }  // namespace

@@ -81,6 +81,45 @@ class Evaluate(Case):
                     _, other, other_tokens = self.evaluate(*options, **how)
                     self.assertEqual((loss, token_loss.tobytes()), (other, other_tokens.tobytes()), (name, precision, how))
 
+    # ---- gradients ----
+
+    def gradients(self, *arguments, name="gradients.h5", **how):
+        """-> loss, token_loss and the gradients by name."""
+        path = self.path(name)
+        done = run("bsbr_evaluate", "--quiet", "--gradients", path, *arguments, **how)
+        self.assertEqual((done.code, done.out, done.err), (0, "", ""))
+        found = {}
+        with h5py.File(path) as file:
+            self.assertEqual(file.attrs["format"], "bsbr-gradients")
+            file["gradients"].visititems(lambda key, item: found.__setitem__(key, item[()]) if isinstance(item, h5py.Dataset) else None)
+        return *losses_of(path), found
+
+    def test_golden_gradients(self):
+        for path, causality in golden_cases():
+            if "masks" not in path and "compressed" not in path:
+                continue  # tests/model/test_model_gradients.cpp has all
+            with self.subTest(os.path.basename(path), causality=causality):
+                options = ["--causality", causality] if causality else []
+                _, _, found = self.gradients("--model", path, "--input", path, "--precision", "double", *options)
+                with h5py.File(path) as file:
+                    expected = file["expected"][causality] if causality else file["expected"]
+                    wanted = {key: expected["gradients"][key][()] for key in found}
+                largest = max(np.abs(gradient).max() for gradient in wanted.values())
+                for key, gradient in wanted.items():
+                    self.assertLessEqual(np.abs(found[key] - gradient).max(), 1e-10 * largest, key)
+
+    def test_ranks_threads_and_recomputation_change_no_bit_of_gradients(self):
+        for architecture in ("bsbr", "gau", "delta_net"):
+            model = self.with_head(f"{architecture}.h5", "tied", architecture=architecture)
+            ids = ids_file(self.path("ids.h5"), np.arange(154).reshape(2, 77) * 7 % 256)
+            wanted = self.gradients("--model", model, "--input", ids, "--recompute", "all", environment={"OMP_NUM_THREADS": "1"})
+            for how in ({"ranks": 2}, {"ranks": 3}, {"environment": {"OMP_NUM_THREADS": "2"}}):
+                found = self.gradients("--model", model, "--input", ids, "--recompute", "none", name="others.h5", **how)
+                self.assertEqual(found[0], wanted[0])
+                np.testing.assert_array_equal(found[1], wanted[1])
+                for key, gradient in wanted[2].items():
+                    np.testing.assert_array_equal(found[2][key], gradient, f"{architecture} {key} {how}")
+
     def test_a_new_model_is_about_as_good_as_guessing(self):
         summary, loss, _ = self.evaluate("--model", self.with_head(), "--input", self.text())
         self.assertEqual((summary["head"], summary["counted"], summary["tokens"]), ("separate", 199, 200))
@@ -164,6 +203,12 @@ class Evaluate(Case):
             self.refuse(2, "--input", "--model", model, ranks=ranks)
             self.refuse(2, ["--token-losses", "-"], *good, "--token-losses", "-", ranks=ranks)
             self.refuse(2, ["--by-position", "--token-losses"], *good, "--token-losses", self.path("x"), "--by-position", self.path("x"), ranks=ranks)
+            self.refuse(2, ["--gradients", "-"], *good, "--gradients", "-", ranks=ranks)
+            self.refuse(2, ["--gradients", "--input"], *good, "--gradients", text, ranks=ranks)
+            self.refuse(2, ["--recompute", "--gradients"], *good, "--recompute", "all", ranks=ranks)
+            self.refuse(2, ["--recompute", "some"], *good, "--gradients", self.path("g.h5"), "--recompute", "some", ranks=ranks)
+            self.refuse(2, ["--verify", "--gradients"], *good, "--gradients", self.path("g.h5"), "--verify", ranks=ranks)
+            self.refuse(6, "nowhere", *good, "--gradients", self.path("nowhere/g.h5"), ranks=ranks)
             self.refuse(2, ["--by-position", "--input"], *good, "--by-position", text, ranks=ranks)
             self.refuse(2, "--random-tokens", *good, "--random-tokens", 5, ranks=ranks)
             self.refuse(6, "nowhere", *good, "--token-losses", self.path("nowhere/l.h5"), ranks=ranks)
