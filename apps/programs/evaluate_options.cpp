@@ -35,7 +35,7 @@ constexpr const char* after =
     "Examples:\n"
     "  bsbr_init -o model.h5 --architecture bsbr --head separate\n"
     "  bsbr_evaluate -m model.h5 -i book.txt\n"
-    "  mpirun -n 4 bsbr_evaluate -m model.h5 -i ids.h5 --json loss.json --by-position curve.json\n"
+    "  mpirun -n 4 bsbr_evaluate -m model.h5 -i ids.h5 --by-position curve.json\n"
     "\n"
     "Exit codes: 0 done, 2 usage, 3 bad input file or a model without a head, 4 not enough memory, 5 communication, 6 "
     "the output cannot be written, 7 --verify met NaN or infinity, 70 a bug. An error is one line on stderr, and a "

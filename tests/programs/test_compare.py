@@ -127,7 +127,7 @@ class Compare(Comparison):
         changes = {"window_size": 7, "temperature": 0.5, "beta": 0.25, "expansion_factor": 2, "feature_map": "elu", "compression_factor": 2}
         found = self.measure(*small(lengths=[32]), *init_options(changes))
         shared = {name: value for name, value in config().items() if name not in ("architecture", *OWN_FIELDS["bsbr"])}
-        self.assertEqual(found["config"], shared)
+        self.assertEqual(found["config"], {**shared, "head": "none"})
         for result in found["results"]:
             own = OWN_FIELDS[result["architecture"]]
             self.assertEqual(result["config"], {name: changes.get(name, value) for name, value in own.items()})

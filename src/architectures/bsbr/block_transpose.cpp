@@ -70,13 +70,13 @@ std::unique_ptr<parallel::Exchange<Real>> BlockTranspose<Real>::send_back(const 
 
 template <class Real>
 void BlockTranspose<Real>::store(const Execution& execution, const Array<const Real*>& mixed, std::int64_t first_block,
-                                 std::int64_t count, const Array<Real*>& target) const {
+                                 std::int64_t count, const Array<Real*>& gathered) const {
   const std::int64_t batch = m_blocks.batch, chunks = m_sequence.num_chunks(), width = m_blocks.width;
-  const kernels::GatheredStates gathered = m_gathered;
+  const kernels::GatheredStates places = m_gathered;
   kernels::copy_rows(
       execution, "bsbr::attention::store_mixed", count * chunks * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
         const std::int64_t row = i % batch, chunk = i / batch % chunks, block = first_block + i / batch / chunks;
-        return kernels::RowCopies<Real, 1>{{&mixed(i * width)}, {&target(gathered.offset(block, chunk, row))}};
+        return kernels::RowCopies<Real, 1>{{&mixed(i * width)}, {&gathered(places.offset(block, chunk, row))}};
       });
 }
 
