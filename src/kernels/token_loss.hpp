@@ -56,7 +56,7 @@ template <class Real>
 inline Real largest([[maybe_unused]] const SerialTeam& team, int count, const Real* x) {
   constexpr int lanes = HostSizes::sum_lanes;
   Real most[lanes];
-  for (int lane = 0; lane < lanes; ++lane) most[lane] = x[0];
+  std::fill_n(most, lanes, x[0]);
   int i = 0;
   for (; i + lanes <= count; i += lanes) {
     for (int lane = 0; lane < lanes; ++lane) most[lane] = most[lane] < x[i + lane] ? x[i + lane] : most[lane];

@@ -51,9 +51,9 @@ class OrderedTree {
   /// Whether the two are the halves of a node; its name is raised({left.first, left.level + 1}).
   bool are_halves(TreeNode left, TreeNode right) const;
 
-  /// The highest nodes of the leaves [begin, end), in order: what the rank that has these leaves can form, 2·log₂ of
+  /// The highest nodes of the leaves [begin, last), in order: what the rank that has these leaves can form, 2·log₂ of
   /// their number at most.
-  std::vector<TreeNode> nodes_of(std::int64_t begin, std::int64_t end) const;
+  std::vector<TreeNode> nodes_of(std::int64_t begin, std::int64_t last) const;
 
  private:
   std::int64_t m_leaves;

@@ -289,12 +289,11 @@ void Bsbr<Real>::mix_gradients_across_ranks(const Execution& execution, const ke
   finish(*vectors, "retrieval_vectors", profile);
 }
 
-#define BSBR_INSTANTIATE(Real)                                                                                   \
-  template void Bsbr<Real>::backward(const Execution&, const PaddingMask&, const AttentionInput<Real>&,          \
-                                     const AttentionRecord<Real>&, const Array<Real***>&, const Array<Real***>&, \
-                                     const AttentionGradient<Real>&, Profile*);
-BSBR_INSTANTIATE(float)
-BSBR_INSTANTIATE(double)
-#undef BSBR_INSTANTIATE
+template void Bsbr<float>::backward(const Execution&, const PaddingMask&, const AttentionInput<float>&,
+                                    const AttentionRecord<float>&, const Array<float***>&, const Array<float***>&,
+                                    const AttentionGradient<float>&, Profile*);
+template void Bsbr<double>::backward(const Execution&, const PaddingMask&, const AttentionInput<double>&,
+                                     const AttentionRecord<double>&, const Array<double***>&, const Array<double***>&,
+                                     const AttentionGradient<double>&, Profile*);
 
 }  // namespace bsbr::attention
