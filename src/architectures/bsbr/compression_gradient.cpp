@@ -169,15 +169,17 @@ void Bsbr<Real>::compression_gradient(const Execution& execution, const kernels:
   }
 }
 
-#define BSBR_INSTANTIATE(Real)                                                                                       \
-  template void Bsbr<Real>::require_leaves(const AttentionGradient<Real>&) const;                                    \
-  template void Bsbr<Real>::decompression_gradient(const Execution&, const ChunkMarks&, const AttentionInput<Real>&, \
-                                                   const AttentionRecord<Real>&, const Array<Real***>&,              \
-                                                   const AttentionGradient<Real>&) const;                            \
-  template void Bsbr<Real>::compression_gradient(const Execution&, const kernels::KeysAndValues<Real>&,              \
-                                                 const AttentionGradient<Real>&) const;
-BSBR_INSTANTIATE(float)
-BSBR_INSTANTIATE(double)
-#undef BSBR_INSTANTIATE
+template void Bsbr<float>::require_leaves(const AttentionGradient<float>&) const;
+template void Bsbr<float>::decompression_gradient(const Execution&, const ChunkMarks&, const AttentionInput<float>&,
+                                                  const AttentionRecord<float>&, const Array<float***>&,
+                                                  const AttentionGradient<float>&) const;
+template void Bsbr<float>::compression_gradient(const Execution&, const kernels::KeysAndValues<float>&,
+                                                const AttentionGradient<float>&) const;
+template void Bsbr<double>::require_leaves(const AttentionGradient<double>&) const;
+template void Bsbr<double>::decompression_gradient(const Execution&, const ChunkMarks&, const AttentionInput<double>&,
+                                                   const AttentionRecord<double>&, const Array<double***>&,
+                                                   const AttentionGradient<double>&) const;
+template void Bsbr<double>::compression_gradient(const Execution&, const kernels::KeysAndValues<double>&,
+                                                 const AttentionGradient<double>&) const;
 
 }  // namespace bsbr::attention
