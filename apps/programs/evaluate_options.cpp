@@ -56,13 +56,11 @@ void add_gradients(CommandLine& line, EvaluateOptions& options) {
   line.add_text("--gradients", "FILE",
                 "HDF5 file: what --token-losses writes, and the gradient of the mean loss for each weight",
                 options.gradients);
-  line.add("--recompute", "auto|all|none",
-           "what the backward pass computes again of each layer: all, which takes least memory; none: attentions and "
-           "projections are kept; auto: none where memory is enough (default). The numbers are the same",
-           [&options](const std::string& name, const std::string& text) {
-             options.recompute = recompute_of(name, text);
-             options.has_recompute = true;
-           });
+  line.add(
+      "--recompute", "auto|all|none",
+      "what the backward pass computes again of each layer: all, which takes least memory; none: attentions and "
+      "projections are kept; auto: none where memory is enough (default). The numbers are the same",
+      [&options](const std::string& name, const std::string& text) { options.recompute = recompute_of(name, text); });
 }
 
 void add_output(CommandLine& line, EvaluateOptions& options) {
@@ -75,13 +73,13 @@ void add_output(CommandLine& line, EvaluateOptions& options) {
 void check_together(const CommandLine& line, const EvaluateOptions& options) {
   line.require("--model");
   line.require("--input");
+  line.require_with("--recompute", "--gradients");
   const NamedFile token_losses{"--token-losses", options.token_losses}, gradients{"--gradients", options.gradients},
       by_position{"--by-position", options.by_position};
   refuse_stdout(token_losses, "a file of losses");
   refuse_stdout(gradients, "a file of gradients");
   refuse_stdout(by_position, "a file of losses");
   check_files(options, {token_losses, gradients, by_position});
-  if (options.has_recompute && options.gradients.empty()) throw UsageError("--recompute needs --gradients");
   if (options.verify && !options.gradients.empty())
     throw UsageError("--verify compares hidden states, which --gradients does not keep", "leave one of the two out");
 }

@@ -11,7 +11,6 @@ namespace bsbr::apps {
 
 struct EvaluateOptions : ModelOptions {
   std::optional<Recompute> recompute;  ///< empty: nothing where memory is enough for that, else everything
-  bool has_recompute = false;          ///< --recompute was given
   std::string token_losses, gradients, by_position;  ///< files; empty: none
 };
 
