@@ -119,15 +119,15 @@ class Attention {
   /// \param mask the padding mask of the sequence
   /// \param input projections of this rank's tokens; its arrays may be the same, or overlap each other
   /// \param output [batch, local tokens, num_heads · head_dim]; shares no element with any array of the input, whatever
-  /// the architecture
-  ///     and the sizes, unless AttentionInput::overwrite_key says that it is the key. It may lie between rows of the
-  ///     input
+  /// the architecture and the sizes, unless AttentionInput::overwrite_key says that it is the key. It may lie between
+  /// rows of the input
   /// \param profile times and bytes are added to it; may be null
   /// \param state of the tokens before the sequence's origin; it becomes that of all tokens up to the sequence's end.
-  ///     May be null where the origin is 0: then nothing is kept
+  /// May be null where the origin is 0: then nothing is kept
+  /// \param record becomes what the backward of this forward needs; null: nothing is recorded
   /// \throws ShapeError if extents do not fit, or the output overlaps the input, or is not the key where overwrite_key
-  /// says so, or the state is not that of the tokens before the origin \throws CommunicationError if MPI fails or a
-  /// rank does not respond in time
+  /// says so, or the state is not that of the tokens before the origin
+  /// \throws CommunicationError if MPI fails or a rank does not respond in time
   virtual void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                        const Array<Real***>& output, Profile* profile = nullptr, AttentionState<Real>* state = nullptr,
                        AttentionRecord<Real>* record = nullptr) = 0;

@@ -110,7 +110,7 @@ void write_result(const std::string& path, const ModelConfig& config, const Attr
 void write_token_losses(const std::string& path, const ModelConfig& config, const Attributes& attributes,
                         const Sequence& sequence, double loss, const Array<const double**>& token_losses);
 
-/// The same with the gradient of each weight, /gradients/<name>, as /weights of a model file. Collective over the
+/// The same with the gradient of each weight, `/gradients/<name>`, as /weights of a model file. Collective over the
 /// sequence's communicator; rank 0 writes the gradients. \throws OutputError on all ranks if the file cannot be written
 template <class Real>
 void write_gradients(const std::string& path, const ModelConfig& config, const Attributes& attributes,

@@ -81,8 +81,9 @@ struct MeanLoss {
 
 /// The mean loss of a range of positions in all sequences.
 struct PositionLoss {
-  std::int64_t begin = 0, end = 0;  ///< positions [begin, end), counted from the first token of each sequence
-  MeanLoss mean;                    ///< over these
+  std::int64_t begin = 0;  ///< the first position, counted from the first token of each sequence
+  std::int64_t end = 0;    ///< behind the last one
+  MeanLoss mean;           ///< over positions [begin, end)
 };
 
 /// Sums up the losses of sequences of one length, batch after batch. Sums are in double, and in an order that depends
@@ -92,7 +93,7 @@ class LossSum {
   /// sequences: how many there are, in all batches together; length: tokens of each.
   /// \throws ConfigError if a number is negative, or their product is too large
   LossSum(std::int64_t sequences, std::int64_t length);
-  LossSum(LossSum&&) noexcept;
+  LossSum(LossSum&&) noexcept;  ///< leaves the other one to be destroyed or assigned to only
   ~LossSum();
 
   /// Adds the next sequence.batch() sequences. Not collective, but all ranks add the same ones, each its part.

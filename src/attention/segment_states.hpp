@@ -15,6 +15,7 @@
 #include "parallel/messages.hpp"
 #include "parallel/neighbours.hpp"
 #include "parallel/prefix_tree.hpp"
+#include "parallel/tree_level.hpp"
 
 namespace bsbr::attention {
 
@@ -209,7 +210,7 @@ class SegmentStates {
     }
     if (messages == nullptr || m_keeps) keep_sums(execution);
     for (int level = m_tree.levels() - 1; level >= 0; --level) {  // S(b) ← S(b − 2^level) then V(b)
-      const std::int64_t b = m_tree.prefix_with_others(level), earlier = b - size_of(level);
+      const std::int64_t b = m_tree.prefix_with_others(level), earlier = b - parallel::leaves_of(level);
       if (messages != nullptr) send_state(*messages, level);
       if (messages != nullptr && b > 0) wait_for_state(*messages, earlier);
       if (b > 0) put_before<kernels::LeftOperand::state>(execution, rule, level, {b, 1, 1}, before_others(earlier));
@@ -222,7 +223,6 @@ class SegmentStates {
   static constexpr int sum_tag = 16, state_tag = sum_tag + 64;
 
   static std::size_t index(int level) { return static_cast<std::size_t>(level); }
-  static std::int64_t size_of(int level) { return std::int64_t{1} << level; }
   static std::int64_t levels(const Segments& segments) { return parallel::PrefixTree::levels(segments.whole()); }
   static std::int64_t outgoing(const parallel::PrefixTree& tree) {
     std::int64_t count = 0;
@@ -249,7 +249,7 @@ class SegmentStates {
 
   /// The left half that is merged into one of this rank's nodes, and which another rank has; 0: none.
   std::int64_t left_half_of_others(int level) const {
-    const std::int64_t b = m_tree.merge_with_others(level) - size_of(level);
+    const std::int64_t b = m_tree.merge_with_others(level) - parallel::leaves_of(level);
     return b > m_segments.earlier() ? b : 0;
   }
 
@@ -261,7 +261,7 @@ class SegmentStates {
   std::vector<std::int64_t> states_of_others() const {
     std::vector<std::int64_t> found;
     for (int level = m_tree.levels() - 1; level >= 0; --level) {
-      const std::int64_t b = m_tree.prefix_with_others(level), earlier = b - size_of(level);
+      const std::int64_t b = m_tree.prefix_with_others(level), earlier = b - parallel::leaves_of(level);
       if (b > 0 && (found.empty() || found.back() != earlier)) found.push_back(earlier);
     }
     const std::int64_t begin = m_tree.begin();
@@ -272,7 +272,7 @@ class SegmentStates {
 
   /// The rank that S(b) goes to at a level, or −1. One that needs it at several levels gets it at the highest.
   int receiver(std::int64_t b, int level) const {
-    const std::int64_t leaf = b + size_of(level);
+    const std::int64_t leaf = b + parallel::leaves_of(level);
     return level < parallel::level_of(b) && leaf > m_tree.end() && leaf <= m_tree.leaves() ? m_segments.owner(leaf - 1)
                                                                                            : -1;
   }
@@ -283,7 +283,7 @@ class SegmentStates {
     if (b == 0) return 0;
     const auto copy = piece(m_outgoing, sent, m_elements);  // S(b) takes the place of V(b) while this goes
     Kokkos::deep_copy(execution, copy, node(b));
-    messages.send(m_segments.owner(b + size_of(level) - 1), sum_tag + level, copy);
+    messages.send(m_segments.owner(b + parallel::leaves_of(level) - 1), sum_tag + level, copy);
     return 1;
   }
 
@@ -316,7 +316,8 @@ class SegmentStates {
   }
   template <kernels::LeftOperand operand, class Rule>
   void put_before(const Execution& execution, const Rule& rule, int level, const parallel::TreeNodes& nodes) const {
-    if (nodes.count > 0) put_before<operand>(execution, rule, level, nodes, node(nodes.first - size_of(level)));
+    if (nodes.count > 0)
+      put_before<operand>(execution, rule, level, nodes, node(nodes.first - parallel::leaves_of(level)));
   }
 
   /// Of each level the last node, for the segments that get these slots next.
@@ -330,7 +331,7 @@ class SegmentStates {
   template <class Function>
   void for_last_nodes(const Function& function) const {
     for (int level = 0; level < m_tree.levels(); ++level) {
-      const std::int64_t size = size_of(level), multiple = m_tree.end() / size;
+      const std::int64_t size = parallel::leaves_of(level), multiple = m_tree.end() / size;
       const std::int64_t b = (multiple % 2 == 1 ? multiple : multiple - 1) * size;
       if (b > 0 && m_tree.owns(b)) function(b);
     }

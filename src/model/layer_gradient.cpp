@@ -4,6 +4,7 @@
 
 #include "bsbr/error.hpp"
 #include "kernels/rows.hpp"
+#include "model/allocate.hpp"
 
 namespace bsbr {
 namespace {
@@ -40,30 +41,6 @@ Array<Real**> first_rows(const Array<Real**>& rows, std::int64_t count) {
 /// Rows of tokens as one sequence.
 Rows rows_of(const LeafRows& leaf) { return {1, leaf.count}; }
 
-template <class Real>
-Array<Real****> allocate(const char* label, std::int64_t arrays, std::int64_t batch, std::int64_t rows,
-                         std::int64_t width) {
-  try {
-    return Array<Real****>(std::string("bsbr::gradient::") + label, arrays, batch, rows, width);
-  } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + std::string(label) + " [" + std::to_string(arrays) + ", " +
-                      std::to_string(batch) + ", " + std::to_string(rows) + ", " + std::to_string(width) +
-                      "]: " + error.what());
-  }
-}
-
-template <class Real>
-Array<Real***> allocate_rows(const char* label, std::int64_t batch, std::int64_t rows, std::int64_t width) {
-  const auto array = allocate<Real>(label, 1, batch, rows, width);
-  return Kokkos::subview(array, 0, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
-}
-
-template <class Real>
-Array<Real**> allocate_leaf(const char* label, std::int64_t rows, std::int64_t width) {
-  const auto array = allocate<Real>(label, 1, 1, rows, width);
-  return Kokkos::subview(array, 0, 0, Kokkos::ALL(), Kokkos::ALL());
-}
-
 }  // namespace
 
 std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Leaves& leaves) {
@@ -84,9 +61,10 @@ template <class Real>
 LayerActivations<Real>::LayerActivations(const ModelConfig& config, const Sequence& sequence) {
   const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), width = config.attention_dim();
   const auto chunk_projections = static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size());
-  projections = allocate<Real>("projections", projections_of(config.architecture), batch, tokens, width);
-  retrieval = allocate<Real>("retrieval", chunk_projections, batch, sequence.local_chunks(), config.hidden_dim);
-  heads = allocate_rows<Real>("heads", batch, tokens, width);
+  projections = allocate<Real****>("gradient::projections", projections_of(config.architecture), batch, tokens, width);
+  retrieval =
+      allocate<Real****>("gradient::retrieval", chunk_projections, batch, sequence.local_chunks(), config.hidden_dim);
+  heads = allocate<Real***>("gradient::heads", batch, tokens, width);
 }
 
 template <class Real>
@@ -103,9 +81,9 @@ GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequ
     most_chunks = std::max(most_chunks, leaf.chunks);
   }
   attention = Attention<Real>::create(config, sequence);
-  projection_gradients = allocate<Real>("projection_gradients", count, batch, tokens, width);
-  retrieval_gradients = allocate<Real>("retrieval_gradients", chunk_projections, batch, chunks, hidden);
-  heads_gradients = allocate_rows<Real>("heads_gradients", batch, tokens, width);
+  projection_gradients = allocate<Real****>("gradient::projection_gradients", count, batch, tokens, width);
+  retrieval_gradients = allocate<Real****>("gradient::retrieval_gradients", chunk_projections, batch, chunks, hidden);
+  heads_gradients = allocate<Real***>("gradient::heads_gradients", batch, tokens, width);
   const auto array = [](const Array<Real****>& arrays, int index) -> Strided<Real***> {
     return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
   };
@@ -120,22 +98,18 @@ GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequ
   if (compresses_states(config)) {
     const auto parts = static_cast<std::int64_t>(leaves.size()), state = config.state_size(),
                whole = config.head_dim() * config.head_dim();
-    const auto vectors = [&](const char* label, std::int64_t elements) {
-      const auto all = allocate<Real>(label, 1, 1, parts, elements);
-      return Array<Real**>(Kokkos::subview(all, 0, 0, Kokkos::ALL(), Kokkos::ALL()));
-    };
-    gradient.compress_weight = allocate_rows<Real>("compress_weight_gradients", parts, state, whole);
-    gradient.decompress_weight = allocate_rows<Real>("decompress_weight_gradients", parts, whole, state);
-    gradient.compress_bias = vectors("compress_bias_gradients", state);
-    gradient.decompress_bias = vectors("decompress_bias_gradients", whole);
+    gradient.compress_weight = allocate<Real***>("gradient::compress_weight_gradients", parts, state, whole);
+    gradient.decompress_weight = allocate<Real***>("gradient::decompress_weight_gradients", parts, whole, state);
+    gradient.compress_bias = allocate<Real**>("gradient::compress_bias_gradients", parts, state);
+    gradient.decompress_bias = allocate<Real**>("gradient::decompress_bias_gradients", parts, whole);
     gradient.leaf_chunks = parallel::leaf_chunks(sequence.length(), sequence.chunk_size());
   }
-  normed = allocate_leaf<Real>("normed", most_tokens, hidden);
-  normed_gradient = allocate_leaf<Real>("normed_gradient", most_tokens, hidden);
-  middle = allocate_leaf<Real>("middle", most_tokens, hidden);
-  expanded = allocate_leaf<Real>("expanded", most_tokens, inner);
-  activated = allocate_leaf<Real>("activated", most_tokens, inner);
-  chunk_ends = allocate_leaf<Real>("chunk_ends", chunk_projections > 0 ? most_chunks : 0, hidden);
+  normed = allocate<Real**>("gradient::normed", most_tokens, hidden);
+  normed_gradient = allocate<Real**>("gradient::normed_gradient", most_tokens, hidden);
+  middle = allocate<Real**>("gradient::middle", most_tokens, hidden);
+  expanded = allocate<Real**>("gradient::expanded", most_tokens, inner);
+  activated = allocate<Real**>("gradient::activated", most_tokens, inner);
+  chunk_ends = allocate<Real**>("gradient::chunk_ends", chunk_projections > 0 ? most_chunks : 0, hidden);
   const bool has_head = config.head != Head::none;
   panels = kernels::PanelBuffers<Real>(
       std::max({count * width, hidden, chunk_projections * hidden, inner,

@@ -8,6 +8,8 @@
 
 #include "bsbr/error.hpp"
 #include "kernels/token_loss.hpp"
+#include "model/allocate.hpp"
+#include "model/stages.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/collectives.hpp"
 #include "parallel/neighbours.hpp"
@@ -27,18 +29,6 @@ void require_tokens(const char* name, const View& array, const Sequence& sequenc
   throw ShapeError(std::string(name) + " are [" + std::to_string(batch) + ", " + std::to_string(tokens) +
                    "], this rank's part of the sequence [" + std::to_string(sequence.batch()) + ", " +
                    std::to_string(sequence.local_tokens()) + "]");
-}
-
-/// [batch, local tokens] of a number.
-template <class Number>
-Array<Number**> allocate(const char* name, const Sequence& sequence) {
-  try {
-    return Array<Number**>(Kokkos::view_alloc("bsbr::loss::" + std::string(name), Kokkos::WithoutInitializing),
-                           sequence.batch(), sequence.local_tokens());
-  } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + std::string(name) + " [" + std::to_string(sequence.batch()) + ", " +
-                      std::to_string(sequence.local_tokens()) + "]: " + error.what());
-  }
 }
 
 // ---- Targets --------------------------------------------------------------------------------------------------------
@@ -107,13 +97,6 @@ void validate_targets(const Execution& execution, const Sequence& sequence, cons
   }
 }
 
-/// The matrix of a head, [vocab, hidden_dim].
-template <class Real>
-Array<const Real**> head_matrix(const Weights<Real>& weights) {
-  require_head(weights.config());
-  return weights.matrix(weights.config().head == Head::tied ? "embedding.weight" : "lm_head.weight");
-}
-
 }  // namespace
 
 void require_head(const ModelConfig& config) {
@@ -132,7 +115,7 @@ Array<const std::int32_t**> next_tokens(const Execution& execution, const Sequen
     require_kokkos();
     require_tokens("ids", ids, sequence);
     if (mask) require_tokens("values of the mask", padding, sequence);
-    targets = allocate<std::int32_t>("targets", sequence);
+    targets = allocate<std::int32_t**>("loss::targets", sequence.batch(), sequence.local_tokens());
     mine = first_targets(execution, sequence, ids, padding);
   });
   const std::vector<std::int32_t> next = of_next_rank(sequence, mine);
@@ -179,7 +162,8 @@ TokenLosses OutputLayer<Real>::losses(const Execution& execution, const Sequence
                        std::to_string(config.hidden_dim));
     }
     validate_targets(execution, sequence, targets, config.vocab_size);
-    losses = {allocate<double>("losses", sequence), allocate<double>("log_sums", sequence)};
+    losses = {allocate<double**>("loss::losses", sequence.batch(), sequence.local_tokens()),
+              allocate<double**>("loss::log_sums", sequence.batch(), sequence.local_tokens())};
   });
   const Phase phase(execution, profile, "head");
   m_modules->panels.poison(execution);
@@ -213,25 +197,25 @@ std::int64_t end_of_range(std::int64_t begin) {
   return begin + step;
 }
 
-/// The sum over some positions [begin, end) of all sequences.
-struct RangeSum {
-  std::int64_t begin, end;
-  std::int64_t counted = 0;  // on this rank
-  OrderedSumOfDoubles sum;   // of leaves [sequence, position]
-
-  RangeSum(std::int64_t first, std::int64_t last, std::int64_t sequences)
-      : begin(first), end(last), sum(OrderedTree(sequences * (last - first))) {}
-
-  MeanLoss mean(MPI_Comm comm) const {
-    const double total = parallel::sum_of_ranks(sum, comm);
-    const std::int64_t count = parallel::all_reduce(counted, MPI_SUM, comm);
-    return {count == 0 ? 0 : total / static_cast<double>(count), count};
-  }
-};
-
 }  // namespace
 
 struct LossSum::Sums {
+  /// The sum over some positions [begin, end) of all sequences.
+  struct RangeSum {
+    std::int64_t begin, end;
+    std::int64_t counted = 0;  // on this rank
+    OrderedSumOfDoubles sum;   // of leaves [sequence, position]
+
+    RangeSum(std::int64_t first, std::int64_t last, std::int64_t sequences)
+        : begin(first), end(last), sum(OrderedTree(sequences * (last - first))) {}
+
+    MeanLoss mean(MPI_Comm comm) const {
+      const double total = parallel::sum_of_ranks(sum, comm);
+      const std::int64_t count = parallel::all_reduce(counted, MPI_SUM, comm);
+      return {count == 0 ? 0 : total / static_cast<double>(count), count};
+    }
+  };
+
   std::int64_t sequences, length, added = 0;
   RangeSum all;
   std::vector<RangeSum> ranges;
@@ -275,7 +259,7 @@ void LossSum::add(const Sequence& sequence, const Array<const double**>& losses,
   }
   const auto loss = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), losses);
   const auto target = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), targets);
-  const auto add_token = [](RangeSum& range, std::int64_t row, std::int64_t position, double value, bool counts) {
+  const auto add_token = [](Sums::RangeSum& range, std::int64_t row, std::int64_t position, double value, bool counts) {
     range.counted += counts ? 1 : 0;
     range.sum.add(row * (range.end - range.begin) + position - range.begin, counts ? value : 0.0);
   };
@@ -299,7 +283,7 @@ MeanLoss LossSum::mean(MPI_Comm comm) const {
 std::vector<PositionLoss> LossSum::by_position(MPI_Comm comm) const {
   m_sums->require_all();
   std::vector<PositionLoss> all;
-  for (const RangeSum& range : m_sums->ranges) all.push_back({range.begin, range.end, range.mean(comm)});
+  for (const Sums::RangeSum& range : m_sums->ranges) all.push_back({range.begin, range.end, range.mean(comm)});
   return all;
 }
 

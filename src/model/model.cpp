@@ -7,6 +7,7 @@
 #include "kernels/embedding.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/poison.hpp"
+#include "model/allocate.hpp"
 #include "model/progress.hpp"
 #include "model/stages.hpp"
 #include "parallel/agree.hpp"
@@ -15,18 +16,6 @@
 
 namespace bsbr {
 namespace {
-
-template <class Real>
-Array<Real***> allocate_states(const Sequence& sequence, std::int64_t hidden_dim) {
-  try {
-    return Array<Real***>(Kokkos::view_alloc(std::string("bsbr::model::hidden_states"), Kokkos::WithoutInitializing),
-                          sequence.batch(), sequence.local_tokens(), hidden_dim);
-  } catch (const std::exception& error) {
-    throw MemoryError("no memory for hidden states [" + std::to_string(sequence.batch()) + ", " +
-                      std::to_string(sequence.local_tokens()) + ", " + std::to_string(hidden_dim) +
-                      "]: " + error.what());
-  }
-}
 
 /// Whether a workspace that was made for one sequence serves another.
 bool same_part(const Sequence& a, const Sequence& b) {
@@ -72,7 +61,10 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
     if (!kept) m_workspace = std::make_unique<Workspace<Real>>(config(), sequence);
     if (!has_mask && !m_no_padding) m_no_padding.emplace(execution, sequence);
     const bool only_ours = m_states.use_count() == 1;  // otherwise the caller has a copy, or there are none yet
-    if (!only_ours) m_states = allocate_states<Real>(sequence, config().hidden_dim);
+    if (!only_ours) {
+      m_states =
+          allocate<Real***>("model::hidden_states", sequence.batch(), sequence.local_tokens(), config().hidden_dim);
+    }
   });
 }
 

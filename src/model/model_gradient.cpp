@@ -11,6 +11,7 @@
 #include "bsbr/model.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/token_loss_gradient.hpp"
+#include "model/allocate.hpp"
 #include "model/layer_gradient.hpp"
 #include "model/stages.hpp"
 #include "parallel/agree.hpp"
@@ -18,23 +19,6 @@
 
 namespace bsbr {
 namespace {
-
-template <class Real>
-Array<const Real**> head_matrix(const Weights<Real>& weights) {
-  require_head(weights.config());
-  return weights.matrix(weights.config().head == Head::tied ? "embedding.weight" : "lm_head.weight");
-}
-
-template <class Real>
-Array<Real***> allocate(const char* label, const Sequence& sequence, std::int64_t width) {
-  try {
-    return Array<Real***>(Kokkos::view_alloc("bsbr::gradient::" + std::string(label), Kokkos::WithoutInitializing),
-                          sequence.batch(), sequence.local_tokens(), width);
-  } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + std::string(label) + " [" + std::to_string(sequence.batch()) + ", " +
-                      std::to_string(sequence.local_tokens()) + ", " + std::to_string(width) + "]: " + error.what());
-  }
-}
 
 /// A leaf's part of an array [batch, local tokens] or [batch, local tokens, width].
 template <class Number>
@@ -119,8 +103,6 @@ void ModelGradient<Real>::Modules::head_gradient(const Execution& execution, con
                                     vector(0), vector(hidden));
 }
 
-namespace {
-
 /// Some of the model's weights, the sums of their gradients over this rank's leaves, and over all ranks.
 template <class Real>
 struct SummedPart {
@@ -144,8 +126,6 @@ struct SummedPart {
     leaves.clear();
   }
 };
-
-}  // namespace
 
 /// One loss with its gradients: what is kept between forward and backward, and the buffers of both.
 template <class Real>
@@ -232,13 +212,14 @@ void ModelGradient<Real>::Pass::allocate_all() {
     throw ShapeError("the sequence has chunk_size = " + std::to_string(m_sequence.chunk_size()) +
                      ", the model has chunk_size = " + std::to_string(m_config.chunk_size));
   }
+  const std::int64_t batch = m_sequence.batch(), tokens = m_sequence.local_tokens();
   const parallel::Leaves leaves(m_sequence);
   validate_ids(m_execution, m_sequence, m_ids, m_config.vocab_size);
   for (std::size_t i = 0; i <= layers(); ++i)
-    m_inputs.push_back(allocate<Real>("inputs", m_sequence, m_config.hidden_dim));
+    m_inputs.push_back(allocate<Real***>("gradient::inputs", batch, tokens, m_config.hidden_dim));
   for (std::size_t i = 0; i < (m_recompute == Recompute::none ? layers() : 1); ++i)
     m_activations.emplace_back(m_config, m_sequence);
-  m_gradient = allocate<Real>("gradient", m_sequence, m_config.hidden_dim);
+  m_gradient = allocate<Real***>("gradient::rows", batch, tokens, m_config.hidden_dim);
   m_workspace.emplace(m_config, m_sequence, local_leaves(m_sequence, leaves));
   const LayerGradient<Real>& layer = m_modules.gradients.front();
   m_head.emplace(m_execution, m_sequence, leaves, 2 * m_config.hidden_dim + table());

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bsbr/error.hpp"
+#include "bsbr/loss.hpp"
 #include "bsbr/sequence.hpp"
 #include "bsbr/weights.hpp"
 #include "kernels/panel_chain.hpp"
@@ -40,6 +41,13 @@ void final_norm(const Execution& execution, const Weights<Real>& weights, const 
       execution, "bsbr::model::final_norm", x, KOKKOS_LAMBDA(const kernels::Team& team, Real* row) {
         kernels::layer_norm(team, static_cast<int>(weight.extent(0)), row, weight.data(), bias.data(), row);
       });
+}
+
+/// The head's matrix, [vocab, hidden_dim]. Throws ConfigError if there is none.
+template <class Real>
+Array<const Real**> head_matrix(const Weights<Real>& weights) {
+  require_head(weights.config());
+  return weights.matrix(weights.config().head == Head::tied ? "embedding.weight" : "lm_head.weight");
 }
 
 }  // namespace bsbr

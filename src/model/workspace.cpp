@@ -7,6 +7,7 @@
 #include "bsbr/model.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/scratch.hpp"
+#include "model/allocate.hpp"
 
 namespace bsbr {
 namespace {
@@ -29,28 +30,15 @@ struct Sizes {
         panel_width(std::max({projections * width, hidden, retrieval * hidden, config.ff_dim})) {}
 };
 
-template <class Real>
-Array<Real****> allocate(const char* label, std::int64_t arrays, std::int64_t batch, std::int64_t rows,
-                         std::int64_t width) {
-  try {
-    return Array<Real****>(Kokkos::view_alloc(std::string(label), Kokkos::WithoutInitializing), arrays, batch, rows,
-                           width);
-  } catch (const std::exception& error) {
-    throw MemoryError("no memory for " + std::string(label) + " [" + std::to_string(arrays) + ", " +
-                      std::to_string(batch) + ", " + std::to_string(rows) + ", " + std::to_string(width) +
-                      "]: " + error.what());
-  }
-}
-
 }  // namespace
 
 template <class Real>
 Workspace<Real>::Workspace(const ModelConfig& config, const Sequence& sequence) : m_sequence(sequence) {
   attention = Attention<Real>::create(config, sequence);
   const Sizes sizes(config, sequence, !attention->output_may_be_key());
-  projections = allocate<Real>("bsbr::layer::projections", sizes.projections, sizes.batch, sizes.tokens, sizes.width);
-  m_separate_heads = allocate<Real>("bsbr::layer::heads", sizes.heads, sizes.batch, sizes.tokens, sizes.width);
-  retrieval = allocate<Real>("bsbr::layer::retrieval", sizes.retrieval, sizes.batch, sizes.chunks, sizes.hidden);
+  projections = allocate<Real****>("layer::projections", sizes.projections, sizes.batch, sizes.tokens, sizes.width);
+  m_separate_heads = allocate<Real****>("layer::heads", sizes.heads, sizes.batch, sizes.tokens, sizes.width);
+  retrieval = allocate<Real****>("layer::retrieval", sizes.retrieval, sizes.batch, sizes.chunks, sizes.hidden);
   constexpr int key = 1;
   const std::size_t elements = static_cast<std::size_t>(sizes.batch * sizes.tokens * sizes.width);
   heads = Array<Real***>(sizes.heads > 0 ? m_separate_heads.data() : projections.data() + key * elements, sizes.batch,

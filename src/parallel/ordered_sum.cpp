@@ -4,36 +4,32 @@
 #include <bit>
 
 #include "bsbr/parallel.hpp"
+#include "parallel/tree_level.hpp"
 
 namespace bsbr::parallel {
-namespace {
-
-std::int64_t size_of(int level) { return std::int64_t{1} << level; }
-
-}  // namespace
 
 OrderedTree::OrderedTree(std::int64_t leaves)
     : m_leaves(leaves),
       m_levels(leaves < 2 ? 0 : static_cast<int>(std::bit_width(static_cast<std::uint64_t>(leaves - 1)))) {}
 
-std::int64_t OrderedTree::end(TreeNode node) const { return std::min(node.first + size_of(node.level), m_leaves); }
+std::int64_t OrderedTree::end(TreeNode node) const { return std::min(node.first + leaves_of(node.level), m_leaves); }
 
 TreeNode OrderedTree::raised(TreeNode node) const {
-  const auto is_left = [](TreeNode half) { return half.first % size_of(half.level + 1) == 0; };
-  while (node.level < m_levels && is_left(node) && node.first + size_of(node.level) >= m_leaves) ++node.level;
+  const auto is_left = [](TreeNode half) { return half.first % leaves_of(half.level + 1) == 0; };
+  while (node.level < m_levels && is_left(node) && node.first + leaves_of(node.level) >= m_leaves) ++node.level;
   return node;
 }
 
 bool OrderedTree::are_halves(TreeNode left, TreeNode right) const {
-  return left.level == right.level && left.first + size_of(left.level) == right.first &&
-         left.first % size_of(left.level + 1) == 0;
+  return left.level == right.level && left.first + leaves_of(left.level) == right.first &&
+         left.first % leaves_of(left.level + 1) == 0;
 }
 
 std::vector<TreeNode> OrderedTree::nodes_of(std::int64_t begin, std::int64_t last) const {
   std::vector<TreeNode> nodes;
   while (begin < last) {
     TreeNode node{begin, 0};
-    for (int level = 1; level <= m_levels && begin % size_of(level) == 0 && end({begin, level}) <= last; ++level)
+    for (int level = 1; level <= m_levels && begin % leaves_of(level) == 0 && end({begin, level}) <= last; ++level)
       node.level = level;
     nodes.push_back(node);
     begin = end(node);

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <bit>
 
+#include "parallel/tree_level.hpp"
+
 namespace bsbr::parallel {
 namespace {
-
-std::int64_t size_of(int level) { return std::int64_t{1} << level; }
 
 /// Multiples of `stride`, plus `shift` < stride, in (begin, end].
 TreeNodes nodes_in(std::int64_t begin, std::int64_t end, std::int64_t stride, std::int64_t shift) {
@@ -23,32 +23,32 @@ int PrefixTree::levels(std::int64_t leaves) {
 }
 
 TreeNodes PrefixTree::merges(int level) const {
-  return nodes_in(m_begin + size_of(level), m_end, size_of(level + 1), 0);
+  return nodes_in(m_begin + leaves_of(level), m_end, leaves_of(level + 1), 0);
 }
 
 std::int64_t PrefixTree::merge_with_others(int level) const {
-  const TreeNodes nodes = nodes_in(m_begin, std::min(m_end, m_begin + size_of(level)), size_of(level + 1), 0);
+  const TreeNodes nodes = nodes_in(m_begin, std::min(m_end, m_begin + leaves_of(level)), leaves_of(level + 1), 0);
   return nodes.count > 0 ? nodes.first : 0;
 }
 
 std::int64_t PrefixTree::left_half_for_others(int level) const {
-  const std::int64_t b = m_end / size_of(level) * size_of(level);
-  return b / size_of(level) % 2 == 1 && owns(b) && b + size_of(level) <= m_leaves ? b : 0;
+  const std::int64_t b = m_end / leaves_of(level) * leaves_of(level);
+  return b / leaves_of(level) % 2 == 1 && owns(b) && b + leaves_of(level) <= m_leaves ? b : 0;
 }
 
 TreeNodes PrefixTree::prefixes(int level) const {
-  return nodes_in(m_begin + size_of(level), m_end, size_of(level + 1), size_of(level));
+  return nodes_in(m_begin + leaves_of(level), m_end, leaves_of(level + 1), leaves_of(level));
 }
 
 std::int64_t PrefixTree::prefix_with_others(int level) const {
-  const std::int64_t last = std::min(m_end, m_begin + size_of(level));
-  const TreeNodes nodes = nodes_in(m_begin, last, size_of(level + 1), size_of(level));
-  return nodes.count > 0 && nodes.first > size_of(level) ? nodes.first : 0;
+  const std::int64_t last = std::min(m_end, m_begin + leaves_of(level));
+  const TreeNodes nodes = nodes_in(m_begin, last, leaves_of(level + 1), leaves_of(level));
+  return nodes.count > 0 && nodes.first > leaves_of(level) ? nodes.first : 0;
 }
 
 std::int64_t PrefixTree::prefix_for_others(int level) const {
-  const std::int64_t b = m_end / size_of(level + 1) * size_of(level + 1);
-  return owns(b) && b + size_of(level) > m_end && b + size_of(level) <= m_leaves ? b : 0;
+  const std::int64_t b = m_end / leaves_of(level + 1) * leaves_of(level + 1);
+  return owns(b) && b + leaves_of(level) > m_end && b + leaves_of(level) <= m_leaves ? b : 0;
 }
 
 }  // namespace bsbr::parallel
