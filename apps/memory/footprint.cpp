@@ -86,19 +86,23 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
   Footprint footprint{resident_bytes(), 0};
   const std::int64_t ids = tokens * static_cast<std::int64_t>(sizeof(std::int32_t) + (extras.mask ? 1 : 0));
   const std::int64_t mask = 2 * chunks * static_cast<std::int64_t>(sizeof(std::int64_t));  // PaddingMask
-  const std::int64_t model =
-      parameter_count(config) * real + packed_weight_bytes<Real>(config) + workspace_bytes<Real>(config, sequence);
+  const std::int64_t targets = tokens * static_cast<std::int64_t>(sizeof(std::int32_t));
+  const auto passes = [&] {
+    if (extras.gradients) return targets + gradient_bytes<Real>(config, sequence, extras.recompute);
+    return packed_weight_bytes<Real>(config) + workspace_bytes<Real>(config, sequence) +
+           (extras.loss ? output_layer_bytes<Real>(config, sequence) : 0);
+  };
   const auto threads = static_cast<std::int64_t>(Kokkos::DefaultHostExecutionSpace().concurrency());
   footprint.added =
       ids + unnamed_bytes + threads * unnamed_bytes_per_thread + config.num_layers * unnamed_bytes_per_layer;
   if (sequence.rank() == 0) {
     footprint.added += std::min(WeightLayout(config).count() * metadata_bytes_per_weight, largest_metadata_bytes);
   }
-  if (kernels::host_memory) footprint.added += mask + model;
-  if (kernels::host_memory && extras.loss) footprint.added += output_layer_bytes<Real>(config, sequence);
-  if (kernels::host_memory && extras.gradients)
-    footprint.added += gradient_bytes<Real>(config, sequence, extras.recompute);
-  if (kernels::on_host_threads) footprint.added += threads * attention::scratch_bytes<Real>(config);
+  if (kernels::host_memory) footprint.added += mask + parameter_count(config) * real + passes();
+  if (kernels::on_host_threads) {
+    const std::int64_t backward = extras.gradients ? attention::gradient_scratch_bytes<Real>(config) : 0;
+    footprint.added += threads * std::max(attention::scratch_bytes<Real>(config), backward);
+  }
   if (extras.result) footprint.added += writing_bytes + (kernels::host_memory ? 0 : tokens * config.hidden_dim * real);
   if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence);
   return footprint;

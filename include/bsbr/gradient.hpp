@@ -69,9 +69,10 @@ class ModelGradient {
   std::shared_ptr<const Modules> m_modules;
 };
 
-/// Predicts the bytes that ModelGradient and its results take on this rank, besides the weights and what a forward pass
-/// takes: about, since attentions' own buffers of the backward pass are taken to be as large as those of the forward
-/// pass. Allocates nothing.
+/// Predicts the bytes that a ModelGradient and its compute() take on this rank, with the result, besides the weights,
+/// ids, targets and mask. Allocates nothing.
+/// \param sequence a gradient_sequence() of the configuration's chunk_size
+/// \throws ConfigError if a rank's part of the sequence ends within a leaf
 template <class Real>
 std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence, Recompute recompute = Recompute::all);
 

@@ -34,8 +34,23 @@ std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence
 }
 
 template <class Real>
+std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence) {
+  return class_for<Real>(config).record_bytes(config, sequence);
+}
+
+template <class Real>
+std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
+  return class_for<Real>(config).gradient_bytes(config, sequence);
+}
+
+template <class Real>
 std::int64_t scratch_bytes(const ModelConfig& config) {
   return class_for<Real>(config).scratch_bytes(config);
+}
+
+template <class Real>
+std::int64_t gradient_scratch_bytes(const ModelConfig& config) {
+  return class_for<Real>(config).gradient_scratch_bytes(config);
 }
 
 template <class Real>
@@ -143,8 +158,14 @@ void require_mask(const PaddingMask& mask, const Sequence& sequence) {
 
 template std::int64_t workspace_bytes<float>(const ModelConfig&, const Sequence&);
 template std::int64_t workspace_bytes<double>(const ModelConfig&, const Sequence&);
+template std::int64_t record_bytes<float>(const ModelConfig&, const Sequence&);
+template std::int64_t record_bytes<double>(const ModelConfig&, const Sequence&);
+template std::int64_t gradient_bytes<float>(const ModelConfig&, const Sequence&);
+template std::int64_t gradient_bytes<double>(const ModelConfig&, const Sequence&);
 template std::int64_t scratch_bytes<float>(const ModelConfig&);
 template std::int64_t scratch_bytes<double>(const ModelConfig&);
+template std::int64_t gradient_scratch_bytes<float>(const ModelConfig&);
+template std::int64_t gradient_scratch_bytes<double>(const ModelConfig&);
 template bool output_may_be_key<float>(const ModelConfig&);
 template bool output_may_be_key<double>(const ModelConfig&);
 template void require_input<float>(const ModelConfig&, const Sequence&, const PaddingMask&,

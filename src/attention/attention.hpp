@@ -14,9 +14,22 @@ namespace bsbr::attention {
 template <class Real>
 std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
 
+/// What the first forward with an empty AttentionRecord allocates for it on this rank: bytes.
+template <class Real>
+std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence);
+
+/// What that attention allocates besides, by the end of its first gradient: bytes.
+/// \param sequence one whose ranks' parts begin with leaves
+template <class Real>
+std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence);
+
 /// The most scratch memory that one of its teams asks for: bytes. On a host each thread has that much.
 template <class Real>
 std::int64_t scratch_bytes(const ModelConfig& config);
+
+/// The same of its gradient.
+template <class Real>
+std::int64_t gradient_scratch_bytes(const ModelConfig& config);
 
 /// Attention::output_may_be_key of the architecture.
 template <class Real>

@@ -13,7 +13,10 @@ template <class Real>
 struct AttentionClass {
   std::unique_ptr<Attention<Real>> (*create)(const ModelConfig&, const Sequence&);
   std::int64_t (*workspace_bytes)(const ModelConfig&, const Sequence&);
+  std::int64_t (*record_bytes)(const ModelConfig&, const Sequence&);
+  std::int64_t (*gradient_bytes)(const ModelConfig&, const Sequence&);
   std::int64_t (*scratch_bytes)(const ModelConfig&);
+  std::int64_t (*gradient_scratch_bytes)(const ModelConfig&);
   bool (*output_may_be_key)(const ModelConfig&);
 };
 
@@ -26,7 +29,13 @@ AttentionClass<Real> class_of() {
     if constexpr (requires { Class::output_may_be_key(config); }) return Class::output_may_be_key(config);
     return false;
   };
-  return {create, &Class::workspace_bytes, &Class::scratch_bytes, output_may_be_key};
+  return {create,
+          &Class::workspace_bytes,
+          &Class::record_bytes,
+          &Class::gradient_bytes,
+          &Class::scratch_bytes,
+          &Class::gradient_scratch_bytes,
+          output_may_be_key};
 }
 
 #define BSBR_DECLARE_CLASS(name) \

@@ -50,6 +50,12 @@ HeadTranspose<Real>::HeadTranspose(const ModelConfig& config, const Sequence& se
 }
 
 template <class Real>
+std::int64_t HeadTranspose<Real>::own_log_sums(const ModelConfig& config, const Sequence& sequence) {
+  const parallel::Dealing dealing = heads_over_ranks(config, sequence);
+  return dealing.item_count(sequence.rank()) * dealing.rows(sequence.rank()).before(sequence.length());
+}
+
+template <class Real>
 std::int64_t HeadTranspose<Real>::bytes(const ModelConfig& config, const Sequence& sequence) {
   const Sizes sizes(config, sequence, heads_over_ranks(config, sequence));
   const std::int64_t elements =

@@ -45,6 +45,8 @@ class HeadTranspose {
   /// Heads of this rank, and queries that are dealt to it.
   std::int64_t own_heads() const { return m_dealing.item_count(m_sequence.rank()); }
   std::int64_t own_queries() const { return m_dealing.rows(m_sequence.rank()).before(m_sequence.length()); }
+  /// Their product, without an object.
+  static std::int64_t own_log_sums(const ModelConfig& config, const Sequence& sequence);
 
   // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack(const Execution& execution, const AttentionInput<Real>& input, int rank) const;

@@ -66,9 +66,34 @@ std::int64_t SoftmaxAttention<Real>::workspace_bytes(const ModelConfig& config, 
 }
 
 template <class Real>
+std::int64_t SoftmaxAttention<Real>::record_bytes(const ModelConfig& config, const Sequence& sequence,
+                                                  const SoftmaxParameters& parameters) {
+  const std::int64_t log_sums = by_heads(sequence, parameters.window)
+                                    ? HeadTranspose<Real>::own_log_sums(config, sequence)
+                                    : config.num_heads * sequence.local_tokens();
+  return sequence.batch() * log_sums * static_cast<std::int64_t>(sizeof(Real));
+}
+
+template <class Real>
+std::int64_t SoftmaxAttention<Real>::gradient_bytes(const ModelConfig& config, const Sequence& sequence,
+                                                    const SoftmaxParameters& parameters) {
+  const std::int64_t deltas = sequence.batch() * config.num_heads * sequence.local_tokens();
+  return deltas * static_cast<std::int64_t>(sizeof(Real)) +
+         (by_heads(sequence, parameters.window)
+              ? HeadGradient<Real>::bytes(config, sequence)
+              : QueryHalo<Real>::bytes(config, sequence, end_seen(sequence, parameters.window)));
+}
+
+template <class Real>
 std::int64_t SoftmaxAttention<Real>::scratch_bytes(const ModelConfig& config) {
   const auto width = static_cast<int>(config.head_dim());
   return kernels::softmax_scratch_bytes<Real>(width, width);
+}
+
+template <class Real>
+std::int64_t SoftmaxAttention<Real>::gradient_scratch_bytes(const ModelConfig& config) {
+  const auto width = static_cast<int>(config.head_dim());
+  return kernels::softmax_gradient_scratch_bytes<Real>(width, width);
 }
 
 template <class Real>

@@ -39,7 +39,12 @@ class SoftmaxAttention : public Attention<Real> {
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence, m_parameters); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence,
                                       const SoftmaxParameters& parameters);
+  static std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence,
+                                   const SoftmaxParameters& parameters);
+  static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence,
+                                     const SoftmaxParameters& parameters);
   static std::int64_t scratch_bytes(const ModelConfig& config);
+  static std::int64_t gradient_scratch_bytes(const ModelConfig& config);
 
  private:
   /// The first token that one at `position` sees.
@@ -78,6 +83,12 @@ class SoftmaxAttentionOf : public SoftmaxAttention<Real> {
   using SoftmaxAttention<Real>::workspace_bytes;
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
     return SoftmaxAttention<Real>::workspace_bytes(config, sequence, Mechanism::parameters(config));
+  }
+  static std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence) {
+    return SoftmaxAttention<Real>::record_bytes(config, sequence, Mechanism::parameters(config));
+  }
+  static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
+    return SoftmaxAttention<Real>::gradient_bytes(config, sequence, Mechanism::parameters(config));
   }
 };
 

@@ -58,6 +58,9 @@ class StateAttention : public Attention<Real> {
                     kernels::composition_scratch_bytes<Real>(rule, width));
   }
 
+  static std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence) {
+    return sequence.batch() * sequence.local_tokens() * kept_elements(config) * static_cast<std::int64_t>(sizeof(Real));
+  }
   static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
     return StateGradient<Real, Rule>::bytes(config, sequence, Rule(config));
   }

@@ -33,7 +33,7 @@ inline void for_row_products([[maybe_unused]] const SerialTeam& team, int count,
       for (int i = 0; i < n; ++i) sum = sum + block_a[i] * block_b[i];
     }
     for (; k < width; ++k) {
-      Vector column_a, column_b;
+      Vector column_a{}, column_b{};
       for (int i = 0; i < n; ++i) column_a[i] = rows_a[i][k], column_b[i] = rows_b[i][k];
       sum = sum + column_a * column_b;
     }

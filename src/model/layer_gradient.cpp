@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "attention/attention.hpp"
 #include "bsbr/error.hpp"
 #include "kernels/rows.hpp"
 #include "model/allocate.hpp"
@@ -57,32 +58,94 @@ std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Lea
   return rows;
 }
 
+LayerParts::LayerParts(const ModelConfig& config, std::int64_t layer) {
+  const WeightLayout layout(config);
+  const std::string prefix = WeightLayout::layer_prefix(layer), first = input_projections(config.architecture).front();
+  const auto offset = [&](const std::string& name) { return layout.find(prefix + name).value().offset; };
+  const std::int64_t begin = offset("attention." + first + ".weight"), out = offset("attention.out_proj.weight");
+  attention = {begin, out - begin};
+  rest = {out, offset("ff.3.bias") + config.hidden_dim - out};
+  norm1 = {offset("layer_norm1.weight"), 2 * config.hidden_dim};
+}
+
+namespace {
+
+/// Sizes of what a gradient needs: one list for allocation and prediction.
+struct GradientSizes {
+  std::int64_t batch, tokens, chunks, hidden, width, inner, projections, chunk_projections;
+  std::int64_t leaves = 0, most_tokens = 0, most_chunks = 0;  // of a leaf
+  std::int64_t state = 0, whole_state = 0;                    // elements, with compression
+  std::int64_t panel_width, head_block = 0;                   // ids of a block of the head
+
+  explicit GradientSizes(const ModelConfig& config, const Sequence& sequence, const std::vector<LeafRows>& of = {})
+      : batch(sequence.batch()),
+        tokens(sequence.local_tokens()),
+        chunks(sequence.local_chunks()),
+        hidden(config.hidden_dim),
+        width(config.attention_dim()),
+        inner(config.ff_dim),
+        projections(projections_of(config.architecture)),
+        chunk_projections(static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size())),
+        leaves(static_cast<std::int64_t>(of.size())),
+        panel_width(std::max({projections * width, hidden, chunk_projections * hidden, inner})) {
+    for (const LeafRows& leaf : of) {
+      most_tokens = std::max(most_tokens, leaf.count);
+      most_chunks = std::max(most_chunks, leaf.chunks);
+    }
+    if (compresses_states(config)) {
+      state = config.state_size();
+      whole_state = config.head_dim() * config.head_dim();
+    }
+    if (config.head == Head::none) return;
+    head_block = std::min<std::int64_t>(config.vocab_size, kernels::tuning::vocabulary_block);
+    panel_width = std::max(panel_width, kernels::token_loss_width(config.vocab_size, hidden));
+  }
+
+  /// Of the projections and the results of an attention, or of their gradients.
+  std::int64_t attention_elements() const {
+    return batch * (tokens * (projections + 1) * width + chunks * chunk_projections * hidden);
+  }
+  std::int64_t compression_elements() const { return leaves * (2 * state * whole_state + state + whole_state); }
+  std::int64_t leaf_elements() const {
+    return most_tokens * (3 * hidden + 2 * inner) + (chunk_projections > 0 ? most_chunks * hidden : 0);
+  }
+  template <class Real>
+  std::int64_t outer_elements() const {
+    const auto elements = &kernels::OuterProductBuffers<Real>::elements;
+    return std::max({elements(width, hidden), elements(hidden, width), elements(hidden, hidden),
+                     elements(inner, hidden), elements(hidden, inner), elements(head_block, hidden)});
+  }
+  std::int64_t sum_rows() const { return std::max(most_tokens, most_chunks); }
+  std::int64_t sum_width() const { return std::max({2 * hidden, inner, width}); }
+};
+
+}  // namespace
+
 template <class Real>
 LayerActivations<Real>::LayerActivations(const ModelConfig& config, const Sequence& sequence) {
-  const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), width = config.attention_dim();
-  const auto chunk_projections = static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size());
-  projections = allocate<Real****>("gradient::projections", projections_of(config.architecture), batch, tokens, width);
+  const GradientSizes sizes(config, sequence);
+  projections = allocate<Real****>("gradient::projections", sizes.projections, sizes.batch, sizes.tokens, sizes.width);
   retrieval =
-      allocate<Real****>("gradient::retrieval", chunk_projections, batch, sequence.local_chunks(), config.hidden_dim);
-  heads = allocate<Real***>("gradient::heads", batch, tokens, width);
+      allocate<Real****>("gradient::retrieval", sizes.chunk_projections, sizes.batch, sizes.chunks, sizes.hidden);
+  heads = allocate<Real***>("gradient::heads", sizes.batch, sizes.tokens, sizes.width);
+}
+
+template <class Real>
+std::int64_t LayerActivations<Real>::bytes(const ModelConfig& config, const Sequence& sequence) {
+  return GradientSizes(config, sequence).attention_elements() * static_cast<std::int64_t>(sizeof(Real)) +
+         bsbr::attention::record_bytes<Real>(config, sequence);
 }
 
 template <class Real>
 GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequence& sequence,
                                            const std::vector<LeafRows>& leaves)
     : m_sequence(sequence), m_leaves(leaves) {
-  const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), chunks = sequence.local_chunks(),
-                     hidden = config.hidden_dim, width = config.attention_dim(), inner = config.ff_dim,
-                     count = projections_of(config.architecture);
-  const auto chunk_projections = static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size());
-  std::int64_t most_tokens = 0, most_chunks = 0;
-  for (const LeafRows& leaf : leaves) {
-    most_tokens = std::max(most_tokens, leaf.count);
-    most_chunks = std::max(most_chunks, leaf.chunks);
-  }
+  const GradientSizes sizes(config, sequence, leaves);
+  const std::int64_t batch = sizes.batch, tokens = sizes.tokens, hidden = sizes.hidden, width = sizes.width;
   attention = Attention<Real>::create(config, sequence);
-  projection_gradients = allocate<Real****>("gradient::projection_gradients", count, batch, tokens, width);
-  retrieval_gradients = allocate<Real****>("gradient::retrieval_gradients", chunk_projections, batch, chunks, hidden);
+  projection_gradients = allocate<Real****>("gradient::projection_gradients", sizes.projections, batch, tokens, width);
+  retrieval_gradients =
+      allocate<Real****>("gradient::retrieval_gradients", sizes.chunk_projections, batch, sizes.chunks, hidden);
   heads_gradients = allocate<Real***>("gradient::heads_gradients", batch, tokens, width);
   const auto array = [](const Array<Real****>& arrays, int index) -> Strided<Real***> {
     return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
@@ -96,45 +159,51 @@ GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequ
     gradient.retrieval_key = array(retrieval_gradients, 1);
   }
   if (compresses_states(config)) {
-    const auto parts = static_cast<std::int64_t>(leaves.size()), state = config.state_size(),
-               whole = config.head_dim() * config.head_dim();
+    const std::int64_t parts = sizes.leaves, state = sizes.state, whole = sizes.whole_state;
     gradient.compress_weight = allocate<Real***>("gradient::compress_weight_gradients", parts, state, whole);
     gradient.decompress_weight = allocate<Real***>("gradient::decompress_weight_gradients", parts, whole, state);
     gradient.compress_bias = allocate<Real**>("gradient::compress_bias_gradients", parts, state);
     gradient.decompress_bias = allocate<Real**>("gradient::decompress_bias_gradients", parts, whole);
     gradient.leaf_chunks = parallel::leaf_chunks(sequence.length(), sequence.chunk_size());
   }
-  normed = allocate<Real**>("gradient::normed", most_tokens, hidden);
-  normed_gradient = allocate<Real**>("gradient::normed_gradient", most_tokens, hidden);
-  middle = allocate<Real**>("gradient::middle", most_tokens, hidden);
-  expanded = allocate<Real**>("gradient::expanded", most_tokens, inner);
-  activated = allocate<Real**>("gradient::activated", most_tokens, inner);
-  chunk_ends = allocate<Real**>("gradient::chunk_ends", chunk_projections > 0 ? most_chunks : 0, hidden);
-  const bool has_head = config.head != Head::none;
-  panels = kernels::PanelBuffers<Real>(
-      std::max({count * width, hidden, chunk_projections * hidden, inner,
-                has_head ? kernels::token_loss_width(config.vocab_size, hidden) : std::int64_t{0}}));
-  const auto elements = &kernels::OuterProductBuffers<Real>::elements;
-  outer = kernels::OuterProductBuffers<Real>(
-      std::max({elements(width, hidden), elements(hidden, width), elements(hidden, hidden), elements(inner, hidden),
-                elements(hidden, inner), has_head ? elements(kernels::tuning::vocabulary_block, hidden) : 0}));
-  sums = kernels::RowSumBuffers<Real>(std::max(most_tokens, most_chunks), std::max({2 * hidden, inner, width}));
-  if (has_head) logits = kernels::LogitGradientBuffer<Real>(most_tokens, config.vocab_size);
+  normed = allocate<Real**>("gradient::normed", sizes.most_tokens, hidden);
+  normed_gradient = allocate<Real**>("gradient::normed_gradient", sizes.most_tokens, hidden);
+  middle = allocate<Real**>("gradient::middle", sizes.most_tokens, hidden);
+  expanded = allocate<Real**>("gradient::expanded", sizes.most_tokens, sizes.inner);
+  activated = allocate<Real**>("gradient::activated", sizes.most_tokens, sizes.inner);
+  chunk_ends = allocate<Real**>("gradient::chunk_ends", sizes.chunk_projections > 0 ? sizes.most_chunks : 0, hidden);
+  panels = kernels::PanelBuffers<Real>(sizes.panel_width);
+  outer = kernels::OuterProductBuffers<Real>(sizes.outer_elements<Real>());
+  sums = kernels::RowSumBuffers<Real>(sizes.sum_rows(), sizes.sum_width());
+  if (config.head != Head::none) logits = kernels::LogitGradientBuffer<Real>(sizes.most_tokens, config.vocab_size);
+}
+
+template <class Real>
+std::int64_t GradientWorkspace<Real>::bytes(const ModelConfig& config, const Sequence& sequence,
+                                            const std::vector<LeafRows>& leaves) {
+  const GradientSizes sizes(config, sequence, leaves);
+  return bsbr::attention::workspace_bytes<Real>(config, sequence) +
+         bsbr::attention::gradient_bytes<Real>(config, sequence) +
+         (sizes.attention_elements() + sizes.compression_elements() + sizes.leaf_elements()) *
+             static_cast<std::int64_t>(sizeof(Real)) +
+         kernels::PanelBuffers<Real>::bytes(sizes.panel_width) +
+         kernels::OuterProductBuffers<Real>::bytes(sizes.outer_elements<Real>()) +
+         kernels::RowSumBuffers<Real>::bytes(sizes.sum_rows(), sizes.sum_width()) +
+         (config.head == Head::none ? 0
+                                    : kernels::LogitGradientBuffer<Real>::bytes(sizes.most_tokens, config.vocab_size));
 }
 
 template <class Real>
 LayerGradient<Real>::LayerGradient(const Weights<Real>& weights, const Layer<Real>& layer, std::int64_t index)
-    : m_weights(weights), m_prefix(WeightLayout::layer_prefix(index)), m_modules(layer.modules()) {
+    : m_weights(weights),
+      m_prefix(WeightLayout::layer_prefix(index)),
+      m_parts(weights.config(), index),
+      m_modules(layer.modules()) {
   const ModelConfig& config = weights.config();
   const std::string attention = m_prefix + "attention.";
   const auto transposed = [&](const std::string& name, int count = 1) {
     return ProductWeight<Real>(weights.matrix(name + ".weight", count), Transpose::yes);
   };
-  const std::int64_t first = weights.offset(attention + input_projections(config.architecture).front() + ".weight"),
-                     out = weights.offset(attention + "out_proj.weight");
-  m_attention = {first, out - first};
-  m_rest = {out, weights.offset(m_prefix + "ff.3.bias") + config.hidden_dim - out};
-  m_norm1 = {weights.offset(m_prefix + "layer_norm1.weight"), 2 * config.hidden_dim};
   m_project =
       transposed(attention + input_projections(config.architecture).front(), projections_of(config.architecture));
   m_out = transposed(attention + "out_proj");
@@ -144,6 +213,15 @@ LayerGradient<Real>::LayerGradient(const Weights<Real>& weights, const Layer<Rea
   if (!chunk_projections.empty())
     m_project_chunk_ends =
         transposed(attention + chunk_projections.front(), static_cast<int>(chunk_projections.size()));
+}
+
+template <class Real>
+std::int64_t LayerGradient<Real>::bytes(const ModelConfig& config) {
+  const auto bytes = &ProductWeight<Real>::bytes;
+  const std::int64_t width = config.attention_dim(), hidden = config.hidden_dim,
+                     ends = static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size());
+  return bytes(hidden, projections_of(config.architecture) * width) + bytes(width, hidden) +
+         bytes(hidden, config.ff_dim) + bytes(config.ff_dim, hidden) + (ends > 0 ? bytes(hidden, ends * hidden) : 0);
 }
 
 /// A weight's gradient within the sums of its part.
@@ -161,10 +239,11 @@ Array<Real*> LayerGradient<Real>::vector(const Array<Real*>& sums, const std::st
 template <class Real>
 std::int64_t LayerGradient<Real>::place(const std::string& name) const {
   const std::int64_t offset = m_weights.offset(m_prefix + name);
-  if (offset < m_rest.offset) return offset - m_attention.offset;
-  if (offset >= m_norm1.offset && offset < m_norm1.offset + m_norm1.elements)
-    return m_attention.elements + offset - m_norm1.offset;
-  return offset - m_rest.offset;
+  const auto& [attention, rest, norm1] = m_parts;
+  if (offset < rest.offset) return offset - attention.offset;
+  if (offset >= norm1.offset && offset < norm1.offset + norm1.elements)
+    return attention.elements + offset - norm1.offset;
+  return offset - rest.offset;
 }
 
 template <class Real>

@@ -30,6 +30,20 @@ struct LeafRows {
 /// The leaves of this rank, in their order.
 std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Leaves& leaves);
 
+/// Some of a layer's weights: where they begin among all of the model's, and how many elements they have.
+struct WeightRange {
+  std::int64_t offset, elements;
+};
+
+/// How the gradients of a layer's weights are summed: those of `attention` and `norm1` together, and those of `rest`.
+struct LayerParts {
+  WeightRange attention;  // its projections, before out_proj
+  WeightRange rest;       // all from out_proj on; norm1 is among them, but formed with the attention
+  WeightRange norm1;
+
+  LayerParts(const ModelConfig& config, std::int64_t layer);
+};
+
 /// What of a layer's forward its gradient needs, besides the layer's input.
 template <class Real>
 struct LayerActivations {
@@ -40,6 +54,8 @@ struct LayerActivations {
 
   /// Throws MemoryError. The record's arrays are allocated by the first forward.
   LayerActivations(const ModelConfig& config, const Sequence& sequence);
+  /// With them.
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence);
 };
 
 /// The buffers of a layer's gradient for one configuration and one shape of sequence. All layers share them.
@@ -47,6 +63,8 @@ template <class Real>
 class GradientWorkspace {
  public:
   GradientWorkspace(const ModelConfig& config, const Sequence& sequence, const std::vector<LeafRows>& leaves);
+  /// With what the attention allocates in its first gradient.
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, const std::vector<LeafRows>& leaves);
 
   const Sequence& sequence() const { return m_sequence; }
   const std::vector<LeafRows>& leaves() const { return m_leaves; }
@@ -76,17 +94,10 @@ class LayerGradient {
  public:
   /// Of layer `index` with these weights. On CPUs its matrices are repacked once more, the other way round.
   LayerGradient(const Weights<Real>& weights, const Layer<Real>& layer, std::int64_t index);
+  /// Of the repacked matrices.
+  static std::int64_t bytes(const ModelConfig& config);
 
-  /// Some of a layer's weights: where they begin among all of the model's, and how many elements they have.
-  struct Part {
-    std::int64_t offset, elements;
-  };
-  /// The attention's own weights: those of its projections, before out_proj.
-  const Part& attention() const { return m_attention; }
-  /// All from out_proj on: but for norm1, whose gradients are formed with those of the attention, and stand behind
-  /// them.
-  const Part& rest() const { return m_rest; }
-  const Part& norm1() const { return m_norm1; }
+  const LayerParts& parts() const { return m_parts; }
 
   /// The forward up to o. Collective over the sequence's communicator.
   /// \param x [batch, local tokens, hidden_dim]: the input of the layer
@@ -101,8 +112,8 @@ class LayerGradient {
   /// \param x [batch, local tokens, hidden_dim]: the input of the layer; it stays as it is
   /// \param activations of attend() with that input
   /// \param gradient [batch, local tokens, hidden_dim]: that of the layer's result, which becomes that of x
-  /// \param of_attention gets the sums of attention() and norm1(), one after the other
-  /// \param of_rest gets those of rest(), with 0 for norm1()
+  /// \param of_attention gets the sums of parts().attention and norm1, one after the other
+  /// \param of_rest gets those of parts().rest, with 0 for norm1
   void backward(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
                 const Array<Real***>& x, const LayerActivations<Real>& activations, const Array<Real***>& gradient,
                 parallel::LeafSums<Real>& of_attention, parallel::LeafSums<Real>& of_rest, Profile* profile) const;
@@ -135,7 +146,7 @@ class LayerGradient {
 
   Weights<Real> m_weights;
   std::string m_prefix;
-  Part m_attention, m_rest, m_norm1;
+  LayerParts m_parts;
   std::shared_ptr<const LayerModules<Real>> m_modules;
   kernels::ProductWeight<Real> m_project, m_out, m_expand, m_contract, m_project_chunk_ends;  // transposed
 };

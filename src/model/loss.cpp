@@ -10,6 +10,7 @@
 #include "kernels/token_loss.hpp"
 #include "model/allocate.hpp"
 #include "model/stages.hpp"
+#include "model/token_losses.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/collectives.hpp"
 #include "parallel/neighbours.hpp"
@@ -153,7 +154,15 @@ template <class Real>
 TokenLosses OutputLayer<Real>::losses(const Execution& execution, const Sequence& sequence,
                                       const Array<const Real***>& hidden_states,
                                       const Array<const std::int32_t**>& targets, Profile* profile) const {
-  const ModelConfig& config = m_weights.config();
+  return form_token_losses<Real>(execution, sequence, m_weights.config(), m_modules->blocks, m_modules->panels,
+                                 hidden_states, targets, profile);
+}
+
+template <class Real>
+TokenLosses form_token_losses(const Execution& execution, const Sequence& sequence, const ModelConfig& config,
+                              const std::vector<kernels::ProductWeight<Real>>& head,
+                              const kernels::PanelBuffers<Real>& panels, const Array<const Real***>& hidden_states,
+                              const Array<const std::int32_t**>& targets, Profile* profile) {
   TokenLosses losses;
   parallel::agree(execution, sequence, profile, [&] {
     require_tokens("hidden states", hidden_states, sequence);
@@ -166,9 +175,8 @@ TokenLosses OutputLayer<Real>::losses(const Execution& execution, const Sequence
               allocate<double**>("loss::log_sums", sequence.batch(), sequence.local_tokens())};
   });
   const Phase phase(execution, profile, "head");
-  m_modules->panels.poison(execution);
-  kernels::token_losses<Real>(execution, m_modules->blocks, m_modules->panels, hidden_states, targets, losses.loss,
-                              losses.log_sum);
+  panels.poison(execution);
+  kernels::token_losses<Real>(execution, head, panels, hidden_states, targets, losses.loss, losses.log_sum);
   execution.fence();
   return losses;
 }
@@ -294,6 +302,14 @@ MeanLoss mean_loss(const Sequence& sequence, const Array<const double**>& losses
   return sum.mean(sequence.comm());
 }
 
+template TokenLosses form_token_losses<float>(const Execution&, const Sequence&, const ModelConfig&,
+                                              const std::vector<kernels::ProductWeight<float>>&,
+                                              const kernels::PanelBuffers<float>&, const Array<const float***>&,
+                                              const Array<const std::int32_t**>&, Profile*);
+template TokenLosses form_token_losses<double>(const Execution&, const Sequence&, const ModelConfig&,
+                                               const std::vector<kernels::ProductWeight<double>>&,
+                                               const kernels::PanelBuffers<double>&, const Array<const double***>&,
+                                               const Array<const std::int32_t**>&, Profile*);
 template class OutputLayer<float>;
 template class OutputLayer<double>;
 template std::int64_t output_layer_bytes<float>(const ModelConfig&, const Sequence&);

@@ -14,6 +14,7 @@
 #include "model/allocate.hpp"
 #include "model/layer_gradient.hpp"
 #include "model/stages.hpp"
+#include "model/token_losses.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/reduce_scatter.hpp"
 
@@ -41,12 +42,10 @@ struct ModelGradient<Real>::Modules {
   Weights<Real> weights;
   std::vector<Layer<Real>> layers;
   std::vector<LayerGradient<Real>> gradients;
-  OutputLayer<Real> output;
   std::vector<kernels::ProductWeight<Real>> head, transposed_head;  // blocks of the vocabulary
 
   explicit Modules(const Weights<Real>& of_model)
       : weights(of_model),
-        output(of_model),
         head(kernels::vocabulary_blocks<Real>(head_matrix(of_model))),
         transposed_head(kernels::vocabulary_blocks<Real>(head_matrix(of_model), kernels::Transpose::yes)) {
     for (std::int64_t index = 0; index < of_model.config().num_layers; ++index) {
@@ -103,6 +102,19 @@ void ModelGradient<Real>::Modules::head_gradient(const Execution& execution, con
                                     vector(0), vector(hidden));
 }
 
+/// How many weights are summed together.
+struct SummedElements {
+  std::int64_t head, attention, rest, embedding;  // with the final norm; with the layer's first norm
+
+  explicit SummedElements(const ModelConfig& config) {
+    const LayerParts layer(config, 0);
+    embedding = config.vocab_size * config.hidden_dim;
+    head = 2 * config.hidden_dim + embedding;
+    attention = layer.attention.elements + layer.norm1.elements;
+    rest = layer.rest.elements;
+  }
+};
+
 /// Some of the model's weights, the sums of their gradients over this rank's leaves, and over all ranks.
 template <class Real>
 struct SummedPart {
@@ -114,6 +126,12 @@ struct SummedPart {
       : leaves(execution, all, elements),
         ranks(execution, sequence, elements),
         total("bsbr::gradient::total", static_cast<std::size_t>(elements)) {}
+
+  static std::int64_t bytes(const Sequence& sequence, const parallel::Leaves& all, std::int64_t elements) {
+    return parallel::LeafSums<Real>::bytes(all, elements) +
+           parallel::OrderedReduceScatter<Real>::bytes(sequence, elements) +
+           elements * static_cast<std::int64_t>(sizeof(Real));
+  }
 
   /// total = the sum over the leaves of all ranks. Collective.
   void reduce(const Execution& execution, const Sequence& sequence, Profile* profile) {
@@ -221,11 +239,11 @@ void ModelGradient<Real>::Pass::allocate_all() {
     m_activations.emplace_back(m_config, m_sequence);
   m_gradient = allocate<Real***>("gradient::rows", batch, tokens, m_config.hidden_dim);
   m_workspace.emplace(m_config, m_sequence, local_leaves(m_sequence, leaves));
-  const LayerGradient<Real>& layer = m_modules.gradients.front();
-  m_head.emplace(m_execution, m_sequence, leaves, 2 * m_config.hidden_dim + table());
-  m_attention.emplace(m_execution, m_sequence, leaves, layer.attention().elements + layer.norm1().elements);
-  m_rest.emplace(m_execution, m_sequence, leaves, layer.rest().elements);
-  m_embedding.emplace(m_execution, m_sequence, leaves, table());
+  const SummedElements elements(m_config);
+  m_head.emplace(m_execution, m_sequence, leaves, elements.head);
+  m_attention.emplace(m_execution, m_sequence, leaves, elements.attention);
+  m_rest.emplace(m_execution, m_sequence, leaves, elements.rest);
+  m_embedding.emplace(m_execution, m_sequence, leaves, elements.embedding);
   m_result.emplace(LossAndGradients<Real>{{}, {}, WeightArray<Real>(m_config, "gradients")});
 }
 
@@ -252,7 +270,8 @@ double ModelGradient<Real>::Pass::form_losses() {
     Kokkos::deep_copy(m_execution, m_gradient, m_inputs.back());
     final_norm(m_execution, m_modules.weights, m_gradient);
   }
-  const TokenLosses losses = m_modules.output.losses(m_execution, m_sequence, m_gradient, m_targets, m_profile);
+  const TokenLosses losses = form_token_losses<Real>(m_execution, m_sequence, m_config, m_modules.head,
+                                                     m_workspace->panels, m_gradient, m_targets, m_profile);
   m_log_sums = losses.log_sum;
   m_result->token_losses = losses.loss;
   m_result->loss = mean_loss(m_sequence, losses.loss, m_targets);
@@ -287,7 +306,7 @@ void ModelGradient<Real>::Pass::layer_backward(std::size_t index) {
                  m_attention->leaves, m_rest->leaves, m_profile);
   m_attention->reduce(m_execution, m_sequence, m_profile);
   m_rest->reduce(m_execution, m_sequence, m_profile);
-  const auto &own = layer.attention(), &rest = layer.rest(), &norm1 = layer.norm1();
+  const auto& [own, rest, norm1] = layer.parts();
   take(rest.offset, rest.elements, m_rest->total, 0);  // with 0 for norm1, which is taken after it
   take(own.offset, own.elements, m_attention->total, 0);
   take(norm1.offset, norm1.elements, m_attention->total, own.elements);
@@ -326,17 +345,22 @@ LossAndGradients<Real> ModelGradient<Real>::compute(const Execution& execution, 
 
 template <class Real>
 std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence, Recompute recompute) {
+  const parallel::Leaves leaves(sequence);
+  const SummedElements elements(config);
+  const auto real = static_cast<std::int64_t>(sizeof(Real)), layers = std::int64_t{config.num_layers};
   const std::int64_t tokens = sequence.batch() * sequence.local_tokens(), hidden = config.hidden_dim,
-                     width = config.attention_dim(), count = projections_of(config.architecture);
-  const std::int64_t leaf = parallel::leaf_chunks(sequence.length(), sequence.chunk_size()) * sequence.chunk_size();
-  const std::int64_t kept_layers = recompute == Recompute::none ? config.num_layers : 1;
-  // Inputs of the layers and the gradient; projections, heads, and the gradients of both.
-  const std::int64_t rows = tokens * ((config.num_layers + 2) * hidden + (kept_layers + 1) * (count + 1) * width);
-  const std::int64_t of_leaf = leaf * (3 * hidden + 2 * config.ff_dim);
-  // The weights packed the other way round and the head's blocks twice; gradients, and sums of leaves.
-  const std::int64_t head = 2 * config.vocab_size * hidden, sums = 4 * (parameter_count(config) / config.num_layers);
-  return (rows + of_leaf + head + sums + parameter_count(config)) * static_cast<std::int64_t>(sizeof(Real)) +
-         packed_weight_bytes<Real>(config) + attention::workspace_bytes<Real>(config, sequence);
+                     kept_layers = recompute == Recompute::none ? layers : 1;
+  const auto head = &kernels::vocabulary_bytes<Real>;
+  const std::int64_t weights = packed_weight_bytes<Real>(config) + layers * LayerGradient<Real>::bytes(config) +
+                               head(config.vocab_size, hidden, kernels::Transpose::no) +
+                               head(config.vocab_size, hidden, kernels::Transpose::yes);
+  const std::int64_t rows = tokens * ((layers + 2) * hidden * real + 2 * static_cast<std::int64_t>(sizeof(double)));
+  std::int64_t sums = 0;
+  for (const std::int64_t count : {elements.head, elements.attention, elements.rest, elements.embedding})
+    sums += SummedPart<Real>::bytes(sequence, leaves, count);
+  return weights + rows + kept_layers * LayerActivations<Real>::bytes(config, sequence) +
+         GradientWorkspace<Real>::bytes(config, sequence, local_leaves(sequence, leaves)) + sums +
+         parameter_count(config) * real;
 }
 
 template std::int64_t gradient_bytes<float>(const ModelConfig&, const Sequence&, Recompute);

@@ -37,6 +37,9 @@ class LeafSums {
 
   /// Arrays that the sums of a rank's leaves take.
   static std::int64_t arrays(const Leaves& leaves);
+  static std::int64_t bytes(const Leaves& leaves, std::int64_t elements) {
+    return arrays(leaves) * elements * static_cast<std::int64_t>(sizeof(Real));
+  }
 
   /// Where the next leaf's sum is to be formed, in the order of `execution`: all 0, [elements]. Throws Error if this
   /// rank has no leaf left.

@@ -57,6 +57,17 @@ OrderedReduceScatter<Real>::OrderedReduceScatter(const Execution& execution, con
   m_incoming = allocate<Real>(execution, "incoming", std::max(incoming, own));
 }
 
+template <class Real>
+std::int64_t OrderedReduceScatter<Real>::bytes(const Sequence& sequence, std::int64_t elements) {
+  const Leaves leaves(sequence);
+  const auto nodes = static_cast<std::int64_t>(leaves.nodes_of(leaves.rank()).size());
+  std::int64_t received = 0;
+  for (int rank = 0; rank < leaves.ranks(); ++rank) received += static_cast<std::int64_t>(leaves.nodes_of(rank).size());
+  const std::int64_t own = Partition{elements, sequence.ranks()}.size(leaves.rank());
+  return ((nodes == 1 ? 0 : nodes * elements) + std::max<std::int64_t>(received, 1) * own) *
+         static_cast<std::int64_t>(sizeof(Real));
+}
+
 /// What start() sends: [rank][node][part]. That is how a single node lies there already.
 template <class Real>
 Array<Real*> OrderedReduceScatter<Real>::outgoing(const std::vector<typename LeafSums<Real>::Node>& nodes) const {

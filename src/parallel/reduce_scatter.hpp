@@ -25,6 +25,7 @@ class OrderedReduceScatter {
  public:
   /// For sums of so many elements. Allocates. Not collective. Throws MemoryError.
   OrderedReduceScatter(const Execution& execution, const Sequence& sequence, std::int64_t elements);
+  static std::int64_t bytes(const Sequence& sequence, std::int64_t elements);
 
   /// The part of the sum that each rank owns.
   const Partition& parts() const { return m_parts; }

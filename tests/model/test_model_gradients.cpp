@@ -3,6 +3,7 @@
 
 #include "bsbr/gradient.hpp"
 #include "config/weight_table.hpp"
+#include "support/allocations.hpp"
 #include "support/bits.hpp"
 #include "support/device_arrays.hpp"
 #include "support/golden.hpp"
@@ -151,6 +152,32 @@ TYPED_TEST(ModelGradients, of_a_batch_that_counts_no_position_are_zero) {
     EXPECT_EQ(std::count(none.gradients.begin(), none.gradients.end(), TypeParam(0)),
               static_cast<std::ptrdiff_t>(none.gradients.size()))
         << describe(config);
+  }
+}
+
+/// What no prediction counts: a few bytes per chunk, a host's copies of messages, what is freed at once, and the test's
+/// own.
+const std::vector<std::string> uncounted{"bsbr::mask::", "bsbr::parallel::staged", "bsbr::attention::shared_log_sums",
+                                         "test::"};
+
+TYPED_TEST(ModelGradients, take_the_memory_that_gradient_bytes_says) {
+  ModelConfig sizes = small_config(Architecture::bsbr);
+  sizes.head = Head::separate;
+  for (const ModelConfig& config : variants(sizes)) {
+    for (const Recompute recompute : {Recompute::all, Recompute::none}) {
+      SCOPED_TRACE(describe(config) + (recompute == Recompute::all ? ", all" : ", none"));
+      const Weights<TypeParam> weights = random_weights<TypeParam>(config, 5);
+      const Batch batch = random_batch(config, 2, 131, 7, Padding::holes);
+      compute(weights, MPI_COMM_WORLD, batch, targets_of(batch), recompute);  // Kokkos' own scratch memory exists
+      const Sequence sequence = gradient_sequence(MPI_COMM_WORLD, batch.batch, batch.length, config.chunk_size);
+      const auto ids = local_part<std::int32_t>(sequence, batch.ids),
+                 targets = local_part<std::int32_t>(sequence, targets_of(batch));
+      const auto mask = local_part<std::uint8_t>(sequence, batch.mask);
+      const AllocationRecorder recorder;
+      ModelGradient<TypeParam> model(weights);
+      model.compute(Execution(), sequence, ids, targets, mask, nullptr, recompute);
+      expect_predicted(gradient_bytes<TypeParam>(config, sequence, recompute), recorder.without(uncounted));
+    }
   }
 }
 

@@ -5,12 +5,14 @@
 #include <vector>
 
 #include "architectures/bsbr/chunk_states.hpp"
+#include "architectures/bsbr/gradient_buffers.hpp"
 #include "attention/attention_class.hpp"
 #include "attention/kept_keys.hpp"
 #include "attention/overlap.hpp"
 #include "bsbr/error.hpp"
 #include "config/causality.hpp"
 #include "kernels/rows.hpp"
+#include "kernels/softmax_gradient.hpp"
 #include "kernels/softmax_tiles.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/exchange.hpp"
@@ -97,6 +99,35 @@ std::int64_t Bsbr<Real>::workspace_bytes(const ModelConfig& config, const Sequen
                     kernels::ProductWeight<Real>::bytes(config.head_dim() * config.head_dim(), config.state_size())
               : 0) +
          KeyHalo<Real>::bytes(config, sequence, chunk_begin(sequence));
+}
+
+template <class Real>
+std::int64_t Bsbr<Real>::record_bytes(const ModelConfig& config, const Sequence& sequence) {
+  const kernels::StateBlocks blocks = blocks_of(config, sequence);
+  const auto transpose = transpose_of<Real>(blocks, sequence);
+  const std::int64_t states = sequence.ranks() > 1 ? transpose.gathered_elements() : transpose.local_elements(),
+                     log_sums =
+                         BlockTranspose<Real>(sequence, blocks, dealing_of(blocks, sequence), 1).local_elements();
+  return (states + transpose.local_elements() + log_sums) * static_cast<std::int64_t>(sizeof(Real));
+}
+
+template <class Real>
+std::int64_t Bsbr<Real>::gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
+  const kernels::StateBlocks blocks = blocks_of(config, sequence);
+  const parallel::Dealing dealing = dealing_of(blocks, sequence);
+  std::int64_t bytes = GradientBuffers::bytes(config, sequence, blocks, dealing);
+  if (sequence.ranks() == 1) return bytes;
+  const BlockTranspose<Real> log_sums(sequence, blocks, dealing, 1);
+  return bytes + (log_sums.mixed_elements(log_sums.gathered().block_count) + log_sums.gathered_elements()) *
+                     static_cast<std::int64_t>(sizeof(Real));
+}
+
+template <class Real>
+std::int64_t Bsbr<Real>::gradient_scratch_bytes(const ModelConfig& config) {
+  const auto head = static_cast<int>(config.head_dim());
+  const auto block = static_cast<int>(kernels::StateBlocks(config.state_size(), config.num_heads, 1).width);
+  return std::max({scratch_bytes(config), kernels::softmax_gradient_scratch_bytes<Real>(head, head),
+                   kernels::softmax_gradient_scratch_bytes<Real>(head, block)});
 }
 
 template <class Real>

@@ -44,7 +44,10 @@ class Bsbr : public Attention<Real> {
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
+  static std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence);
+  static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence);
   static std::int64_t scratch_bytes(const ModelConfig& config);
+  static std::int64_t gradient_scratch_bytes(const ModelConfig& config);
 
   // The steps, in their order. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack_retrieval(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,

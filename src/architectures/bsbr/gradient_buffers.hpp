@@ -8,6 +8,7 @@
 #include "kernels/outer_product.hpp"
 #include "kernels/product.hpp"
 #include "kernels/row_sums.hpp"
+#include "parallel/leaves.hpp"
 
 namespace bsbr::attention {
 
@@ -32,10 +33,28 @@ struct ProjectionBuffers {
     outer_product = Outer(std::max(Outer::elements(compressed_size, size), Outer::elements(size, compressed_size)));
   }
 
+  /// Chunks and heads of a leaf on this rank.
+  static std::int64_t leaf_rows(const ModelConfig& config, const Sequence& sequence, std::int64_t leaf_chunks) {
+    return std::min(leaf_chunks, sequence.local_chunks()) * config.num_heads;
+  }
+
+  /// With that room. Nothing without compression.
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, std::int64_t leaf_chunks) {
+    if (config.compression_factor == 0) return 0;
+    using Outer = kernels::OuterProductBuffers<Real>;
+    const auto weight = &kernels::ProductWeight<Real>::bytes;
+    const std::int64_t size = config.head_dim() * config.head_dim(), compressed_size = config.state_size(),
+                       rows = leaf_rows(config, sequence, leaf_chunks);
+    return weight(size, compressed_size) + weight(compressed_size, size) +
+           Outer::bytes(std::max(Outer::elements(compressed_size, size), Outer::elements(size, compressed_size))) +
+           rows * (size + compressed_size) * static_cast<std::int64_t>(sizeof(Real)) +
+           kernels::RowSumBuffers<Real>::bytes(rows, std::max(size, compressed_size));
+  }
+
   /// Room for the rows of a leaf, unless there is already. Throws MemoryError.
   void reserve(const ModelConfig& config, const Sequence& sequence, std::int64_t leaf_chunks) {
     const std::int64_t size = config.head_dim() * config.head_dim(), compressed_size = config.state_size();
-    const std::int64_t rows = std::min(leaf_chunks, sequence.local_chunks()) * config.num_heads;
+    const std::int64_t rows = leaf_rows(config, sequence, leaf_chunks);
     if (static_cast<std::int64_t>(full.size()) == rows * size) return;
     full = allocate<Real>("leaf_states", rows * size);
     compressed = allocate<Real>("compressed_leaf_states", rows * compressed_size);
@@ -70,6 +89,22 @@ struct Bsbr<Real>::GradientBuffers {
     pair(parts, local_parts, gathered_parts);
     mixed_parts = allocate<Real>("mixed_gradient_rows", parts.mixed_elements(parts.gathered().block_count));
     retrieval_query = allocate<Real>("retrieval_gradients", sequence.num_chunks() * batch * config.hidden_dim);
+  }
+
+  /// What an object of these arguments allocates on this rank, with room for leaves.
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, const kernels::StateBlocks& blocks,
+                            const parallel::Dealing& dealing) {
+    const BlockTranspose<Real> kept(sequence, blocks, dealing, kept_width),
+        parts(sequence, blocks, dealing, 2 * config.head_dim());
+    std::int64_t elements = 2 * sequence.batch() * config.num_heads * sequence.local_tokens() +
+                            parts.mixed_elements(parts.gathered().block_count) +
+                            sequence.num_chunks() * sequence.batch() * config.hidden_dim;
+    for (const auto* transpose : {&kept, &parts}) {
+      elements += transpose->local_elements();
+      if (sequence.ranks() > 1) elements += transpose->gathered_elements();
+    }
+    const std::int64_t leaf = parallel::leaf_chunks(sequence.length(), sequence.chunk_size());
+    return elements * static_cast<std::int64_t>(sizeof(Real)) + ProjectionBuffers<Real>::bytes(config, sequence, leaf);
   }
 };
 

@@ -30,7 +30,10 @@ class Gau : public Attention<Real> {
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
+  static std::int64_t record_bytes(const ModelConfig& /*config*/, const Sequence& /*sequence*/) { return 0; }
+  static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence);
   static std::int64_t scratch_bytes(const ModelConfig& config);
+  static std::int64_t gradient_scratch_bytes(const ModelConfig& config);
 
   // Steps of the gradient. Public because CUDA's compiler wants functions that hold kernels to be.
   void gate_gradient(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output,
@@ -83,6 +86,20 @@ std::int64_t Gau<Real>::scratch_bytes(const ModelConfig& config) {
   const auto width = static_cast<int>(config.head_dim());
   return std::max(kernels::softmax_scratch_bytes<Real>(width, width),
                   kernels::scan_scratch_bytes<Real>(GauRule<Real>{}, width));
+}
+
+template <class Real>
+std::int64_t Gau<Real>::gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
+  const std::int64_t token = 4 * config.attention_dim() + 2 * config.num_heads;
+  return StateGradient<Real, GauRule<Real>>::bytes(config, sequence, GauRule<Real>{}, config.chunk_size) +
+         sequence.batch() * sequence.local_tokens() * token * static_cast<std::int64_t>(sizeof(Real));
+}
+
+template <class Real>
+std::int64_t Gau<Real>::gradient_scratch_bytes(const ModelConfig& config) {
+  const auto width = static_cast<int>(config.head_dim());
+  return std::max(kernels::softmax_gradient_scratch_bytes<Real>(width, width),
+                  StateGradient<Real, GauRule<Real>>::scratch_bytes(config, GauRule<Real>{}));
 }
 
 template <class Real>
