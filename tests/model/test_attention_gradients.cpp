@@ -64,6 +64,7 @@ void expect_right(const ModelConfig& config, std::int64_t length, const referenc
 }
 
 TYPED_TEST(AttentionGradients, are_those_of_the_reference) {
+  if (world_ranks() > 3) return;  // many ranks have the same bits: see below
   for (const ModelConfig& variant : variants(sizes())) {
     for (const std::int64_t length : {1, 2, 5, 6, 33, 150}) {
       expect_right<TypeParam>(variant, length, {}, 1);
@@ -74,6 +75,7 @@ TYPED_TEST(AttentionGradients, are_those_of_the_reference) {
 }
 
 TYPED_TEST(AttentionGradients, of_wide_heads_and_long_chunks_are_those_of_the_reference) {
+  if (world_ranks() > 3) return;  // many ranks have the same bits: see below
   ModelConfig config = sizes();
   config.num_heads = 1;
   config.hidden_dim = 50;  // 2,500 elements of a state are five blocks
@@ -133,6 +135,7 @@ std::vector<ModelConfig> compressed_variants() {
 }
 
 TYPED_TEST(AttentionGradients, of_projections_of_states_are_those_of_the_reference) {
+  if (world_ranks() > 3) return;  // many ranks have the same bits: see below
   for (const ModelConfig& variant : compressed_variants()) {
     for (const std::int64_t length : {1, 5, 6, 33, 150}) {
       expect_right<TypeParam>(variant, length, {}, 1);
