@@ -1,12 +1,11 @@
 // Loss and gradients of whole models: those of the golden files and of the reference, with the same bits on any ranks.
 #include <gtest/gtest.h>
 
-#include "bsbr/gradient.hpp"
 #include "config/weight_table.hpp"
 #include "support/allocations.hpp"
 #include "support/bits.hpp"
-#include "support/device_arrays.hpp"
 #include "support/golden.hpp"
+#include "support/model_gradients.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
 #include "support/variants.hpp"
@@ -14,35 +13,6 @@
 
 namespace bsbr::testing {
 namespace {
-
-/// On every rank.
-template <class Real>
-struct Computed {
-  double loss = 0;
-  std::int64_t counted = 0;
-  std::vector<double> token_losses;  // [batch, length]
-  std::vector<Real> gradients;       // in the places of the weights
-};
-
-/// Loss and gradients of a batch on the ranks of a communicator. Collective.
-template <class Real>
-Computed<Real> compute(const Weights<Real>& weights, MPI_Comm comm, const Batch& batch,
-                       const std::vector<std::int64_t>& targets, Recompute recompute = Recompute::all) {
-  const ModelConfig& config = weights.config();
-  const Sequence sequence = gradient_sequence(comm, batch.batch, batch.length, config.chunk_size);
-  std::optional<Array<const std::uint8_t**>> mask;
-  if (!batch.mask.empty()) mask = local_part<std::uint8_t>(sequence, batch.mask);
-  ModelGradient<Real> model(weights);
-  const auto result = model.compute(Execution(), sequence, local_part<std::int32_t>(sequence, batch.ids),
-                                    local_part<std::int32_t>(sequence, targets), mask, nullptr, recompute);
-  const Array<double***> losses(result.token_losses.data(), result.token_losses.extent(0),
-                                result.token_losses.extent(1), 1);
-  return {result.loss.loss, result.loss.counted, gather_tokens(sequence, losses), to_host(result.gradients.data())};
-}
-
-std::vector<std::int64_t> targets_of(const Batch& batch) {
-  return reference::next_tokens(batch.ids, batch.mask, batch.length);
-}
 
 /// The largest difference from expected gradients, relative to the largest element of all.
 template <class Real>
@@ -76,7 +46,7 @@ TYPED_TEST(ModelGradients, are_those_of_the_golden_files) {
       SCOPED_TRACE(name + ", " + describe(expected.config));
       const Weights<TypeParam> weights = to_weights<TypeParam>(expected.config, golden.weights);
       const Batch batch{golden.batch, golden.length, golden.ids, golden.mask};
-      const auto actual = compute(weights, MPI_COMM_WORLD, batch, golden.targets);
+      const auto actual = compute_gradients(weights, MPI_COMM_WORLD, batch, golden.targets);
       EXPECT_NEAR(actual.loss, expected.loss, tolerance<TypeParam> * expected.loss);
       EXPECT_LE(difference(weights, actual.gradients, expected.gradients), tolerance<TypeParam>);
     }
@@ -106,7 +76,7 @@ TYPED_TEST(ModelGradients, are_those_of_the_reference_at_sizes_that_do_not_fit) 
         const Weights<TypeParam> weights = to_weights<TypeParam>(config, map);
         const auto expected =
             reference::loss_and_gradients(config, map, {batch.length, batch.ids, targets_of(batch), batch.mask});
-        const auto actual = compute(weights, MPI_COMM_WORLD, batch, targets_of(batch));
+        const auto actual = compute_gradients(weights, MPI_COMM_WORLD, batch, targets_of(batch));
         EXPECT_NEAR(actual.loss, expected.loss.mean, 1e-4 * std::abs(expected.loss.mean) + 1e-12);
         EXPECT_LE(difference(weights, actual.gradients, expected.gradients), 10 * tolerance<TypeParam>);
       }
@@ -120,11 +90,11 @@ TYPED_TEST(ModelGradients, have_the_same_bits_on_any_number_of_ranks) {
       const Batch batch = random_batch(config, 2, length, 5, length == 83 ? Padding::none : Padding::holes);
       SCOPED_TRACE(describe(config) + ", " + std::to_string(length) + " tokens");
       const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
-      const auto alone = compute(weights, MPI_COMM_SELF, batch, targets_of(batch));
+      const auto alone = compute_gradients(weights, MPI_COMM_SELF, batch, targets_of(batch));
       for (int count = 2; count <= world_ranks(); ++count) {
         const FirstRanks ranks(count);
         if (!ranks.has_this()) continue;
-        const auto together = compute(weights, ranks.comm(), batch, targets_of(batch));
+        const auto together = compute_gradients(weights, ranks.comm(), batch, targets_of(batch));
         EXPECT_EQ(together.loss, alone.loss) << count << " ranks";
         EXPECT_EQ(together.token_losses, alone.token_losses) << count << " ranks";
         EXPECT_TRUE(same_bits(together.gradients, alone.gradients, 1)) << count << " ranks";
@@ -137,8 +107,8 @@ TYPED_TEST(ModelGradients, have_the_same_bits_whatever_is_computed_again) {
   for (const ModelConfig& config : variants(sizes(Head::separate), has_its_own_way)) {
     const Batch batch = random_batch(config, 2, 83, 5, Padding::holes);
     const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
-    const auto again = compute(weights, MPI_COMM_WORLD, batch, targets_of(batch), Recompute::all),
-               kept = compute(weights, MPI_COMM_WORLD, batch, targets_of(batch), Recompute::none);
+    const auto again = compute_gradients(weights, MPI_COMM_WORLD, batch, targets_of(batch), Recompute::all),
+               kept = compute_gradients(weights, MPI_COMM_WORLD, batch, targets_of(batch), Recompute::none);
     EXPECT_EQ(kept.loss, again.loss) << describe(config);
     EXPECT_TRUE(same_bits(kept.gradients, again.gradients, 1)) << describe(config);
   }
@@ -148,7 +118,7 @@ TYPED_TEST(ModelGradients, of_a_batch_that_counts_no_position_are_zero) {
   for (const ModelConfig& config : variants(sizes(Head::separate), has_its_own_way)) {
     const Batch batch = random_batch(config, 2, 17, 5);
     const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
-    const auto none = compute(weights, MPI_COMM_WORLD, batch, std::vector<std::int64_t>(2 * 17, no_target));
+    const auto none = compute_gradients(weights, MPI_COMM_WORLD, batch, std::vector<std::int64_t>(2 * 17, no_target));
     EXPECT_EQ(none.loss, 0);
     EXPECT_EQ(none.counted, 0);
     EXPECT_EQ(std::count(none.gradients.begin(), none.gradients.end(), TypeParam(0)),
@@ -170,7 +140,8 @@ TYPED_TEST(ModelGradients, take_the_memory_that_gradient_bytes_says) {
       SCOPED_TRACE(describe(config) + (recompute == Recompute::all ? ", all" : ", none"));
       const Weights<TypeParam> weights = random_weights<TypeParam>(config, 5);
       const Batch batch = random_batch(config, 2, 131, 7, Padding::holes);
-      compute(weights, MPI_COMM_WORLD, batch, targets_of(batch), recompute);  // Kokkos' own scratch memory exists
+      compute_gradients(weights, MPI_COMM_WORLD, batch, targets_of(batch),
+                        recompute);  // Kokkos' own scratch memory exists
       const Sequence sequence = gradient_sequence(MPI_COMM_WORLD, batch.batch, batch.length, config.chunk_size);
       const auto ids = local_part<std::int32_t>(sequence, batch.ids),
                  targets = local_part<std::int32_t>(sequence, targets_of(batch));
