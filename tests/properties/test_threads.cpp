@@ -9,6 +9,7 @@
 #include "kernels/tuning.hpp"
 #include "support/device_arrays.hpp"
 #include "support/kept_results.hpp"
+#include "support/model_gradients.hpp"
 #include "support/random_model.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
@@ -79,6 +80,20 @@ TYPED_TEST(Threads, change_no_bit_where_a_token_overflows) {
     for (auto& id : batch.ids) id = std::max<std::int64_t>(id, 1);
     batch.ids[static_cast<std::size_t>(panel - 5)] = 0;
     compare_with_kept("overflow." + variant_name(config), run_model(model, MPI_COMM_WORLD, batch), config.hidden_dim);
+  }
+}
+
+TYPED_TEST(Threads, change_no_bit_of_the_gradients_of_a_model) {
+  ModelConfig with_head = sizes();
+  with_head.head = Head::tied;
+  for (const ModelConfig& config : variants(with_head, has_its_own_way)) {
+    const auto weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
+    const Batch batch = random_batch(config, 2, panel + 33, 3, Padding::holes);
+    const auto computed = compute_gradients(weights, MPI_COMM_WORLD, batch, targets_of(batch));
+    const auto kept = "gradients." + variant_name(config);
+    compare_with_kept(kept + ".losses",
+                      std::vector<TypeParam>(computed.token_losses.begin(), computed.token_losses.end()), batch.length);
+    compare_with_kept(kept, computed.gradients, 1);
   }
 }
 
