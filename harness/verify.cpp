@@ -100,7 +100,7 @@ GradientVerification compare(double loss, const reference::WeightMap& gradients,
   for (const auto& gradient : expected.gradients) largest = std::max(largest, largest_of(gradient.second));
   GradientVerification verification;
   const double difference = std::abs(loss - expected.loss.mean);
-  verification.loss_difference = !std::isfinite(difference)    ? std::numeric_limits<double>::infinity()
+  verification.loss_difference = !std::isfinite(difference)   ? std::numeric_limits<double>::infinity()
                                  : expected.loss.counted == 0 ? difference
                                                               : difference / expected.loss.mean;
   for (const auto& [name, gradient] : expected.gradients) {
@@ -182,9 +182,8 @@ GradientVerification verify_gradients(const Weights<Real>& weights, const Sequen
   parallel::agree(sequence.comm(), [&] {
     if (sequence.rank() != 0) return;
     const ModelConfig& config = weights.config();
-    verification =
-        compare(found.loss.loss, weight_map(config, found.gradients.data()),
-                reference::loss_and_gradients(config, weight_map(config, weights.data()), batch));
+    verification = compare(found.loss.loss, weight_map(config, found.gradients.data()),
+                           reference::loss_and_gradients(config, weight_map(config, weights.data()), batch));
   });
   parallel::broadcast(&verification.loss_difference, sizeof(double), sequence.comm());
   parallel::broadcast(&verification.gradient_difference, sizeof(double), sequence.comm());

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""How fast bsbr is on this machine against its peers in Python: times of one forward, or of loss and gradients, in turn, with the same
-number of threads.
+"""How fast bsbr is on this machine against its peers in Python: a forward, or loss and gradients, in turn, with the same number of threads.
 
     perf/compare_with_peers.py
     perf/compare_with_peers.py --gradients
@@ -89,7 +88,7 @@ def fail(message, code, hint=None):
 def parse(arguments):
     parser = Parser(prog=PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
-    add("--programs", default="build/release/apps", metavar="DIR", help="folder of bsbr_init and bsbr_forward; default %(default)s")
+    add("--programs", default="build/release/apps", metavar="DIR", help="folder of bsbr_init, bsbr_forward, bsbr_evaluate; default %(default)s")
     add("--gradients", action="store_true", help="time loss and gradients, by bsbr_evaluate, instead of a forward")
     add("--comparisons", type=comparisons, metavar="A,B,...",
         help=f"which of {','.join(COMPARISONS)}; default all, with --gradients all but package")
