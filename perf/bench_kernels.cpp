@@ -1,6 +1,6 @@
-// bench_kernels: each kernel by itself, those of gradients too, and whole forwards, with Google Benchmark, against sgemm
-// of the best BLAS kernel of this CPU, or of the GPU's vendor. With --large, which must come first, also products and
-// forwards of the sizes that GPUs are for, and `blas/…`: the product of that BLAS of the same shape as `product/…`,
+// bench_kernels: each kernel by itself, those of gradients too, and whole forwards, with Google Benchmark, against
+// sgemm of the best BLAS kernel of this CPU, or of the GPU's vendor. With --large, which must come first, also products
+// and forwards of the sizes that GPUs are for, and `blas/…`: the product of that BLAS of the same shape as `product/…`,
 // which has biases to add besides.
 //
 // Counters: `executed` and `useful` are FLOPs over those of sgemm 2048³ with the same threads, measured before and

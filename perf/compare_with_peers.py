@@ -88,7 +88,8 @@ def fail(message, code, hint=None):
 def parse(arguments):
     parser = Parser(prog=PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
-    add("--programs", default="build/release/apps", metavar="DIR", help="folder of bsbr_init, bsbr_forward, bsbr_evaluate; default %(default)s")
+    add("--programs", default="build/release/apps", metavar="DIR",
+        help="folder of bsbr_init, bsbr_forward and bsbr_evaluate; default %(default)s")
     add("--gradients", action="store_true", help="time loss and gradients, by bsbr_evaluate, instead of a forward")
     add("--comparisons", type=comparisons, metavar="A,B,...",
         help=f"which of {','.join(COMPARISONS)}; default all, with --gradients all but package")
