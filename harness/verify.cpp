@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "bsbr/parallel.hpp"
 #include "config/weight_table.hpp"
@@ -27,11 +28,12 @@ std::vector<Value> gather(const Sequence& sequence, const Value* mine, std::int6
   return parallel::gather_on_first(mine, counts, sequence.comm());
 }
 
+/// Weights, or their gradients.
 template <class Real>
-reference::WeightMap weight_map(const Weights<Real>& weights) {
-  const auto data = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), weights.data());
+reference::WeightMap weight_map(const ModelConfig& config, const Array<Real*>& elements) {
+  const auto data = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), elements);
   reference::WeightMap map;
-  WeightLayout(weights.config()).for_each([&](const WeightInfo& info, std::int64_t offset) {
+  WeightLayout(config).for_each([&](const WeightInfo& info, std::int64_t offset) {
     const std::int64_t columns = info.shape.back();
     reference::Matrix matrix(info.size() / columns, columns);
     const Real* begin = data.data() + offset;
@@ -57,6 +59,58 @@ void compare(const Real* found, const double* expected, std::int64_t width, Toke
   }
   if (in_one && verification.nonfinite_in_one++ == 0) verification.first_in_one = place;
   if (in_both && !in_one) ++verification.nonfinite_in_both;
+}
+
+/// All sequences of the batch, on rank 0.
+reference::Batch gather(const Sequence& sequence, const Tokens& tokens) {
+  const std::int64_t local = sequence.local_tokens();
+  reference::Batch batch;
+  batch.length = sequence.length();
+  for (std::int64_t row = 0; row < sequence.batch(); ++row) {
+    const auto ids = gather(sequence, tokens.ids.data() + row * local, 1);
+    batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());
+    if (!tokens.mask) continue;
+    const auto mask = gather(sequence, tokens.mask->data() + row * local, 1);
+    batch.mask.insert(batch.mask.end(), mask.begin(), mask.end());
+  }
+  batch.targets = reference::next_tokens(batch.ids, batch.mask, batch.length);
+  return batch;
+}
+
+double largest_of(const reference::Matrix& matrix) {
+  double largest = 0;
+  for (const double value : matrix.values) largest = std::max(largest, std::abs(value));
+  return largest;
+}
+
+/// The largest difference of two elements; infinite if one of them is not finite.
+double largest_difference(const reference::Matrix& found, const reference::Matrix& expected) {
+  double largest = 0;
+  for (std::size_t i = 0; i < expected.values.size(); ++i) {
+    const double difference = std::abs(found.values[i] - expected.values[i]);
+    largest = std::max(largest, std::isfinite(difference) ? difference : std::numeric_limits<double>::infinity());
+  }
+  return largest;
+}
+
+GradientVerification compare(double loss, const reference::WeightMap& gradients,
+                             const reference::LossAndGradients& expected) {
+  constexpr double least_part = 1e-3;
+  double largest = std::numeric_limits<double>::min();
+  for (const auto& gradient : expected.gradients) largest = std::max(largest, largest_of(gradient.second));
+  GradientVerification verification;
+  const double difference = std::abs(loss - expected.loss.mean);
+  verification.loss_difference = !std::isfinite(difference)   ? std::numeric_limits<double>::infinity()
+                                 : expected.loss.counted == 0 ? difference
+                                                              : difference / expected.loss.mean;
+  for (const auto& [name, gradient] : expected.gradients) {
+    const double relative =
+        largest_difference(gradients.at(name), gradient) / std::max(largest_of(gradient), least_part * largest);
+    if (relative <= verification.gradient_difference) continue;
+    verification.gradient_difference = relative;
+    verification.weight = name;
+  }
+  return verification;
 }
 
 }  // namespace
@@ -100,7 +154,7 @@ Verification verify(const Weights<Real>& weights, const Sequence& sequence, cons
   Verification verification;
   reference::WeightMap map;
   parallel::agree(sequence.comm(), [&] {
-    if (sequence.rank() == 0) map = weight_map(weights);
+    if (sequence.rank() == 0) map = weight_map(weights.config(), weights.data());
   });
   for (std::int64_t row = 0; row < sequence.batch(); ++row) {
     const auto found = gather(sequence, states.data() + row * local * width, width);
@@ -120,7 +174,28 @@ Verification verify(const Weights<Real>& weights, const Sequence& sequence, cons
   return verification;
 }
 
+template <class Real>
+GradientVerification verify_gradients(const Weights<Real>& weights, const Sequence& sequence, const Tokens& tokens,
+                                      const LossAndGradients<Real>& found) {
+  const reference::Batch batch = gather(sequence, tokens);
+  GradientVerification verification;
+  parallel::agree(sequence.comm(), [&] {
+    if (sequence.rank() != 0) return;
+    const ModelConfig& config = weights.config();
+    verification = compare(found.loss.loss, weight_map(config, found.gradients.data()),
+                           reference::loss_and_gradients(config, weight_map(config, weights.data()), batch));
+  });
+  parallel::broadcast(&verification.loss_difference, sizeof(double), sequence.comm());
+  parallel::broadcast(&verification.gradient_difference, sizeof(double), sequence.comm());
+  parallel::broadcast(verification.weight, sequence.comm());
+  return verification;
+}
+
 template Verification verify(const Weights<float>&, const Sequence&, const Tokens&, const Array<const float***>&);
 template Verification verify(const Weights<double>&, const Sequence&, const Tokens&, const Array<const double***>&);
+template GradientVerification verify_gradients(const Weights<float>&, const Sequence&, const Tokens&,
+                                               const LossAndGradients<float>&);
+template GradientVerification verify_gradients(const Weights<double>&, const Sequence&, const Tokens&,
+                                               const LossAndGradients<double>&);
 
 }  // namespace bsbr::harness

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
+#include "bsbr/gradient.hpp"
 #include "bsbr/io.hpp"
 #include "bsbr/nonfinite.hpp"
 #include "bsbr/weights.hpp"
@@ -31,5 +33,19 @@ void require_verifiable(const ModelConfig& config, const Sequence& sequence);
 template <class Real>
 Verification verify(const Weights<Real>& weights, const Sequence& sequence, const Tokens& tokens,
                     const Array<const Real***>& hidden_states);
+
+/// How far loss and gradients are from those of the reference; infinite where one of them is not finite.
+struct GradientVerification {
+  double loss_difference = 0;  ///< of the mean loss, relative to it
+  /// The largest difference of an element, relative to the largest element of that weight's gradient; but at least to a
+  /// thousandth of the largest of all, since some are 0 but for rounding, as those of a key's bias.
+  double gradient_difference = 0;
+  std::string weight;  ///< whose gradient has that difference
+};
+
+/// The same of loss and gradients, each token's target being next_tokens()' one.
+template <class Real>
+GradientVerification verify_gradients(const Weights<Real>& weights, const Sequence& sequence, const Tokens& tokens,
+                                      const LossAndGradients<Real>& found);
 
 }  // namespace bsbr::harness

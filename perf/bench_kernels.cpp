@@ -1,7 +1,7 @@
-// bench_kernels: each kernel by itself and whole forwards, with Google Benchmark, against sgemm of the best BLAS kernel
-// of this CPU, or of the GPU's vendor. With --large, which must come first, also products and forwards of the sizes
-// that GPUs are for, and `blas/…`: the product of that BLAS of the same shape as `product/…`, which has biases to add
-// besides.
+// bench_kernels: each kernel by itself, those of gradients too, and whole forwards, with Google Benchmark, against
+// sgemm of the best BLAS kernel of this CPU, or of the GPU's vendor. With --large, which must come first, also products
+// and forwards of the sizes that GPUs are for, and `blas/…`: the product of that BLAS of the same shape as `product/…`,
+// which has biases to add besides.
 //
 // Counters: `executed` and `useful` are FLOPs over those of sgemm 2048³ with the same threads, measured before and
 // after each benchmark. Useful is what forward_flops counts: the causal half of a triangle. Executed also counts what
@@ -23,9 +23,11 @@
 #include "bsbr/attention.hpp"
 #include "forward.hpp"
 #include "gemm.hpp"
+#include "harness/command_line/config_options.hpp"
 #include "kernels/outer_product.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/rows.hpp"
+#include "kernels/token_loss_gradient.hpp"
 #include "kernels/token_softmax_gradient.hpp"
 
 namespace bsbr::perf {
@@ -143,6 +145,19 @@ void attention_gradient(benchmark::State& state, const ModelConfig& config) {
   gradients.query = rows("bench::dq");
   gradients.key = rows("bench::dk");
   gradients.value = rows("bench::dv");
+  if (config.architecture == Architecture::gau) {
+    input.gate = rows("bench::gate");
+    gradients.gate = rows("bench::dgate");
+  }
+  if (config.architecture == Architecture::bsbr) {
+    const auto chunks = [&](const char* label) {
+      return random_rows(label, sequence.num_chunks(), config.attention_dim());
+    };
+    input.retrieval_query = chunks("bench::r");
+    input.retrieval_key = chunks("bench::h");
+    gradients.retrieval_query = chunks("bench::dr");
+    gradients.retrieval_key = chunks("bench::dh");
+  }
   AttentionRecord<float> record;
   const auto forward = [&] { attention->forward(Execution(), mask, input, output, nullptr, nullptr, &record); };
   const auto backward = [&] { attention->backward(Execution(), mask, input, record, output, from_output, gradients); };
@@ -279,6 +294,45 @@ void outer_product(benchmark::State& state, std::int64_t in, std::int64_t out) {
   limit.report(all, flops, flops);
 }
 
+/// The losses of the tokens of one leaf by a head of so many ids, or their gradients with respect to rows and head.
+void token_loss(benchmark::State& state, bool gradients, std::int64_t width, std::int64_t vocabulary) {
+  constexpr std::int64_t leaf = 1024;
+  const auto y = random_rows("bench::y", leaf, width), head = random_rows("bench::head", vocabulary, width),
+             of_y = random_rows("bench::dy", leaf, width), of_head = random_rows("bench::dhead", vocabulary, width);
+  const auto as_matrix = [](const Array<float***>& array) {
+    return Array<float**>(array.data(), array.extent(1), array.extent(2));
+  };
+  const auto blocks = kernels::vocabulary_blocks<float>(as_matrix(head)),
+             transposed = kernels::vocabulary_blocks<float>(as_matrix(head), kernels::Transpose::yes);
+  const kernels::PanelBuffers<float> panels(kernels::token_loss_width(vocabulary, width));
+  const kernels::OuterProductBuffers<float> outer(
+      kernels::OuterProductBuffers<float>::elements(blocks.front().out(), width));
+  const kernels::LogitGradientBuffer<float> logits(leaf, vocabulary);
+  const Array<std::int32_t**> targets("bench::targets", 1, leaf);  // zeros: the first id
+  const Array<double**> loss("bench::loss", 1, leaf), log_sum("bench::log_sum", 1, leaf);
+  const kernels::LossTokens tokens{Array<const std::int32_t*>(targets.data(), leaf),
+                                   Array<const double*>(log_sum.data(), leaf)};
+  const auto run_pass = [&](bool of_gradients) {
+    if (of_gradients)
+      kernels::add_token_loss_gradient<float>(Execution(), panels, outer, logits, blocks, transposed, as_matrix(y),
+                                              tokens, 1.0 / leaf, as_matrix(of_y), as_matrix(of_head));
+    else
+      kernels::token_losses<float>(Execution(), blocks, panels, y, targets, loss, log_sum);
+    Execution().fence();
+  };
+  run_pass(false);
+  AgainstSgemm limit(state);
+  double all = 0;
+  for ([[maybe_unused]] auto run : state) {
+    const Kokkos::Timer timer;
+    run_pass(gradients);
+    state.SetIterationTime(timer.seconds());
+    all += timer.seconds();
+  }
+  const double product = 2.0 * static_cast<double>(leaf * width * vocabulary);
+  limit.report(all, gradients ? 2 * product : product, gradients ? 3 * product : product);  // logits are formed anew
+}
+
 /// A whole forward of bsbr, four layers.
 void forward(benchmark::State& state, std::int64_t hidden_dim, std::int64_t length) {
   ModelConfig config;
@@ -340,12 +394,15 @@ void add_benchmarks(bool large) {
     time(benchmark::RegisterBenchmark(
         name.c_str(), [c](benchmark::State& state) { attention_phase(state, c.phase, 64, c.chunk_size, c.length); }));
   }
-  for (const auto& [name, architecture, feature_map] : {std::tuple{"linear", Architecture::linear, FeatureMap::none},
-                                                        {"linear_elu", Architecture::linear, FeatureMap::elu},
-                                                        {"delta_net", Architecture::delta_net, FeatureMap::none},
-                                                        {"standard", Architecture::standard, FeatureMap::none}}) {
-    ModelConfig config = model_of(128, 64);
-    config.architecture = architecture;
+  for (const auto& [name, architecture, feature_map] :
+       {std::tuple{"linear", Architecture::linear, FeatureMap::none},
+        {"linear_elu", Architecture::linear, FeatureMap::elu},
+        {"delta_net", Architecture::delta_net, FeatureMap::none},
+        {"gau", Architecture::gau, FeatureMap::none},
+        {"bsbr", Architecture::bsbr, FeatureMap::none},
+        {"sliding_window", Architecture::sliding_window, FeatureMap::none},
+        {"standard", Architecture::standard, FeatureMap::none}}) {
+    ModelConfig config = harness::config_for(architecture, model_of(128, 64));
     config.feature_map = feature_map;
     time(benchmark::RegisterBenchmark((std::string("gradient/") + name).c_str(),
                                       [config](benchmark::State& state) { attention_gradient(state, config); }));
@@ -356,6 +413,15 @@ void add_benchmarks(bool large) {
           std::string("softmax/") + pass + "/d64/B" + std::to_string(chunk_size) + "/L" + std::to_string(length);
       time(benchmark::RegisterBenchmark(name.c_str(), [=, chunk_size = chunk_size, length = length](auto& state) {
         softmax_pass(state, pass, 64, chunk_size, length);
+      }));
+    }
+  }
+  for (const auto& [width, vocabulary] : {std::pair<std::int64_t, std::int64_t>{512, 256}, {512, 16384}}) {
+    for (const bool gradients : {false, true}) {
+      const std::string name = std::string("token_loss/") + (gradients ? "gradients" : "forward") + "/D" +
+                               std::to_string(width) + "/V" + std::to_string(vocabulary);
+      time(benchmark::RegisterBenchmark(name.c_str(), [=, width = width, vocabulary = vocabulary](auto& state) {
+        token_loss(state, gradients, width, vocabulary);
       }));
     }
   }

@@ -1,19 +1,25 @@
 #!/usr/bin/env python3
-"""How fast bsbr_forward is on this machine against its peers in Python: times of one forward, in turn, with the same number of threads.
+"""How fast bsbr is on this machine against its peers in Python: a forward, or loss and gradients, in turn, with the same number of threads.
 
     perf/compare_with_peers.py
+    perf/compare_with_peers.py --gradients
 
 Needs the built programs and Python from 3.9; PyTorch, h5py, numpy and the Python package bsbr 0.1.1 are installed into an environment of
-their own, build/peers, unless they are there. Four comparisons, all of models of the same size with float32 weights:
+their own, build/peers, unless they are there. Five comparisons, all of models of the same size with float32 weights:
 
     package      bsbr against the model of the Python package bsbr 0.1.1, as it is
     transformer  bsbr against a pre-norm transformer in PyTorch with torch.nn.functional.scaled_dot_product_attention(is_causal=True)
+    plain        bsbr against the same function, written plainly in PyTorch
     standard     standard attention, the same function as that transformer
     hopfield     hopfield, the same function as that transformer with hopfield's scale
 
 Before anything is timed, both must give the same numbers for the same weights on a short sequence. In `package` that is bsbr with the
 causality `reference`; what is timed is the causal one, which --verify has compared with the plain reference. In `transformer` it is
 standard attention that is compared, since the transformer is another function than bsbr.
+
+With --gradients it is bsbr_evaluate --gradients against autograd: the mean loss of the next token, and its gradients with respect to all
+weights, of models with a head of their own. Loss and gradients are compared before they are timed; there is no `package`, whose
+model has no head and no causal mode.
 
 A round is one run of each, since the speed of a machine drifts; the median of the rounds' ratios is what counts. Most of the time is
 PyTorch's at 65,536 tokens, where one forward may take minutes on few cores: --tokens 4096,16384 leaves them out.
@@ -24,6 +30,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -38,7 +45,7 @@ from command_line import UNUSABLE as NO_ENVIRONMENT  # noqa: E402
 
 PROGRAM = "compare_with_peers.py"
 
-COMPARISONS = ("package", "transformer", "standard", "hopfield")
+COMPARISONS = ("package", "transformer", "plain", "standard", "hopfield")
 LIBRARIES, PACKAGE = ["numpy", "h5py", "torch"], "bsbr==0.1.1"
 CONVERTER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python", "src")  # of bsbr_convert
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
@@ -48,7 +55,9 @@ SIZES = dict(vocab_size=VOCABULARY, hidden_dim=512, num_heads=8, num_layers=4, f
 LONGEST_OF_PACKAGE = 5000  # tokens: its table of positions ends there
 WARM_UP_TOKENS = 4096  # of PyTorch, before the first round: enough to load what it needs, also where a forward takes minutes
 CHECKED_TOKENS = 500  # with a ragged last chunk
+TOKENS, STANDARD_TOKENS, TOKENS_OF_GRADIENTS = (4096, 16384, 65536), (8192,), (4096, 16384)  # unless the command line says which
 TOLERANCE = 2e-4  # hidden states have variance 1; float32 costs some 1e-6 here, in the package's positions some 1e-5
+GRADIENT_TOLERANCE = 1e-3  # of loss and gradients, as gradient_difference() has it; float32 costs some 1e-5
 
 
 def main(arguments):
@@ -79,10 +88,14 @@ def fail(message, code, hint=None):
 def parse(arguments):
     parser = Parser(prog=PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
-    add("--programs", default="build/release/apps", metavar="DIR", help="folder of bsbr_init and bsbr_forward; default %(default)s")
-    add("--comparisons", type=comparisons, default=COMPARISONS, metavar="A,B,...", help=f"which of {','.join(COMPARISONS)}; default all")
-    add("--tokens", type=counts, default=[4096, 16384, 65536], metavar="N,N,...", help="of transformer; default 4096,16384,65536")
-    add("--standard-tokens", type=counts, default=[8192], metavar="N,N,...", help="of standard and hopfield; default 8192")
+    add("--programs", default="build/release/apps", metavar="DIR",
+        help="folder of bsbr_init, bsbr_forward and bsbr_evaluate; default %(default)s")
+    add("--gradients", action="store_true", help="time loss and gradients, by bsbr_evaluate, instead of a forward")
+    add("--comparisons", type=comparisons, metavar="A,B,...",
+        help=f"which of {','.join(COMPARISONS)}; default all, with --gradients all but package")
+    add("--tokens", type=counts, metavar="N,N,...", help="of transformer and plain; default 4096,16384, and 65536 without --gradients")
+    add("--standard-tokens", type=counts, metavar="N,N,...",
+        help="of standard and hopfield; default 8192, with --gradients 4096,16384")
     add("--package-tokens", type=counts, default=[4096], metavar="N,N,...", help=f"of package, {LONGEST_OF_PACKAGE} at most; default 4096")
     add("--repeat", type=count, default=5, metavar="N", help="rounds; default %(default)s")
     add("--threads", type=count, default=cores(), metavar="N", help="of both; default all cores, %(default)s")
@@ -93,6 +106,10 @@ def parse(arguments):
     add("--python", metavar="FILE", help="use this interpreter and what it has, and make no environment")
     add("--inside", action="store_true", help=argparse.SUPPRESS)  # the second start, with the interpreter of the environment
     options = parser.parse_args(arguments)
+    options.program = "bsbr_evaluate" if options.gradients else "bsbr_forward"
+    options.tokens = options.tokens or (TOKENS_OF_GRADIENTS if options.gradients else TOKENS)
+    options.standard_tokens = options.standard_tokens or (TOKENS_OF_GRADIENTS if options.gradients else STANDARD_TOKENS)
+    options.comparisons = options.comparisons or [name for name in COMPARISONS if name != "package" or not options.gradients]
     check(options, parser)
     return options
 
@@ -121,9 +138,11 @@ def comparisons(text):
 
 def check(options, parser):
     """What can be known before anything is installed or run."""
+    if "package" in options.comparisons and options.gradients:
+        parser.error("argument --comparisons: package cannot be compared with --gradients")
     if "package" in options.comparisons and max(options.package_tokens) > LONGEST_OF_PACKAGE:
         parser.error(f"argument --package-tokens: {max(options.package_tokens)}, must be at most {LONGEST_OF_PACKAGE}")
-    for program in ("bsbr_init", "bsbr_forward"):
+    for program in ("bsbr_init", options.program):
         if not os.access(os.path.join(options.programs, program), os.X_OK):
             raise Failure(USAGE, f"argument --programs: {options.programs} has no {program}",
                           "cmake --preset release && cmake --build --preset release makes build/release/apps")
@@ -246,7 +265,7 @@ def compare(options):
         programs = Programs(folder, options)
         for name in options.comparisons:
             results += compare_one(name, programs, options)
-    print_table(results)
+    print_table(results, options.program)
     print("bsbr {version}, {execution_space}, {gemm}".format(**programs.about))
     if options.json is not None:
         write_json(options.json, document(results, programs.about, options))
@@ -256,10 +275,10 @@ def compare_one(name, programs, options):
     """The results of one comparison, one for each length."""
     print(f"\n{name}", flush=True)
     try:
-        model, forward, checks = prepare(name, programs)
-        lengths = dict(package=options.package_tokens, transformer=options.tokens).get(name, options.standard_tokens)
-        return [dict(comparison=name, tokens=tokens, **checks, **time_both(programs, model, forward, tokens, options.repeat))
-                for tokens in lengths]
+        ours, theirs, checks = (prepare_gradients if options.gradients else prepare)(name, programs)
+        lengths = dict(package=options.package_tokens, standard=options.standard_tokens, hopfield=options.standard_tokens)
+        return [dict(comparison=name, tokens=tokens, **checks, **time_both(options.program, ours, theirs, tokens, options.repeat))
+                for tokens in lengths.get(name, options.tokens)]
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or "allocate" in str(error):
             raise Failure(NO_MEMORY, f"{name}: not enough memory for PyTorch: {error}") from None
@@ -267,30 +286,62 @@ def compare_one(name, programs, options):
 
 
 def prepare(name, programs):
-    """Model file of ours to time, forward of theirs, and by how much they were found to differ."""
+    """ours(tokens) -> seconds of a forward, theirs(ids), and by how much both were found to differ."""
     if name == "package":
         model = programs.make_model("bsbr")
         forward = package_forward(model)
-        return model, forward, dict(same_numbers(programs, model, forward, "--causality", "reference"), **verified(programs, model))
-    if name == "transformer":
-        model, same = programs.make_model("bsbr"), programs.make_model("standard")
-        forward = Transformer(*read_model(same)).forward
-        return model, forward, dict(same_numbers(programs, same, forward), **verified(programs, model))
-    model = programs.make_model(name)
-    forward = Transformer(*read_model(model)).forward
-    return model, forward, same_numbers(programs, model, forward)
+        checks = dict(same_numbers(programs, model, forward, "--causality", "reference"), **verified(programs, model))
+    else:
+        model, same = programs.make_models(name)
+        forward = peer(same).forward
+        checks = same_numbers(programs, same, forward)
+        if name == "transformer":
+            checks.update(verified(programs, model))
+    return lambda tokens: programs.seconds(model, tokens), without_gradients(forward), checks
+
+
+def prepare_gradients(name, programs):
+    """ours(tokens) -> seconds of loss and gradients, theirs(ids), and by how much both were found to differ."""
+    model, same = programs.make_models(name, "--head", "separate")
+    theirs = peer(same)
+    checks = same_gradients(programs, same, theirs)
+    if model != same:
+        checks["largest_difference_of_bsbr"] = same_gradients(programs, model, peer(model))["largest_difference"]
+    return lambda tokens: programs.gradient_seconds(model, tokens), theirs.loss_and_gradients, checks
 
 
 def same_numbers(programs, model, forward, *how):
-    ids = np.random.default_rng(1).integers(0, VOCABULARY, CHECKED_TOKENS)
-    with torch.inference_mode():
-        theirs = forward(torch.from_numpy(ids)).numpy()
+    ids = random_ids(1, CHECKED_TOKENS)
+    theirs = without_gradients(forward)(torch.from_numpy(ids)).numpy()
     difference = float(np.abs(programs.hidden_states(model, ids, *how) - theirs).max())
     what = os.path.splitext(os.path.basename(model))[0] + "".join(f", {value}" for value in how[1::2])
     print(f"  {what}: the largest difference between both is {difference:.1e} in {CHECKED_TOKENS} tokens", flush=True)
     if not difference < TOLERANCE:  # NaN, too
         raise Failure(BUG, f"{what}: the numbers of both differ by {difference:.1e}, must be below {TOLERANCE:.0e}: not timed")
     return dict(largest_difference=difference)
+
+
+def same_gradients(programs, model, theirs):
+    what, ids = os.path.splitext(os.path.basename(model))[0], random_ids(1, CHECKED_TOKENS)
+    ours = programs.loss_and_gradients(model, ids)
+    loss = theirs.loss_and_gradients(torch.from_numpy(ids)).item()
+    difference = gradient_difference(ours, (loss, theirs.gradients()))
+    print(f"  {what}: loss and gradients of both differ by {difference:.1e} of the largest at most in {CHECKED_TOKENS} tokens", flush=True)
+    if not difference < GRADIENT_TOLERANCE:  # NaN, too
+        raise Failure(BUG, f"{what}: gradients of both differ by {difference:.1e}, must be below {GRADIENT_TOLERANCE:.0e}: not timed")
+    return dict(largest_difference=difference)
+
+
+def gradient_difference(ours, theirs):
+    """The largest difference of two (loss, gradients by name): of a loss relative to it, of an element relative to the largest of its
+    weight, but at least to a thousandth of the largest of all, since some are 0 but for rounding, as those of a key's bias."""
+    (loss, gradients), (their_loss, their_gradients) = ours, theirs
+    if gradients.keys() != their_gradients.keys():
+        raise Failure(BUG, f"gradients of other weights: {', '.join(sorted(gradients.keys() ^ their_gradients.keys()))}")
+    largest = {name: np.abs(gradient).max() for name, gradient in gradients.items()}
+    least = max(largest.values()) / 1000
+    differences = [np.abs(gradients[name] - their_gradients[name]).max() / max(largest[name], least) for name in gradients]
+    return float(np.max([abs(loss - their_loss) / loss, *differences]))  # NaN if one is
 
 
 def verified(programs, model):
@@ -302,26 +353,36 @@ def verified(programs, model):
     return dict(largest_difference_from_reference=difference)
 
 
-def time_both(programs, model, forward, tokens, repeat):
-    """Seconds of one forward of each, in each round."""
-    ids = torch.from_numpy(np.random.default_rng(2).integers(0, VOCABULARY, tokens))
-    torch_seconds(forward, ids[:WARM_UP_TOKENS])
-    ours, theirs = [], []
+def time_both(program, ours, theirs, tokens, repeat):
+    """Seconds of one run of each, in each round."""
+    ids = torch.from_numpy(random_ids(2, tokens))
+    seconds(theirs, ids[:WARM_UP_TOKENS])
+    of_ours, of_theirs = [], []
     for _ in range(repeat):
-        ours.append(programs.seconds(model, tokens))
-        theirs.append(torch_seconds(forward, ids))
-        print(f"  {tokens:,} tokens: bsbr_forward {ours[-1]:.3f} s, Python {theirs[-1]:.3f} s, {theirs[-1] / ours[-1]:.2f} times as fast",
-              flush=True)
-    ratios = [slow / fast for fast, slow in zip(ours, theirs)]
-    return dict(seconds_of_bsbr_forward=ours, seconds_of_python=theirs, ratios=ratios, median_ratio=statistics.median(ratios),
-                smallest_ratio=min(ratios), largest_ratio=max(ratios))
+        of_ours.append(ours(tokens))
+        of_theirs.append(seconds(theirs, ids))
+        print(f"  {tokens:,} tokens: {program} {of_ours[-1]:.3f} s, Python {of_theirs[-1]:.3f} s, "
+              f"{of_theirs[-1] / of_ours[-1]:.2f} times as fast", flush=True)
+    ratios = [slow / fast for fast, slow in zip(of_ours, of_theirs)]
+    return {f"seconds_of_{program}": of_ours, "seconds_of_python": of_theirs, "ratios": ratios, "median_ratio": statistics.median(ratios),
+            "smallest_ratio": min(ratios), "largest_ratio": max(ratios)}
+
+
+def random_ids(seed, tokens):
+    return np.random.default_rng(seed).integers(0, VOCABULARY, tokens)
+
+
+def seconds(work, ids):
+    start = time.perf_counter()
+    work(ids)
+    return time.perf_counter() - start
 
 
 # ---- ours -----------------------------------------------------------------------------------------------------------------------------
 
 
 class Programs:
-    """bsbr_init and bsbr_forward, with files in a folder of their own."""
+    """The programs, with files in a folder of their own."""
 
     def __init__(self, folder, options):
         self.path, self.folder, self.threads, self.about = os.path.abspath(options.programs), folder, options.threads, {}
@@ -337,26 +398,42 @@ class Programs:
     def file(self, name):
         return os.path.join(self.folder, name)
 
-    def make_model(self, architecture):
+    def make_models(self, comparison, *options):
+        """The model to be timed, and the one whose numbers PyTorch's are compared with."""
+        timed, compared = dict(transformer=("bsbr", "standard"), plain=("bsbr", "bsbr")).get(comparison, (comparison, comparison))
+        return self.make_model(timed, *options), self.make_model(compared, *options)
+
+    def make_model(self, architecture, *options):
         model = self.file(architecture + ".h5")
         fields = dict(SIZES, temperature=TEMPERATURE) if architecture == "hopfield" else SIZES
         configuration = [word for name, value in fields.items() for word in ("--" + name.replace("_", "-"), value)]
-        self.run("bsbr_init", "--output", model, "--architecture", architecture, "--seed", 1, *configuration)
+        self.run("bsbr_init", "--output", model, "--architecture", architecture, "--seed", 1, *configuration, *options)
         return model
 
-    def forward(self, model, *arguments):
-        """The summary of a run."""
-        summary = json.loads(self.run("bsbr_forward", "--model", model, *arguments, "--json", "-"))
+    def summary(self, program, model, *arguments):
+        """What a run says of itself."""
+        summary = json.loads(self.run(program, "--model", model, *arguments, "--json", "-"))
         if summary["ranks"] * summary["threads_per_rank"] != self.threads:
-            raise Failure(USAGE, f"bsbr_forward ran with {summary['threads_per_rank']} threads, must be {self.threads} as in PyTorch")
+            raise Failure(USAGE, f"{program} ran with {summary['threads_per_rank']} threads, must be {self.threads} as in PyTorch")
         self.about = {name: summary[name] for name in ("version", "git_commit", "kokkos_version", "execution_space", "gemm")}
         return summary
 
-    def hidden_states(self, model, ids, *how):
-        """ids [tokens] -> [tokens, hidden]"""
+    def forward(self, model, *arguments):
+        return self.summary("bsbr_forward", model, *arguments)
+
+    def evaluate(self, model, ids, *arguments):
+        """Of loss and gradients, which are written to gradients.h5."""
+        return self.summary("bsbr_evaluate", model, "--input", self.write(ids), "--gradients", self.file("gradients.h5"), *arguments)
+
+    def write(self, ids):
+        """ids [tokens] -> the name of a file that has them"""
         with h5py.File(self.file("ids.h5"), "w") as file:
             file["input_ids"] = ids
-        self.forward(model, "--input", self.file("ids.h5"), "--output", self.file("result.h5"), *how)
+        return self.file("ids.h5")
+
+    def hidden_states(self, model, ids, *how):
+        """ids [tokens] -> [tokens, hidden]"""
+        self.forward(model, "--input", self.write(ids), "--output", self.file("result.h5"), *how)
         with h5py.File(self.file("result.h5"), "r") as file:
             return file["hidden_states"][0]
 
@@ -364,15 +441,27 @@ class Programs:
         """Of one forward whose memory is set up: the second of two."""
         return self.forward(model, "--random-tokens", tokens, "--repeat", 2)["seconds_by_repeat"][-1]
 
+    def loss_and_gradients(self, model, ids):
+        """ids [tokens] -> loss, gradients by name"""
+        self.evaluate(model, ids)
+        found = {}
+        with h5py.File(self.file("gradients.h5"), "r") as file:
+            file["gradients"].visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+            return float(file["loss"][()]), found
+
+    def gradient_seconds(self, model, tokens):
+        """The second of two, as of a forward."""
+        return self.evaluate(model, random_ids(2, tokens), "--repeat", 2)["seconds_by_repeat"][-1]
+
 
 # ---- theirs ---------------------------------------------------------------------------------------------------------------------------
 
 
-def torch_seconds(forward, ids):
-    with torch.inference_mode():
-        start = time.perf_counter()
-        forward(ids)
-        return time.perf_counter() - start
+def without_gradients(forward):
+    def run(ids):
+        with torch.inference_mode():
+            return forward(ids)
+    return run
 
 
 def read_model(path):
@@ -394,6 +483,12 @@ def package_forward(model):
     return lambda ids: package(ids[None])[0]
 
 
+def peer(model):
+    """The model of a file in PyTorch."""
+    config, weights = read_model(model)
+    return (Bsbr if config["architecture"] == "bsbr" else Transformer)(config, weights)
+
+
 class Transformer:
     """A model of standard or hopfield attention in PyTorch, where its weights are, with one product for q, k and v, and the fused causal
     attention."""
@@ -405,10 +500,33 @@ class Transformer:
         self.qkv = [tuple(torch.cat([self.weights[f"layers.{i}.attention.{name}_proj.{kind}"] for name in "qkv"])
                           for kind in ("weight", "bias")) for i in range(self.layers)]
 
+    def parameters(self):
+        """All weights by name, those of q, k and v in one."""
+        single = {name: weight for name, weight in self.weights.items() if not re.search(r"\.[qkv]_proj\.", name)}
+        return {**single, **{f"layers.{i}.attention.qkv_proj.{kind}": weight for i, both in enumerate(self.qkv)
+                             for kind, weight in zip(("weight", "bias"), both)}}
+
+    def loss_and_gradients(self, ids):
+        """ids [tokens] -> the mean loss of the next token; its gradients are then those of parameters()."""
+        for weight in self.parameters().values():
+            weight.requires_grad_().grad = None
+        logits = torch.nn.functional.linear(self.forward(ids), self.weights["lm_head.weight"])
+        loss = torch.nn.functional.cross_entropy(logits[:-1], ids[1:])
+        loss.backward()
+        return loss
+
+    def gradients(self):
+        """Those of the last loss by name, as a model file has its weights."""
+        found = {name: weight.grad.numpy() for name, weight in self.parameters().items()}
+        for name in [name for name in found if ".qkv_proj." in name]:
+            parts = np.split(found.pop(name), 3)
+            found.update({name.replace(".qkv_proj.", f".{which}_proj."): part for which, part in zip("qkv", parts)})
+        return found
+
     def forward(self, ids):
         """ids [tokens] -> hidden states [tokens, hidden]"""
         gelu = torch.nn.functional.gelu
-        x = self.weights["embedding.weight"][ids] + self.positions(len(ids))
+        x = torch.nn.functional.embedding(ids, self.weights["embedding.weight"]) + self.positions(len(ids))
         for i in range(self.layers):
             layer = f"layers.{i}."
             x = x + self.attention(i, self.norm(layer + "layer_norm1", x))
@@ -436,18 +554,50 @@ class Transformer:
         return torch.nn.functional.layer_norm(x, (self.hidden,), self.weights[name + ".weight"], self.weights[name + ".bias"], 1e-5)
 
 
+class Bsbr(Transformer):
+    """A model of bsbr, causal, in PyTorch: the fused attention within all chunks at once and over their states, products of whole arrays
+    else."""
+
+    def __init__(self, config, weights):
+        super().__init__(config, weights)
+        self.chunk = config["chunk_size"]
+
+    def attention(self, index, x):
+        """x [tokens, hidden] -> the same"""
+        functional, chunks = torch.nn.functional, -(-len(x) // self.chunk)
+        # The last chunk is filled up with zeros, which no earlier token sees.
+        qkv = functional.pad(functional.linear(x, *self.qkv[index]), (0, 0, 0, chunks * self.chunk - len(x)))
+        q, k, v = qkv.view(chunks, self.chunk, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # [chunks, heads, chunk, head_dim]
+        heads = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)
+        heads = heads + q @ self.retrieved(f"layers.{index}.attention.", x, k.transpose(-1, -2) @ v)
+        heads = heads.permute(0, 2, 1, 3).reshape(chunks * self.chunk, -1)[:len(x)]
+        return self.linear(f"layers.{index}.attention.out_proj", heads)
+
+    def retrieved(self, name, x, states):
+        """states [chunks, heads, head_dim, head_dim] -> what chunks retrieve: a mix of all earlier ones, by r and h at chunks' ends"""
+        earlier = len(states) - 1
+        if earlier == 0:
+            return torch.zeros_like(states)
+        ends = x[self.chunk - 1::self.chunk][:earlier]
+        r, h = (self.linear(f"{name}meta_{which}_proj", ends).view(earlier, self.heads, -1).transpose(0, 1)[None] for which in "rh")
+        values = states[:earlier].flatten(2).transpose(0, 1)[None]  # [1, heads, earlier, head_dim²]
+        mixed = torch.nn.functional.scaled_dot_product_attention(r, h, values, is_causal=True, scale=self.scale)
+        mixed = mixed[0].transpose(0, 1).reshape(earlier, *states.shape[1:])
+        return torch.nn.functional.pad(mixed, (0, 0, 0, 0, 0, 0, 1, 0))  # the first chunk retrieves nothing
+
+
 # ---- what is told ---------------------------------------------------------------------------------------------------------------------
 
 
-def print_table(results):
-    titles = ("comparison", "tokens", "bsbr_forward", "Python", "times as fast", "min", "max")
+def print_table(results, program):
+    titles = ("comparison", "tokens", program, "Python", "times as fast", "min", "max")
     print("\n{:12} {:>9} {:>14} {:>11} {:>14} {:>8} {:>8}".format(*titles))
     for result in results:
-        ours, theirs = (statistics.median(result["seconds_of_" + who]) for who in ("bsbr_forward", "python"))
+        ours, theirs = (statistics.median(result["seconds_of_" + who]) for who in (program, "python"))
         print(f"{result['comparison']:12} {result['tokens']:9,} {ours:12.3f} s {theirs:9.3f} s {result['median_ratio']:14.2f} "
               f"{result['smallest_ratio']:8.2f} {result['largest_ratio']:8.2f}")
     rounds = len(results[0]["ratios"])
-    print(f"medians of {rounds} {plural('round', rounds)}; times as fast: seconds of Python by seconds of bsbr_forward in the same round")
+    print(f"medians of {rounds} {plural('round', rounds)}; times as fast: seconds of Python by seconds of {program} in the same round")
 
 
 def plural(word, number):
@@ -459,9 +609,10 @@ def document(results, about, options):
     packages = dict(torch=torch.__version__, numpy=np.__version__)
     if "package" in options.comparisons:
         packages["bsbr"] = PACKAGE.split("==")[1]
-    return dict(format="bsbr-peers", format_version=1, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), bsbr=about,
-                python_packages=packages, cpu_capability_of_torch=torch.backends.cpu.get_cpu_capability(), threads=options.threads,
-                repeat=options.repeat, config=dict(SIZES, temperature=TEMPERATURE), checked_tokens=CHECKED_TOKENS, results=results)
+    return dict(format="bsbr-peers", format_version=1, program=options.program, bsbr=about, python_packages=packages,
+                created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), cpu_capability_of_torch=torch.backends.cpu.get_cpu_capability(),
+                threads=options.threads, repeat=options.repeat, config=dict(SIZES, temperature=TEMPERATURE), checked_tokens=CHECKED_TOKENS,
+                results=results)
 
 
 def write_json(path, content):

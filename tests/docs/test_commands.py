@@ -171,7 +171,8 @@ class Commands(unittest.TestCase):
                     self.assertEqual(done.stderr, "", block.place)
 
     def test_options_that_the_text_names_exist(self):
-        benchmarks = [name for name in ("../perf/bench_forward", "../perf/bench_architectures") if os.path.exists(os.path.join(PROGRAMS, name))]
+        benchmarks = [name for name in ("../perf/bench_forward", "../perf/bench_architectures", "../perf/bench_gradients")
+                      if os.path.exists(os.path.join(PROGRAMS, name))]
         known = {os.path.basename(name): run(name, "--help").out for name in names() + benchmarks}
         for name in PAGES:
             for program, rest in re.findall(rf"`(?:[A-Z_]+=\w+ )*({'|'.join(known)}) ([^`]*)`", blocks.source_of(name)):

@@ -15,6 +15,7 @@ pattern = options["--benchmark_filter"]
 print("validated      a line that is not JSON")
 runs = [dict(name=name + "_median", run_name=name + "/manual_time", aggregate_name=kind, useful=ratio if kind == "median" else 99)
         for name, ratio in {ratios}.items() for kind in ("mean", "median") if re.search(pattern, name + "/manual_time")]
+runs.append(dict(name="gradient_median", run_name="gradient/manual_time", aggregate_name="median", forwards=2.5))
 with open(options["--benchmark_out"], "w") as file:
     json.dump(dict(context={{}}, benchmarks=runs), file)
 """
@@ -42,6 +43,7 @@ class Check(Case):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertRegex(done.stdout, r"product +0\.730 +0\.900\n")
         self.assertRegex(done.stdout, r"scan +0\.100 +-\n")
+        self.assertNotIn("gradient", done.stdout)  # it counts no FLOPs
 
     def test_what_is_slower_fails_by_name(self):
         self.baseline(product=0.9, mixing=0.8)
