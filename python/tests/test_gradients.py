@@ -43,7 +43,8 @@ def check(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray], tolera
 
 
 def same_bits(one: bsbr_hpc.Loss, other: bsbr_hpc.Loss) -> None:
-    assert (one.loss, one.counted, one.bits_per_token, one.perplexity) == (other.loss, other.counted, other.bits_per_token, other.perplexity)
+    for field in ("loss", "counted", "bits_per_token", "perplexity"):
+        assert getattr(one, field) == getattr(other, field), field
     np.testing.assert_array_equal(one.token_losses, other.token_losses)
     if isinstance(one, bsbr_hpc.LossAndGradients) and isinstance(other, bsbr_hpc.LossAndGradients):
         assert one.gradients.keys() == other.gradients.keys()
