@@ -15,6 +15,7 @@ import pytest
 from bsbr_convert.architectures import ARCHITECTURES
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
+GOLDEN_GRADIENTS = GOLDEN.with_name("golden_gradients")
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5}  # tests/golden/README.md argues for them
 
 # One thread is enough for models of this size, and does not wait for another where cores are shared.
@@ -58,6 +59,56 @@ def one_of_each_architecture() -> list[str]:
     for entry in json.loads((GOLDEN / "index.json").read_text()):
         first.setdefault(entry["config"]["architecture"], entry["case"])
     return list(first.values())
+
+
+@dataclass
+class ExpectedGradients:
+    """What a model with one causality makes of a golden file's ids."""
+
+    loss: float
+    token_losses: np.ndarray  # [batch, tokens - 1]
+    gradients: dict[str, np.ndarray]
+
+    @staticmethod
+    def read(group: h5py.Group) -> "ExpectedGradients":
+        gradients = {name: dataset[()] for name, dataset in group["gradients"].items()}
+        return ExpectedGradients(float(group["loss"][()]), group["token_loss"][()], gradients)
+
+
+@dataclass
+class GradientCase:
+    """One golden file with a loss and gradients."""
+
+    path: Path
+    config: dict[str, Any]
+    ids: np.ndarray
+    targets: np.ndarray
+    mask: Optional[np.ndarray]
+    expected: dict[str, ExpectedGradients]  # by causality; the one key of architectures without is ""
+
+    @staticmethod
+    def read(name: str) -> "GradientCase":
+        entry = next(entry for entry in _gradient_entries() if entry["case"] == name)
+        path = GOLDEN_GRADIENTS / entry["file"]
+        with h5py.File(path) as file:
+            inputs, expected = file["inputs"], file["expected"]
+            mask = inputs["attention_mask"][()] if "attention_mask" in inputs else None
+            groups = {"": expected} if "loss" in expected else dict(expected)
+            by_causality = {causality: ExpectedGradients.read(group) for causality, group in groups.items()}
+            return GradientCase(path, entry["config"], inputs["input_ids"][()], inputs["targets"][()], mask, by_causality)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        with h5py.File(self.path) as file:
+            return {name: dataset[()] for name, dataset in file["weights"].items()}
+
+
+def _gradient_entries() -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = json.loads((GOLDEN_GRADIENTS / "index.json").read_text())
+    return entries
+
+
+def gradient_case_names() -> list[str]:
+    return [entry["case"] for entry in _gradient_entries()]
 
 
 @pytest.fixture

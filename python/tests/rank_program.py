@@ -1,7 +1,8 @@
 """What test_ranks.py runs on several ranks.
 
-rank_program.py states FOLDER NAME…   writes the states of golden files, in FOLDER/NAME-PRECISION-WAY.npy
-rank_program.py errors                raises errors that are of one rank's data or of a file, and prints "good" where they are caught
+rank_program.py states FOLDER NAME…      writes the states of golden files, in FOLDER/NAME-PRECISION-WAY.npy
+rank_program.py gradients FOLDER NAME…   writes losses and gradients of golden files, in FOLDER/NAME-PRECISION-WAY.npz
+rank_program.py errors                   raises errors that are of one rank's data or of a file, and prints "good" where they are caught
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
-from golden_cases import Case
+from golden_cases import Case, GradientCase
 from mpi4py import MPI
 
 import bsbr_hpc
@@ -40,6 +41,34 @@ def write_states(folder: Path, name: str, precision: str) -> None:
 
     model = bsbr_hpc.Model(case.config, case.weights(), precision, COMM)
     write(folder / f"{name}-{precision}-arrays.npy", model.forward(case.ids, case.mask))
+
+
+def write_gradients(folder: Path, name: str, precision: str) -> None:
+    case = GradientCase.read(name)
+    model = bsbr_hpc.Model.load(case.path, precision, COMM)
+    save_gradients(folder / f"{name}-{precision}-whole", model.gradients(case.ids, mask=case.mask), model.loss(case.ids, mask=case.mask))
+
+    sequence = model.gradient_sequence(case.ids.shape[1], case.ids.shape[0])
+    part = slice(sequence.first_token, sequence.first_token + sequence.local_tokens)
+    own = (case.ids[:, part], case.targets[:, part], None if case.mask is None else case.mask[:, part], sequence)
+    result = model.gradients(*own, recompute="none")
+    assert result.token_losses.shape == (sequence.batch, sequence.local_tokens)
+    save_gradients(folder / f"{name}-{precision}-parts", result, model.loss(*own))
+
+
+def save_gradients(path: Path, result: bsbr_hpc.LossAndGradients, loss: bsbr_hpc.Loss) -> None:
+    """Rank 0 writes what it has; all ranks have the same, and token losses of their own."""
+    summary = [result.loss, result.counted, result.bits_per_token, result.perplexity]
+    arrays = {"summary": np.array(summary), **result.gradients}
+    for name, array in arrays.items():
+        assert COMM.bcast(array).tobytes() == array.tobytes(), name
+    assert COMM.allreduce(result.token_losses.shape[1]) == COMM.allreduce(loss.token_losses.shape[1])
+    parts = COMM.gather((result.token_losses, loss.token_losses))
+    assert [loss.loss, loss.counted, loss.bits_per_token, loss.perplexity] == summary
+    if parts is not None:
+        of_gradients, of_loss = (np.concatenate(losses, axis=1) for losses in zip(*parts))
+        np.testing.assert_array_equal(of_gradients, of_loss)
+        np.savez(path, token_losses=of_gradients, **arrays)
 
 
 def raises(kind: type[Exception], text: str, call: Callable[[], Any]) -> None:
@@ -78,13 +107,39 @@ def check_errors() -> None:
     part = model.forward(case.ids, case.mask)
     first = model.sequence(case.ids.shape[1], case.ids.shape[0]).first_token
     np.testing.assert_array_equal(part, alone[:, first : first + part.shape[1]])
+    check_errors_of_gradients()
     sys.stdout.write("good\n")
 
 
+def check_errors_of_gradients() -> None:
+    """Only the last rank's part is bad, or what the ranks say differs; the communicator works afterwards."""
+    case = GradientCase.read("bsbr_masks")
+    model = bsbr_hpc.Model.load(case.path, comm=COMM)
+    last = COMM.rank == COMM.size - 1
+    targets = case.targets.copy()
+    targets[-1, -1] = 99
+    place = f"{case.ids.shape[0] - 1}, {case.ids.shape[1] - 1}"
+    some, but_one = f"1 of {COMM.size} ranks have", f"{COMM.size - 1} of {COMM.size} ranks have"
+    for call in (model.loss, model.gradients):
+        raises(bsbr_hpc.ShapeError, f"targets[{place}] = 99, must be -1 (none) or 0 to 16", lambda: call(case.ids, targets))
+        raises(bsbr_hpc.ShapeError, f"{some} targets: all must, or none", lambda: call(case.ids, case.targets if last else None))
+        raises(bsbr_hpc.ShapeError, f"{but_one} a mask: all must, or none", lambda: call(case.ids, mask=None if last else case.mask))
+    raises(bsbr_hpc.ShapeError, f"{some} recompute = none: all must, or none",
+           lambda: model.gradients(case.ids, recompute="none" if last else "all"))
+    raises(ValueError, "recompute is 'auto', known are all, none",
+           lambda: model.gradients(case.ids, recompute="auto" if last else "all"))
+    without = bsbr_hpc.Model.load(Case.read("bsbr_ragged").path, comm=COMM)
+    raises(bsbr_hpc.ConfigError, "the model has no head (head = none): it gives hidden states, and no logits",
+           lambda: without.loss([1, 2, 3]))
+    alone = bsbr_hpc.Model.load(case.path)
+    assert model.gradients(case.ids, mask=case.mask).loss == alone.loss(case.ids, mask=case.mask).loss
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "states":
+    writers = {"states": write_states, "gradients": write_gradients}
+    if sys.argv[1] in writers:
         for case_name in sys.argv[3:]:
             for real in ("float32", "float64"):
-                write_states(Path(sys.argv[2]), case_name, real)
+                writers[sys.argv[1]](Path(sys.argv[2]), case_name, real)
     else:
         check_errors()

@@ -31,6 +31,11 @@ def test_models_results_and_sequences_may_be_alive_at_the_end() -> None:
     run(USE + CHECK)
 
 
+def test_losses_and_gradients_may_be_alive_at_the_end() -> None:
+    run(USE + "model = bsbr_hpc.Model(model.config.replace(head='tied'), model.state_dict())\n"
+        "loss, result = model.loss(ids, mask=mask), model.gradients(ids, mask=mask); assert result.gradients\n" + CHECK)
+
+
 def test_objects_in_a_cycle_or_in_builtins_may_be_alive_at_the_end() -> None:
     run(USE + "import builtins; builtins.kept = [model, states, sequence]; builtins.kept.append(builtins.kept)")
 
@@ -129,7 +134,8 @@ def ended_well(pid):
 
 def test_a_forked_process_gets_an_error_instead_of_hanging() -> None:
     run("import sys, os; os.environ['OMP_NUM_THREADS'] = '2'\n" + USE + FORKED + """
-calls = [lambda: model.forward(ids, mask), lambda: model(ids), lambda: model.sequence(9), lambda: bsbr_hpc.Model.load(path),
+calls = [lambda: model.forward(ids, mask), lambda: model(ids), lambda: model.loss(ids), lambda: model.gradients(ids),
+         lambda: model.sequence(9), lambda: model.gradient_sequence(9), lambda: bsbr_hpc.Model.load(path),
          lambda: bsbr_hpc.Model(model.config, {}), lambda: model.save("x.h5"), lambda: bsbr_hpc.Model.load("none.h5")]
 pid = child(*calls)
 if pid == 0:

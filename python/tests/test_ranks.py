@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_cases import Case, one_of_each_architecture
+from golden_cases import Case, GradientCase, gradient_case_names, one_of_each_architecture
 
 import bsbr_hpc
 
 pytest.importorskip("mpi4py")
 PROGRAM = ["-m", "mpi4py", str(Path(__file__).with_name("rank_program.py"))]  # an exception on one rank ends all
+GRADIENT_NAMES = [name for name in gradient_case_names() if name.endswith("_masks")]  # one of each architecture
 NAMES = [*one_of_each_architecture(), "bsbr_mask_right", "gau_masks", "delta_net_masks"]
 
 
@@ -43,6 +44,23 @@ def test_ranks_give_the_bits_of_one_process(tmp_path: Path, ranks: int) -> None:
             expected = bsbr_hpc.Model.load(case.path, precision).forward(case.ids, case.mask)
             for way in ("whole", "parts", "arrays"):
                 np.testing.assert_array_equal(np.load(tmp_path / f"{name}-{precision}-{way}.npy"), expected)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_ranks_give_losses_and_gradients_with_the_bits_of_one_process(tmp_path: Path, ranks: int) -> None:
+    done = run(ranks, *PROGRAM, "gradients", str(tmp_path), *GRADIENT_NAMES)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in GRADIENT_NAMES:
+        case = GradientCase.read(name)
+        for precision in ("float32", "float64"):
+            expected = bsbr_hpc.Model.load(case.path, precision).gradients(case.ids, mask=case.mask)
+            arrays = {"summary": np.array([expected.loss, expected.counted, expected.bits_per_token, expected.perplexity]),
+                      "token_losses": expected.token_losses, **expected.gradients}
+            for way in ("whole", "parts"):
+                with np.load(tmp_path / f"{name}-{precision}-{way}.npz") as written:
+                    assert set(written) == set(arrays)
+                    for key, array in arrays.items():
+                        np.testing.assert_array_equal(written[key], array, err_msg=f"{name}, {precision}, {way}: {key}")
 
 
 def test_errors_are_raised_on_all_ranks() -> None:

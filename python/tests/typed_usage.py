@@ -42,12 +42,25 @@ def used(model: bsbr_hpc.Model, path: Path) -> NDArray[Any]:
     return states
 
 
+def learned(model: bsbr_hpc.Model, mask: Optional[NDArray[np.bool_]]) -> bsbr_hpc.Model:
+    ids = np.arange(9)
+    sequence: bsbr_hpc.Sequence = model.gradient_sequence(length=9, batch=1)
+    before: bsbr_hpc.Loss = model.loss(ids, targets=None, mask=mask, sequence=sequence)
+    result: bsbr_hpc.LossAndGradients = model.gradients(ids, np.roll(ids, -1), mask, sequence, recompute="none")
+    numbers: tuple[float, int, float, float] = (before.loss, before.counted, result.bits_per_token, result.perplexity)
+    losses: NDArray[np.float64] = result.token_losses
+    gradients: dict[str, NDArray[Any]] = result.gradients
+    print(numbers, losses.shape)
+    return bsbr_hpc.Model(model.config, {name: weight - 0.1 * gradients[name] for name, weight in model.state_dict().items()})
+
+
 def main() -> None:
-    config = bsbr_hpc.ModelConfig(architecture="bsbr", hidden_dim=16, num_heads=2, ff_dim=8, num_layers=1, dropout=0.1)
+    config = bsbr_hpc.ModelConfig(architecture="bsbr", hidden_dim=16, num_heads=2, ff_dim=8, num_layers=1, dropout=0.1, head="tied")
     head_width: int = config.hidden_dim // config.num_heads
     print(bsbr_hpc.__version__, bsbr_hpc.git_commit, head_width, made(config), states_of(sys.argv[1], np.ones(9, bool)).shape)
     with tempfile.TemporaryDirectory() as folder:
         print(used(made(config), Path(folder) / "model.h5").shape)
+    print(learned(made(config), np.ones(9, bool)))
     try:
         bsbr_hpc.ModelConfig(num_heads=7)
     except bsbr_hpc.Error as error:

@@ -2,6 +2,7 @@
 
     model = bsbr_hpc.Model.load("model.h5")
     states = model.forward(ids)    # [batch, tokens, hidden_dim]
+    loss = model.loss(ids).loss    # of the next tokens, by a model with a head; model.gradients(ids) also differentiates it
 
 MPI and Kokkos are started at the first use of a model and finalised when the interpreter exits.
 """
@@ -9,6 +10,7 @@ MPI and Kokkos are started at the first use of a model and finalised when the in
 from ._arrays import pad
 from ._core import ModelConfig, Sequence, git_commit as _git_commit, version as _version
 from .errors import CommunicationError, ConfigError, Error, FileError, MemoryError, OutputError, ShapeError
+from ._loss import Loss, LossAndGradients
 from ._model import Model
 
 __version__: str = _version()
@@ -19,6 +21,8 @@ __all__ = [
     "ConfigError",
     "Error",
     "FileError",
+    "Loss",
+    "LossAndGradients",
     "MemoryError",
     "Model",
     "ModelConfig",

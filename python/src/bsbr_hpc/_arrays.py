@@ -85,12 +85,20 @@ def ids_of(value: Any, vocab_size: int) -> NDArray[Any]:
     return _integers("ids", value, "iu", "integers")
 
 
+def _beside_ids(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if array.shape != shape:
+        raise ShapeError(f"{name} {_verb(name)} {list(array.shape)}, ids are {list(shape)}")
+    return array
+
+
 def mask_of(value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """[batch, tokens] of bools or any integer type, for ids of that shape."""
-    mask = _integers("mask", value, "iub", "bools or integers")
-    if mask.shape != shape:
-        raise ShapeError(f"mask is {list(mask.shape)}, ids are {list(shape)}")
-    return mask
+    return _beside_ids("mask", _integers("mask", value, "iub", "bools or integers"), shape)
+
+
+def targets_of(value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """[batch, tokens] of any integer type, for ids of that shape."""
+    return _beside_ids("targets", _integers("targets", value, "iu", "integers"), shape)
 
 
 def _first(array: NDArray[np.bool_]) -> tuple[int, int]:
@@ -98,17 +106,26 @@ def _first(array: NDArray[np.bool_]) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def as_ids(array: NDArray[Any], vocab_size: int, first_token: int) -> NDArray[np.int32]:
-    """int32. ShapeError if one is outside the vocabulary; `array` begins with token `first_token` of each sequence."""
-    if array.size and (array.min() < 0 or array.max() >= vocab_size):
-        outside = (array < 0) | (array >= vocab_size)
+def _within(name: str, array: NDArray[Any], least: int, rule: str, vocab_size: int, first_token: int) -> NDArray[np.int32]:
+    if array.size and (array.min() < least or array.max() >= vocab_size):
+        outside = (array < least) | (array >= vocab_size)
         row, column = _first(outside)
         others = int(outside.sum()) - 1
         raise ShapeError(
-            f"ids[{row}, {first_token + column}] = {array[row, column]}, must be 0 to {vocab_size - 1}"
+            f"{name}[{row}, {first_token + column}] = {array[row, column]}, must be {rule}"
             + (f"; {others} more are outside" if others else "")
         )
     return _as_taken(array, np.int32)
+
+
+def as_ids(array: NDArray[Any], vocab_size: int, first_token: int) -> NDArray[np.int32]:
+    """int32. ShapeError if one is outside the vocabulary; `array` begins with token `first_token` of each sequence."""
+    return _within("ids", array, 0, f"0 to {vocab_size - 1}", vocab_size, first_token)
+
+
+def as_targets(array: NDArray[Any], vocab_size: int, first_token: int) -> NDArray[np.int32]:
+    """The same for targets, which may also be −1 = none."""
+    return _within("targets", array, -1, f"-1 (none) or 0 to {vocab_size - 1}", vocab_size, first_token)
 
 
 def as_mask(array: NDArray[Any], first_token: int) -> NDArray[np.uint8]:

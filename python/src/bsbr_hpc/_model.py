@@ -1,4 +1,4 @@
-"""The model: weights from a file or from arrays, and its forward pass."""
+"""The model: weights from a file or from arrays, its forward pass, its loss and its gradients."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core, errors
-from ._arrays import as_ids, as_mask, as_weight, ids_of, mask_of, whole_number
+from ._arrays import as_ids, as_mask, as_targets, as_weight, ids_of, mask_of, targets_of, whole_number
 from ._core import ModelConfig, Sequence
+from ._loss import Loss, LossAndGradients
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -34,6 +35,13 @@ def _by_precision(functions: Mapping[str, Any], precision: Any) -> Any:
     if name not in _PRECISIONS:
         raise ValueError(f"precision is {precision!r}, known are {', '.join(functions)}; half precision is not available")
     return functions[_PRECISIONS[name]]
+
+
+def _recompute(name: str) -> _core.Recompute:
+    try:
+        return _core.Recompute[name]
+    except KeyError:
+        raise ValueError(f"recompute is {name!r}, known are {', '.join(_core.Recompute.__members__)}") from None
 
 
 def _path(path: Path) -> bytes:
@@ -71,8 +79,8 @@ def _agreed(comm: Any, call: Callable[[], Result]) -> Result:
 class Model:
     """A transformer with one of the seven attentions.
 
-    With an mpi4py communicator as `comm`, making a model, `sequence` and `forward` are collective: all ranks call them, in the same
-    order, and errors are raised on all ranks. Without one a model is this process's own.
+    With an mpi4py communicator as `comm`, making a model, `sequence`, `gradient_sequence`, `forward`, `loss` and `gradients` are
+    collective: all ranks call them, in the same order, and errors are raised on all ranks. Without one a model is this process's own.
     """
 
     _model: _core.Model
@@ -196,8 +204,41 @@ class Model:
             ConfigError: negative numbers.
             CommunicationError: the ranks do not agree on the arguments.
         """
-        sizes = _agreed(self._comm, lambda: (whole_number("length", length), whole_number("batch", batch)))
-        return self._model.sequence(*sizes)
+        return self._model.sequence(*self._sizes(length, batch))
+
+    def gradient_sequence(self, length: int, batch: int = 1) -> Sequence:
+        """The same for `gradients`, with other parts: they begin where a leaf does, one of the ranges of tokens over which gradients are
+        summed first, so that their bits do not depend on the number of ranks. `forward` and `loss` take such a sequence, too.
+        """
+        return self._model.gradient_sequence(*self._sizes(length, batch))
+
+    def _sizes(self, length: int, batch: int) -> tuple[int, int]:
+        return _agreed(self._comm, lambda: (whole_number("length", length), whole_number("batch", batch)))
+
+    def _prepared(
+        self, sequence: Optional[Sequence], divide: Callable[[int, int], Sequence], ids: Any, mask: Any, targets: Any = None
+    ) -> tuple[Sequence, NDArray[np.int32], Optional[NDArray[np.uint8]], Optional[NDArray[np.int32]]]:
+        """Arguments as the library takes them: this rank's part, with the sequence that it is a part of. Collective."""
+        vocab_size = self.config.vocab_size
+
+        def given() -> tuple[NDArray[Any], Optional[NDArray[Any]], Optional[NDArray[Any]]]:
+            tokens = ids_of(ids, vocab_size)
+            real = None if mask is None else mask_of(mask, tokens.shape)
+            return tokens, real, None if targets is None else targets_of(targets, tokens.shape)
+
+        tokens, real, wanted = _agreed(self._comm, given)
+        if sequence is None:
+            sequence = divide(tokens.shape[1], tokens.shape[0])
+            part = slice(sequence.first_token, sequence.first_token + sequence.local_tokens)
+            tokens, real = tokens[:, part], None if real is None else real[:, part]
+            wanted = None if wanted is None else wanted[:, part]
+        first = sequence.first_token
+
+        def taken() -> tuple[NDArray[np.int32], Optional[NDArray[np.uint8]], Optional[NDArray[np.int32]]]:
+            own_mask = None if real is None else as_mask(real, first)
+            return as_ids(tokens, vocab_size, first), own_mask, None if wanted is None else as_targets(wanted, vocab_size, first)
+
+        return (sequence, *_agreed(self._comm, taken))
 
     def forward(self, ids: Any, mask: Any = None, sequence: Optional[Sequence] = None) -> NDArray[Any]:
         """Hidden states after the final norm.
@@ -221,27 +262,60 @@ class Model:
             Error: the call comes from another thread than the first one, or from a forked process.
         """
 
-        def given() -> tuple[NDArray[Any], Optional[NDArray[Any]]]:
-            tokens = ids_of(ids, self.config.vocab_size)
-            return tokens, None if mask is None else mask_of(mask, tokens.shape)
-
-        tokens, real = _agreed(self._comm, given)
-        if sequence is None:
-            sequence = self._model.sequence(tokens.shape[1], tokens.shape[0])
-            part = slice(sequence.first_token, sequence.first_token + sequence.local_tokens)
-            tokens, real = tokens[:, part], None if real is None else real[:, part]
-
-        def taken(first: int) -> tuple[NDArray[np.int32], Optional[NDArray[np.uint8]]]:
-            return as_ids(tokens, self.config.vocab_size, first), None if real is None else as_mask(real, first)
-
-        first_token = sequence.first_token
-        arrays = _agreed(self._comm, lambda: taken(first_token))
-        states: NDArray[Any] = np.asarray(self._model.forward(sequence, *arrays))
+        sequence, own_ids, own_mask, _ = self._prepared(sequence, self._model.sequence, ids, mask)
+        states: NDArray[Any] = np.asarray(self._model.forward(sequence, own_ids, own_mask))
         return states
 
     def __call__(self, ids: Any, mask: Any = None, sequence: Optional[Sequence] = None) -> NDArray[Any]:
         """The same as `forward`."""
         return self.forward(ids, mask, sequence)
+
+    def loss(self, ids: Any, targets: Any = None, mask: Any = None, sequence: Optional[Sequence] = None) -> Loss:
+        """How well a model with a head predicts targets: by default each token the next one.
+
+        Args:
+            ids: [batch, tokens] or [tokens], as for `forward`.
+            targets: integers of the same shape, ids or −1 where there is no target; None for the next tokens: −1 at the last token of a
+                sequence, and where a token or the next one is padding. int32 targets that are contiguous are not copied.
+            mask: of the same shape, as for `forward`. It does not change targets that are given: those of padding should be −1.
+            sequence: None if the arrays are whole sequences, the same on every rank. If they are only this rank's part, what
+                `Model.sequence` has returned for the whole.
+
+        Returns:
+            The loss of the whole batch, the same on all ranks, and of each token of this rank, [batch, local tokens].
+
+        Raises:
+            ConfigError: the model has no head.
+            ShapeError: extents that do not fit, an id or a target outside the vocabulary, or a mask value other than 0 and 1.
+            TypeError: ids or targets are not integers, or mask is neither bools nor integers.
+            MemoryError, CommunicationError, Error: as for `forward`.
+        """
+        sequence, own_ids, own_mask, own_targets = self._prepared(sequence, self._model.sequence, ids, mask, targets)
+        return Loss(**self._model.loss(sequence, own_ids, own_targets, own_mask))
+
+    def gradients(
+        self, ids: Any, targets: Any = None, mask: Any = None, sequence: Optional[Sequence] = None, recompute: str = "all"
+    ) -> LossAndGradients:
+        """The loss, and its derivative with respect to each weight.
+
+        Args:
+            ids, targets, mask: as for `loss`.
+            sequence: as for `loss`, but parts are those of `Model.gradient_sequence`.
+            recompute: what the backward pass computes again of each layer: "all", so that the least memory is needed, or "none" of
+                attention and projections, which is faster. The numbers are the same.
+
+        Returns:
+            The loss, the loss of each token of this rank, and the gradients, which are complete on every rank and have the same bits on any
+            number of ranks: name -> array of the weight's shape, in the model's precision.
+
+        Raises:
+            ValueError: `recompute` is neither.
+            ConfigError: the model has no head, or `sequence` is not one of `Model.gradient_sequence`.
+            ShapeError, TypeError, MemoryError, CommunicationError, Error: as for `loss`.
+        """
+        kind = _agreed(self._comm, lambda: _recompute(recompute))
+        sequence, own_ids, own_mask, own_targets = self._prepared(sequence, self._model.gradient_sequence, ids, mask, targets)
+        return LossAndGradients(**self._model.gradients(sequence, own_ids, own_targets, own_mask, kind))
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """The weights: name in PyTorch's state_dict -> array in the model's precision, with the shapes of `config.weight_shapes()`.

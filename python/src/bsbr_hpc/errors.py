@@ -19,11 +19,11 @@ class Error(Exception):
 
 
 class ConfigError(Error, ValueError):
-    """A configuration that no model can have, such as 7 heads for a hidden size of 512."""
+    """A configuration that no model can have, such as 7 heads for a hidden size of 512; a loss of a model without a head."""
 
 
 class ShapeError(Error, ValueError):
-    """Arrays whose shapes do not fit; ids outside the vocabulary; mask values other than 0 and 1."""
+    """Arrays whose shapes do not fit; ids and targets outside the vocabulary; mask values other than 0 and 1."""
 
 
 class FileError(Error, OSError):

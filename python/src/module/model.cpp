@@ -4,11 +4,14 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 
+#include <array>
 #include <cmath>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "bsbr/bsbr.hpp"
 #include "module.hpp"
@@ -28,14 +31,40 @@ Array<const Value**> view_of(const Rows<Value>& rows) {
                                              HostArray<const Value**>(rows.data(), rows.shape(0), rows.shape(1)));
 }
 
-/// The same memory as a NumPy array, which keeps the View, or a copy of it in the host's memory.
-template <class Real>
-nb::object numpy_of(const Array<Real***>& states) {
-  auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), states);
-  using View = decltype(host);
-  const nb::capsule owner(new View(host), [](void* view) noexcept { delete static_cast<View*>(view); });
+template <class Value>
+std::optional<Array<const Value**>> view_of(const std::optional<Rows<Value>>& rows) {
+  return rows ? std::optional(view_of(*rows)) : std::nullopt;
+}
+
+/// What NumPy arrays keep of a View on whose memory they are.
+template <class View>
+nb::capsule owner_of(const View& view) {
+  return {new View(view), [](void* kept) noexcept { delete static_cast<View*>(kept); }};
+}
+
+/// The same memory as a NumPy array, or a copy of it in the host's memory.
+template <class View>
+nb::object numpy_of(const View& array) {
+  const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), array);
+  std::array<std::size_t, View::rank> shape{};
+  for (std::size_t i = 0; i < shape.size(); ++i) shape[i] = host.extent(i);
   return nb::cast(
-      nb::ndarray<nb::numpy, Real, nb::ndim<3>>(host.data(), {host.extent(0), host.extent(1), host.extent(2)}, owner));
+      nb::ndarray<nb::numpy, typename View::value_type>(host.data(), shape.size(), shape.data(), owner_of(host)));
+}
+
+/// One NumPy array of `Element`s for each weight, by name, all on the same memory: that of the elements of Weights or a
+/// WeightArray, or a copy of them in the host's memory.
+template <class Element, class Source>
+ByName numpy_by_name(const ModelConfig& config, const Source& source) {
+  const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), source.data());
+  const nb::capsule owner = owner_of(host);
+  nb::dict arrays;
+  for (const WeightInfo& weight : weight_table(config)) {
+    const std::vector<std::size_t> shape(weight.shape.begin(), weight.shape.end());
+    Element* first = host.data() + source.offset(weight.name);
+    arrays[weight.name.c_str()] = nb::cast(nb::ndarray<nb::numpy, Element>(first, shape.size(), shape.data(), owner));
+  }
+  return arrays;
 }
 
 std::string bracketed(const std::vector<std::int64_t>& shape) {
@@ -97,7 +126,44 @@ Weights<Real> weights_of(const ModelConfig& config, const ByName& arrays) {
   return weights;
 }
 
-/// A model of either precision, and the sequence that it was used for last: its workspace is kept for it.
+// ---- Losses ---------------------------------------------------------------------------------------------------------
+
+/// The fields of Loss in bsbr_hpc/_loss.py.
+nb::dict fields_of(const MeanLoss& mean, const Array<double**>& token_losses) {
+  nb::dict fields;
+  fields["loss"] = mean.loss;
+  fields["counted"] = mean.counted;
+  fields["bits_per_token"] = mean.bits_per_token();
+  fields["perplexity"] = mean.perplexity();
+  fields["token_losses"] = numpy_of(token_losses);
+  return fields;
+}
+
+/// Throws ShapeError on all ranks if some have what others have not.
+void require_all_or_none(MPI_Comm comm, const std::string& what, bool given) {
+  const int ranks = parallel::ranks_of(comm), with = parallel::all_reduce(given ? 1 : 0, MPI_SUM, comm);
+  if (with == 0 || with == ranks) return;
+  throw ShapeError(std::to_string(with) + " of " + std::to_string(ranks) + " ranks have " + what +
+                   ": all must, or none");
+}
+
+/// What a loss is of: Views of the arrays; the next tokens where there are no targets. Collective.
+struct Batch {
+  Array<const std::int32_t**> ids, targets;
+  std::optional<Array<const std::uint8_t**>> mask;
+
+  Batch(const Sequence& sequence, const Rows<std::int32_t>& id_rows,
+        const std::optional<Rows<std::int32_t>>& target_rows, const std::optional<Rows<std::uint8_t>>& mask_rows)
+      : ids(view_of(id_rows)), mask(view_of(mask_rows)) {
+    require_all_or_none(sequence.comm(), "targets", target_rows.has_value());
+    require_all_or_none(sequence.comm(), "a mask", mask_rows.has_value());
+    targets = target_rows ? view_of(*target_rows) : next_tokens(Execution(), sequence, ids, mask);
+  }
+};
+
+// ---- Models ---------------------------------------------------------------------------------------------------------
+
+/// A model of either precision, and the sequences that it was used for last: its workspace is kept for one.
 class AnyModel {
  public:
   AnyModel(const nb::object& comm, MPI_Comm handle) : m_comm_object(comm), m_comm(handle) {}
@@ -106,24 +172,42 @@ class AnyModel {
   virtual const ModelConfig& config() const = 0;
   virtual const char* precision() const = 0;
   /// Read-only NumPy arrays of all weights; on a host they share the model's memory.
-  virtual nb::dict weights() const = 0;
+  virtual ByName weights() const = 0;
   virtual void save(const std::string& path) const = 0;
   virtual nb::object forward(const Sequence& sequence, const Rows<std::int32_t>& ids,
                              const std::optional<Rows<std::uint8_t>>& mask) = 0;
+  /// The fields of Loss.
+  virtual ByName loss(const Sequence& sequence, const Rows<std::int32_t>& ids,
+                      const std::optional<Rows<std::int32_t>>& targets,
+                      const std::optional<Rows<std::uint8_t>>& mask) = 0;
+  /// The fields of LossAndGradients.
+  virtual ByName gradients(const Sequence& sequence, const Rows<std::int32_t>& ids,
+                           const std::optional<Rows<std::int32_t>>& targets,
+                           const std::optional<Rows<std::uint8_t>>& mask, Recompute recompute) = 0;
 
   Sequence sequence(std::int64_t length, std::int64_t batch) {
-    start();
-    const nb::gil_scoped_release others_may_run;
-    const bool kept = m_sequence && m_sequence->length() == length && m_sequence->batch() == batch;
-    const bool kept_by_all = parallel::all_reduce(kept ? 1 : 0, MPI_MIN, m_comm) != 0;
-    if (!kept_by_all) m_sequence.emplace(m_comm, batch, length, config().chunk_size);
-    return *m_sequence;
+    return kept_or_made(m_sequence, length, batch,
+                        [&] { return Sequence(m_comm, batch, length, config().chunk_size); });
+  }
+  Sequence gradient_sequence(std::int64_t length, std::int64_t batch) {
+    return kept_or_made(m_gradient_sequence, length, batch,
+                        [&] { return bsbr::gradient_sequence(m_comm, batch, length, config().chunk_size); });
   }
 
  private:
+  template <class Make>
+  Sequence kept_or_made(std::optional<Sequence>& last, std::int64_t length, std::int64_t batch, const Make& make) {
+    start();
+    const nb::gil_scoped_release others_may_run;
+    const bool kept = last && last->length() == length && last->batch() == batch;
+    const bool kept_by_all = parallel::all_reduce(kept ? 1 : 0, MPI_MIN, m_comm) != 0;
+    if (!kept_by_all) last = make();
+    return *last;
+  }
+
   nb::object m_comm_object;  // so that its handle stays valid
   MPI_Comm m_comm;
-  std::optional<Sequence> m_sequence;
+  std::optional<Sequence> m_sequence, m_gradient_sequence;
 };
 
 template <class Real>
@@ -141,27 +225,49 @@ class TypedModel : public AnyModel {
     Array<Real***> states;
     {
       const nb::gil_scoped_release others_may_run;
-      std::optional<Array<const std::uint8_t**>> mask_view;
-      if (mask) mask_view = view_of(*mask);
-      states = m_model.forward(Execution(), sequence, view_of(ids), mask_view);
+      states = m_model.forward(Execution(), sequence, view_of(ids), view_of(mask));
     }
     return numpy_of(states);
   }
 
-  nb::dict weights() const override {
+  ByName loss(const Sequence& sequence, const Rows<std::int32_t>& ids, const std::optional<Rows<std::int32_t>>& targets,
+              const std::optional<Rows<std::uint8_t>>& mask) override {
+    start();
+    MeanLoss mean;
+    TokenLosses losses;
+    {
+      const nb::gil_scoped_release others_may_run;
+      make_once(m_head, sequence.comm());
+      const Execution execution;
+      const Batch batch(sequence, ids, targets, mask);
+      const Array<Real***> states = m_model.forward(execution, sequence, batch.ids, batch.mask);
+      losses = m_head->losses(execution, sequence, states, batch.targets);
+      mean = mean_loss(sequence, losses.loss, batch.targets);
+    }
+    return fields_of(mean, losses.loss);
+  }
+
+  ByName gradients(const Sequence& sequence, const Rows<std::int32_t>& ids,
+                   const std::optional<Rows<std::int32_t>>& targets, const std::optional<Rows<std::uint8_t>>& mask,
+                   Recompute recompute) override {
+    start();
+    std::optional<LossAndGradients<Real>> result;
+    {
+      const nb::gil_scoped_release others_may_run;
+      make_once(m_gradient, sequence.comm());
+      const Batch batch(sequence, ids, targets, mask);
+      require_all_or_none(sequence.comm(), "recompute = none", recompute == Recompute::none);
+      result = m_gradient->compute(Execution(), sequence, batch.ids, batch.targets, batch.mask, nullptr, recompute);
+    }
+    nb::dict fields = fields_of(result->loss, result->token_losses);
+    fields["gradients"] = numpy_by_name<Real>(config(), result->gradients);
+    return fields;
+  }
+
+  ByName weights() const override {
     // On a host nothing runs in Kokkos: any thread may read them, as multiprocessing's does that pickles.
     if constexpr (!Kokkos::SpaceAccessibility<Kokkos::HostSpace, Memory>::accessible) start();
-    const auto data = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), m_model.weights().data());
-    using View = std::remove_const_t<decltype(data)>;
-    const nb::capsule owner(new View(data), [](void* view) noexcept { delete static_cast<View*>(view); });
-    nb::dict arrays;
-    for (const WeightInfo& weight : weight_table(config())) {
-      const std::vector<std::size_t> shape(weight.shape.begin(), weight.shape.end());
-      const Real* first = data.data() + m_model.weights().offset(weight.name);
-      arrays[weight.name.c_str()] =
-          nb::cast(nb::ndarray<nb::numpy, const Real>(first, shape.size(), shape.data(), owner));
-    }
-    return arrays;
+    return numpy_by_name<const Real>(config(), m_model.weights());
   }
 
   void save(const std::string& path) const override {
@@ -171,7 +277,17 @@ class TypedModel : public AnyModel {
   }
 
  private:
+  /// Makes what has a copy of the weights of its own, when it is needed first. Collective.
+  template <class Part>
+  void make_once(std::optional<Part>& part, MPI_Comm comm) {
+    parallel::agree(comm, [&] {
+      if (!part) part.emplace(m_model.weights());
+    });
+  }
+
   Model<Real> m_model;
+  std::optional<OutputLayer<Real>> m_head;
+  std::optional<ModelGradient<Real>> m_gradient;
 };
 
 /// A path is bytes, as for the system. The configuration is read first, so that changes of it are refused before the
@@ -214,7 +330,8 @@ std::string repr(const Sequence& sequence) {
 void add_sequence(nb::module_& module) {
   nb::class_<Sequence>(
       module, "Sequence",
-      "Shape of a batch of sequences of equal length, and the part of it that this rank holds. Made by Model.sequence.")
+      "Shape of a batch of sequences of equal length, and the part of it that this rank holds. Made by Model.sequence "
+      "and Model.gradient_sequence.")
       .def("__repr__", &repr)
       .def_prop_ro("batch", &Sequence::batch, "Number of sequences.")
       .def_prop_ro("length", &Sequence::length, "Tokens of one sequence, over all ranks.")
@@ -232,18 +349,25 @@ void add_sequence(nb::module_& module) {
 
 void add_model(nb::module_& module) {
   add_sequence(module);
+  nb::enum_<Recompute> recompute(module, "Recompute");
+  for (const auto& [value, name] : recomputations) recompute.value(std::string(name).c_str(), value);
   nb::class_<AnyModel>(module, "Model")
       .def_prop_ro("config", &AnyModel::config, nb::rv_policy::copy)
       .def_prop_ro("precision", &AnyModel::precision)
       .def_prop_ro("parameters", [](const AnyModel& model) { return parameter_count(model.config()); })
-      .def("weights", &AnyModel::weights, nb::sig("def weights(self) -> dict[str, object]"))
+      .def("weights", &AnyModel::weights)
       .def("save",
            [](const AnyModel& model, const nb::bytes& path) {
              model.save({path.c_str(), path.size()});
            })
       .def("sequence", &AnyModel::sequence, nb::arg("length"), nb::arg("batch"))
+      .def("gradient_sequence", &AnyModel::gradient_sequence, nb::arg("length"), nb::arg("batch"))
       .def("forward", &AnyModel::forward, nb::arg("sequence"), nb::arg("ids").noconvert(),
-           nb::arg("mask").noconvert().none());
+           nb::arg("mask").noconvert().none())
+      .def("loss", &AnyModel::loss, nb::arg("sequence"), nb::arg("ids").noconvert(),
+           nb::arg("targets").noconvert().none(), nb::arg("mask").noconvert().none())
+      .def("gradients", &AnyModel::gradients, nb::arg("sequence"), nb::arg("ids").noconvert(),
+           nb::arg("targets").noconvert().none(), nb::arg("mask").noconvert().none(), nb::arg("recompute"));
   const nb::arg path("path"), config("config"), arrays("arrays"), changes("changes");
   module.def("load_float32", &load<float>, path, nb::arg("comm").none(), changes);
   module.def("load_float64", &load<double>, path, nb::arg("comm").none(), changes);
