@@ -178,7 +178,7 @@ class Evaluate(Case):
             self.check_windows("bsbr", 20, stride, mask)
 
     def test_a_window_of_the_whole_stream_says_what_the_stream_says(self):
-        model, (stream, ids) = self.with_head(), self.stream()
+        model, (stream, _) = self.with_head(), self.stream()
         _, _, whole = self.evaluate("--model", model, "--input", stream)
         summary, _, window = self.evaluate("--model", model, "--input", stream, "--length", 199)
         self.assertEqual((summary["windows"], window.tobytes()), (1, whole[:, :199].tobytes()))
@@ -198,7 +198,7 @@ class Evaluate(Case):
             self.assertEqual(other, results[0])
 
     def test_only_the_first_tokens_of_a_stream_are_cut_into_windows(self):
-        model, (stream, ids) = self.with_head(), self.stream()
+        model, (stream, _) = self.with_head(), self.stream()
         summary, _, part = self.evaluate("--model", model, "--input", stream, "--length", 20, "--max-tokens", 60)
         _, _, whole = self.evaluate("--model", model, "--input", stream, "--length", 20)
         self.assertEqual((summary["windows"], whole.shape), (2, (9, 20)))
