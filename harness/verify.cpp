@@ -1,9 +1,10 @@
-// Comparing a result with the reference: everything is brought to rank 0, sequence by sequence.
+// Comparing a result with the reference: everything is brought to rank 0.
 #include "harness/verify.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <utility>
+#include <vector>
 
 #include "bsbr/parallel.hpp"
 #include "config/weight_table.hpp"
@@ -18,6 +19,10 @@ namespace {
 constexpr std::int64_t most_tokens = 4096;
 constexpr double most_flops = 2e11;
 
+// What the reference computes for gradients, in forward passes: that of the loss, another to begin from, each layer
+// twice again, and the gradient, which is two. And in logits.
+constexpr double gradient_forwards = 7, gradient_heads = 4;
+
 /// One sequence, `width` elements for each token, on rank 0; `mine`: this rank's tokens of it.
 template <class Value>
 std::vector<Value> gather(const Sequence& sequence, const Value* mine, std::int64_t width) {
@@ -28,12 +33,11 @@ std::vector<Value> gather(const Sequence& sequence, const Value* mine, std::int6
   return parallel::gather_on_first(mine, counts, sequence.comm());
 }
 
-/// Weights, or their gradients.
 template <class Real>
-reference::WeightMap weight_map(const ModelConfig& config, const Array<Real*>& elements) {
-  const auto data = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), elements);
+reference::WeightMap weight_map(const Weights<Real>& weights) {
+  const auto data = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), weights.data());
   reference::WeightMap map;
-  WeightLayout(config).for_each([&](const WeightInfo& info, std::int64_t offset) {
+  WeightLayout(weights.config()).for_each([&](const WeightInfo& info, std::int64_t offset) {
     const std::int64_t columns = info.shape.back();
     reference::Matrix matrix(info.size() / columns, columns);
     const Real* begin = data.data() + offset;
@@ -43,107 +47,143 @@ reference::WeightMap weight_map(const ModelConfig& config, const Array<Real*>& e
   return map;
 }
 
-/// One hidden state [width] of the result and of the reference.
+/// What comparing elements of the result and of the reference has shown.
+struct Comparison {
+  double largest_difference = 0, largest_value = 0;  // of those that are finite in both; the value is the reference's
+  bool in_both = false, in_one = false;              // elements that are NaN or infinite
+};
+
 template <class Real>
-void compare(const Real* found, const double* expected, std::int64_t width, TokenPlace place,
-             Verification& verification) {
-  bool in_both = false, in_one = false;
-  for (std::int64_t i = 0; i < width; ++i) {
+Comparison compare(const Real* found, const double* expected, std::int64_t count) {
+  Comparison result;
+  for (std::int64_t i = 0; i < count; ++i) {
     const bool finite = std::isfinite(found[i]), expected_finite = std::isfinite(expected[i]);
-    in_both |= !finite && !expected_finite;
-    in_one |= finite != expected_finite;
+    result.in_both |= !finite && !expected_finite;
+    result.in_one |= finite != expected_finite;
     if (!finite || !expected_finite) continue;
-    verification.largest_difference =
-        std::max(verification.largest_difference, std::abs(static_cast<double>(found[i]) - expected[i]));
-    verification.largest_value = std::max(verification.largest_value, std::abs(expected[i]));
+    result.largest_difference =
+        std::max(result.largest_difference, std::abs(static_cast<double>(found[i]) - expected[i]));
+    result.largest_value = std::max(result.largest_value, std::abs(expected[i]));
   }
-  if (in_one && verification.nonfinite_in_one++ == 0) verification.first_in_one = place;
-  if (in_both && !in_one) ++verification.nonfinite_in_both;
+  return result;
 }
 
-/// All sequences of the batch, on rank 0.
-reference::Batch gather(const Sequence& sequence, const Tokens& tokens) {
+/// One hidden state.
+void add(const Comparison& state, TokenPlace place, Verification& verification) {
+  verification.largest_difference = std::max(verification.largest_difference, state.largest_difference);
+  verification.largest_value = std::max(verification.largest_value, state.largest_value);
+  if (state.in_one && verification.nonfinite_in_one++ == 0) verification.first_in_one = place;
+  if (state.in_both && !state.in_one) ++verification.nonfinite_in_both;
+}
+
+// ---- Gradients ------------------------------------------------------------------------------------------------------
+
+constexpr double least_scale = 1e-3;  // of the largest element of all gradients
+
+template <class Value, class Item>
+void append(const std::vector<Item>& items, std::vector<Value>& all) {
+  all.insert(all.end(), items.begin(), items.end());
+}
+
+/// The whole batch, on rank 0; `targets` are on the host.
+reference::Batch gather_batch(const Sequence& sequence, const Tokens& tokens,
+                              const HostArray<const std::int32_t**>& targets) {
   const std::int64_t local = sequence.local_tokens();
   reference::Batch batch;
   batch.length = sequence.length();
   for (std::int64_t row = 0; row < sequence.batch(); ++row) {
-    const auto ids = gather(sequence, tokens.ids.data() + row * local, 1);
-    batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());
-    if (!tokens.mask) continue;
-    const auto mask = gather(sequence, tokens.mask->data() + row * local, 1);
-    batch.mask.insert(batch.mask.end(), mask.begin(), mask.end());
+    append(gather(sequence, tokens.ids.data() + row * local, 1), batch.ids);
+    append(gather(sequence, targets.data() + row * local, 1), batch.targets);
+    if (tokens.mask) append(gather(sequence, tokens.mask->data() + row * local, 1), batch.mask);
   }
-  batch.targets = reference::next_tokens(batch.ids, batch.mask, batch.length);
   return batch;
 }
 
-double largest_of(const reference::Matrix& matrix) {
-  double largest = 0;
-  for (const double value : matrix.values) largest = std::max(largest, std::abs(value));
-  return largest;
+/// `found`: the gradients of all weights, one after the other as `layout` says.
+template <class Real>
+void compare_gradients(const WeightLayout& layout, const Real* found, const reference::WeightMap& expected,
+                       GradientVerification& verification) {
+  std::vector<std::pair<std::string, Comparison>> weights;
+  double largest = 0;  // element of all
+  layout.for_each([&](const WeightInfo& info, std::int64_t offset) {
+    weights.emplace_back(info.name, compare(found + offset, expected.at(info.name).values.data(), info.size()));
+    largest = std::max(largest, weights.back().second.largest_value);
+  });
+  for (const auto& [name, weight] : weights) {
+    if (weight.in_one && verification.nonfinite_in_one++ == 0) verification.first_in_one = name;
+    if (weight.in_both && !weight.in_one) ++verification.nonfinite_in_both;
+    if (weight.largest_difference == 0) continue;
+    const double difference = weight.largest_difference / std::max(weight.largest_value, least_scale * largest);
+    if (difference <= verification.largest_relative_difference) continue;
+    verification.largest_relative_difference = difference;
+    verification.worst = name;
+  }
 }
 
-/// The largest difference of two elements; infinite if one of them is not finite.
-double largest_difference(const reference::Matrix& found, const reference::Matrix& expected) {
-  double largest = 0;
-  for (std::size_t i = 0; i < expected.values.size(); ++i) {
-    const double difference = std::abs(found.values[i] - expected.values[i]);
-    largest = std::max(largest, std::isfinite(difference) ? difference : std::numeric_limits<double>::infinity());
-  }
-  return largest;
+/// Of rank 0, on all ranks.
+void broadcast(GradientVerification& verification, MPI_Comm comm) {
+  for (double* number : {&verification.loss_difference, &verification.largest_relative_difference})
+    parallel::broadcast(number, sizeof *number, comm);
+  for (std::int64_t* count : {&verification.nonfinite_in_both, &verification.nonfinite_in_one})
+    parallel::broadcast(count, sizeof *count, comm);
+  for (std::string* name : {&verification.worst, &verification.first_in_one}) parallel::broadcast(*name, comm);
 }
 
-GradientVerification compare(double loss, const reference::WeightMap& gradients,
-                             const reference::LossAndGradients& expected) {
-  constexpr double least_part = 1e-3;
-  double largest = std::numeric_limits<double>::min();
-  for (const auto& gradient : expected.gradients) largest = std::max(largest, largest_of(gradient.second));
-  GradientVerification verification;
-  const double difference = std::abs(loss - expected.loss.mean);
-  verification.loss_difference = !std::isfinite(difference)   ? std::numeric_limits<double>::infinity()
-                                 : expected.loss.counted == 0 ? difference
-                                                              : difference / expected.loss.mean;
-  for (const auto& [name, gradient] : expected.gradients) {
-    const double relative =
-        largest_difference(gradients.at(name), gradient) / std::max(largest_of(gradient), least_part * largest);
-    if (relative <= verification.gradient_difference) continue;
-    verification.gradient_difference = relative;
-    verification.weight = name;
+// ---- Errors ---------------------------------------------------------------------------------------------------------
+
+/// `what`: what holds the elements, such as "hidden state"; `first`: which one is the first that differs.
+void require_finite(std::int64_t in_one, std::int64_t in_both, const std::string& what, const std::string& first,
+                    Precision precision) {
+  const std::string hint = precision == Precision::float32 ? "--precision double has a wider range" : "";
+  if (in_one == 0 && in_both == 0) return;
+  if (in_one == 0) {
+    throw VerificationError(
+        "--verify: " + show_several(in_both, what) +
+            " with elements that are NaN or infinite in the result and in the reference, which cannot be compared",
+        hint);
   }
-  return verification;
+  throw VerificationError("--verify: " + show_several(in_one, what) +
+                              " with elements that are NaN or infinite in the result or in the reference, but not in "
+                              "both; first " +
+                              first,
+                          hint);
 }
 
 }  // namespace
 
-void require_verifiable(const ModelConfig& config, const Sequence& sequence) {
-  const double tokens = static_cast<double>(sequence.batch()) * static_cast<double>(sequence.length());
+void Verification::add(const Verification& other, std::int64_t first_row) {
+  largest_difference = std::max(largest_difference, other.largest_difference);
+  largest_value = std::max(largest_value, other.largest_value);
+  if (nonfinite_in_one == 0) first_in_one = {other.first_in_one.batch + first_row, other.first_in_one.token};
+  nonfinite_in_both += other.nonfinite_in_both;
+  nonfinite_in_one += other.nonfinite_in_one;
+}
+
+void require_verifiable(const ModelConfig& config, std::int64_t batch, std::int64_t length, bool with_gradients) {
+  const double tokens = static_cast<double>(batch) * static_cast<double>(length);
+  const std::string hint = with_gradients ? "use --max-tokens, or --length with a smaller --batch" : "use --max-tokens";
   if (tokens > static_cast<double>(most_tokens)) {
     throw UsageError("--verify: " + show_number("%.0f", tokens) + " tokens are more than the " +
                          std::to_string(most_tokens) + " that the reference is run for",
-                     "use --max-tokens");
+                     hint);
   }
-  if (forward_flops(config, sequence.batch(), sequence.length()) > most_flops) {
+  const double forward = forward_flops(config, batch, length), head = head_flops(config, batch, length);
+  if ((with_gradients ? gradient_forwards * forward + gradient_heads * head : forward) > most_flops) {
     throw UsageError("--verify: the reference would take too long for a model of this size and " +
                          show_number("%.0f", tokens) + " tokens",
-                     "use --max-tokens");
+                     hint);
   }
 }
 
 void require_agreement(const Verification& verification, Precision precision) {
-  const std::string hint = precision == Precision::float32 ? "--precision double has a wider range" : "";
-  if (verification.nonfinite_in_one == 0 && verification.nonfinite_in_both == 0) return;
-  if (verification.nonfinite_in_one == 0) {
-    throw VerificationError(
-        "--verify: " + show_several(verification.nonfinite_in_both, "hidden state") +
-            " with elements that are NaN or infinite in the result and in the reference, which cannot be compared",
-        hint);
-  }
   const auto& [row, token] = verification.first_in_one;
-  throw VerificationError("--verify: " + show_several(verification.nonfinite_in_one, "hidden state") +
-                              " with elements that are NaN or infinite in the result or in the reference, but not in "
-                              "both; first at token " +
-                              std::to_string(token) + " of sequence " + std::to_string(row),
-                          hint);
+  require_finite(verification.nonfinite_in_one, verification.nonfinite_in_both, "hidden state",
+                 "at token " + std::to_string(token) + " of sequence " + std::to_string(row), precision);
+}
+
+void require_agreement(const GradientVerification& verification, Precision precision) {
+  require_finite(verification.nonfinite_in_one, verification.nonfinite_in_both, "gradient",
+                 "that of " + verification.first_in_one, precision);
 }
 
 template <class Real>
@@ -154,7 +194,7 @@ Verification verify(const Weights<Real>& weights, const Sequence& sequence, cons
   Verification verification;
   reference::WeightMap map;
   parallel::agree(sequence.comm(), [&] {
-    if (sequence.rank() == 0) map = weight_map(weights.config(), weights.data());
+    if (sequence.rank() == 0) map = weight_map(weights);
   });
   for (std::int64_t row = 0; row < sequence.batch(); ++row) {
     const auto found = gather(sequence, states.data() + row * local * width, width);
@@ -165,8 +205,8 @@ Verification verify(const Weights<Real>& weights, const Sequence& sequence, cons
       const reference::Matrix expected =
           reference::forward(weights.config(), map, {ids.begin(), ids.end()}, mask).hidden_states;
       for (std::int64_t token = 0; token < expected.rows; ++token) {
-        compare(&found[static_cast<std::size_t>(token * width)],
-                &expected.values[static_cast<std::size_t>(token * width)], width, {row, token}, verification);
+        const auto begin = static_cast<std::size_t>(token * width);
+        add(compare(&found[begin], &expected.values[begin], width), {row, token}, verification);
       }
     });
   }
@@ -176,26 +216,27 @@ Verification verify(const Weights<Real>& weights, const Sequence& sequence, cons
 
 template <class Real>
 GradientVerification verify_gradients(const Weights<Real>& weights, const Sequence& sequence, const Tokens& tokens,
-                                      const LossAndGradients<Real>& found) {
-  const reference::Batch batch = gather(sequence, tokens);
+                                      const Array<const std::int32_t**>& targets, double loss,
+                                      const WeightArray<Real>& gradients) {
+  const auto targets_here = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), targets);
+  const reference::Batch batch = gather_batch(sequence, tokens, targets_here);
   GradientVerification verification;
   parallel::agree(sequence.comm(), [&] {
     if (sequence.rank() != 0) return;
-    const ModelConfig& config = weights.config();
-    verification = compare(found.loss.loss, weight_map(config, found.gradients.data()),
-                           reference::loss_and_gradients(config, weight_map(config, weights.data()), batch));
+    const auto expected = reference::loss_and_gradients(weights.config(), weight_map(weights), batch);
+    const auto found = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), gradients.data());
+    verification.loss_difference = std::abs(loss - expected.loss.mean);
+    compare_gradients(WeightLayout(weights.config()), found.data(), expected.gradients, verification);
   });
-  parallel::broadcast(&verification.loss_difference, sizeof(double), sequence.comm());
-  parallel::broadcast(&verification.gradient_difference, sizeof(double), sequence.comm());
-  parallel::broadcast(verification.weight, sequence.comm());
+  broadcast(verification, sequence.comm());
   return verification;
 }
 
 template Verification verify(const Weights<float>&, const Sequence&, const Tokens&, const Array<const float***>&);
 template Verification verify(const Weights<double>&, const Sequence&, const Tokens&, const Array<const double***>&);
 template GradientVerification verify_gradients(const Weights<float>&, const Sequence&, const Tokens&,
-                                               const LossAndGradients<float>&);
+                                               const Array<const std::int32_t**>&, double, const WeightArray<float>&);
 template GradientVerification verify_gradients(const Weights<double>&, const Sequence&, const Tokens&,
-                                               const LossAndGradients<double>&);
+                                               const Array<const std::int32_t**>&, double, const WeightArray<double>&);
 
 }  // namespace bsbr::harness

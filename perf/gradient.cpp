@@ -52,11 +52,13 @@ double Gradient::seconds(Recompute recompute) {
 void Gradient::validate() {
   const ModelConfig& config = m_model.config();
   const auto result = compute(Recompute::all);
-  const auto found = harness::verify_gradients<float>(m_model.weights(), m_sequence, m_tokens, result);
+  const auto found = harness::verify_gradients<float>(m_model.weights(), m_sequence, m_tokens, m_targets,
+                                                      result.loss.loss, result.gradients);
   std::printf("validated      %s, %lld tokens, largest differences to the reference: loss %.1e, gradients %.1e (%s)\n",
               std::string(to_string(config.architecture)).c_str(), static_cast<long long>(m_sequence.length()),
-              found.loss_difference, found.gradient_difference, found.weight.c_str());
-  if (!(found.loss_difference < 1e-5) || !(found.gradient_difference < 1e-3))
+              found.loss_difference, found.largest_relative_difference, found.worst.c_str());
+  if (!(found.loss_difference < 1e-5 * result.loss.loss) || !(found.largest_relative_difference < 1e-3) ||
+      found.nonfinite_in_one + found.nonfinite_in_both > 0)
     throw std::runtime_error("loss or gradients are wrong: not timed");
   if (!same_bits(result.gradients.data(), compute(Recompute::none).gradients.data()))
     throw std::runtime_error("gradients depend on what is computed again: not timed");

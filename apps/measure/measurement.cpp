@@ -47,6 +47,12 @@ std::vector<Profile> gather_profiles(const Profile& profile, MPI_Comm comm) {
   return all;
 }
 
+/// Adds each number to that of the same name.
+template <class Number>
+void add_all(std::map<std::string, Number>& sums, const std::map<std::string, Number>& numbers) {
+  for (const auto& [name, number] : numbers) sums[name] += number;
+}
+
 std::int64_t total(const std::map<std::string, std::int64_t>& bytes) {
   return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0},
                          [](std::int64_t sum, const auto& entry) { return sum + entry.second; });
@@ -62,6 +68,24 @@ double Measurement::exposed_communication_seconds() const {
     if (const auto found = seconds_by_phase.find(phase); found != seconds_by_phase.end()) exposed += found->second;
   }
   return exposed;
+}
+
+void Measurement::add(const Measurement& other) {
+  if (seconds_by_repeat.empty()) {
+    *this = other;
+    return;
+  }
+  for (std::size_t i = 0; i < seconds_by_repeat.size(); ++i) seconds_by_repeat[i] += other.seconds_by_repeat.at(i);
+  seconds += other.seconds;
+  add_all(seconds_by_phase, other.seconds_by_phase);
+  add_all(bytes_sent, other.bytes_sent);
+  add_all(messages_sent, other.messages_sent);
+  for (std::size_t rank = 0; rank < by_rank.size(); ++rank) {
+    add_all(by_rank[rank].seconds, other.by_rank.at(rank).seconds);
+    add_all(by_rank[rank].processor_seconds, other.by_rank.at(rank).processor_seconds);
+    add_all(by_rank[rank].bytes_sent, other.by_rank.at(rank).bytes_sent);
+    add_all(by_rank[rank].messages_sent, other.by_rank.at(rank).messages_sent);
+  }
 }
 
 Measurement measure(MPI_Comm comm, std::int64_t repeat,

@@ -26,6 +26,9 @@ struct Measurement {
 
   /// Of the slowest rank: sending, waiting for and agreeing with others, as far as no work hides it.
   double exposed_communication_seconds() const;
+
+  /// Adds what was measured of other sequences with as many repeats: the times and bytes of one after the other.
+  void add(const Measurement& other);
 };
 
 /// Runs `forward` so many times, each started by all ranks at once. Collective.

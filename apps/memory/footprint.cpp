@@ -66,12 +66,14 @@ void refuse_absurd(const ModelConfig& config, const Sequence& sequence, bool ver
       "fewer tokens, or larger chunks");
 }
 
-/// The reference's weights, what it keeps of each layer, and the widest matrix that it works with: in double precision.
-std::int64_t reference_bytes(const ModelConfig& config, const Sequence& sequence) {
+/// The reference's weights, what it keeps of each layer, and the widest matrices that it works with: in double
+/// precision. With gradients it has these, too, and their like for what it computes.
+std::int64_t reference_bytes(const ModelConfig& config, const Sequence& sequence, bool gradients) {
+  const std::int64_t copies = gradients ? 2 : 1;
   const std::int64_t kept =
       config.hidden_dim * (config.num_layers + reference_rows) + std::max(config.ff_dim, 4 * config.attention_dim());
-  return (parameter_count(config) + sequence.length() * kept) * static_cast<std::int64_t>(sizeof(double)) +
-         WeightLayout(config).count() * unnamed_bytes_per_reference_weight;
+  return copies * ((parameter_count(config) + sequence.length() * kept) * static_cast<std::int64_t>(sizeof(double)) +
+                   WeightLayout(config).count() * unnamed_bytes_per_reference_weight);
 }
 
 }  // namespace
@@ -104,7 +106,8 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
     footprint.added += threads * std::max(attention::scratch_bytes<Real>(config), backward);
   }
   if (extras.result) footprint.added += writing_bytes + (kernels::host_memory ? 0 : tokens * config.hidden_dim * real);
-  if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence);
+  if (kernels::host_memory) footprint.added += extras.kept_losses * static_cast<std::int64_t>(sizeof(double));
+  if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence, extras.gradients);
   return footprint;
 }
 

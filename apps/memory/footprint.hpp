@@ -24,6 +24,7 @@ struct Extras {
   bool loss = false;       ///< the model's head computes losses
   bool gradients = false;  ///< and their gradients
   Recompute recompute = Recompute::all;
+  std::int64_t kept_losses = 0;  ///< of tokens on this rank, which are kept until those of all batches are there
 };
 
 /// To be called when MPI and Kokkos are set up, the configuration is read, and nothing large is allocated. Throws

@@ -2,6 +2,7 @@
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "bsbr/gradient.hpp"
 #include "bsbr/io.hpp"
@@ -15,6 +16,7 @@
 #include "measure/measurement.hpp"
 #include "memory/footprint.hpp"
 #include "programs/evaluate_options.hpp"
+#include "programs/evaluation_input.hpp"
 #include "programs/model_run.hpp"
 #include "progress/progress.hpp"
 #include "report/json_output.hpp"
@@ -26,10 +28,61 @@ using namespace harness;
 
 namespace {
 
-/// The losses of all tokens and what they are compared with, where the kernels run.
-struct Losses {
-  Array<const std::int32_t**> targets;
-  Array<double**> of_tokens;
+/// The losses of the batches that have been evaluated.
+class Losses {
+ public:
+  /// `keeps`: those of all tokens are wanted, not only their sums.
+  Losses(const EvaluatedSequences& all, bool keeps)
+      : m_count(all.count), m_keeps(keeps), m_sum(all.count, all.length) {}
+
+  /// The next batch's, [batch, local tokens]. Throws MemoryError.
+  void add(const Batch& batch, const Array<double**>& losses) {
+    m_sum.add(batch.sequence, losses, batch.targets);
+    if (!m_keeps) return;
+    if (batch.size() == m_count) {
+      m_of_tokens = losses;
+      return;
+    }
+    if (batch.first == 0) m_of_tokens = allocate(m_count, batch.sequence.local_tokens());
+    const auto rows = std::make_pair(batch.first, batch.first + batch.size());
+    Kokkos::deep_copy(Kokkos::subview(m_of_tokens, rows, Kokkos::ALL), losses);
+  }
+
+  const LossSum& sum() const { return m_sum; }
+  const Array<double**>& of_tokens() const { return m_of_tokens; }  ///< [count, local tokens]
+
+ private:
+  static Array<double**> allocate(std::int64_t count, std::int64_t tokens) {
+    try {
+      return Array<double**>(Kokkos::view_alloc("bsbr::evaluate::losses", Kokkos::WithoutInitializing), count, tokens);
+    } catch (const std::exception& error) {
+      throw MemoryError("no memory for the losses of all tokens: " + std::string(error.what()));
+    }
+  }
+
+  std::int64_t m_count;
+  bool m_keeps;
+  LossSum m_sum;
+  Array<double**> m_of_tokens;
+};
+
+/// What is evaluated, and how: the same for all batches.
+struct Job {
+  const Runtime& runtime;
+  const EvaluateOptions& options;
+  TokenSource source;
+  EvaluatedSequences sequences;
+  Sequence batch;  ///< of all batches but the last one, which may have fewer sequences
+
+  Batch read(std::int64_t first, std::int64_t vocab_size) const {
+    return read_batch(source, sequences, first, of_rows(std::min(sequences.batch, sequences.count - first)),
+                      vocab_size);
+  }
+
+  /// So many sequences.
+  Sequence of_rows(std::int64_t rows) const {
+    return rows == batch.batch() ? batch : Sequence(batch.comm(), rows, batch.length(), batch.chunk_size());
+  }
 };
 
 /// `path`: of --token-losses or --gradients; empty: none.
@@ -55,86 +108,126 @@ void write_by_position(const Runtime& runtime, const std::string& path, const st
 }
 
 /// Means and files.
-void finish(const Runtime& runtime, const EvaluateOptions& options, const Sequence& sequence, const Losses& losses,
-            Progress& progress, Summary& summary) {
-  LossSum sum(sequence.batch(), sequence.length());
-  parallel::agree(runtime.comm(), [&] { sum.add(sequence, losses.of_tokens, losses.targets); });
-  summary.loss = sum.mean(runtime.comm());
+void finish(const Job& job, const Losses& losses, Progress& progress, Summary& summary) {
+  const EvaluateOptions& options = job.options;
+  summary.loss = losses.sum().mean(job.runtime.comm());
   if (!options.by_position.empty()) {
     progress.step("writing " + options.by_position);
-    write_by_position(runtime, options.by_position, sum.by_position(runtime.comm()));
+    write_by_position(job.runtime, options.by_position, losses.sum().by_position(job.runtime.comm()));
   }
   write_file(options.token_losses, progress, [&] {
-    write_token_losses(options.token_losses, summary.config, result_attributes(options, summary), sequence,
-                       summary.loss->loss, losses.of_tokens);
+    write_token_losses(options.token_losses, summary.config, result_attributes(options, summary),
+                       job.of_rows(job.sequences.count), summary.loss->loss, losses.of_tokens());
   });
 }
 
-/// Losses and gradients, --repeat times; the file of --gradients.
+/// Losses and gradients of the only batch, --repeat times; the file of --gradients.
 template <class Real>
-void compute_gradients(const Runtime& runtime, const EvaluateOptions& options, const Sequence& sequence,
-                       const Weights<Real>& weights, const DeviceTokens& tokens, Recompute recompute, Losses& losses,
+void compute_gradients(const Job& job, const Weights<Real>& weights, Recompute recompute, Losses& losses,
                        Progress& progress, Summary& summary) {
   const Execution execution;
+  const EvaluateOptions& options = job.options;
+  const Batch batch = job.read(0, summary.config.vocab_size);
   std::optional<ModelGradient<Real>> model;
-  parallel::agree(runtime.comm(), [&] { model.emplace(weights); });
+  parallel::agree(job.batch.comm(), [&] { model.emplace(weights); });
   std::optional<LossAndGradients<Real>> result;
-  summary.measurement = measure(runtime.comm(), options.repeat, [&](std::int64_t number, Profile& profile) {
+  summary.measurement = measure(job.batch.comm(), options.repeat, [&](std::int64_t number, Profile& profile) {
     profile.progress = progress.forward("", number, options.repeat);
     result.reset();  // that of the pass before: memory for one is enough
-    result.emplace(model->compute(execution, sequence, tokens.ids, losses.targets, tokens.mask, &profile, recompute));
+    result.emplace(model->compute(execution, batch.sequence, batch.device->ids, batch.targets, batch.device->mask,
+                                  &profile, recompute));
   });
-  losses.of_tokens = result->token_losses;
+  parallel::agree(job.batch.comm(), [&] { losses.add(batch, result->token_losses); });
+  if (options.verify) {
+    progress.step("comparing with the reference");
+    summary.gradient_verification = verify_gradients<Real>(weights, batch.sequence, batch.tokens, batch.targets,
+                                                           result->loss.loss, result->gradients);
+  }
   write_file(options.gradients, progress, [&] {
-    write_gradients<Real>(options.gradients, summary.config, result_attributes(options, summary), sequence,
-                          result->loss.loss, losses.of_tokens, result->gradients);
+    write_gradients<Real>(options.gradients, summary.config, result_attributes(options, summary), batch.sequence,
+                          result->loss.loss, result->token_losses, result->gradients);
   });
 }
 
-/// Losses alone, --repeat times.
+/// What is said of the hidden states of a batch.
 template <class Real>
-void compute_losses(const Runtime& runtime, const EvaluateOptions& options, const Sequence& sequence,
-                    const Weights<Real>& weights, const Tokens& tokens, const DeviceTokens& device, Losses& losses,
+void look_at_states(const Job& job, const Weights<Real>& weights, const Batch& batch, const Array<Real***>& states,
                     Progress& progress, Summary& summary) {
+  const NonfiniteStates nonfinite = find_nonfinite<Real>(Execution(), batch.sequence, states);
+  if (summary.nonfinite.count == 0 && nonfinite.first)
+    summary.nonfinite.first = TokenPlace{batch.first + nonfinite.first->batch, nonfinite.first->token};
+  summary.nonfinite.count += nonfinite.count;
+  if (!job.options.verify) return;
+  if (batch.first == 0) {
+    progress.step("comparing with the reference");
+    summary.verification.emplace();
+  }
+  summary.verification->add(verify<Real>(weights, batch.sequence, batch.tokens, states), batch.first);
+}
+
+/// Losses alone, of each batch --repeat times.
+template <class Real>
+void compute_losses(const Job& job, const Weights<Real>& weights, Losses& losses, Progress& progress,
+                    Summary& summary) {
   const Execution execution;
+  const std::int64_t repeat = job.options.repeat;
   Model<Real> model(weights);
   std::optional<OutputLayer<Real>> head;
-  parallel::agree(runtime.comm(), [&] { head.emplace(weights); });
-  Array<Real***> states;
-  summary.measurement = measure(runtime.comm(), options.repeat, [&](std::int64_t number, Profile& profile) {
-    profile.progress = progress.forward("", number, options.repeat);
-    states = {};  // those of the forward before: memory for one is enough
-    losses.of_tokens = {};
-    states = model.forward(execution, sequence, device.ids, device.mask, &profile);
-    losses.of_tokens = head->losses(execution, sequence, states, losses.targets, &profile).loss;
-  });
-  summary.nonfinite = find_nonfinite<Real>(execution, sequence, states);
-  if (!options.verify) return;
-  progress.step("comparing with the reference");
-  summary.verification = verify<Real>(weights, sequence, tokens, states);
+  parallel::agree(job.batch.comm(), [&] { head.emplace(weights); });
+  for (std::int64_t number = 0; number < job.sequences.batches(); ++number) {
+    const Batch batch = job.read(number * job.sequences.batch, summary.config.vocab_size);
+    Array<Real***> states;
+    Array<double**> of_tokens;
+    summary.measurement.add(measure(job.batch.comm(), repeat, [&](std::int64_t again, Profile& profile) {
+      profile.progress = progress.forward("", number * repeat + again, job.sequences.batches() * repeat);
+      states = {};  // those of the forward before: memory for one is enough
+      of_tokens = {};
+      states = model.forward(execution, batch.sequence, batch.device->ids, batch.device->mask, &profile);
+      of_tokens = head->losses(execution, batch.sequence, states, batch.targets, &profile).loss;
+    }));
+    look_at_states<Real>(job, weights, batch, states, progress, summary);
+    parallel::agree(job.batch.comm(), [&] { losses.add(batch, of_tokens); });
+  }
 }
 
 /// The run itself, once it is known to be possible.
 template <class Real>
-void compute(const Runtime& runtime, const EvaluateOptions& options, const std::string& stdin_path,
-             const Sequence& sequence, Recompute recompute, Summary& summary) {
-  Progress progress(options.progress, runtime.is_first(), "bsbr_evaluate");
-  progress.step("reading " + options.input_name());
-  const Tokens tokens = read_tokens(source_of(options, stdin_path), sequence, summary.config.vocab_size);
+void compute(const Job& job, Recompute recompute, Summary& summary) {
+  const EvaluateOptions& options = job.options;
+  Progress progress(options.progress, job.runtime.is_first(), "bsbr_evaluate");
   progress.step("reading " + options.model);
-  Weights<Real> weights = read_weights<Real>(options.model, runtime.comm());
+  Weights<Real> weights = read_weights<Real>(options.model, job.runtime.comm());
   weights.set_config(summary.config);
-  const Execution execution;
-  std::optional<DeviceTokens> device;
-  parallel::agree(runtime.comm(), [&] { device.emplace(tokens); });
-  Losses losses;
-  losses.targets = next_tokens(execution, sequence, device->ids, device->mask);
+  progress.step("reading " + options.input_name());
+  Losses losses(job.sequences, !options.token_losses.empty());
   if (options.gradients.empty()) {
-    compute_losses(runtime, options, sequence, weights, tokens, *device, losses, progress, summary);
+    compute_losses(job, weights, losses, progress, summary);
   } else {
-    compute_gradients(runtime, options, sequence, weights, *device, recompute, losses, progress, summary);
+    compute_gradients(job, weights, recompute, losses, progress, summary);
   }
-  finish(runtime, options, sequence, losses, progress, summary);
+  finish(job, losses, progress, summary);
+}
+
+/// The ranks' parts of a batch.
+Job make_job(const Runtime& runtime, const EvaluateOptions& options, const TokenSource& source,
+             const EvaluatedSequences& sequences, std::int64_t chunk_size) {
+  const auto [count, length, batch, stride] = sequences;
+  return {runtime, options, source, sequences,
+          options.gradients.empty() ? Sequence(runtime.comm(), batch, length, chunk_size)
+                                    : gradient_sequence(runtime.comm(), batch, length, chunk_size)};
+}
+
+/// What takes memory besides the forward pass.
+Extras extras_of(const Job& job, bool has_mask) {
+  const EvaluateOptions& options = job.options;
+  const bool with_gradients = !options.gradients.empty(), keeps = !options.token_losses.empty();
+  Extras extras{.mask = has_mask,
+                .result = keeps || with_gradients,
+                .verify = options.verify,
+                .loss = true,
+                .gradients = with_gradients};
+  if (keeps && job.sequences.batches() > 1) extras.kept_losses = job.sequences.count * job.batch.local_tokens();
+  return extras;
 }
 
 template <class Real>
@@ -142,29 +235,28 @@ void evaluate(const Runtime& runtime, const EvaluateOptions& options, const std:
               const ModelConfig& config) {
   TokenShape shape = find_input_shape(options, stdin_path, config.vocab_size, runtime.comm());
   shape.length = std::min(shape.length, options.max_tokens.value_or(shape.length));
+  const TokenSource source = source_of(options, stdin_path);
+  const EvaluatedSequences sequences = choose_sequences(options, source.path, shape);
   const bool with_gradients = !options.gradients.empty();
-  const Sequence sequence = with_gradients
-                                ? gradient_sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size)
-                                : Sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size);
-  if (options.verify) require_verifiable(config, sequence);
+  if (options.verify) require_verifiable(config, sequences.count, sequences.length, with_gradients);
+  const Job job = make_job(runtime, options, source, sequences, config.chunk_size);
   Footprint footprint;
-  Extras extras{.mask = shape.has_mask,
-                .result = !options.token_losses.empty() || with_gradients,
-                .verify = options.verify,
-                .loss = true,
-                .gradients = with_gradients};
+  Extras extras = extras_of(job, shape.has_mask);
   const auto predict = [&](Recompute recompute) {
     extras.recompute = recompute;
-    parallel::agree(runtime.comm(), [&] { footprint = predict_footprint<Real>(config, sequence, extras); });
+    parallel::agree(runtime.comm(), [&] { footprint = predict_footprint<Real>(config, job.batch, extras); });
   };
   predict(options.recompute.value_or(Recompute::none));
   if (with_gradients && !options.recompute && !has_memory(runtime.comm(), footprint.added)) predict(Recompute::all);
 
   Summary summary = begin_summary(runtime, options, config, shape);
+  summary.batch = sequences.batch;
+  summary.length = sequences.length;
+  if (sequences.stride) summary.windows = Windows{sequences.count, *sequences.stride};
   summary.evaluates = true;
   summary.output = with_gradients ? options.gradients : options.token_losses;
-  run_and_report(runtime, options, sequence, footprint, summary,
-                 [&] { compute<Real>(runtime, options, stdin_path, sequence, extras.recompute, summary); });
+  run_and_report(runtime, options, job.batch, footprint, summary,
+                 [&] { compute<Real>(job, extras.recompute, summary); });
 }
 
 void run(const Runtime& runtime, const EvaluateOptions& options) {

@@ -80,7 +80,7 @@ void forward(const Runtime& runtime, const ForwardOptions& options, const std::s
              const ModelConfig& config) {
   const TokenShape shape = find_shape(options, stdin_path, config.vocab_size, runtime.comm());
   const Sequence sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size);
-  if (options.verify) require_verifiable(config, sequence);
+  if (options.verify) require_verifiable(config, shape.batch, shape.length);
   Footprint footprint;
   const Extras extras{shape.has_mask, !options.output.empty(), options.verify};
   parallel::agree(runtime.comm(), [&] { footprint = predict_footprint<Real>(config, sequence, extras); });

@@ -1,6 +1,8 @@
 // The command line of bsbr_evaluate.
 #include "programs/evaluate_options.hpp"
 
+#include "harness/format.hpp"
+
 namespace bsbr::apps {
 
 using namespace harness;
@@ -10,6 +12,7 @@ namespace {
 constexpr const char* usage =
     "--model M.h5 --input FILE[:/dataset]\n"
     "                     [--bytes] [--max-tokens N]\n"
+    "                     [--length L [--stride S] [--batch N]]\n"
     "                     [--causality C] [--chunk-size B]\n"
     "                     [--precision float|double] [--repeat N] [--verify]\n"
     "                     [--gradients G.h5] [--recompute auto|all|none]\n"
@@ -28,14 +31,20 @@ constexpr const char* after =
     "last "
     "token has none, nor has one that is padding or comes before padding. The loss is the mean over all positions that "
     "have a target, of all sequences, in double precision.\n"
+    "--length L evaluates windows of the input, which then is a single sequence. Window i has the L ids from i S on, S "
+    "as --stride says, and the last one's target is the id behind them; there are as many windows as fit. A window "
+    "sees "
+    "nothing of the one before. With S < L windows overlap, and what counts of each but the first are the last S "
+    "tokens: each has at least L - S tokens before it.\n"
     "--gradients also computes the gradient of that loss with respect to every weight, of the whole input as one "
-    "batch.\n"
-    "Losses and gradients are bitwise identical on any number of ranks and threads.\n"
+    "batch, or of its first --batch windows, which then are all that is evaluated.\n"
+    "Losses and gradients are bitwise identical on any number of ranks and threads, losses with any --batch.\n"
     "\n"
     "Examples:\n"
     "  bsbr_init -o model.h5 --architecture bsbr --head separate\n"
     "  bsbr_evaluate -m model.h5 -i book.txt\n"
     "  mpirun -n 4 bsbr_evaluate -m model.h5 -i ids.h5 --by-position curve.json\n"
+    "  bsbr_evaluate -m model.h5 -i book.txt --length 4k --stride 2k\n"
     "\n"
     "Exit codes: 0 done, 2 usage, 3 bad input file or a model without a head, 4 not enough memory, 5 communication, 6 "
     "the output cannot be written, 7 --verify met NaN or infinity, 70 a bug. An error is one line on stderr, and a "
@@ -49,6 +58,13 @@ std::optional<Recompute> recompute_of(const std::string& name, const std::string
     if (text == known) return value;
   }
   throw UsageError(name + " " + text + " is none of auto, all, none");
+}
+
+void add_windows(CommandLine& line, EvaluateOptions& options) {
+  line.add_number("--length", "evaluate windows of N tokens of the one sequence", options.length, 1);
+  line.add_number("--stride", "with --length: tokens from one window to the next (default --length)", options.stride,
+                  1);
+  line.add_number("--batch", "with --length: windows at a time (default as many as have 16k tokens)", options.batch, 1);
 }
 
 void add_gradients(CommandLine& line, EvaluateOptions& options) {
@@ -70,18 +86,32 @@ void add_output(CommandLine& line, EvaluateOptions& options) {
   add_report(line, options);
 }
 
+void check_windows(const CommandLine& line, const EvaluateOptions& options) {
+  line.require_with("--stride", "--length");
+  line.require_with("--batch", "--length");
+  if (!options.length) return;
+  if (options.stride && *options.stride > *options.length) {
+    throw UsageError("--stride " + show_count(*options.stride) + " is more than --length " +
+                     show_count(*options.length) + ": tokens between windows would not be evaluated");
+  }
+  if (options.max_tokens && *options.max_tokens <= *options.length) {
+    throw UsageError("--max-tokens " + show_count(*options.max_tokens) + ": a window of --length " +
+                     show_count(*options.length) + " takes " + show_count(*options.length + 1) +
+                     " ids, as the last token's target is the id behind it");
+  }
+}
+
 void check_together(const CommandLine& line, const EvaluateOptions& options) {
   line.require("--model");
   line.require("--input");
   line.require_with("--recompute", "--gradients");
+  check_windows(line, options);
   const NamedFile token_losses{"--token-losses", options.token_losses}, gradients{"--gradients", options.gradients},
       by_position{"--by-position", options.by_position};
   refuse_stdout(token_losses, "a file of losses");
   refuse_stdout(gradients, "a file of gradients");
   refuse_stdout(by_position, "a file of losses");
   check_files(options, {token_losses, gradients, by_position});
-  if (options.verify && !options.gradients.empty())
-    throw UsageError("--verify compares hidden states, which --gradients does not keep", "leave one of the two out");
 }
 
 }  // namespace
@@ -91,6 +121,7 @@ EvaluateOptions parse_evaluate_options(int argc, const char* const* argv) {
   CommandLine line("bsbr_evaluate", usage, description, after);
   add_model_and_input(line, options);
   add_max_tokens(line, options);
+  add_windows(line, options);
   add_computation(line, options);
   add_gradients(line, options);
   add_output(line, options);

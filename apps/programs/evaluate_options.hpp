@@ -10,6 +10,9 @@
 namespace bsbr::apps {
 
 struct EvaluateOptions : ModelOptions {
+  std::optional<std::int64_t> length;  ///< of windows; empty: the input's sequences are evaluated
+  std::optional<std::int64_t> stride;  ///< from one window to the next; empty: their length
+  std::optional<std::int64_t> batch;   ///< windows at a time; empty: as many as have some thousand tokens
   std::optional<Recompute> recompute;  ///< empty: nothing where memory is enough for that, else everything
   std::string token_losses, gradients, by_position;  ///< files; empty: none
 };

@@ -122,11 +122,13 @@ void run_and_report(const Runtime& runtime, const ModelOptions& options, const S
   }
   report(runtime, options, summary);
   if (summary.verification) require_agreement(*summary.verification, options.precision);
+  if (summary.gradient_verification) require_agreement(*summary.gradient_verification, options.precision);
 }
 
 Attributes result_attributes(const ModelOptions& options, const Summary& summary) {
   Attributes attributes = provenance(summary.environment, options);
   for (const auto& [name, value] : fields_of(summary.stored)) attributes[name] = value;
+  if (summary.windows) attributes["stride"] = summary.windows->stride;
   attributes["nonfinite_states"] = summary.nonfinite.count;
   if (const auto& first = summary.nonfinite.first)
     attributes["first_nonfinite"] = std::vector<std::int64_t>{first->batch, first->token};

@@ -29,8 +29,12 @@ std::string describe_model(const ModelConfig& config) {
 }
 
 std::string describe_tokens(const Summary& summary) {
-  return show_count(summary.tokens()) + " (" + show_several(summary.batch, "sequence") + " of " +
-         show_count(summary.length) + ")";
+  const std::string text = show_count(summary.tokens()) + " (" +
+                           show_several(summary.sequences(), summary.windows ? "window" : "sequence") + " of " +
+                           show_count(summary.length);
+  if (!summary.windows) return text + ")";
+  return text + ", one every " + show_several(summary.windows->stride, "token") + ", " + show_count(summary.batch) +
+         " at a time)";
 }
 
 std::string head(const Summary& summary) {
@@ -97,8 +101,10 @@ std::string phase_table(const Measurement& measurement) {
   return table.empty() ? "" : "\n" + table.text();
 }
 
-std::string describe_sent(const Measurement& measurement) {
-  std::string text = show_bytes(measurement.total_bytes_sent()) + " by the busiest rank in one forward";
+std::string describe_sent(const Summary& summary) {
+  const Measurement& measurement = summary.measurement;
+  std::string text = show_bytes(measurement.total_bytes_sent()) + " by the busiest rank " +
+                     (summary.windows ? "for all windows" : "in one forward");
   const char* separator = ": ";
   for (const auto& [transfer, bytes] : measurement.bytes_sent) {
     text += separator + transfer + " " + show_bytes(bytes);
@@ -132,6 +138,20 @@ std::string describe_verification(const Verification& verification) {
   return text;
 }
 
+std::string describe_verification(const GradientVerification& verification) {
+  std::string text = "largest difference to a gradient of the reference " +
+                     show_number("%.2e", verification.largest_relative_difference) + " of its largest element" +
+                     (verification.worst.empty() ? "" : " (" + verification.worst + ")") + ", to its loss " +
+                     show_number("%.2e", verification.loss_difference);
+  if (verification.nonfinite_in_both > 0)
+    text += "; not compared: elements that are NaN or infinite in both, in " +
+            show_several(verification.nonfinite_in_both, "gradient");
+  if (verification.nonfinite_in_one > 0)
+    text += "; FAILED: elements that are NaN or infinite in one of them, in " +
+            show_several(verification.nonfinite_in_one, "gradient");
+  return text;
+}
+
 std::string run_rows(const Summary& summary) {
   const Measurement& measurement = summary.measurement;
   const auto repeats = static_cast<std::int64_t>(measurement.seconds_by_repeat.size());
@@ -143,9 +163,10 @@ std::string run_rows(const Summary& summary) {
                                       show_rate(summary.flops() / measurement.seconds)) +
                      row("memory", show_bytes(summary.peak_memory_bytes) + " at the peak of the largest rank, " +
                                        show_bytes(summary.predicted_memory_bytes) + " predicted");
-  if (summary.environment.ranks > 1) text += row("sent", describe_sent(measurement));
+  if (summary.environment.ranks > 1) text += row("sent", describe_sent(summary));
   if (summary.nonfinite.first) text += row("warning", describe_nonfinite(summary));
   if (summary.verification) text += row("verified", describe_verification(*summary.verification));
+  if (summary.gradient_verification) text += row("verified", describe_verification(*summary.gradient_verification));
   if (!summary.output.empty()) text += row("result", summary.output);
   return text + phase_table(measurement);
 }
@@ -218,6 +239,17 @@ nlohmann::ordered_json verification_json(const Verification& verification) {
           {"first_nonfinite_in_one", place_json(first)}};
 }
 
+nlohmann::ordered_json verification_json(const GradientVerification& verification) {
+  nlohmann::ordered_json first = nullptr;
+  if (verification.nonfinite_in_one > 0) first = verification.first_in_one;
+  return {{"loss_difference", verification.loss_difference},
+          {"largest_relative_difference", verification.largest_relative_difference},
+          {"worst", verification.worst},
+          {"nonfinite_in_both", verification.nonfinite_in_both},
+          {"nonfinite_in_one", verification.nonfinite_in_one},
+          {"first_nonfinite_in_one", first}};
+}
+
 void add_run(nlohmann::ordered_json& json, const Summary& summary) {
   const Measurement& measurement = summary.measurement;
   const double flops = summary.flops();
@@ -237,6 +269,7 @@ void add_run(nlohmann::ordered_json& json, const Summary& summary) {
   json["nonfinite_states"] = summary.nonfinite.count;
   json["first_nonfinite"] = place_json(summary.nonfinite.first);
   if (summary.verification) json["verify"] = verification_json(*summary.verification);
+  if (summary.gradient_verification) json["verify_gradients"] = verification_json(*summary.gradient_verification);
 }
 
 void add_dry_run(nlohmann::ordered_json& json, const Summary& summary) {
@@ -267,6 +300,8 @@ nlohmann::ordered_json to_json(const Summary& summary) {
   if (!summary.stored.shape.note.empty()) json["input_note"] = summary.stored.shape.note;
   json["batch"] = summary.batch;
   json["length"] = summary.length;
+  if (summary.windows) json["windows"] = summary.windows->count;
+  if (summary.windows) json["stride"] = summary.windows->stride;
   json["tokens"] = summary.tokens();
   json["ranks"] = environment.ranks;
   json["threads_per_rank"] = environment.threads_per_rank;

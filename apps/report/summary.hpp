@@ -22,10 +22,16 @@ struct Part {
   std::int64_t first_chunk = 0, chunks = 0, first_token = 0, tokens = 0, memory_bytes = 0;
 };
 
+/// Windows of one sequence that are evaluated, `batch` at a time.
+struct Windows {
+  std::int64_t count = 0, stride = 0;
+};
+
 struct Summary {
   ModelConfig config;
   Precision precision = Precision::float32;
   std::int64_t batch = 0, length = 0;
+  std::optional<Windows> windows;
   Environment environment;
   std::int64_t predicted_memory_bytes = 0;  ///< of the largest rank
   std::string model, input, output;
@@ -39,15 +45,17 @@ struct Summary {
   NonfiniteStates nonfinite;
   std::optional<MeanLoss> loss;  ///< if it evaluates
   std::optional<harness::Verification> verification;
+  std::optional<harness::GradientVerification> gradient_verification;
 
   // of a dry run
   std::vector<Part> parts;
   std::int64_t available_bytes = 0;  ///< on the first rank's node
 
   bool dry_run() const { return !parts.empty(); }
-  std::int64_t tokens() const { return batch * length; }
+  std::int64_t sequences() const { return windows ? windows->count : batch; }
+  std::int64_t tokens() const { return sequences() * length; }
   double flops() const {
-    return forward_flops(config, batch, length) + (evaluates ? head_flops(config, batch, length) : 0);
+    return forward_flops(config, sequences(), length) + (evaluates ? head_flops(config, sequences(), length) : 0);
   }
 };
 

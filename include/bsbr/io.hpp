@@ -91,6 +91,14 @@ struct Tokens {
 ///     also as require_byte_vocabulary() does
 Tokens read_tokens(const TokenSource& source, const Sequence& sequence, std::int64_t vocab_size);
 
+/// Reads this rank's part of windows of the one row of a source: sequence `i` of the batch is sequence.length() ids
+/// from that at begins[i] on, counted from 0. Windows may overlap. What would be the targets of their tokens is what
+/// windows that begin one id later hold. Collective over the sequence's communicator; all ranks pass the same begins.
+/// \throws FileError on all ranks, as read_tokens() does, with places in the row of the source; also if it has more
+/// rows, or a window does not lie within it \throws ShapeError unless there are sequence.batch() windows
+Tokens read_windows(const TokenSource& source, const Sequence& sequence, const std::vector<std::int64_t>& begins,
+                    std::int64_t vocab_size);
+
 /// Attributes of a result file besides the configuration: name → value.
 using Attributes = std::map<std::string, std::variant<std::string, std::int64_t, double, std::vector<std::int64_t>>>;
 

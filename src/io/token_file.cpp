@@ -78,42 +78,69 @@ void for_each_block(const Sequence& sequence, bool column_major, Function&& func
   }
 }
 
-/// An element that is out of its range, and where in the whole batch it stands.
+/// What is read of a source, and where a sequence's position stands in it, counted row after row.
+class Selection {
+ public:
+  /// The first tokens of each row.
+  explicit Selection(const TokenShape& shape) : m_length(shape.length) {}
+  /// Windows of the one row: where each begins.
+  Selection(const TokenShape& shape, const std::vector<std::int64_t>& begins)
+      : m_length(shape.length), m_begins(&begins) {}
+
+  std::int64_t index(std::int64_t row, std::int64_t position) const {
+    return (m_begins ? (*m_begins)[static_cast<std::size_t>(row)] : row * m_length) + position;
+  }
+  std::string place(std::int64_t index) const { return bracketed({index / m_length, index % m_length}); }
+
+  /// Calls read(block of the source, where its numbers go) for a block of the sequences.
+  template <class Read>
+  void read(const Block& block, std::int64_t* numbers, const Read& read) const {
+    if (!m_begins) return read(block, numbers);
+    for (std::int64_t i = 0; i < block.rows; ++i) {
+      read({0, 1, index(block.row + i, block.position), block.positions}, numbers + i * block.positions);
+    }
+  }
+
+ private:
+  std::int64_t m_length;  // of a row of the source
+  const std::vector<std::int64_t>* m_begins = nullptr;
+};
+
+/// An element that is out of its range, and where in the source it stands.
 struct BadElement {
   std::int64_t index = nothing, value = 0;
 };
 
 /// Reads this rank's part into `target`. `below`: what all elements must be. Returns the first that is not.
 template <class Number, class Read>
-BadElement read_part(const Sequence& sequence, bool column_major, std::int64_t below, const HostArray<Number**>& target,
-                     Read&& read) {
+BadElement read_part(const Sequence& sequence, const Selection& selection, bool column_major, std::int64_t below,
+                     const HostArray<Number**>& target, const Read& read) {
   BadElement bad;
   std::vector<std::int64_t> numbers;
   for_each_block(sequence, column_major, [&](const Block& block) {
     numbers.resize(static_cast<std::size_t>(block.rows * block.positions));
-    read(block, numbers.data());
+    selection.read(block, numbers.data(), read);
     for (std::int64_t i = 0; i < block.rows * block.positions; ++i) {
       const std::int64_t row = block.row + i / block.positions, position = block.position + i % block.positions;
       const std::int64_t value = numbers[static_cast<std::size_t>(i)];
       if (value >= 0 && value < below)
         target(row, position - sequence.offset()) = static_cast<Number>(value);
-      else if (row * sequence.length() + position < bad.index)
-        bad = {row * sequence.length() + position, value};
+      else if (selection.index(row, position) < bad.index)
+        bad = {selection.index(row, position), value};
     }
   });
   return bad;
 }
 
 /// The first bad element of all ranks becomes an error on all ranks: "<what>-7 at [0, 3], <rule>".
-void refuse_first(const std::string& path, const Sequence& sequence, const BadElement& mine, const std::string& what,
-                  const std::string& rule) {
-  const std::int64_t first = parallel::all_reduce(mine.index, MPI_MIN, sequence.comm());
-  parallel::agree(sequence.comm(), [&] {
+void refuse_first(const std::string& path, MPI_Comm comm, const Selection& selection, const BadElement& mine,
+                  const std::string& what, const std::string& rule) {
+  const std::int64_t first = parallel::all_reduce(mine.index, MPI_MIN, comm);
+  parallel::agree(comm, [&] {
     if (first == nothing || mine.index != first) return;
     // 64-bit ids without a sign arrive here cut to what a signed number holds.
     const std::string value = std::to_string(mine.value) + (mine.value == nothing ? " or more" : "");
-    const std::string place = bracketed({first / sequence.length(), first % sequence.length()});
-    throw FileError(named(path, (what + value + " at " + place + ", " + rule).c_str()));
+    throw FileError(named(path, (what + value + " at " + selection.place(first) + ", " + rule).c_str()));
   });
 }
 
@@ -133,6 +160,43 @@ void require_enough(const TokenShape& shape, const Sequence& sequence) {
   if (shape.batch == sequence.batch() && shape.length >= sequence.length()) return;
   throw ContentError("holds ids " + bracketed({shape.batch, shape.length}) + ", " +
                      bracketed({sequence.batch(), sequence.length()}) + " are needed");
+}
+
+/// Windows are the sequences of a batch, each within the one row.
+void require_windows(const TokenShape& shape, const Sequence& sequence, const std::vector<std::int64_t>& begins) {
+  if (shape.batch != 1) throw ContentError("holds " + std::to_string(shape.batch) + " rows, windows are cut of one");
+  if (static_cast<std::int64_t>(begins.size()) != sequence.batch()) {
+    throw ShapeError(std::to_string(begins.size()) + " windows are not the " + std::to_string(sequence.batch()) +
+                     " sequences of the batch");
+  }
+  for (const std::int64_t begin : begins) {
+    if (begin >= 0 && begin <= shape.length - sequence.length()) continue;
+    throw ContentError("holds " + std::to_string(shape.length) + " ids, and a window of " +
+                       std::to_string(sequence.length()) + " begins with that at " + std::to_string(begin));
+  }
+}
+
+/// Ids and mask of what is selected. `reader` is open on all ranks, and all of them see the same.
+Tokens read_selection(const TokenSource& source, const TokenReader& reader, const Sequence& sequence,
+                      const Selection& selection, std::int64_t vocab_size) {
+  const MPI_Comm comm = sequence.comm();
+  Tokens tokens;
+  BadElement bad;
+  agree_on_file(source.path, comm, [&] {
+    tokens.ids = allocate<std::int32_t>("bsbr::tokens::ids", sequence);
+    bad = read_part(sequence, selection, reader.is_column_major(), vocab_size, tokens.ids,
+                    [&](const Block& block, std::int64_t* ids) { reader.read_ids(block, ids); });
+  });
+  refuse_first(source.path, comm, selection, bad, reader.ids_name(), "ids are 0 to " + std::to_string(vocab_size - 1));
+  require_byte_vocabulary(source, reader.shape(), vocab_size);  // only now, since a byte that is no id says more
+  if (!reader.shape().has_mask) return tokens;
+  agree_on_file(source.path, comm, [&] {
+    tokens.mask = allocate<std::uint8_t>("bsbr::tokens::mask", sequence);
+    bad = read_part(sequence, selection, reader.is_column_major(), 2, *tokens.mask,
+                    [&](const Block& block, std::int64_t* mask) { reader.read_mask(block, mask); });
+  });
+  refuse_first(source.path, comm, selection, bad, reader.mask_name(), "a mask has 1 for a token and 0 for padding");
+  return tokens;
 }
 
 bool is_there(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
@@ -179,30 +243,24 @@ TokenShape read_token_shape(const TokenSource& source, MPI_Comm comm) {
 }
 
 Tokens read_tokens(const TokenSource& source, const Sequence& sequence, std::int64_t vocab_size) {
-  const MPI_Comm comm = sequence.comm();
   std::unique_ptr<TokenReader> reader;
-  agree_on_file(source.path, comm, [&] {
+  agree_on_file(source.path, sequence.comm(), [&] {
     reader = open_tokens(source);
     require_enough(reader->shape(), sequence);
   });
-  require_same(source.path, reader->shape(), comm);
-  Tokens tokens;
-  BadElement bad;
-  agree_on_file(source.path, comm, [&] {
-    tokens.ids = allocate<std::int32_t>("bsbr::tokens::ids", sequence);
-    bad = read_part(sequence, reader->is_column_major(), vocab_size, tokens.ids,
-                    [&](const Block& block, std::int64_t* ids) { reader->read_ids(block, ids); });
+  require_same(source.path, reader->shape(), sequence.comm());
+  return read_selection(source, *reader, sequence, Selection(reader->shape()), vocab_size);
+}
+
+Tokens read_windows(const TokenSource& source, const Sequence& sequence, const std::vector<std::int64_t>& begins,
+                    std::int64_t vocab_size) {
+  std::unique_ptr<TokenReader> reader;
+  agree_on_file(source.path, sequence.comm(), [&] {
+    reader = open_tokens(source);
+    require_windows(reader->shape(), sequence, begins);
   });
-  refuse_first(source.path, sequence, bad, reader->ids_name(), "ids are 0 to " + std::to_string(vocab_size - 1));
-  require_byte_vocabulary(source, reader->shape(), vocab_size);  // only now, since a byte that is no id says more
-  if (!reader->shape().has_mask) return tokens;
-  agree_on_file(source.path, comm, [&] {
-    tokens.mask = allocate<std::uint8_t>("bsbr::tokens::mask", sequence);
-    bad = read_part(sequence, reader->is_column_major(), 2, *tokens.mask,
-                    [&](const Block& block, std::int64_t* mask) { reader->read_mask(block, mask); });
-  });
-  refuse_first(source.path, sequence, bad, reader->mask_name(), "a mask has 1 for a token and 0 for padding");
-  return tokens;
+  require_same(source.path, reader->shape(), sequence.comm());
+  return read_selection(source, *reader, sequence, Selection(reader->shape(), begins), vocab_size);
 }
 
 }  // namespace bsbr

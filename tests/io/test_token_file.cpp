@@ -250,6 +250,84 @@ TEST(TokenFile, bytes_of_an_hdf5_file_can_be_asked_for) {
             path + ": is read as bytes, so it has no dataset /inputs/input_ids");
 }
 
+// ---- Windows --------------------------------------------------------------------------------------------------------
+
+/// The windows that begin there, and those that begin one id later, hold the ids and marks that stand there in `ids`
+/// and `mask`.
+void expect_windows(const TokenSource& source, const std::vector<std::int64_t>& begins, std::int64_t length,
+                    const std::vector<std::int64_t>& ids, const std::vector<std::int64_t>& mask = {}) {
+  const Sequence sequence(MPI_COMM_WORLD, static_cast<std::int64_t>(begins.size()), length, 3);
+  const Tokens tokens = read_windows(source, sequence, begins, vocab_size);
+  ASSERT_EQ(tokens.mask.has_value(), !mask.empty());
+  for (std::size_t row = 0; row < begins.size(); ++row) {
+    for (std::int64_t i = 0; i < sequence.local_tokens(); ++i) {
+      const auto place = static_cast<std::size_t>(begins[row] + sequence.first_token() + i);
+      EXPECT_EQ(tokens.ids(row, i), ids[place]);
+      if (!mask.empty()) {
+        EXPECT_EQ((*tokens.mask)(row, i), mask[place]);
+      }
+    }
+  }
+}
+
+TEST(Windows, are_read_from_any_place_of_a_stream_in_any_order) {
+  const Folder folder;
+  const auto ids = count_up(50);
+  std::vector<std::int64_t> mask(50, 1);
+  mask[9] = mask[30] = 0;
+  const std::string path = token_file(folder, [&](hid_t file) {
+    make_integers(file, ids_path, {50}, H5T_STD_I64LE, ids);
+    make_integers(file, mask_path, {50}, H5T_STD_U8LE, mask);
+  });
+  for (const auto& begins : std::vector<std::vector<std::int64_t>>{{0, 7, 14, 21}, {40, 0, 3, 3}, {13}}) {
+    expect_windows({path, {}}, begins, 10, ids, mask);
+    expect_windows({path, {}}, begins, 1, ids, mask);
+  }
+  expect_windows({path, {}}, {0}, 50, ids, mask);
+}
+
+TEST(Windows, are_cut_of_one_row_of_two_dimensions_and_of_bytes) {
+  const Folder folder;
+  const std::string path = token_file(folder, [](hid_t file) {
+    make_integers(file, ids_path, {1, 30}, H5T_STD_I64LE, count_up(30));
+  });
+  expect_windows({path, {}}, {0, 4, 20}, 10, count_up(30));
+  write_bytes(folder / "text", "hello");
+  expect_windows({folder / "text", {}, true}, {0, 1, 2}, 3, {'h', 'e', 'l', 'l', 'o'});
+}
+
+TEST(Windows, that_are_not_within_the_one_row_are_refused) {
+  const Folder folder;
+  const std::string path = token_file(folder, [](hid_t file) {
+    make_integers(file, ids_path, {30}, H5T_STD_I64LE, count_up(30));
+    make_integers(file, "/rows/ids", {2, 30}, H5T_STD_I64LE, count_up(60));
+  });
+  const Sequence sequence(MPI_COMM_WORLD, 2, 10, 3);
+  const auto refused = [&](const std::string& dataset, const std::vector<std::int64_t>& begins) {
+    return message_of<FileError>([&] { read_windows({path, dataset}, sequence, begins, vocab_size); });
+  };
+  EXPECT_EQ(refused({}, {0, 21}), path + ": holds 30 ids, and a window of 10 begins with that at 21");
+  EXPECT_EQ(refused({}, {-1, 0}), path + ": holds 30 ids, and a window of 10 begins with that at -1");
+  EXPECT_EQ(refused("/rows/ids", {0, 10}), path + ": holds 2 rows, windows are cut of one");
+  EXPECT_EQ(message_of<ShapeError>([&] {
+              read_windows({path, {}}, sequence, {0}, vocab_size);
+            }),
+            "1 windows are not the 2 sequences of the batch");
+}
+
+TEST(Windows, name_the_first_bad_id_by_its_place_in_the_stream) {
+  const Folder folder;
+  auto ids = count_up(30);
+  ids[17] = ids[25] = vocab_size;
+  const std::string path =
+      token_file(folder, [&](hid_t file) { make_integers(file, ids_path, {30}, H5T_STD_I64LE, ids); });
+  const Sequence sequence(MPI_COMM_WORLD, 2, 10, 3);
+  EXPECT_EQ(message_of<FileError>([&] {
+              read_windows({path, {}}, sequence, {20, 10}, vocab_size);
+            }),
+            path + ": /inputs/input_ids holds 1000 at [0, 17], ids are 0 to 999");
+}
+
 // ---- .npy -----------------------------------------------------------------------------------------------------------
 
 /// A .npy file with this header; `version` decides how the length of the header is written.

@@ -132,6 +132,175 @@ class Evaluate(Case):
         self.assertEqual((summary["counted"], part.shape), (49, (1, 50)))
         self.assertEqual(part[:, :49].tobytes(), whole[:, :49].tobytes())
 
+    # ---- windows ----
+
+    def stream(self, size=200, mask=None):
+        """A file with one row of ids -> its path, the ids."""
+        ids = np.arange(size) ** 2 * 7 % 251
+        return ids_file(self.path("stream.h5"), ids, mask), ids
+
+    def windows(self, ids, length, stride):
+        """The ids of all windows, with what is behind them: [windows, length + 1]."""
+        return np.array([ids[begin:begin + length + 1] for begin in range(0, len(ids) - length, stride)])
+
+    def check_windows(self, architecture, length, stride, mask=None):
+        """What a causal model says of windows is what it says of rows that have one id more."""
+        model, (stream, ids) = self.with_head(f"{architecture}.h5", architecture=architecture), self.stream(mask=mask)
+        rows = self.windows(ids, length, stride)
+        marks = None if mask is None else self.windows(mask, length, stride)
+        _, _, wanted = self.evaluate("--model", model, "--input", ids_file(self.path("rows.h5"), rows, marks))
+        wanted = wanted[:, :length]
+        counts = np.ones(wanted.shape, bool) if mask is None else (marks[:, :-1] == 1) & (marks[:, 1:] == 1)
+        counts[1:, :length - stride] = False
+        curve = self.path("curve.json")
+        summary, loss, found = self.evaluate("--model", model, "--input", stream, "--length", length, "--stride", stride, "--by-position", curve)
+        self.assertEqual(found.tobytes(), np.where(counts, wanted, 0.0).tobytes())
+        self.assertEqual([summary[name] for name in ("windows", "stride", "length", "tokens", "counted")],
+                         [len(rows), stride, length, len(rows) * length, counts.sum()])
+        self.assertEqual(loss, summary["loss"])
+        self.assertAlmostEqual(loss, wanted[counts].mean(), 12)
+        with open(curve, encoding="utf-8") as file:
+            for one in json.load(file)["ranges"]:
+                part, counted = (array[:, one["begin"]:one["end"]] for array in (wanted, counts))
+                self.assertEqual(one["counted"], counted.sum())
+                self.assertAlmostEqual(one["loss"], part[counted].mean() if counted.any() else 0, 12)
+
+    def test_windows_are_sequences_of_their_own_and_count_what_the_one_before_has_not(self):
+        for architecture, length, stride in (("bsbr", 50, 50), ("bsbr", 64, 20), ("gau", 30, 7), ("standard", 199, 1), ("linear", 1, 1)):
+            with self.subTest(architecture, length=length, stride=stride):
+                self.check_windows(architecture, length, stride)
+
+    def test_a_token_of_a_window_beside_padding_does_not_count(self):
+        mask = np.ones(200, "u1")
+        mask[[0, 19, 20, 40, 63, 64, 140]] = 0
+        mask[170:] = 0
+        for stride in (20, 8):
+            self.check_windows("bsbr", 20, stride, mask)
+
+    def test_a_window_of_the_whole_stream_says_what_the_stream_says(self):
+        model, (stream, _) = self.with_head(), self.stream()
+        _, _, whole = self.evaluate("--model", model, "--input", stream)
+        summary, _, window = self.evaluate("--model", model, "--input", stream, "--length", 199)
+        self.assertEqual((summary["windows"], window.tobytes()), (1, whole[:, :199].tobytes()))
+
+    def test_windows_at_a_time_ranks_and_threads_change_no_bit_of_losses(self):
+        model, (stream, _) = self.with_head(), self.stream()
+        results = []
+        for how in ({"batch": 1}, {"batch": 3}, {"batch": 100}, {"batch": 100, "ranks": 3}, {"batch": 2, "ranks": 3},
+                    {"batch": 4, "environment": {"OMP_NUM_THREADS": "1"}}):
+            batch = how.pop("batch")
+            summary, loss, tokens = self.evaluate("--model", model, "--input", stream, "--length", 40, "--stride", 16, "--batch", batch,
+                                                  "--by-position", self.path("curve.json"), **how)
+            self.assertEqual((summary["batch"], summary["windows"]), (min(batch, 10), 10))
+            with open(self.path("curve.json"), "rb") as file:
+                results.append((loss, tokens.tobytes(), file.read()))
+        for other in results[1:]:
+            self.assertEqual(other, results[0])
+
+    def test_only_the_first_tokens_of_a_stream_are_cut_into_windows(self):
+        model, (stream, _) = self.with_head(), self.stream()
+        summary, _, part = self.evaluate("--model", model, "--input", stream, "--length", 20, "--max-tokens", 60)
+        _, _, whole = self.evaluate("--model", model, "--input", stream, "--length", 20)
+        self.assertEqual((summary["windows"], whole.shape), (2, (9, 20)))
+        self.assertEqual(part.tobytes(), whole[:2].tobytes())
+
+    def test_bytes_are_cut_into_windows(self):
+        summary, _, found = self.evaluate("--model", self.with_head(), "--input", self.text(), "--length", 25, ranks=2)
+        self.assertEqual((summary["windows"], found.shape, np.count_nonzero(found)), (7, (7, 25), 175))
+
+    def test_gradients_are_those_of_the_first_windows(self):
+        model, (stream, ids) = self.with_head(), self.stream()
+        for stride in (40, 16):
+            rows = self.windows(ids, 40, stride)[:3]
+            wanted = self.gradients("--model", model, "--input", ids_file(self.path("rows.h5"), rows), "--precision", "double")
+            options = ["--model", model, "--input", stream, "--length", 40, "--stride", stride, "--batch", 3]
+            found = self.gradients(*options, "--precision", "double", ranks=3)
+            if stride == 40:  # else not all tokens count
+                self.assertAlmostEqual(found[0], wanted[0], 12)
+                largest = max(np.abs(gradient).max() for gradient in wanted[2].values())
+                for name, gradient in wanted[2].items():
+                    self.assertLessEqual(np.abs(found[2][name] - gradient).max(), 1e-12 * largest, name)
+            self.assertEqual(found[1].shape, (3, 40))
+            self.assertEqual(np.count_nonzero(found[1]), 40 + 2 * stride)
+            self.assertAlmostEqual(found[0], found[1].sum() / (40 + 2 * stride), 12)
+            summary = json.loads(run("bsbr_evaluate", *options, "--gradients", self.path("g.h5"), "--verify", "--json", "-").out)
+            self.assertEqual((summary["windows"], summary["batch"]), (3, 3))
+            self.assertLess(summary["verify_gradients"]["largest_relative_difference"], 1e-3)
+
+    def test_the_file_of_losses_of_windows_has_their_stride(self):
+        model, (stream, _) = self.with_head(), self.stream()
+        self.evaluate("--model", model, "--input", stream, "--length", 20, "--stride", 10)
+        with h5py.File(self.path("losses.h5")) as file:
+            self.assertEqual((file.attrs["stride"], file["token_loss"].shape), (10, (18, 20)))
+
+    def test_all_windows_are_compared_with_the_reference(self):
+        model, (stream, ids) = self.with_head(), self.stream()
+        with h5py.File(model, "r+") as file:
+            file["weights/embedding.weight"][ids[110]] = 3e38  # double has room for what float has not
+        spoiled = np.flatnonzero(ids == ids[110])
+        windows = [one for one in range(9) if np.isin(self.windows(ids, 20, 20)[one, :20], ids[110]).any()]
+        for ranks in (1, 3):
+            done = run("bsbr_evaluate", "--model", model, "--input", stream, "--length", 20, "--batch", 2, "--verify", "--json", "-", ranks=ranks)
+            self.assertEqual(done.code, 7)
+            found = json.loads(done.out)
+            self.assertEqual(found["first_nonfinite"], [windows[0], spoiled[0] % 20])
+            self.assertEqual(found["verify"]["first_nonfinite_in_one"], found["first_nonfinite"])
+            self.assertEqual(found["verify"]["nonfinite_in_one"], found["nonfinite_states"])
+
+    # ---- gradients and the reference ----
+
+    def verified(self, *arguments, **how):
+        """The summary of a run with --gradients and --verify."""
+        done = run("bsbr_evaluate", *arguments, "--gradients", self.path("verified.h5"), "--verify", "--json", "-", **how)
+        self.assertEqual((done.code, done.err), (0, ""))
+        return json.loads(done.out)
+
+    def test_gradients_agree_with_the_reference(self):
+        for architecture in OWN_FIELDS:
+            model = self.with_head(f"{architecture}.h5", "tied", architecture=architecture)
+            mask = np.ones((2, 50), "u1")
+            mask[1, :20] = 0
+            ids = ids_file(self.path("ids.h5"), np.arange(100).reshape(2, 50) * 7 % 256, mask)
+            found = self.verified("--model", model, "--input", ids, "--precision", "double", ranks=3)["verify_gradients"]
+            self.assertLess(found["largest_relative_difference"], 1e-10, architecture)
+            self.assertLess(found["loss_difference"], 1e-12)
+            self.assertEqual((found["nonfinite_in_both"], found["nonfinite_in_one"], found["first_nonfinite_in_one"]), (0, 0, None))
+
+    def test_the_difference_to_the_reference_is_what_float_has_lost(self):
+        model, text = self.with_head(), self.text()
+        found = self.verified("--model", model, "--input", text, "--max-tokens", 60)["verify_gradients"]
+        options = ["--model", model, "--input", text, "--max-tokens", 60]
+        loss, _, single = self.gradients(*options)
+        exact_loss, _, exact = self.gradients(*options, "--precision", "double")
+        largest = {name: np.abs(gradient).max() for name, gradient in exact.items()}
+        differences = {name: np.abs(single[name] - exact[name]).max() / max(largest[name], 1e-3 * max(largest.values())) for name in exact}
+        worst = max(differences, key=differences.get)
+        self.assertEqual(found["worst"], worst)
+        self.assertAlmostEqual(found["largest_relative_difference"] / differences[worst], 1, 6)
+        self.assertAlmostEqual(found["loss_difference"], abs(loss - exact_loss), 12)
+
+    def test_gradients_that_are_not_finite_are_not_verified(self):
+        model, text = self.with_head(), self.text()
+        with h5py.File(model, "r+") as file:
+            file["weights/embedding.weight"][ord("h")] = 3e38
+        for ranks in (1, 3):
+            done = run("bsbr_evaluate", "--model", model, "--input", text, "--gradients", self.path("g.h5"), "--verify", ranks=ranks)
+            self.assertEqual(done.code, 7)
+            self.assertIn("FAILED: elements that are NaN or infinite in one of them", done.out)
+            self.assertRegex(done.err, r"bsbr_evaluate: error: --verify: \d+ gradients with elements that are NaN or infinite in the result or in "
+                                       r"the reference, but not in both; first that of embedding\.weight")
+            with h5py.File(self.path("g.h5")) as file:  # written all the same
+                self.assertTrue(np.isnan(file["gradients/embedding.weight"][()]).any())
+
+    def test_more_than_the_reference_is_for_is_refused(self):
+        model = self.with_head()
+        ids = ids_file(self.path("ids.h5"), np.arange(5000) % 256)
+        good = ["--model", model, "--input", ids, "--verify"]
+        self.refuse(2, ["--verify", "5000 tokens"], *good, "--gradients", self.path("g.h5"))
+        self.refuse(2, ["--verify", "4900 tokens"], *good, "--length", 100)
+        wide = self.with_head("wide.h5", hidden_dim=512, ff_dim=2048)
+        self.refuse(2, ["--verify", "too long"], "--model", wide, "--input", ids, "--verify", "--gradients", self.path("g.h5"), "--max-tokens", 4000)
+
     # ---- files and summaries ----
 
     def test_the_file_of_losses_says_where_it_comes_from(self):
@@ -159,12 +328,15 @@ class Evaluate(Case):
 
     def test_the_summary_is_as_its_schema_says(self):
         options = ["--model", self.with_head(), "--input", self.text(), "--json", "-"]
-        for more in ([], ["--verify", "--repeat", "2"], ["--dry-run"]):
+        gradients = ["--gradients", self.path("g.h5"), "--verify"]
+        for more in ([], ["--verify", "--repeat", "2"], ["--dry-run"], gradients, ["--length", "40", "--batch", "3", "--repeat", "2"],
+                     ["--length", "40", "--dry-run"]):
             for ranks in (1, 3):
                 found = json.loads(run("bsbr_evaluate", *options, *more, ranks=ranks).out)
                 self.assertEqual(complaints(found, SCHEMA, SCHEMA, "summary"), [])
                 self.assertEqual(set(found) - described(SCHEMA, SCHEMA), set())
                 self.assertEqual("loss" in found, "--dry-run" not in more)
+                self.assertEqual((found.get("windows"), found.get("stride")), (4, 40) if "--length" in more else (None, None))
         forward = json.loads(self.forward(*options).out)
         self.assertGreater(found["flops"], forward["flops"])
         self.assertNotIn("loss", forward)
@@ -194,6 +366,27 @@ class Evaluate(Case):
             said = self.refuse(3, ["model.h5", "has no head"], "--model", model, "--input", text, ranks=ranks)
             self.assertIn("hint: bsbr_init --head tied", said)
 
+    def test_windows_that_cannot_be_cut_are_refused(self):
+        model, text = self.with_head(), self.text()
+        rows = ids_file(self.path("rows.h5"), np.arange(200).reshape(2, 100))
+        bad = np.arange(200)
+        bad[150] = 256
+        bad = ids_file(self.path("bad.h5"), bad)
+        good = ["--model", model, "--input", text]
+        for ranks in (1, 3):
+            self.refuse(2, ["--stride", "--length"], *good, "--stride", 5, ranks=ranks)
+            self.refuse(2, ["--batch", "--length"], *good, "--batch", 5, ranks=ranks)
+            self.refuse(2, ["--stride 21", "--length 20"], *good, "--length", 20, "--stride", 21, ranks=ranks)
+            self.refuse(2, "--stride: 0", *good, "--length", 20, "--stride", 0, ranks=ranks)
+            self.refuse(2, "--length: 0", *good, "--length", 0, ranks=ranks)
+            self.refuse(2, "--batch: 0", *good, "--length", 20, "--batch", 0, ranks=ranks)
+            self.refuse(2, ["--max-tokens 20", "--length 20", "21"], *good, "--length", 20, "--max-tokens", 20, ranks=ranks)
+            said = self.refuse(3, ["text: holds 200 ids", "--length 200", "201"], *good, "--length", 200, ranks=ranks)
+            self.assertIn("hint: a smaller --length", said)
+            said = self.refuse(3, ["rows.h5: holds 2 sequences", "--length"], "--model", model, "--input", rows, "--length", 20, ranks=ranks)
+            self.assertIn("hint: without --length", said)
+            self.refuse(3, ["bad.h5", "256 at [0, 150]"], "--model", model, "--input", bad, "--length", 20, "--batch", 2, ranks=ranks)
+
     def test_bad_usage_and_bad_files(self):
         model, text = self.with_head(), self.text()
         small = self.with_head("small.h5", vocab_size=100)
@@ -207,7 +400,6 @@ class Evaluate(Case):
             self.refuse(2, ["--gradients", "--input"], *good, "--gradients", text, ranks=ranks)
             self.refuse(2, ["--recompute", "--gradients"], *good, "--recompute", "all", ranks=ranks)
             self.refuse(2, ["--recompute", "some"], *good, "--gradients", self.path("g.h5"), "--recompute", "some", ranks=ranks)
-            self.refuse(2, ["--verify", "--gradients"], *good, "--gradients", self.path("g.h5"), "--verify", ranks=ranks)
             self.refuse(6, "nowhere", *good, "--gradients", self.path("nowhere/g.h5"), ranks=ranks)
             self.refuse(2, ["--by-position", "--input"], *good, "--by-position", text, ranks=ranks)
             self.refuse(2, "--random-tokens", *good, "--random-tokens", 5, ranks=ranks)
