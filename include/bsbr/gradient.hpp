@@ -71,7 +71,7 @@ class ModelGradient {
 
 /// Predicts the bytes that a ModelGradient and its compute() take on this rank, with the result, besides the weights,
 /// ids, targets and mask. Allocates nothing.
-/// \param sequence a gradient_sequence() of the configuration's chunk_size
+/// The sequence is a gradient_sequence() of the configuration's chunk_size.
 /// \throws ConfigError if a rank's part of the sequence ends within a leaf
 template <class Real>
 std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence, Recompute recompute = Recompute::all);
