@@ -126,30 +126,30 @@ std::string describe_nonfinite(const Summary& summary) {
          show_count(row);
 }
 
-std::string describe_verification(const Verification& verification) {
-  std::string text = "largest difference to the reference " + show_number("%.2e", verification.largest_difference) +
-                     ", largest value " + show_number("%.3g", verification.largest_value);
+/// What could not be compared, of a Verification or a GradientVerification; `what` holds the elements.
+template <class Found>
+std::string describe_uncompared(const Found& verification, const std::string& what) {
+  std::string text;
   if (verification.nonfinite_in_both > 0)
     text += "; not compared: elements that are NaN or infinite in both, in " +
-            show_several(verification.nonfinite_in_both, "hidden state");
+            show_several(verification.nonfinite_in_both, what);
   if (verification.nonfinite_in_one > 0)
     text += "; FAILED: elements that are NaN or infinite in one of them, in " +
-            show_several(verification.nonfinite_in_one, "hidden state");
+            show_several(verification.nonfinite_in_one, what);
   return text;
 }
 
+std::string describe_verification(const Verification& verification) {
+  return "largest difference to the reference " + show_number("%.2e", verification.largest_difference) +
+         ", largest value " + show_number("%.3g", verification.largest_value) +
+         describe_uncompared(verification, "hidden state");
+}
+
 std::string describe_verification(const GradientVerification& verification) {
-  std::string text = "largest difference to a gradient of the reference " +
-                     show_number("%.2e", verification.largest_relative_difference) + " of its largest element" +
-                     (verification.worst.empty() ? "" : " (" + verification.worst + ")") + ", to its loss " +
-                     show_number("%.2e", verification.loss_difference);
-  if (verification.nonfinite_in_both > 0)
-    text += "; not compared: elements that are NaN or infinite in both, in " +
-            show_several(verification.nonfinite_in_both, "gradient");
-  if (verification.nonfinite_in_one > 0)
-    text += "; FAILED: elements that are NaN or infinite in one of them, in " +
-            show_several(verification.nonfinite_in_one, "gradient");
-  return text;
+  return "largest difference to a gradient of the reference " +
+         show_number("%.2e", verification.largest_relative_difference) + " of its largest element" +
+         (verification.worst.empty() ? "" : " (" + verification.worst + ")") + ", to its loss " +
+         show_number("%.2e", verification.loss_difference) + describe_uncompared(verification, "gradient");
 }
 
 std::string run_rows(const Summary& summary) {
