@@ -1,7 +1,7 @@
 // bench_gradients: what loss and gradients of each architecture cost, over a forward of the same tokens and against
 // sgemm, and what a token takes of memory.
 //
-// A round is one forward with the losses of all tokens, and loss and gradients with and without recomputation, with
+// With and without recomputation: a round is one forward with the losses of all tokens, and loss and gradients, with
 // sgemm 2048³ before and after, since the speed of a machine drifts; the median of the rounds' ratios is what counts.
 // Before that, loss and every gradient are checked against the reference on a short sequence.
 #include <Kokkos_Core.hpp>
@@ -80,15 +80,17 @@ Times measure_times(const Weights<float>& weights, MPI_Comm comm, const Options&
   gradient.forward_seconds();  // sets its memory up
   const double flops = gradient_flops(weights.config(), options.tokens);
   Times times;
-  double before = sgemm_rate();
-  for (std::int64_t round = 0; round < options.repeat; ++round) {
-    const double of_forward = gradient.forward_seconds();
-    std::array<double, recomputations.size()> seconds{};
-    for (std::size_t i = 0; i < seconds.size(); ++i) seconds[i] = gradient.seconds(recomputations[i].value);
-    const double after = sgemm_rate(), sgemm = (before + after) / 2;
-    times.forward.add(of_forward, of_forward, flops / 3, sgemm);
-    for (std::size_t i = 0; i < seconds.size(); ++i) times.gradients[i].add(seconds[i], of_forward, flops, sgemm);
-    before = after;
+  for (std::size_t i = 0; i < times.gradients.size(); ++i) {
+    const Recompute recompute = recomputations[i].value;
+    gradient.seconds(recompute);  // likewise
+    double before = sgemm_rate();
+    for (std::int64_t round = 0; round < options.repeat; ++round) {
+      const double of_forward = gradient.forward_seconds(), of_gradients = gradient.seconds(recompute);
+      const double after = sgemm_rate(), sgemm = (before + after) / 2;
+      times.forward.add(of_forward, of_forward, flops / 3, sgemm);
+      times.gradients[i].add(of_gradients, of_forward, flops, sgemm);
+      before = after;
+    }
   }
   return times;
 }

@@ -64,7 +64,7 @@ void Gradient::validate() {
     throw std::runtime_error("gradients depend on what is computed again: not timed");
 }
 
-LossAndGradients<float> Gradient::compute(Recompute recompute) const {
+LossAndGradients<float> Gradient::compute(Recompute recompute) {
   return m_gradient.compute(Execution(), m_sequence, m_ids, m_targets, std::nullopt, nullptr, recompute);
 }
 

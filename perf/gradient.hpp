@@ -29,7 +29,7 @@ class Gradient {
   void validate();
 
  private:
-  LossAndGradients<float> compute(Recompute recompute) const;
+  LossAndGradients<float> compute(Recompute recompute);
 
   Model<float> m_model;
   OutputLayer<float> m_head;

@@ -74,8 +74,8 @@ void add_gradients(CommandLine& line, EvaluateOptions& options) {
                 options.gradients);
   line.add(
       "--recompute", "auto|all|none",
-      "what the backward pass computes again of each layer: all, which takes least memory; none: attentions and "
-      "projections are kept; auto: none where memory is enough (default). The numbers are the same",
+      "what the backward pass computes again of each layer: all, which takes least memory; none: results of attentions "
+      "and products are kept; auto: none where memory is enough (default). The numbers are the same",
       [&options](const std::string& name, const std::string& text) { options.recompute = recompute_of(name, text); });
 }
 

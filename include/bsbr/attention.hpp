@@ -137,8 +137,9 @@ class Attention {
   /// \param mask the padding mask of the sequence, as in the forward
   /// \param input what the forward was given; not overwritten since
   /// \param record what the forward has kept of it
-  /// \param output what the forward has computed
-  /// \param output_gradient [batch, local tokens, num_heads · head_dim]
+  /// \param output what the forward has computed; unless gradient_reads_output(), any array of that shape
+  /// \param output_gradient [batch, local tokens, num_heads · head_dim]; unless gradient_reads_output(), it may be the
+  /// output's array
   /// \param gradient written, not added to; shares no element with any other array
   /// \param profile times and bytes are added to it; may be null
   /// \throws ShapeError if extents do not fit, or a rank's part does not begin with a leaf
@@ -150,6 +151,10 @@ class Attention {
   /// Whether AttentionInput::overwrite_key may be set. It depends on the configuration: bsbr with chunks of at most 256
   /// tokens, mostly.
   virtual bool output_may_be_key() const { return false; }
+
+  /// Whether backward reads the forward's output. It depends on the configuration: not with bsbr, delta_net, and linear
+  /// without a normaliser, so that one array serves for the output and then for its gradient.
+  virtual bool gradient_reads_output() const { return true; }
 
   /// The mask that is used: `given`, or one without padding where the mechanism ignores padding (BSBR's reference
   /// causality). Project r and h at the last real tokens of this mask.

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bsbr/loss.hpp"
+#include "bsbr/mask.hpp"
 #include "bsbr/profile.hpp"
 #include "bsbr/sequence.hpp"
 #include "bsbr/weights.hpp"
@@ -30,12 +31,15 @@ struct LossAndGradients {
 /// What the backward pass computes again of each layer: the numbers are the same either way.
 enum class Recompute {
   all,  ///< everything: of the forward pass only the input of each layer is kept
-  none  ///< no attention and no projection: queries, keys, values and results of each layer are kept, too
+  none  ///< no attention and no product: what they give is kept, too
 };
 
 /// Their names.
 inline constexpr auto recomputations =
     std::to_array<Named<Recompute>>({{Recompute::all, "all"}, {Recompute::none, "none"}});
+
+template <class Real>
+struct ModelGradientBuffers;
 
 /// Computes loss and gradients of a model with a head. With Recompute::all each layer is computed again in the backward
 /// pass: of the forward pass only what it was given is kept, hidden_dim elements for each token.
@@ -46,7 +50,8 @@ class ModelGradient {
   /// \throws ConfigError if the model has no head \throws MemoryError if there is not enough memory
   explicit ModelGradient(const Weights<Real>& weights);
 
-  /// Collective over the sequence's communicator; exceptions are thrown on all ranks.
+  /// Collective over the sequence's communicator; exceptions are thrown on all ranks. The buffers are kept for the next
+  /// call with the same Sequence or a copy of it, and the same `recompute`.
   /// \param execution where the kernels run; it has been fenced when this returns
   /// \param sequence a gradient_sequence() of the model's chunk_size
   /// \param ids [batch, local tokens], each from 0 to vocab_size − 1
@@ -61,12 +66,56 @@ class ModelGradient {
   LossAndGradients<Real> compute(const Execution& execution, const Sequence& sequence,
                                  const Array<const std::int32_t**>& ids, const Array<const std::int32_t**>& targets,
                                  const std::optional<Array<const std::uint8_t**>>& mask = std::nullopt,
-                                 Profile* profile = nullptr, Recompute recompute = Recompute::all) const;
+                                 Profile* profile = nullptr, Recompute recompute = Recompute::all);
 
  private:
   struct Modules;
   class Pass;
+
+  void prepare(const Execution& execution, const Sequence& sequence, Recompute recompute);
+
   std::shared_ptr<const Modules> m_modules;
+  std::shared_ptr<ModelGradientBuffers<Real>> m_buffers;  // of the last sequence, for the next call
+};
+
+/// Forward and gradient of one layer, for models of one's own.
+template <class Real>
+class LayerGradient {
+ public:
+  /// Layer `index` (from 0) of a model with these weights, and all buffers for a gradient_sequence() of the model's
+  /// chunk_size. On CPUs it repacks the weights, so later changes to `weights` have no effect. Not collective.
+  /// \throws ConfigError if the configuration has no such layer, or a rank's part of the sequence ends within a leaf
+  /// \throws ShapeError if the sequence has another chunk_size \throws MemoryError if there is not enough memory
+  LayerGradient(const Weights<Real>& weights, std::int64_t index, const Sequence& sequence,
+                Recompute recompute = Recompute::all);
+
+  /// What the layer makes of x: as Layer::forward, with the same bits. Keeps what backward() reads. Collective over the
+  /// sequence's communicator; exceptions are thrown on all ranks.
+  /// \param execution where the kernels run
+  /// \param mask the padding mask of the sequence
+  /// \param x [batch, local tokens, hidden_dim]: stays as it is
+  /// \param result of the same shape, and shares no element with x
+  /// \param profile times and bytes are added to it; may be null
+  /// \throws ShapeError if extents do not fit \throws CommunicationError if MPI fails or a rank does not respond in
+  /// time
+  void forward(const Execution& execution, const PaddingMask& mask, const Array<Real***>& x,
+               const Array<Real***>& result, Profile* profile = nullptr);
+
+  /// The gradient of x and of the layer's weights from that of the result. Once after each forward(). Collective.
+  /// \param execution where the kernels run
+  /// \param mask as in the forward
+  /// \param x as in the forward
+  /// \param gradient [batch, local tokens, hidden_dim]: that of the result, which becomes that of x
+  /// \param weights gets those of this layer's weights, sums over the tokens of all ranks, the same on all of them
+  /// \param profile times and bytes are added to it; may be null
+  /// \throws Error if no forward() has come before \throws ShapeError if extents do not fit
+  /// \throws CommunicationError if MPI fails or a rank does not respond in time
+  void backward(const Execution& execution, const PaddingMask& mask, const Array<Real***>& x,
+                const Array<Real***>& gradient, const WeightArray<Real>& weights, Profile* profile = nullptr);
+
+ private:
+  struct Parts;
+  std::shared_ptr<Parts> m_parts;
 };
 
 /// Predicts the bytes that a ModelGradient and its compute() take on this rank, with the result, besides the weights,

@@ -58,6 +58,11 @@ bool output_may_be_key(const ModelConfig& config) {
   return class_for<Real>(config).output_may_be_key(config);
 }
 
+template <class Real>
+bool gradient_reads_output(const ModelConfig& config) {
+  return class_for<Real>(config).gradient_reads_output(config);
+}
+
 namespace {
 
 /// Whether an element of `rows` is one of `output`, too; the output may lie between the rows.
@@ -168,6 +173,8 @@ template std::int64_t gradient_scratch_bytes<float>(const ModelConfig&);
 template std::int64_t gradient_scratch_bytes<double>(const ModelConfig&);
 template bool output_may_be_key<float>(const ModelConfig&);
 template bool output_may_be_key<double>(const ModelConfig&);
+template bool gradient_reads_output<float>(const ModelConfig&);
+template bool gradient_reads_output<double>(const ModelConfig&);
 template void require_input<float>(const ModelConfig&, const Sequence&, const PaddingMask&,
                                    const AttentionInput<float>&, const Array<float***>&, const AttentionState<float>*);
 template void require_input<double>(const ModelConfig&, const Sequence&, const PaddingMask&,

@@ -35,6 +35,10 @@ std::int64_t gradient_scratch_bytes(const ModelConfig& config);
 template <class Real>
 bool output_may_be_key(const ModelConfig& config);
 
+/// Attention::gradient_reads_output of the architecture.
+template <class Real>
+bool gradient_reads_output(const ModelConfig& config);
+
 /// Zeros, labelled "bsbr::attention::<label>". Throws MemoryError.
 template <class Number>
 Array<Number*> allocate(const char* label, std::int64_t count) {

@@ -18,6 +18,7 @@ struct AttentionClass {
   std::int64_t (*scratch_bytes)(const ModelConfig&);
   std::int64_t (*gradient_scratch_bytes)(const ModelConfig&);
   bool (*output_may_be_key)(const ModelConfig&);
+  bool (*gradient_reads_output)(const ModelConfig&);
 };
 
 template <class Real, class Class>
@@ -29,13 +30,18 @@ AttentionClass<Real> class_of() {
     if constexpr (requires { Class::output_may_be_key(config); }) return Class::output_may_be_key(config);
     return false;
   };
+  const auto gradient_reads_output = [](const ModelConfig& config) {
+    if constexpr (requires { Class::gradient_reads_output(config); }) return Class::gradient_reads_output(config);
+    return true;
+  };
   return {create,
           &Class::workspace_bytes,
           &Class::record_bytes,
           &Class::gradient_bytes,
           &Class::scratch_bytes,
           &Class::gradient_scratch_bytes,
-          output_may_be_key};
+          output_may_be_key,
+          gradient_reads_output};
 }
 
 #define BSBR_DECLARE_CLASS(name) \

@@ -47,6 +47,10 @@ class StateAttention : public Attention<Real> {
                      {gradient.query, gradient.key, gradient.value}, profile);
   }
 
+  bool gradient_reads_output() const override { return gradient_reads_output(m_config); }
+  /// Where a normaliser divides what the rule has summed up.
+  static bool gradient_reads_output(const ModelConfig& config) { return Rule(config).extra_columns() > 0; }
+
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
     return RunningState<Real>::bytes(config, sequence, step(config), Rule(config));

@@ -10,7 +10,7 @@
 #include "kernels/token_loss.hpp"
 #include "model/allocate.hpp"
 #include "model/stages.hpp"
-#include "model/token_losses.hpp"
+#include "model/targets.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/collectives.hpp"
 #include "parallel/neighbours.hpp"
@@ -78,27 +78,28 @@ void shift(const Execution& execution, const Array<const std::int32_t**>& ids, c
       });
 }
 
-/// Throws ShapeError unless targets are [batch, local tokens], each an id or no_target.
-void validate_targets(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& targets,
-                      std::int64_t vocab_size) {
+}  // namespace
+
+std::int64_t count_targets(const Execution& execution, const Sequence& sequence,
+                           const Array<const std::int32_t**>& targets, std::int64_t vocab_size) {
   require_tokens("targets", targets, sequence);
   const std::int64_t tokens = sequence.local_tokens();
-  std::int64_t others = 0;
+  std::int64_t counted = 0, others = 0;
   Kokkos::parallel_reduce(
-      "bsbr::loss::validate_targets",
+      "bsbr::loss::count_targets",
       Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>>(execution, 0, sequence.batch() * tokens),
-      KOKKOS_LAMBDA(const std::int64_t i, std::int64_t& count) {
+      KOKKOS_LAMBDA(const std::int64_t i, std::int64_t& ids, std::int64_t& wrong) {
         const std::int32_t target = targets(i / tokens, i % tokens);
-        count += target < no_target || target >= vocab_size ? 1 : 0;
+        ids += target >= 0 && target < vocab_size ? 1 : 0;
+        wrong += target < no_target || target >= vocab_size ? 1 : 0;
       },
-      others);
+      counted, others);
   if (others > 0) {
     throw ShapeError(std::to_string(others) + " targets are neither " + std::to_string(no_target) +
                      " nor within 0 to " + std::to_string(vocab_size - 1));
   }
+  return counted;
 }
-
-}  // namespace
 
 void require_head(const ModelConfig& config) {
   if (config.head != Head::none) return;
@@ -154,15 +155,7 @@ template <class Real>
 TokenLosses OutputLayer<Real>::losses(const Execution& execution, const Sequence& sequence,
                                       const Array<const Real***>& hidden_states,
                                       const Array<const std::int32_t**>& targets, Profile* profile) const {
-  return form_token_losses<Real>(execution, sequence, m_weights.config(), m_modules->blocks, m_modules->panels,
-                                 hidden_states, targets, profile);
-}
-
-template <class Real>
-TokenLosses form_token_losses(const Execution& execution, const Sequence& sequence, const ModelConfig& config,
-                              const std::vector<kernels::ProductWeight<Real>>& head,
-                              const kernels::PanelBuffers<Real>& panels, const Array<const Real***>& hidden_states,
-                              const Array<const std::int32_t**>& targets, Profile* profile) {
+  const ModelConfig& config = m_weights.config();
   TokenLosses losses;
   parallel::agree(execution, sequence, profile, [&] {
     require_tokens("hidden states", hidden_states, sequence);
@@ -170,13 +163,14 @@ TokenLosses form_token_losses(const Execution& execution, const Sequence& sequen
       throw ShapeError("hidden states have " + std::to_string(hidden_states.extent(2)) + " elements each, the model " +
                        std::to_string(config.hidden_dim));
     }
-    validate_targets(execution, sequence, targets, config.vocab_size);
+    count_targets(execution, sequence, targets, config.vocab_size);
     losses = {allocate<double**>("loss::losses", sequence.batch(), sequence.local_tokens()),
               allocate<double**>("loss::log_sums", sequence.batch(), sequence.local_tokens())};
   });
   const Phase phase(execution, profile, "head");
-  panels.poison(execution);
-  kernels::token_losses<Real>(execution, head, panels, hidden_states, targets, losses.loss, losses.log_sum);
+  m_modules->panels.poison(execution);
+  kernels::token_losses<Real>(execution, m_modules->blocks, m_modules->panels, hidden_states, targets, losses.loss,
+                              losses.log_sum);
   execution.fence();
   return losses;
 }
@@ -302,14 +296,6 @@ MeanLoss mean_loss(const Sequence& sequence, const Array<const double**>& losses
   return sum.mean(sequence.comm());
 }
 
-template TokenLosses form_token_losses<float>(const Execution&, const Sequence&, const ModelConfig&,
-                                              const std::vector<kernels::ProductWeight<float>>&,
-                                              const kernels::PanelBuffers<float>&, const Array<const float***>&,
-                                              const Array<const std::int32_t**>&, Profile*);
-template TokenLosses form_token_losses<double>(const Execution&, const Sequence&, const ModelConfig&,
-                                               const std::vector<kernels::ProductWeight<double>>&,
-                                               const kernels::PanelBuffers<double>&, const Array<const double***>&,
-                                               const Array<const std::int32_t**>&, Profile*);
 template class OutputLayer<float>;
 template class OutputLayer<double>;
 template std::int64_t output_layer_bytes<float>(const ModelConfig&, const Sequence&);

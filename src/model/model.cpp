@@ -15,15 +15,7 @@
 #include "parallel/mpi.hpp"
 
 namespace bsbr {
-namespace {
-
-/// Whether a workspace that was made for one sequence serves another.
-bool same_part(const Sequence& a, const Sequence& b) {
-  return a.batch() == b.batch() && a.length() == b.length() && a.chunk_size() == b.chunk_size() &&
-         a.origin() == b.origin() && parallel::same_comm(a.comm(), b.comm());
-}
-
-}  // namespace
+namespace {}  // namespace
 
 template <class Real>
 Model<Real>::Model(Weights<Real> weights) : m_weights(std::move(weights)) {

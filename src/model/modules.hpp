@@ -110,26 +110,38 @@ void project_chunk_ends(const Execution& execution, const LayerModules<Real>& mo
                chunk_end, *modules.project_chunk_ends, retrieval);
 }
 
+/// What a feed-forward layer is given and forms: m, its input before the norm, and a, without its bias.
+template <class Real>
+struct FeedForwardRows {
+  Array<Real***> middle;    // [batch, tokens, hidden_dim]
+  Array<Real***> expanded;  // [batch, tokens, ff_dim]
+};
+
 /// out_proj, residual, norm, feed-forward, residual. heads: [batch, tokens, attention_dim], the attention's results.
+/// kept: gets what it has room for.
 template <class Real>
 void finish_tokens(const Execution& execution, const LayerModules<Real>& modules,
                    const kernels::PanelBuffers<Real>& panels, const Array<const Real***>& heads,
-                   const Array<Real***>& x) {
+                   const Array<Real***>& x, const FeedForwardRows<Real>& kept = {}) {
   const Array<const Real*> out_bias = modules.out.bias, expand_bias = modules.expand.bias,
                            contract_bias = modules.contract.bias;
   const Norm<Real> norm = modules.ff_norm;
   const kernels::Rows rows{static_cast<std::int64_t>(x.extent(0)), static_cast<std::int64_t>(x.extent(1))};
   const int hidden = static_cast<int>(x.extent(2)), inner = static_cast<int>(expand_bias.extent(0));
   const int width = static_cast<int>(heads.extent(2));
+  const bool keeps = kept.middle.is_allocated();
+  const Array<Real***> middle = kept.middle, expanded = kept.expanded;
   const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, Real* data) {
     kernels::copy(team, width, &heads(batch, t, 0), data);
   };
   const auto add_and_norm = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, Real* data) {
     Real* row = &x(batch, t, 0);
     kernels::add_with_bias(team, hidden, data, out_bias.data(), row);
+    if (keeps) kernels::copy(team, hidden, row, &middle(batch, t, 0));
     norm(team, row, data);
   };
-  const auto activate = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t, std::int64_t, Real* data) {
+  const auto activate = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, Real* data) {
+    if (keeps) kernels::copy(team, inner, data, &expanded(batch, t, 0));
     kernels::gelu_with_bias(team, inner, expand_bias.data(), data);
   };
   const auto add = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, const Real* data) {

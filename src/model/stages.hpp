@@ -9,8 +9,15 @@
 #include "bsbr/weights.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/rows.hpp"
+#include "parallel/mpi.hpp"
 
 namespace bsbr {
+
+/// Whether a workspace that was made for one sequence serves another.
+inline bool same_part(const Sequence& a, const Sequence& b) {
+  return a.batch() == b.batch() && a.length() == b.length() && a.chunk_size() == b.chunk_size() &&
+         a.origin() == b.origin() && a.chunks().unit == b.chunks().unit && parallel::same_comm(a.comm(), b.comm());
+}
 
 /// Throws ShapeError unless ids are [batch, local tokens] and all within the vocabulary.
 inline void validate_ids(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,

@@ -54,6 +54,18 @@ TYPED_TEST(Forward, serves_one_shape_after_the_other) {
   }
 }
 
+TYPED_TEST(Forward, serves_sequences_that_ranks_share_otherwise) {
+  const ModelConfig config = small_config(Architecture::bsbr);
+  const Batch batch = random_batch(config, 1, 4 * config.chunk_size, 5);
+  auto model = random_model<TypeParam>(config);
+  const auto expected = run_alone<TypeParam>(config, batch);
+  for (const std::int64_t together : {1, 3, 1, 2}) {
+    const Sequence sequence(MPI_COMM_WORLD, 1, batch.length, config.chunk_size, 0, together);
+    const auto states = model.forward(Execution(), sequence, local_part<std::int32_t>(sequence, batch.ids));
+    EXPECT_TRUE(same_bits(gather_tokens(sequence, states), expected, config.hidden_dim)) << together;
+  }
+}
+
 TYPED_TEST(Forward, serves_one_communicator_after_the_other) {
   for (const ModelConfig& config : variants(plain_bsbr())) {
     SCOPED_TRACE(describe(config));

@@ -114,6 +114,26 @@ TYPED_TEST(ModelGradients, have_the_same_bits_whatever_is_computed_again) {
   }
 }
 
+TYPED_TEST(ModelGradients, have_the_same_bits_after_others) {
+  const ModelConfig config = sizes(Head::tied);
+  const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
+  ModelGradient<TypeParam> model(weights);
+  const auto compute = [&](std::int64_t length, Recompute recompute) {
+    const Batch batch = random_batch(config, 2, length, 5);
+    const Sequence sequence = gradient_sequence(MPI_COMM_WORLD, batch.batch, length, config.chunk_size);
+    const auto result =
+        model.compute(Execution(), sequence, local_part<std::int32_t>(sequence, batch.ids),
+                      local_part<std::int32_t>(sequence, targets_of(batch)), std::nullopt, nullptr, recompute);
+    return to_host(result.gradients.data());
+  };
+  const auto first = compute(83, Recompute::all);
+  EXPECT_TRUE(same_bits(compute(83, Recompute::all), first, 1));
+  compute(17, Recompute::all);
+  compute(83, Recompute::none);
+  EXPECT_TRUE(same_bits(compute(83, Recompute::none), first, 1));
+  EXPECT_TRUE(same_bits(compute(83, Recompute::all), first, 1));
+}
+
 TYPED_TEST(ModelGradients, of_a_batch_that_counts_no_position_are_zero) {
   for (const ModelConfig& config : variants(sizes(Head::separate), has_its_own_way)) {
     const Batch batch = random_batch(config, 2, 17, 5);

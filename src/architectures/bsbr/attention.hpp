@@ -95,6 +95,10 @@ class Bsbr : public Attention<Real> {
                             const AttentionGradient<Real>& gradient) const;
 
   bool output_may_be_key() const override { return output_may_be_key(m_config); }
+  bool gradient_reads_output() const override { return gradient_reads_output(m_config); }
+
+  /// Results within chunks are formed anew.
+  static bool gradient_reads_output(const ModelConfig&) { return false; }
 
   /// Chunks that one team takes as a whole. States have been formed by then, and nothing reads keys later.
   static bool output_may_be_key(const ModelConfig& config);

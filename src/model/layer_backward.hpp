@@ -7,8 +7,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
+#include "bsbr/gradient.hpp"
 #include "bsbr/model.hpp"
 #include "kernels/outer_product.hpp"
 #include "kernels/panel_chain.hpp"
@@ -30,10 +33,19 @@ struct LeafRows {
 /// The leaves of this rank, in their order.
 std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Leaves& leaves);
 
-/// Some of a layer's weights: where they begin among all of the model's, and how many elements they have.
+/// Some of the model's weights: where they begin among all of them, and how many elements they have.
 struct WeightRange {
   std::int64_t offset, elements;
 };
+
+/// Of an array of all weights, these = the elements of `total` from `first` on.
+template <class Real>
+void take(const Execution& execution, const Array<Real*>& total, std::int64_t first, const WeightRange& range,
+          const Array<Real*>& all) {
+  const auto elements = static_cast<std::size_t>(range.elements);
+  Kokkos::deep_copy(execution, Array<Real*>(all.data() + range.offset, elements),
+                    Array<Real*>(total.data() + first, elements));
+}
 
 /// How the gradients of a layer's weights are summed: those of `attention` and `norm1` together, and those of `rest`.
 struct LayerParts {
@@ -51,11 +63,12 @@ struct LayerActivations {
   Array<Real****> retrieval;    // bsbr: [2, batch, local chunks, hidden_dim]: r and h
   Array<Real***> heads;         // [batch, local tokens, attention_dim]: o
   AttentionRecord<Real> record;
+  FeedForwardRows<Real> feed_forward;  // m and a, with Recompute::none; empty where they are computed again
 
   /// Throws MemoryError. The record's arrays are allocated by the first forward.
-  LayerActivations(const ModelConfig& config, const Sequence& sequence);
+  LayerActivations(const ModelConfig& config, const Sequence& sequence, Recompute recompute);
   /// With them.
-  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence);
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, Recompute recompute);
 };
 
 /// The buffers of a layer's gradient for one configuration and one shape of sequence. All layers share them.
@@ -71,8 +84,12 @@ class GradientWorkspace {
 
   std::unique_ptr<Attention<Real>> attention;
   Array<Real****> projection_gradients, retrieval_gradients;  // as of LayerActivations
-  Array<Real***> heads_gradients;
-  AttentionGradient<Real> gradient;  // views of these, and what else the attention has
+  AttentionGradient<Real> gradient;                           // views of these, and what else the attention has
+
+  /// do: the array of o where the attention's gradient does not read that.
+  const Array<Real***>& heads_gradients(const LayerActivations<Real>& activations) const {
+    return m_heads_gradients ? *m_heads_gradients : activations.heads;
+  }
 
   // Of one leaf.
   Array<Real**> normed, normed_gradient, middle;  // [tokens, hidden_dim]: z or y, and what it was normed from
@@ -82,18 +99,20 @@ class GradientWorkspace {
   kernels::OuterProductBuffers<Real> outer;
   kernels::RowSumBuffers<Real> sums;
   kernels::LogitGradientBuffer<Real> logits;  // of a model with a head
+  Array<double*> log_sums;                    // [tokens]; likewise
 
  private:
   Sequence m_sequence;
   std::vector<LeafRows> m_leaves;
+  std::optional<Array<Real***>> m_heads_gradients;
 };
 
 /// The gradient of one layer.
 template <class Real>
-class LayerGradient {
+class LayerBackward {
  public:
   /// Of layer `index` with these weights. On CPUs its matrices are repacked once more, the other way round.
-  LayerGradient(const Weights<Real>& weights, const Layer<Real>& layer, std::int64_t index);
+  LayerBackward(const Weights<Real>& weights, const Layer<Real>& layer, std::int64_t index);
   /// Of the repacked matrices.
   static std::int64_t bytes(const ModelConfig& config);
 
@@ -104,32 +123,47 @@ class LayerGradient {
   void attend(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
               const Array<Real***>& x, LayerActivations<Real>& activations, Profile* profile) const;
 
-  /// The rest of it: x, the input of the layer, becomes its result.
+  /// The rest of it: x, the input of the layer, becomes its result. Keeps what the activations have room for.
   void finish(const Execution& execution, const GradientWorkspace<Real>& workspace,
               const LayerActivations<Real>& activations, const Array<Real***>& x, Profile* profile) const;
 
-  /// Collective over the sequence's communicator.
+  /// The backward pass has three steps. This is the first: from the result to o.
   /// \param x [batch, local tokens, hidden_dim]: the input of the layer; it stays as it is
-  /// \param activations of attend() with that input
-  /// \param gradient [batch, local tokens, hidden_dim]: that of the layer's result, which becomes that of x
-  /// \param of_attention gets the sums of parts().attention and norm1, one after the other
-  /// \param of_rest gets those of parts().rest, with 0 for norm1
-  void backward(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
-                const Array<Real***>& x, const LayerActivations<Real>& activations, const Array<Real***>& gradient,
-                parallel::LeafSums<Real>& of_attention, parallel::LeafSums<Real>& of_rest, Profile* profile) const;
+  /// \param activations of attend() with that input; of finish(), too, where they keep m and a, which are lost
+  /// \param gradient [batch, local tokens, hidden_dim]: that of the layer's result, which becomes that of m
+  /// \param sums gets those of parts().rest, with 0 for norm1
+  void finish_backward(const Execution& execution, const GradientWorkspace<Real>& workspace, const Array<Real***>& x,
+                       const LayerActivations<Real>& activations, const Array<Real***>& gradient,
+                       parallel::LeafSums<Real>& sums, Profile* profile) const;
+
+  /// The second: from o to the projections. Collective over the sequence's communicator.
+  void attention_backward(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
+                          const LayerActivations<Real>& activations, Profile* profile) const;
+
+  /// The third: from the projections to the layer's input.
+  /// \param gradient of m, which becomes that of x
+  /// \param sums gets those of parts().attention and norm1, one after the other
+  void project_backward(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
+                        const Array<Real***>& x, const Array<Real***>& gradient, parallel::LeafSums<Real>& sums,
+                        Profile* profile) const;
+
+  /// Puts the sums of finish_backward() over all leaves, or those of project_backward(), into their places among the
+  /// gradients of all of the model's weights. Those of the rest come first.
+  void take_rest(const Execution& execution, const Array<Real*>& total, const Array<Real*>& gradients) const;
+  void take_attention(const Execution& execution, const Array<Real*>& total, const Array<Real*>& gradients) const;
 
   // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
   void expand(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
               const Array<Real***>& heads, const Array<Real***>& x) const;
-  void contract_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
-                         const Array<Real***>& gradient) const;
-  void heads_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
-                      const Array<Real***>& gradient) const;
+  void contract_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
+                         const Array<Real**>& gradient, const Array<Real**>& expanded) const;
+  void heads_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
+                      const Array<Real**>& gradient, const Array<Real**>& heads_gradient) const;
   void finish_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
-                       const Array<Real***>& heads, const Array<Real***>& x, const Array<Real***>& gradient,
-                       const Array<Real*>& sums) const;
-  void norm_rows(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
-                 const Array<Real***>& x) const;
+                       const LayerActivations<Real>& activations, const Array<Real***>& x,
+                       const Array<Real***>& gradient, const Array<Real*>& sums) const;
+  void norm_rows(const Execution& execution, const Norm<Real>& norm, const Array<Real**>& rows,
+                 const Array<Real**>& normed) const;
   void project_gradient(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
                         const LeafRows& leaf, const Array<Real***>& x, const Array<Real***>& gradient,
                         const Array<Real*>& sums) const;
