@@ -39,7 +39,7 @@ inline constexpr auto recomputations =
     std::to_array<Named<Recompute>>({{Recompute::all, "all"}, {Recompute::none, "none"}});
 
 template <class Real>
-struct ModelGradientBuffers;
+struct GradientModules;
 
 /// Computes loss and gradients of a model with a head. With Recompute::all each layer is computed again in the backward
 /// pass: of the forward pass only what it was given is kept, hidden_dim elements for each token.
@@ -69,13 +69,12 @@ class ModelGradient {
                                  Profile* profile = nullptr, Recompute recompute = Recompute::all);
 
  private:
-  struct Modules;
-  class Pass;
+  struct Buffers;
 
   void prepare(const Execution& execution, const Sequence& sequence, Recompute recompute);
 
-  std::shared_ptr<const Modules> m_modules;
-  std::shared_ptr<ModelGradientBuffers<Real>> m_buffers;  // of the last sequence, for the next call
+  std::shared_ptr<const GradientModules<Real>> m_modules;
+  std::shared_ptr<Buffers> m_buffers;  // of the last sequence, for the next call
 };
 
 /// Forward and gradient of one layer, for models of one's own.

@@ -49,26 +49,17 @@ Rows rows_of(const Array<Real**>& rows) {
 
 std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Leaves& leaves) {
   std::vector<LeafRows> rows;
+  const std::vector<std::int64_t> rows_of_all = leaves.rows_of(leaves.rank());
   for (std::int64_t row = 0; row < sequence.batch(); ++row) {
     for (std::int64_t leaf = leaves.local().begin; leaf < leaves.local().end; ++leaf) {
       const Range tokens = leaves.tokens(leaf);
       const std::int64_t first_chunk = tokens.begin / sequence.chunk_size(),
                          end_chunk = (tokens.end - 1) / sequence.chunk_size() + 1;
-      rows.push_back({leaves.index(row, leaf), row, tokens.begin - sequence.first_token(), tokens.end - tokens.begin,
-                      first_chunk - sequence.first_chunk(), end_chunk - first_chunk});
+      rows.push_back({leaves.index(rows_of_all[size(row)], leaf), row, tokens.begin - sequence.first_token(),
+                      tokens.end - tokens.begin, first_chunk - sequence.first_chunk(), end_chunk - first_chunk});
     }
   }
   return rows;
-}
-
-LayerParts::LayerParts(const ModelConfig& config, std::int64_t layer) {
-  const WeightLayout layout(config);
-  const std::string prefix = WeightLayout::layer_prefix(layer), first = input_projections(config.architecture).front();
-  const auto offset = [&](const std::string& name) { return layout.find(prefix + name).value().offset; };
-  const std::int64_t begin = offset("attention." + first + ".weight"), out = offset("attention.out_proj.weight");
-  attention = {begin, out - begin};
-  rest = {out, offset("ff.3.bias") + config.hidden_dim - out};
-  norm1 = {offset("layer_norm1.weight"), 2 * config.hidden_dim};
 }
 
 namespace {
@@ -213,7 +204,8 @@ template <class Real>
 LayerBackward<Real>::LayerBackward(const Weights<Real>& weights, const Layer<Real>& layer, std::int64_t index)
     : m_weights(weights),
       m_prefix(WeightLayout::layer_prefix(index)),
-      m_parts(weights.config(), index),
+      m_attention(gradient_part(weights.config(), {PartKind::attention, index})),
+      m_rest(gradient_part(weights.config(), {PartKind::rest, index})),
       m_modules(layer.modules()) {
   const ModelConfig& config = weights.config();
   const std::string attention = m_prefix + "attention.";
@@ -240,26 +232,19 @@ std::int64_t LayerBackward<Real>::bytes(const ModelConfig& config) {
          bytes(hidden, config.ff_dim) + bytes(config.ff_dim, hidden) + (ends > 0 ? bytes(hidden, ends * hidden) : 0);
 }
 
-/// A weight's gradient within the sums of its part.
 template <class Real>
-Array<Real**> LayerBackward<Real>::matrix(const Array<Real*>& sums, const std::string& name) const {
+Array<Real**> LayerBackward<Real>::matrix(const GradientPart& part, const Array<Real*>& sums,
+                                          const std::string& name) const {
   const auto of_weights = m_weights.matrix(m_prefix + name);
-  return Array<Real**>(sums.data() + place(name), of_weights.extent(0), of_weights.extent(1));
+  return Array<Real**>(sums.data() + part.place(m_weights.offset(m_prefix + name)), of_weights.extent(0),
+                       of_weights.extent(1));
 }
 
 template <class Real>
-Array<Real*> LayerBackward<Real>::vector(const Array<Real*>& sums, const std::string& name) const {
-  return Array<Real*>(sums.data() + place(name), m_weights.vector(m_prefix + name).extent(0));
-}
-
-template <class Real>
-std::int64_t LayerBackward<Real>::place(const std::string& name) const {
-  const std::int64_t offset = m_weights.offset(m_prefix + name);
-  const auto& [attention, rest, norm1] = m_parts;
-  if (offset < rest.offset) return offset - attention.offset;
-  if (offset >= norm1.offset && offset < norm1.offset + norm1.elements)
-    return attention.elements + offset - norm1.offset;
-  return offset - rest.offset;
+Array<Real*> LayerBackward<Real>::vector(const GradientPart& part, const Array<Real*>& sums,
+                                         const std::string& name) const {
+  return Array<Real*>(sums.data() + part.place(m_weights.offset(m_prefix + name)),
+                      m_weights.vector(m_prefix + name).extent(0));
 }
 
 template <class Real>
@@ -366,17 +351,17 @@ void LayerBackward<Real>::finish_gradient(const Execution& execution, const Grad
   const Array<Real**> middle = kept ? leaf_rows(kept_middle, leaf) : of_leaf(workspace.middle),
                       expanded = kept ? leaf_rows(kept_expanded, leaf) : of_leaf(workspace.expanded);
   const auto add_linear = [&](const std::string& name, const Array<Real**>& dy, const Array<Real**>& input) {
-    kernels::add_outer_product<Real>(execution, workspace.outer, dy, input, matrix(sums, name + ".weight"));
-    kernels::add_bias_gradient<Real>(execution, workspace.sums, dy, vector(sums, name + ".bias"));
+    kernels::add_outer_product<Real>(execution, workspace.outer, dy, input, matrix(m_rest, sums, name + ".weight"));
+    kernels::add_bias_gradient<Real>(execution, workspace.sums, dy, vector(m_rest, sums, name + ".bias"));
   };
   kept ? norm_rows(execution, m_modules->ff_norm, middle, workspace.normed)
        : expand(execution, workspace, leaf, activations.heads, x);
   contract_gradient(execution, workspace, given, expanded);
   add_linear("ff.3", given, of_leaf(workspace.activated));
   add_linear("ff.0", expanded, of_leaf(workspace.normed));
-  kernels::add_norm_gradients<Real>(execution, workspace.sums, middle, m_modules->ff_norm.weight,
-                                    of_leaf(workspace.normed_gradient), given, vector(sums, "layer_norm2.weight"),
-                                    vector(sums, "layer_norm2.bias"));
+  kernels::add_norm_gradients<Real>(
+      execution, workspace.sums, middle, m_modules->ff_norm.weight, of_leaf(workspace.normed_gradient), given,
+      vector(m_rest, sums, "layer_norm2.weight"), vector(m_rest, sums, "layer_norm2.bias"));
   add_linear("attention.out_proj", given, heads);
   heads_gradient(execution, workspace, given, leaf_rows(workspace.heads_gradients(activations), leaf));
 }
@@ -420,8 +405,8 @@ void LayerBackward<Real>::chunk_ends_gradient(const Execution& execution, const 
     const Array<Real**> of_chunks = leaf_rows(gradients, i, chunks);
     const std::string name = "attention." + names[size(i)];
     kernels::add_outer_product<Real>(execution, workspace.outer, of_chunks, first_rows(ends, leaf.chunks),
-                                     matrix(sums, name + ".weight"));
-    kernels::add_bias_gradient<Real>(execution, workspace.sums, of_chunks, vector(sums, name + ".bias"));
+                                     matrix(m_attention, sums, name + ".weight"));
+    kernels::add_bias_gradient<Real>(execution, workspace.sums, of_chunks, vector(m_attention, sums, name + ".bias"));
   }
   const auto load = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t chunk, Real* data) {
     for (int i = 0; i < count; ++i)
@@ -453,8 +438,8 @@ void LayerBackward<Real>::project_gradient(const Execution& execution, const Pad
     const Array<Real**> of_rows = leaf_rows(gradients, i, leaf);
     const std::string name = "attention." + names[size(i)];
     kernels::add_outer_product<Real>(execution, workspace.outer, of_rows, first_rows(normed, leaf.count),
-                                     matrix(sums, name + ".weight"));
-    kernels::add_bias_gradient<Real>(execution, workspace.sums, of_rows, vector(sums, name + ".bias"));
+                                     matrix(m_attention, sums, name + ".weight"));
+    kernels::add_bias_gradient<Real>(execution, workspace.sums, of_rows, vector(m_attention, sums, name + ".bias"));
   }
   const std::int64_t row = leaf.batch, first = leaf.first;
   const auto load = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, Real* data) {
@@ -468,7 +453,8 @@ void LayerBackward<Real>::project_gradient(const Execution& execution, const Pad
   if (m_modules->project_chunk_ends) chunk_ends_gradient(execution, mask, workspace, leaf, sums);
   kernels::add_norm_gradients<Real>(execution, workspace.sums, leaf_rows(x, leaf), m_modules->attention_norm.weight,
                                     first_rows(normed_gradient, leaf.count), leaf_rows(gradient, leaf),
-                                    vector(sums, "layer_norm1.weight"), vector(sums, "layer_norm1.bias"));
+                                    vector(m_attention, sums, "layer_norm1.weight"),
+                                    vector(m_attention, sums, "layer_norm1.bias"));
 }
 
 /// The gradients of compress_proj and decompress_proj, of which the attention has formed the sums of each leaf.
@@ -476,10 +462,11 @@ template <class Real>
 void LayerBackward<Real>::take_compression(const Execution& execution, const AttentionGradient<Real>& gradient,
                                            std::size_t leaf, const Array<Real*>& sums) const {
   const auto take_matrix = [&](const std::string& name, const Array<Real***>& of_leaves) {
-    Kokkos::deep_copy(execution, matrix(sums, name), Kokkos::subview(of_leaves, leaf, Kokkos::ALL(), Kokkos::ALL()));
+    Kokkos::deep_copy(execution, matrix(m_attention, sums, name),
+                      Kokkos::subview(of_leaves, leaf, Kokkos::ALL(), Kokkos::ALL()));
   };
   const auto take_vector = [&](const std::string& name, const Array<Real**>& of_leaves) {
-    Kokkos::deep_copy(execution, vector(sums, name), Kokkos::subview(of_leaves, leaf, Kokkos::ALL()));
+    Kokkos::deep_copy(execution, vector(m_attention, sums, name), Kokkos::subview(of_leaves, leaf, Kokkos::ALL()));
   };
   take_matrix("attention.compress_proj.weight", gradient.compress_weight);
   take_matrix("attention.decompress_proj.weight", gradient.decompress_weight);
@@ -491,11 +478,11 @@ template <class Real>
 void LayerBackward<Real>::finish_backward(const Execution& execution, const GradientWorkspace<Real>& workspace,
                                           const Array<Real***>& x, const LayerActivations<Real>& activations,
                                           const Array<Real***>& gradient, parallel::LeafSums<Real>& sums,
-                                          Profile* profile) const {
+                                          std::int64_t first_leaf, Profile* profile) const {
   const Phase phase(execution, profile, "finish");
   for (const LeafRows& leaf : workspace.leaves()) {
     finish_gradient(execution, workspace, leaf, activations, x, gradient, sums.leaf());
-    sums.join(leaf.index);
+    sums.join(first_leaf + leaf.index);
   }
 }
 
@@ -512,29 +499,15 @@ template <class Real>
 void LayerBackward<Real>::project_backward(const Execution& execution, const PaddingMask& mask,
                                            const GradientWorkspace<Real>& workspace, const Array<Real***>& x,
                                            const Array<Real***>& gradient, parallel::LeafSums<Real>& sums,
-                                           Profile* profile) const {
+                                           std::int64_t first_leaf, Profile* profile) const {
   const Phase phase(execution, profile, "project");
   for (std::size_t i = 0; i < workspace.leaves().size(); ++i) {
     const LeafRows& leaf = workspace.leaves()[i];
     const Array<Real*>& of_leaf = sums.leaf();
     project_gradient(execution, mask, workspace, leaf, x, gradient, of_leaf);
     if (compresses_states(m_weights.config())) take_compression(execution, workspace.gradient, i, of_leaf);
-    sums.join(leaf.index);
+    sums.join(first_leaf + leaf.index);
   }
-}
-
-template <class Real>
-void LayerBackward<Real>::take_rest(const Execution& execution, const Array<Real*>& total,
-                                    const Array<Real*>& gradients) const {
-  take(execution, total, 0, m_parts.rest, gradients);  // with 0 for norm1, which is taken after it
-}
-
-template <class Real>
-void LayerBackward<Real>::take_attention(const Execution& execution, const Array<Real*>& total,
-                                         const Array<Real*>& gradients) const {
-  const auto& [own, rest, norm1] = m_parts;
-  take(execution, total, 0, own, gradients);
-  take(execution, total, own.elements, norm1, gradients);
 }
 
 template struct LayerActivations<float>;

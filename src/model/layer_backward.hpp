@@ -17,6 +17,7 @@
 #include "kernels/panel_chain.hpp"
 #include "kernels/row_sums.hpp"
 #include "kernels/token_loss_gradient.hpp"
+#include "model/gradient_parts.hpp"
 #include "model/modules.hpp"
 #include "parallel/leaf_sums.hpp"
 
@@ -25,36 +26,13 @@ namespace bsbr {
 /// The tokens of one leaf, all of them on this rank: rows [first, first + count) of a sequence of the batch, counted
 /// from this rank's first token; and its chunks likewise.
 struct LeafRows {
-  std::int64_t index;  // among all leaves of the batch
+  std::int64_t index;  // among all leaves, of the first batch if there are several
   std::int64_t batch, first, count;
   std::int64_t first_chunk, chunks;
 };
 
-/// The leaves of this rank, in their order.
+/// The leaves of a batch that this rank has, in their order.
 std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Leaves& leaves);
-
-/// Some of the model's weights: where they begin among all of them, and how many elements they have.
-struct WeightRange {
-  std::int64_t offset, elements;
-};
-
-/// Of an array of all weights, these = the elements of `total` from `first` on.
-template <class Real>
-void take(const Execution& execution, const Array<Real*>& total, std::int64_t first, const WeightRange& range,
-          const Array<Real*>& all) {
-  const auto elements = static_cast<std::size_t>(range.elements);
-  Kokkos::deep_copy(execution, Array<Real*>(all.data() + range.offset, elements),
-                    Array<Real*>(total.data() + first, elements));
-}
-
-/// How the gradients of a layer's weights are summed: those of `attention` and `norm1` together, and those of `rest`.
-struct LayerParts {
-  WeightRange attention;  // its projections, before out_proj
-  WeightRange rest;       // all from out_proj on; norm1 is among them, but formed with the attention
-  WeightRange norm1;
-
-  LayerParts(const ModelConfig& config, std::int64_t layer);
-};
 
 /// What of a layer's forward its gradient needs, besides the layer's input.
 template <class Real>
@@ -116,8 +94,6 @@ class LayerBackward {
   /// Of the repacked matrices.
   static std::int64_t bytes(const ModelConfig& config);
 
-  const LayerParts& parts() const { return m_parts; }
-
   /// The forward up to o. Collective over the sequence's communicator.
   /// \param x [batch, local tokens, hidden_dim]: the input of the layer
   void attend(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
@@ -131,10 +107,11 @@ class LayerBackward {
   /// \param x [batch, local tokens, hidden_dim]: the input of the layer; it stays as it is
   /// \param activations of attend() with that input; of finish(), too, where they keep m and a, which are lost
   /// \param gradient [batch, local tokens, hidden_dim]: that of the layer's result, which becomes that of m
-  /// \param sums gets those of parts().rest, with 0 for norm1
+  /// \param sums gets those of PartKind::rest
+  /// \param first_leaf the workspace's leaves are counted from here
   void finish_backward(const Execution& execution, const GradientWorkspace<Real>& workspace, const Array<Real***>& x,
                        const LayerActivations<Real>& activations, const Array<Real***>& gradient,
-                       parallel::LeafSums<Real>& sums, Profile* profile) const;
+                       parallel::LeafSums<Real>& sums, std::int64_t first_leaf, Profile* profile) const;
 
   /// The second: from o to the projections. Collective over the sequence's communicator.
   void attention_backward(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
@@ -142,15 +119,10 @@ class LayerBackward {
 
   /// The third: from the projections to the layer's input.
   /// \param gradient of m, which becomes that of x
-  /// \param sums gets those of parts().attention and norm1, one after the other
+  /// \param sums gets those of PartKind::attention
   void project_backward(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
                         const Array<Real***>& x, const Array<Real***>& gradient, parallel::LeafSums<Real>& sums,
-                        Profile* profile) const;
-
-  /// Puts the sums of finish_backward() over all leaves, or those of project_backward(), into their places among the
-  /// gradients of all of the model's weights. Those of the rest come first.
-  void take_rest(const Execution& execution, const Array<Real*>& total, const Array<Real*>& gradients) const;
-  void take_attention(const Execution& execution, const Array<Real*>& total, const Array<Real*>& gradients) const;
+                        std::int64_t first_leaf, Profile* profile) const;
 
   // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
   void expand(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
@@ -174,13 +146,13 @@ class LayerBackward {
                            const Array<Real*>& sums) const;
 
  private:
-  Array<Real**> matrix(const Array<Real*>& sums, const std::string& name) const;
-  Array<Real*> vector(const Array<Real*>& sums, const std::string& name) const;
-  std::int64_t place(const std::string& name) const;
+  /// Of a layer's weight the place in the sums of a part.
+  Array<Real**> matrix(const GradientPart& part, const Array<Real*>& sums, const std::string& name) const;
+  Array<Real*> vector(const GradientPart& part, const Array<Real*>& sums, const std::string& name) const;
 
   Weights<Real> m_weights;
   std::string m_prefix;
-  LayerParts m_parts;
+  GradientPart m_attention, m_rest;
   std::shared_ptr<const LayerModules<Real>> m_modules;
   kernels::ProductWeight<Real> m_project, m_out, m_expand, m_contract, m_project_chunk_ends;  // transposed
 };

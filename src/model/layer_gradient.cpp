@@ -3,7 +3,7 @@
 #include "bsbr/error.hpp"
 #include "bsbr/gradient.hpp"
 #include "bsbr/model.hpp"
-#include "model/gradient_sum.hpp"
+#include "model/gradients_for_all.hpp"
 #include "model/layer_backward.hpp"
 #include "model/stages.hpp"
 #include "parallel/agree.hpp"
@@ -17,12 +17,12 @@ struct LayerGradient<Real>::Parts {
   LayerBackward<Real> backward;
   GradientWorkspace<Real> workspace;
   LayerActivations<Real> activations;
-  Recompute recompute;
-  GradientSum<Real> attention, rest;
+  GradientsForAll<Real> sums;
+  std::int64_t index;
   bool has_forward = false;
 
-  Parts(const Weights<Real>& weights, std::int64_t index, const Sequence& sequence, Recompute which)
-      : Parts(weights, index, sequence, which, parallel::Leaves(sequence)) {}
+  Parts(const Weights<Real>& weights, std::int64_t of_model, const Sequence& sequence, Recompute which)
+      : Parts(weights, of_model, sequence, which, parallel::Leaves(sequence)) {}
 
   /// Throws ShapeError unless these are rows of hidden_dim elements, and the mask fits.
   void require_rows(const PaddingMask& mask, const char* name, const Array<Real***>& x, const char* other_name,
@@ -36,16 +36,15 @@ struct LayerGradient<Real>::Parts {
   }
 
  private:
-  Parts(const Weights<Real>& weights, std::int64_t index, const Sequence& sequence, Recompute which,
+  Parts(const Weights<Real>& weights, std::int64_t of_model, const Sequence& sequence, Recompute which,
         const parallel::Leaves& leaves)
       : config(weights.config()),
-        layer(weights, index),
-        backward(weights, layer, index),
+        layer(weights, of_model),
+        backward(weights, layer, of_model),
         workspace(config, sequence, local_leaves(sequence, leaves)),
         activations(config, sequence, which),
-        recompute(which),
-        attention(Execution(), sequence, leaves, backward.parts().attention.elements + backward.parts().norm1.elements),
-        rest(Execution(), sequence, leaves, backward.parts().rest.elements) {}
+        sums(Execution(), config, sequence, leaves, {PartKind::attention, PartKind::rest}),
+        index(of_model) {}
 };
 
 template <class Real>
@@ -78,15 +77,16 @@ void LayerGradient<Real>::backward(const Execution& execution, const PaddingMask
       throw ShapeError("the gradients of weights are those of another model");
   });
   parts.has_forward = false;  // what it has kept is lost
-  parts.backward.finish_backward(execution, workspace, x, parts.activations, gradient, parts.rest.leaves(), profile);
-  parts.rest.start(profile);
+  const PartOfModel attention{PartKind::attention, parts.index}, rest{PartKind::rest, parts.index};
+  parts.sums.begin(weights.data(), profile);
+  parts.backward.finish_backward(execution, workspace, x, parts.activations, gradient, parts.sums.leaves(rest), 0,
+                                 profile);
+  parts.sums.formed(rest);
   parts.backward.attention_backward(execution, mask, workspace, parts.activations, profile);
-  parts.backward.project_backward(execution, mask, workspace, x, gradient, parts.attention.leaves(), profile);
-  parts.attention.start(profile);
-  parts.rest.share(profile);
-  parts.attention.share(profile);
-  parts.backward.take_rest(execution, parts.rest.finish(profile), weights.data());
-  parts.backward.take_attention(execution, parts.attention.finish(profile), weights.data());
+  parts.sums.advance();
+  parts.backward.project_backward(execution, mask, workspace, x, gradient, parts.sums.leaves(attention), 0, profile);
+  parts.sums.formed(attention);
+  parts.sums.finish();
 }
 
 template class LayerGradient<float>;

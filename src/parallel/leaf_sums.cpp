@@ -34,7 +34,7 @@ std::int64_t LeafSums<Real>::arrays(const Leaves& leaves) {
   NodesOfSum sum(leaves.tree());
   std::size_t most = 0;
   const Range local = leaves.local();
-  for (std::int64_t row = 0; row < leaves.rows(); ++row) {
+  for (const std::int64_t row : leaves.rows_of(leaves.rank())) {
     for (std::int64_t leaf = local.begin; leaf < local.end; ++leaf) {
       most = std::max(most, sum.nodes().size() + 1);
       sum.add(leaves.index(row, leaf), NoValue());

@@ -15,8 +15,14 @@ std::int64_t leaf_chunks(std::int64_t length, std::int64_t chunk_size) {
   return std::clamp<std::int64_t>(chunks / Sizes::gradient_leaves, 1, most);
 }
 
-Leaves::Leaves(const Sequence& sequence)
-    : m_batch(sequence.batch()), m_length(sequence.length()), m_rank(sequence.rank()) {
+Leaves::Leaves(const Sequence& sequence, const Batches& batches)
+    : m_batches(batches), m_length(sequence.length()), m_rank(sequence.rank()) {
+  const Range rows = batches.of_group(batches.group);
+  if (rows.end - rows.begin != sequence.batch()) {
+    throw ConfigError("gradients are summed over " + std::to_string(rows.end - rows.begin) +
+                      " rows of each batch by this group of ranks, and its sequence has " +
+                      std::to_string(sequence.batch()));
+  }
   const std::int64_t chunks = leaf_chunks(sequence.length(), sequence.chunk_size());
   if (sequence.origin() != 0) {
     throw ConfigError("gradients are summed over whole sequences, and these begin at position " +
@@ -36,10 +42,19 @@ Range Leaves::tokens(std::int64_t leaf) const {
   return {begin, begin + std::min(m_tokens, m_length - begin)};
 }
 
+std::vector<std::int64_t> Leaves::rows_of(int rank) const {
+  const Range of_batch = m_batches.of_group(rank / m_by_rank.parts);
+  std::vector<std::int64_t> rows;
+  for (std::int64_t batch = 0; batch < m_batches.count; ++batch) {
+    for (std::int64_t row = of_batch.begin; row < of_batch.end; ++row) rows.push_back(batch * m_batches.rows + row);
+  }
+  return rows;
+}
+
 std::vector<TreeNode> Leaves::nodes_of(int rank) const {
   NodesOfSum sum(tree());
   const Range leaves = of_rank(rank);
-  for (std::int64_t row = 0; row < rows(); ++row) {
+  for (const std::int64_t row : rows_of(rank)) {
     for (const TreeNode node : sum.tree().nodes_of(index(row, leaves.begin), index(row, leaves.end)))
       sum.add(node, NoValue());
   }

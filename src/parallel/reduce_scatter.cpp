@@ -34,11 +34,9 @@ Array<Real*> allocate(const Execution& execution, const char* label, std::int64_
 }  // namespace
 
 template <class Real>
-OrderedReduceScatter<Real>::OrderedReduceScatter(const Execution& execution, const Sequence& sequence,
-                                                 std::int64_t elements)
-    : m_execution(execution), m_comm(sequence.comm()), m_tree(0), m_parts{elements, sequence.ranks()} {
-  const Leaves leaves(sequence);
-  m_tree = leaves.tree();
+OrderedReduceScatter<Real>::OrderedReduceScatter(const Execution& execution, MPI_Comm comm, const Leaves& leaves,
+                                                 std::int64_t elements, std::int64_t unit)
+    : m_execution(execution), m_comm(comm), m_tree(leaves.tree()), m_parts{elements, leaves.ranks(), unit} {
   m_nodes = leaves.nodes_of(leaves.rank());
   const auto own = m_parts.size(leaves.rank()), nodes = static_cast<std::int64_t>(m_nodes.size());
   std::int64_t incoming = 0;
@@ -58,12 +56,11 @@ OrderedReduceScatter<Real>::OrderedReduceScatter(const Execution& execution, con
 }
 
 template <class Real>
-std::int64_t OrderedReduceScatter<Real>::bytes(const Sequence& sequence, std::int64_t elements) {
-  const Leaves leaves(sequence);
+std::int64_t OrderedReduceScatter<Real>::bytes(const Leaves& leaves, std::int64_t elements, std::int64_t unit) {
   const auto nodes = static_cast<std::int64_t>(leaves.nodes_of(leaves.rank()).size());
   std::int64_t received = 0;
   for (int rank = 0; rank < leaves.ranks(); ++rank) received += static_cast<std::int64_t>(leaves.nodes_of(rank).size());
-  const std::int64_t own = Partition{elements, sequence.ranks()}.size(leaves.rank());
+  const std::int64_t own = Partition{elements, leaves.ranks(), unit}.size(leaves.rank());
   return ((nodes == 1 ? 0 : nodes * elements) + std::max<std::int64_t>(received, 1) * own) *
          static_cast<std::int64_t>(sizeof(Real));
 }
@@ -114,12 +111,9 @@ Array<Real*> OrderedReduceScatter<Real>::wait() {
 
 template <class Real>
 std::unique_ptr<Exchange<Real>> all_parts(const Execution& execution, MPI_Comm comm, const Array<Real*>& part,
-                                          const Array<Real*>& whole) {
-  const auto elements = static_cast<std::int64_t>(whole.extent(0));
-  const int ranks = ranks_of(comm);
-  std::vector<Slice> to(static_cast<std::size_t>(ranks), {0, static_cast<std::int64_t>(part.extent(0))});
-  auto exchange =
-      std::make_unique<Exchange<Real>>(execution, comm, part, std::move(to), whole, slices_of({elements, ranks}));
+                                          const Array<Real*>& whole, const Partition& parts) {
+  std::vector<Slice> to(static_cast<std::size_t>(parts.parts), {0, static_cast<std::int64_t>(part.extent(0))});
+  auto exchange = std::make_unique<Exchange<Real>>(execution, comm, part, std::move(to), whole, slices_of(parts));
   exchange->send();
   return exchange;
 }
@@ -127,8 +121,8 @@ std::unique_ptr<Exchange<Real>> all_parts(const Execution& execution, MPI_Comm c
 template class OrderedReduceScatter<float>;
 template class OrderedReduceScatter<double>;
 template std::unique_ptr<Exchange<float>> all_parts(const Execution&, MPI_Comm, const Array<float*>&,
-                                                    const Array<float*>&);
+                                                    const Array<float*>&, const Partition&);
 template std::unique_ptr<Exchange<double>> all_parts(const Execution&, MPI_Comm, const Array<double*>&,
-                                                     const Array<double*>&);
+                                                     const Array<double*>&, const Partition&);
 
 }  // namespace bsbr::parallel

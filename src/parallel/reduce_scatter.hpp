@@ -1,6 +1,6 @@
 // Sums of arrays over the leaves of all ranks, in the order of the tree: each rank gets a part of the sum.
 //
-// Of [elements] rank p owns the part Partition{elements, ranks} of p. Which nodes a rank has formed of its leaves
+// Of [elements] rank p owns the part Partition{elements, ranks, unit} of p. Which nodes a rank has formed of its leaves
 // follows from Leaves, so that nothing but elements is sent: of each of its nodes the part of each owner. The owner
 // joins them in the order of the tree, so that the sum has the same bits on any number of ranks.
 //
@@ -23,9 +23,11 @@ namespace bsbr::parallel {
 template <class Real>
 class OrderedReduceScatter {
  public:
-  /// For sums of so many elements. Allocates. Not collective. Throws MemoryError.
-  OrderedReduceScatter(const Execution& execution, const Sequence& sequence, std::int64_t elements);
-  static std::int64_t bytes(const Sequence& sequence, std::int64_t elements);
+  /// For sums of so many elements over these leaves, of which `unit` have one owner. `comm` has the ranks that the
+  /// leaves are numbered for. Allocates. Not collective. Throws MemoryError.
+  OrderedReduceScatter(const Execution& execution, MPI_Comm comm, const Leaves& leaves, std::int64_t elements,
+                       std::int64_t unit = 1);
+  static std::int64_t bytes(const Leaves& leaves, std::int64_t elements, std::int64_t unit = 1);
 
   /// The part of the sum that each rank owns.
   const Partition& parts() const { return m_parts; }
@@ -68,11 +70,11 @@ class OrderedReduceScatter {
   bool m_is_under_way = false;
 };
 
-/// Sends this rank's `part` of an array, as of OrderedReduceScatter, to all others: `whole` [elements] is complete
-/// after the wait() of what is returned, and until then both are left alone. `part` may lie in its place there.
-/// Collective. A rank sends (P − 1)·part elements. Throws CommunicationError.
+/// Sends this rank's `part` of an array, one of `parts`, to all others: `whole` [elements] is complete after the wait()
+/// of what is returned, and until then both are left alone. `part` may lie in its place there. Collective. A rank sends
+/// (P − 1)·part elements. Throws CommunicationError.
 template <class Real>
 std::unique_ptr<Exchange<Real>> all_parts(const Execution& execution, MPI_Comm comm, const Array<Real*>& part,
-                                          const Array<Real*>& whole);
+                                          const Array<Real*>& whole, const Partition& parts);
 
 }  // namespace bsbr::parallel

@@ -91,7 +91,7 @@ void expect_sum(const Sequence& sequence, std::int64_t elements) {
   const Leaves leaves(sequence);
   const std::vector<Real> expected = sum_of_all<Real>(leaves.count(), elements);
   LeafSums<Real> sums(Execution(), leaves, elements);
-  OrderedReduceScatter<Real> reduction(Execution(), sequence, elements);
+  OrderedReduceScatter<Real> reduction(Execution(), sequence.comm(), leaves, elements);
   form(sums, leaves);
   reduction.start(sums);
   reduction.progress();
@@ -103,7 +103,7 @@ void expect_sum(const Sequence& sequence, std::int64_t elements) {
   EXPECT_EQ(reduction.bytes_sent(), size * nodes * (elements - own));
 
   const Array<Real*> whole("test::whole", elements);
-  const auto gather = parallel::all_parts(Execution(), sequence.comm(), part, whole);
+  const auto gather = parallel::all_parts(Execution(), sequence.comm(), part, whole, reduction.parts());
   gather->wait();
   EXPECT_TRUE(same_bits(to_host(whole), expected, 1));
   EXPECT_EQ(gather->bytes_sent(), size * own * (sequence.ranks() - 1));
@@ -140,7 +140,7 @@ TYPED_TEST(SumOverRanks, sends_each_element_of_another_owner_once_where_ranks_an
     const Leaves leaves(sequence);
     constexpr std::int64_t elements = 800;
     LeafSums<TypeParam> sums(Execution(), leaves, elements);
-    OrderedReduceScatter<TypeParam> reduction(Execution(), sequence, elements);
+    OrderedReduceScatter<TypeParam> reduction(Execution(), sequence.comm(), leaves, elements);
     form(sums, leaves);
     reduction.start(sums);
     reduction.wait();
@@ -153,7 +153,8 @@ TYPED_TEST(SumOverRanks, may_be_under_way_several_at_a_time_and_again) {
   const Sequence sequence = sequence_of({2, 999, 8}, MPI_COMM_WORLD);
   const Leaves leaves(sequence);
   LeafSums<TypeParam> few(Execution(), leaves, 30), many(Execution(), leaves, 3000);
-  OrderedReduceScatter<TypeParam> of_few(Execution(), sequence, 30), of_many(Execution(), sequence, 3000);
+  OrderedReduceScatter<TypeParam> of_few(Execution(), sequence.comm(), leaves, 30),
+      of_many(Execution(), sequence.comm(), leaves, 3000);
   for (int step = 0; step < 2; ++step) {
     few.clear();
     many.clear();
@@ -184,7 +185,7 @@ TYPED_TEST(SumOverRanks, all_parts_may_be_gathered_in_place) {
   const parallel::Slice own{parts.begin(world_rank()), parts.size(world_rank())};
   const Array<TypeParam*> part = parallel::range_of(whole, own);
   Kokkos::deep_copy(part, parallel::range_of(to_device<TypeParam*>(expected, parts.items), own));
-  parallel::all_parts(Execution(), MPI_COMM_WORLD, part, whole)->wait();
+  parallel::all_parts(Execution(), MPI_COMM_WORLD, part, whole, parts)->wait();
   EXPECT_TRUE(same_bits(to_host(whole), expected, 1));
 }
 
@@ -214,7 +215,7 @@ TYPED_TEST(SumOverRanks, of_leaves_that_are_missing_or_out_of_order_is_refused) 
   if (!alone.has_this()) return;
   const Sequence sequence = sequence_of({1, 2048, 8}, alone.comm());
   LeafSums<TypeParam> sums(Execution(), Leaves(sequence), 10), others(Execution(), Leaves(sequence), 11);
-  OrderedReduceScatter<TypeParam> reduction(Execution(), sequence, 10);
+  OrderedReduceScatter<TypeParam> reduction(Execution(), sequence.comm(), Leaves(sequence), 10);
   EXPECT_THROW(reduction.wait(), Error);
   EXPECT_THROW(reduction.start(sums), Error);
   EXPECT_THROW(sums.join(0), Error) << "not formed";

@@ -1,0 +1,50 @@
+// One batch through a model, forwards and backwards: losses, and sums of gradients over its leaves.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "bsbr/mask.hpp"
+#include "bsbr/model.hpp"
+#include "bsbr/profile.hpp"
+#include "kernels/product.hpp"
+#include "model/gradient_sums.hpp"
+#include "model/layer_backward.hpp"
+#include "model/pass_buffers.hpp"
+
+namespace bsbr {
+
+/// What a model with a head is made of, forwards and backwards. On a host matrices are repacked, both ways round.
+template <class Real>
+struct GradientModules {
+  Weights<Real> weights;
+  std::vector<Layer<Real>> layers;
+  std::vector<LayerBackward<Real>> backward;
+  std::vector<kernels::ProductWeight<Real>> head, transposed_head;  // blocks of the vocabulary
+
+  /// Throws ConfigError if the model has no head, MemoryError.
+  explicit GradientModules(const Weights<Real>& of_model);
+  /// Of the repacked matrices.
+  static std::int64_t bytes(const ModelConfig& config);
+
+  // Public because CUDA's compiler wants functions that hold kernels to be.
+  void head_of_leaf(const Execution& execution, const GradientWorkspace<Real>& workspace, const Array<Real**>& x,
+                    const Array<const std::int32_t*>& targets, double scale, const Array<double*>& losses,
+                    const Array<Real*>& norm_sums, const Array<Real**>& head_sums) const;
+};
+
+/// What a pass is given, of this rank's tokens.
+struct PassInput {
+  Array<const std::int32_t**> ids, targets;  // [batch, local tokens]: within the vocabulary; targets or no_target
+  PaddingMask mask;
+  double scale;                  // what the losses of tokens are multiplied with in the loss that is differentiated
+  Array<double**> token_losses;  // [batch, local tokens]: written; 0 where there is no target
+  std::int64_t first_leaf = 0;   // the batch's leaves are counted from here
+};
+
+/// Forward, loss and backward. Collective over the sequence's communicator. The profile may be null.
+template <class Real>
+void run_pass(const GradientModules<Real>& modules, PassBuffers<Real>& buffers, const Execution& execution,
+              const PassInput& input, GradientSums<Real>& sums, Profile* profile);
+
+}  // namespace bsbr
