@@ -96,12 +96,15 @@ class LossSum {
   LossSum(LossSum&&) noexcept;  ///< leaves the other one to be destroyed or assigned to only
   ~LossSum();
 
-  /// Adds the next sequence.batch() sequences. Not collective, but all ranks add the same ones, each its part.
+  /// Adds the next sequence.batch() sequences. Not collective. Either all ranks add the same ones, each its part, or
+  /// `first` says which.
   /// \param sequence the shape of this batch, and this rank's part
   /// \param losses [batch, local tokens], as OutputLayer gives them
   /// \param targets [batch, local tokens]; where there is none the loss does not count
+  /// \param first the place of the first of them among all sequences, behind those that this rank has added
   /// \throws ShapeError if extents do not fit, or there are more sequences, or longer ones, than were announced
-  void add(const Sequence& sequence, const Array<const double**>& losses, const Array<const std::int32_t**>& targets);
+  void add(const Sequence& sequence, const Array<const double**>& losses, const Array<const std::int32_t**>& targets,
+           std::optional<std::int64_t> first = std::nullopt);
 
   /// The mean over all sequences. Collective; all ranks return the same bits.
   /// \throws ShapeError if not all sequences have been added

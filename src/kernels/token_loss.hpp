@@ -34,6 +34,19 @@ std::vector<ProductWeight<Real>> vocabulary_blocks(const Array<const Real**>& he
   return blocks;
 }
 
+/// The head that they were made of has other values, or is another of the same shape: takes them.
+template <class Real>
+void repack_blocks(const Execution& execution, const Array<const Real**>& head,
+                   std::vector<ProductWeight<Real>>& blocks) {
+  const auto ids = static_cast<std::int64_t>(head.extent(0)), width = static_cast<std::int64_t>(head.extent(1));
+  std::int64_t first = 0;
+  for (ProductWeight<Real>& block : blocks) {
+    const std::int64_t count = std::min<std::int64_t>(tuning::vocabulary_block, ids - first);
+    block.assign(execution, Array<const Real**>(head.data() + first * width, count, width));
+    first += count;
+  }
+}
+
 /// Bytes of these blocks.
 template <class Real>
 std::int64_t vocabulary_bytes(std::int64_t vocab_size, std::int64_t width, Transpose transpose = Transpose::no) {

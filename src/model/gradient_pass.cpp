@@ -169,6 +169,16 @@ std::int64_t GradientModules<Real>::bytes(const ModelConfig& config) {
          blocks(kernels::Transpose::no) + blocks(kernels::Transpose::yes);
 }
 
+template <class Real>
+void GradientModules<Real>::repack(const Execution& execution) {
+  kernels::repack_blocks<Real>(execution, head_matrix(weights), head);
+  kernels::repack_blocks<Real>(execution, head_matrix(weights), transposed_head);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    layers[i].modules()->repack(execution, weights);
+    backward[i].repack(execution);
+  }
+}
+
 /// The losses of a leaf's tokens, and the way back to the input of the final norm: x becomes its gradient.
 /// \param norm_sums of the final norm's weight and bias
 template <class Real>

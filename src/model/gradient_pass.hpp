@@ -27,6 +27,9 @@ struct GradientModules {
   /// Of the repacked matrices.
   static std::int64_t bytes(const ModelConfig& config);
 
+  /// The weights have other values: takes them.
+  void repack(const Execution& execution);
+
   // Public because CUDA's compiler wants functions that hold kernels to be.
   void head_of_leaf(const Execution& execution, const GradientWorkspace<Real>& workspace, const Array<Real**>& x,
                     const Array<const std::int32_t*>& targets, double scale, const Array<double*>& losses,

@@ -207,20 +207,34 @@ LayerBackward<Real>::LayerBackward(const Weights<Real>& weights, const Layer<Rea
       m_attention(gradient_part(weights.config(), {PartKind::attention, index})),
       m_rest(gradient_part(weights.config(), {PartKind::rest, index})),
       m_modules(layer.modules()) {
-  const ModelConfig& config = weights.config();
+  for_each_matrix([&](kernels::ProductWeight<Real>& weight, const Array<const Real**>& matrix) {
+    weight = ProductWeight<Real>(matrix, Transpose::yes);
+  });
+}
+
+/// visit(transposed weight, matrix) for all of them.
+template <class Real>
+template <class Visit>
+void LayerBackward<Real>::for_each_matrix(const Visit& visit) {
+  const Architecture architecture = m_weights.config().architecture;
   const std::string attention = m_prefix + "attention.";
-  const auto transposed = [&](const std::string& name, int count = 1) {
-    return ProductWeight<Real>(weights.matrix(name + ".weight", count), Transpose::yes);
+  const auto& chunk_projections = traits(architecture).chunk_projections;
+  const auto matrix = [&](const std::string& name, std::size_t count = 1) {
+    return m_weights.matrix(name + ".weight", static_cast<int>(count));
   };
-  m_project =
-      transposed(attention + input_projections(config.architecture).front(), projections_of(config.architecture));
-  m_out = transposed(attention + "out_proj");
-  m_expand = transposed(m_prefix + "ff.0");
-  m_contract = transposed(m_prefix + "ff.3");
-  const auto& chunk_projections = traits(config.architecture).chunk_projections;
+  visit(m_project, matrix(attention + input_projections(architecture).front(), input_projections(architecture).size()));
+  visit(m_out, matrix(attention + "out_proj"));
+  visit(m_expand, matrix(m_prefix + "ff.0"));
+  visit(m_contract, matrix(m_prefix + "ff.3"));
   if (!chunk_projections.empty())
-    m_project_chunk_ends =
-        transposed(attention + chunk_projections.front(), static_cast<int>(chunk_projections.size()));
+    visit(m_project_chunk_ends, matrix(attention + chunk_projections.front(), chunk_projections.size()));
+}
+
+template <class Real>
+void LayerBackward<Real>::repack(const Execution& execution) {
+  for_each_matrix([&](kernels::ProductWeight<Real>& weight, const Array<const Real**>& matrix) {
+    weight.assign(execution, matrix);
+  });
 }
 
 template <class Real>

@@ -94,6 +94,9 @@ class LayerBackward {
   /// Of the repacked matrices.
   static std::int64_t bytes(const ModelConfig& config);
 
+  /// The weights, which it was made from, have other values: takes them, but for those that it shares with the layer.
+  void repack(const Execution& execution);
+
   /// The forward up to o. Collective over the sequence's communicator.
   /// \param x [batch, local tokens, hidden_dim]: the input of the layer
   void attend(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
@@ -146,6 +149,8 @@ class LayerBackward {
                            const Array<Real*>& sums) const;
 
  private:
+  template <class Visit>
+  void for_each_matrix(const Visit& visit);
   /// Of a layer's weight the place in the sums of a part.
   Array<Real**> matrix(const GradientPart& part, const Array<Real*>& sums, const std::string& name) const;
   Array<Real*> vector(const GradientPart& part, const Array<Real*>& sums, const std::string& name) const;

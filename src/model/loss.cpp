@@ -219,6 +219,7 @@ struct LossSum::Sums {
   };
 
   std::int64_t sequences, length, added = 0;
+  bool by_place = false;
   RangeSum all;
   std::vector<RangeSum> ranges;
 
@@ -231,7 +232,7 @@ struct LossSum::Sums {
   }
 
   void require_all() const {
-    if (added == sequences) return;
+    if (by_place || added == sequences) return;  // by place: others may have the rest
     throw ShapeError("losses of " + std::to_string(added) + " of " + std::to_string(sequences) +
                      " sequences have been added");
   }
@@ -250,11 +251,16 @@ LossSum::LossSum(LossSum&&) noexcept = default;
 LossSum::~LossSum() = default;
 
 void LossSum::add(const Sequence& sequence, const Array<const double**>& losses,
-                  const Array<const std::int32_t**>& targets) {
+                  const Array<const std::int32_t**>& targets, std::optional<std::int64_t> first) {
   Sums& sums = *m_sums;
+  if (first && *first >= sums.added) {
+    sums.added = *first;
+    sums.by_place = true;
+  }
   require_tokens("losses", losses, sequence);
   require_tokens("targets", targets, sequence);
-  if (sequence.length() != sums.length || sums.added + sequence.batch() > sums.sequences) {
+  if (sequence.length() != sums.length || sums.added + sequence.batch() > sums.sequences ||
+      first.value_or(sums.added) != sums.added) {
     throw ShapeError(std::to_string(sequence.batch()) + " sequences of " + std::to_string(sequence.length()) +
                      " tokens are not among the " + std::to_string(sums.sequences) + " of " +
                      std::to_string(sums.length) + " whose losses are summed up");

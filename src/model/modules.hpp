@@ -32,7 +32,19 @@ struct Linear {
   Array<const Real*> bias;              // [out]
 
   Linear(const Weights<Real>& weights, const std::string& name, int count = 1)
-      : weight(weights.matrix(name + ".weight", count)), bias(weights.vector(name + ".bias", count)) {}
+      : weight(weights.matrix(name + ".weight", count)),
+        bias(weights.vector(name + ".bias", count)),
+        m_name(name),
+        m_count(count) {}
+
+  /// The weights, which it was made from, have other values: takes them. All copies have them then.
+  void repack(const Execution& execution, const Weights<Real>& weights) const {
+    kernels::ProductWeight<Real>(weight).assign(execution, weights.matrix(m_name + ".weight", m_count));
+  }
+
+ private:
+  std::string m_name;
+  int m_count;
 };
 
 /// target(:, batch, row, :) = linear(row that `prologue` makes), for all rows: the result of each of these layers.
@@ -74,6 +86,12 @@ struct LayerModules {
     if (chunk_projections.empty()) return;
     project_chunk_ends.emplace(weights, prefix + "attention." + chunk_projections.front(),
                                static_cast<int>(chunk_projections.size()));
+  }
+
+  /// The weights, which it was made from, have other values: takes them.
+  void repack(const Execution& execution, const Weights<Real>& weights) const {
+    for (const Linear<Real>* linear : {&project, &out, &expand, &contract}) linear->repack(execution, weights);
+    if (project_chunk_ends) project_chunk_ends->repack(execution, weights);
   }
 };
 

@@ -4,6 +4,7 @@
 #include <mpi.h>
 
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 
 #include "bsbr/parallel.hpp"
@@ -12,6 +13,12 @@ namespace bsbr::parallel {
 
 /// Throws CommunicationError unless MPI is initialised and not finalised.
 void require_mpi();
+
+/// A duplicate that is freed with its last owner, unless MPI has been finalised by then. Collective.
+std::shared_ptr<MPI_Comm> duplicate(MPI_Comm comm);
+
+/// The ranks with the same `colour`, in their order, with the time limit of `comm`; freed likewise. Collective.
+std::shared_ptr<MPI_Comm> split(MPI_Comm comm, int colour);
 
 /// Whether both are the same communicator, not only of the same ranks.
 bool same_comm(MPI_Comm a, MPI_Comm b);

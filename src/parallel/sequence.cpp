@@ -11,20 +11,6 @@
 namespace bsbr {
 namespace {
 
-/// A duplicate that is freed with its last owner, unless MPI has been finalised by then.
-std::shared_ptr<MPI_Comm> duplicate(MPI_Comm comm) {
-  parallel::require_mpi();
-  parallel::barrier(comm);  // duplicating has no time limit
-  auto copy = std::make_unique<MPI_Comm>(MPI_COMM_NULL);
-  parallel::check(MPI_Comm_dup(comm, copy.get()), "MPI_Comm_dup");
-  return {copy.release(), [](MPI_Comm* owned) {
-            int finalised = 0;
-            MPI_Finalized(&finalised);
-            if (finalised == 0) MPI_Comm_free(owned);
-            delete owned;
-          }};
-}
-
 /// Throws on all ranks unless all were given the same numbers.
 void require_same(MPI_Comm comm, const std::array<std::int64_t, 5>& mine) {
   std::vector<std::int64_t> both(mine.begin(), mine.end());
@@ -43,7 +29,7 @@ void require_same(MPI_Comm comm, const std::array<std::int64_t, 5>& mine) {
 
 Sequence::Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size, std::int64_t origin,
                    std::int64_t chunks_together)
-    : m_comm(duplicate(comm)), m_batch(batch), m_length(length), m_chunk_size(chunk_size), m_origin(origin) {
+    : m_comm(parallel::duplicate(comm)), m_batch(batch), m_length(length), m_chunk_size(chunk_size), m_origin(origin) {
   require_same(*m_comm, {batch, length, chunk_size, origin, chunks_together});
   if (batch < 0) throw ConfigError("batch = " + std::to_string(batch) + " is negative");
   if (length < 0) throw ConfigError("length = " + std::to_string(length) + " is negative");

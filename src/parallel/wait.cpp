@@ -99,13 +99,46 @@ void set_timeout(MPI_Comm comm, double seconds) {
 
 namespace parallel {
 
+namespace {
+
+void copy_timeout(MPI_Comm from, MPI_Comm to) {
+  const Timeout* const timeout = timeout_of(from);
+  if (timeout != nullptr) check(MPI_Comm_set_attr(to, timeout_key(), new Timeout(*timeout)), "MPI_Comm_set_attr");
+}
+
+std::shared_ptr<MPI_Comm> owned(std::unique_ptr<MPI_Comm> comm) {
+  return {comm.release(), [](MPI_Comm* of_all) {
+            int finalised = 0;
+            MPI_Finalized(&finalised);
+            if (finalised == 0) MPI_Comm_free(of_all);
+            delete of_all;
+          }};
+}
+
+}  // namespace
+
 MPI_Comm split_by_node(MPI_Comm comm) {
   MPI_Comm node = MPI_COMM_NULL;
   barrier(comm);  // splitting has no time limit
   check(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
-  const Timeout* const timeout = timeout_of(comm);
-  if (timeout != nullptr) check(MPI_Comm_set_attr(node, timeout_key(), new Timeout(*timeout)), "MPI_Comm_set_attr");
+  copy_timeout(comm, node);
   return node;
+}
+
+std::shared_ptr<MPI_Comm> duplicate(MPI_Comm comm) {
+  require_mpi();
+  barrier(comm);  // duplicating has no time limit
+  auto copy = std::make_unique<MPI_Comm>(MPI_COMM_NULL);
+  check(MPI_Comm_dup(comm, copy.get()), "MPI_Comm_dup");
+  return owned(std::move(copy));
+}
+
+std::shared_ptr<MPI_Comm> split(MPI_Comm comm, int colour) {
+  barrier(comm);  // nor has this
+  auto some = std::make_unique<MPI_Comm>(MPI_COMM_NULL);
+  check(MPI_Comm_split(comm, colour, rank_in(comm), some.get()), "MPI_Comm_split");
+  copy_timeout(comm, *some);
+  return owned(std::move(some));
 }
 
 void wait(MPI_Comm comm, std::span<MPI_Request> requests, const char* call) {

@@ -1,0 +1,312 @@
+// Steps of training: gradients over all micro-batches, each part with its owner, and an update of what a rank owns.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bsbr/error.hpp"
+#include "bsbr/training.hpp"
+#include "model/gradient_pass.hpp"
+#include "model/stages.hpp"
+#include "model/targets.hpp"
+#include "parallel/agree.hpp"
+#include "parallel/collectives.hpp"
+#include "training/adamw.hpp"
+#include "training/clipping.hpp"
+#include "training/owned_gradients.hpp"
+
+namespace bsbr {
+namespace {
+
+parallel::Batches batches_of(const TrainingGrid& grid) {
+  return {.count = grid.shape().accumulate, .rows = grid.shape().batch, .groups = grid.groups(), .group = grid.group()};
+}
+
+/// What a rank owns of a part of the model: a range of all weights, and what the optimiser keeps of it.
+template <class Real>
+struct OwnedRange {
+  training::AdamW<Real> optimizer;
+  std::int64_t first;  // in the owned elements of the part
+
+  std::int64_t size() const { return optimizer.end() - optimizer.begin(); }
+};
+
+template <class Real>
+struct OwnedPart {
+  PartOfModel part;
+  GradientPart weights;
+  Partition owners;
+  std::int64_t first_block;  // of the gradient's norm: blocks of all parts, one part after the other
+  std::vector<OwnedRange<Real>> ranges;
+};
+
+template <class Real>
+Array<Real*> range(const Array<Real*>& array, std::int64_t first, std::int64_t count) {
+  return Array<Real*>(array.data() + first, static_cast<std::size_t>(count));
+}
+
+}  // namespace
+
+template <class Real>
+struct Trainer<Real>::State {
+  TrainingGrid grid;
+  TrainingOptions options;
+  Weights<Real> weights;
+  GradientModules<Real> modules;
+  parallel::Leaves leaves;
+  PassBuffers<Real> buffers;
+  training::OwnedGradients<Real> gradients;
+  std::vector<OwnedPart<Real>> parts;
+  std::int64_t blocks = 0;                    // of the gradient's norm
+  Array<Real*> own, all;                      // of one part: what this rank sends of it, and what all have
+  std::vector<Array<double**>> token_losses;  // of each micro-batch
+  std::int64_t steps = 0;
+
+  State(const Weights<Real>& of_model, const TrainingGrid& of_ranks, const TrainingOptions& given);
+
+  std::int64_t count_targets(const Execution& execution, const std::vector<MicroBatch>& batches) const;
+  MeanLoss run_passes(const Execution& execution, const std::vector<MicroBatch>& batches, std::int64_t counted,
+                      Profile* profile);
+  double norm(const Execution& execution) const;
+  void update(const Execution& execution, double learning_rate, double gradient_scale);
+  template <class OwnedOf>
+  void share(const Execution& execution, const OwnedOf& owned_of, const Array<Real*>& target, const char* transfer,
+             Profile* profile) const;
+};
+
+/// Of the weights a copy, which changes with every step.
+template <class Real>
+Weights<Real> copy_of(const Weights<Real>& weights) {
+  Weights<Real> copy(weights.config());
+  Kokkos::deep_copy(copy.data(), weights.data());
+  return copy;
+}
+
+template <class Real>
+Trainer<Real>::State::State(const Weights<Real>& of_model, const TrainingGrid& of_ranks, const TrainingOptions& given)
+    : grid(of_ranks),
+      options(given),
+      weights(copy_of(of_model)),
+      modules(weights),
+      leaves(grid.sequence(), batches_of(grid)),
+      buffers(weights.config(), grid.sequence(), leaves, given.recompute),
+      gradients(Execution(), weights.config(), grid.comm(), leaves, grid.shape().accumulate) {
+  const ModelConfig& config = weights.config();
+  std::int64_t most = 0, most_own = 0;
+  for (const PartOfModel part : training::parts_of_model(config)) {
+    GradientPart of_part = gradient_part(config, part);
+    const std::int64_t elements = of_part.elements();
+    OwnedPart<Real> owned{part, of_part, training::owners_of(elements, leaves.ranks()), blocks, {}};
+    const std::int64_t begin = owned.owners.begin(leaves.rank()), end = owned.owners.end(leaves.rank());
+    std::int64_t first = 0;
+    for (const auto& [offset, count] : of_part.ranges_of(begin, end)) {
+      owned.ranges.push_back({training::AdamW<Real>(config, given.optimizer, offset, offset + count), first});
+      first += count;
+    }
+    parts.push_back(std::move(owned));
+    blocks += kernels::norm_blocks(elements);
+    most = std::max(most, elements);
+    most_own = std::max(most_own, end - begin);
+  }
+  own = allocate<Real*>("training::own", most_own);
+  all = allocate<Real*>("training::all", most);
+  for (std::int64_t i = 0; i < grid.shape().accumulate; ++i) {
+    token_losses.push_back(
+        allocate<double**>("training::token_losses", grid.sequence().batch(), grid.sequence().local_tokens()));
+  }
+}
+
+/// On this rank. Throws ShapeError unless all fits.
+template <class Real>
+std::int64_t Trainer<Real>::State::count_targets(const Execution& execution,
+                                                 const std::vector<MicroBatch>& batches) const {
+  const std::int64_t vocabulary = weights.config().vocab_size;
+  if (static_cast<std::int64_t>(batches.size()) != grid.shape().accumulate) {
+    throw ShapeError("a step of " + std::to_string(grid.shape().accumulate) + " micro-batches is given " +
+                     std::to_string(batches.size()));
+  }
+  std::int64_t counted = 0;
+  for (const MicroBatch& batch : batches) {
+    validate_ids(execution, grid.sequence(), batch.ids, vocabulary);
+    counted += bsbr::count_targets(execution, grid.sequence(), batch.targets, vocabulary);
+  }
+  return counted;
+}
+
+/// Gradients of all micro-batches, and their loss.
+template <class Real>
+MeanLoss Trainer<Real>::State::run_passes(const Execution& execution, const std::vector<MicroBatch>& batches,
+                                          std::int64_t counted, Profile* profile) {
+  const Sequence& sequence = grid.sequence();
+  LossSum losses(grid.shape().batch * grid.shape().accumulate, grid.shape().length);
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    const auto& [ids, targets, mask] = batches[i];
+    const auto number = static_cast<std::int64_t>(i);
+    gradients.begin_batch(i + 1 == batches.size(), profile);
+    run_pass<Real>(modules, buffers, execution,
+                   {.ids = ids,
+                    .targets = targets,
+                    .mask = mask ? PaddingMask(execution, sequence, *mask) : PaddingMask(execution, sequence),
+                    .scale = counted == 0 ? 0 : 1 / static_cast<double>(counted),
+                    .token_losses = token_losses[i],
+                    .first_leaf = number * leaves.per_batch()},
+                   gradients, profile);
+    execution.fence();
+    losses.add(sequence, token_losses[i], targets, number * grid.shape().batch + grid.first_row());
+  }
+  gradients.finish();
+  return losses.mean(grid.comm());
+}
+
+template <class Real>
+double Trainer<Real>::State::norm(const Execution& execution) const {
+  std::vector<training::NormPart<Real>> of_parts;
+  for (const OwnedPart<Real>& part : parts) {
+    const std::int64_t begin = part.owners.begin(leaves.rank());
+    of_parts.push_back({part.first_block + begin / kernels::norm_block, gradients.owned(part.part)});
+  }
+  return training::gradient_norm<Real>(execution, grid.comm(), blocks, of_parts);
+}
+
+/// owned_of(range) of all parts and ranks → target, an array of all weights.
+template <class Real>
+template <class OwnedOf>
+void Trainer<Real>::State::share(const Execution& execution, const OwnedOf& owned_of, const Array<Real*>& target,
+                                 const char* transfer, Profile* profile) const {
+  const Phase phase(execution, profile, "exchange");
+  for (const OwnedPart<Real>& part : parts) {
+    for (const OwnedRange<Real>& owned : part.ranges)
+      Kokkos::deep_copy(execution, range(own, owned.first, owned.size()), owned_of(owned));
+    const Array<Real*> whole = range(all, 0, part.weights.elements());
+    const auto parts_of_all =
+        parallel::all_parts(execution, grid.comm(), range(own, 0, part.owners.size(leaves.rank())), whole, part.owners);
+    parts_of_all->wait();
+    if (profile != nullptr) profile->sent(transfer, parts_of_all->bytes_sent(), parts_of_all->messages_sent());
+    std::int64_t first = 0;
+    for (const auto& [offset, count] : part.weights.ranges()) {
+      Kokkos::deep_copy(execution, range(target, offset, count), range(whole, first, count));
+      first += count;
+    }
+  }
+}
+
+/// Of what this rank owns.
+template <class Real>
+void Trainer<Real>::State::update(const Execution& execution, double learning_rate, double gradient_scale) {
+  for (const OwnedPart<Real>& part : parts) {
+    for (const OwnedRange<Real>& owned : part.ranges) {
+      owned.optimizer.update(execution, steps, learning_rate, gradient_scale,
+                             range(gradients.owned(part.part), owned.first, owned.size()),
+                             range(weights.data(), owned.optimizer.begin(), owned.size()));
+    }
+  }
+}
+
+template <class Real>
+Trainer<Real>::Trainer(const Weights<Real>& weights, const TrainingGrid& grid, const TrainingOptions& options) {
+  parallel::agree(grid.comm(), [&] {
+    options.validate();
+    require_head(weights.config());
+    if (grid.sequence().chunk_size() != weights.config().chunk_size) {
+      throw ConfigError("the grid is for chunk_size = " + std::to_string(grid.sequence().chunk_size()) +
+                        ", the model has chunk_size = " + std::to_string(weights.config().chunk_size));
+    }
+    m_state = std::make_shared<State>(weights, grid, options);
+  });
+}
+
+template <class Real>
+TrainingStep Trainer<Real>::step(const Execution& execution, const std::vector<MicroBatch>& batches, Profile* profile) {
+  State& state = *m_state;
+  const MPI_Comm comm = state.grid.comm();
+  std::int64_t mine = 0;
+  parallel::agree(comm, [&] { mine = state.count_targets(execution, batches); });
+  TrainingStep result;
+  result.step = ++state.steps;
+  result.learning_rate = state.options.learning_rate.at(result.step);
+  result.loss = state.run_passes(execution, batches, parallel::all_reduce(mine, MPI_SUM, comm), profile);
+  result.gradient_norm = state.norm(execution);
+  result.is_taken = std::isfinite(result.loss.loss) && std::isfinite(result.gradient_norm);
+  if (!result.is_taken) return result;
+  {
+    const Phase phase(execution, profile, "optimizer");
+    state.update(execution, result.learning_rate, training::clip_scale(result.gradient_norm, state.options.clip));
+  }
+  state.share(
+      execution,
+      [&](const OwnedRange<Real>& owned) { return range(state.weights.data(), owned.optimizer.begin(), owned.size()); },
+      state.weights.data(), "weights", profile);
+  {
+    const Phase phase(execution, profile, "optimizer");
+    state.modules.repack(execution);
+  }
+  execution.fence();
+  return result;
+}
+
+template <class Real>
+std::int64_t Trainer<Real>::steps() const {
+  return m_state->steps;
+}
+
+template <class Real>
+const Weights<Real>& Trainer<Real>::weights() const {
+  return m_state->weights;
+}
+
+template <class Real>
+void Trainer<Real>::gather_moments(const WeightArray<Real>& first, const WeightArray<Real>& second) const {
+  const Execution execution;
+  m_state->share(
+      execution, [](const OwnedRange<Real>& owned) { return owned.optimizer.first_moments(); }, first.data(), "moments",
+      nullptr);
+  m_state->share(
+      execution, [](const OwnedRange<Real>& owned) { return owned.optimizer.second_moments(); }, second.data(),
+      "moments", nullptr);
+  execution.fence();
+}
+
+template <class Real>
+void Trainer<Real>::resume(std::int64_t steps, const WeightArray<Real>& first, const WeightArray<Real>& second) {
+  if (steps < 0) throw ConfigError("steps = " + std::to_string(steps) + " is negative");
+  const Execution execution;
+  for (const OwnedPart<Real>& part : m_state->parts) {
+    for (const OwnedRange<Real>& owned : part.ranges) {
+      Kokkos::deep_copy(execution, owned.optimizer.first_moments(),
+                        range(first.data(), owned.optimizer.begin(), owned.size()));
+      Kokkos::deep_copy(execution, owned.optimizer.second_moments(),
+                        range(second.data(), owned.optimizer.begin(), owned.size()));
+    }
+  }
+  execution.fence();
+  m_state->steps = steps;
+}
+
+template <class Real>
+std::int64_t training_bytes(const ModelConfig& config, const TrainingGrid& grid, const TrainingOptions& options) {
+  const parallel::Leaves leaves(grid.sequence(), batches_of(grid));
+  const StepShape& shape = grid.shape();
+  std::int64_t most = 0, most_own = 0, owned = 0;
+  for (const PartOfModel part : training::parts_of_model(config)) {
+    const std::int64_t elements = gradient_part(config, part).elements(),
+                       own = training::owners_of(elements, leaves.ranks()).size(leaves.rank());
+    most = std::max(most, elements);
+    most_own = std::max(most_own, own);
+    owned += own;
+  }
+  const std::int64_t elements = parameter_count(config) + 2 * owned + most + most_own;
+  return GradientModules<Real>::bytes(config) +
+         PassBuffers<Real>::bytes(config, grid.sequence(), leaves, options.recompute) +
+         training::OwnedGradients<Real>::bytes(config, leaves, shape.accumulate) +
+         elements * static_cast<std::int64_t>(sizeof(Real)) +
+         shape.accumulate * grid.sequence().batch() * grid.sequence().local_tokens() *
+             static_cast<std::int64_t>(sizeof(double));
+}
+
+template std::int64_t training_bytes<float>(const ModelConfig&, const TrainingGrid&, const TrainingOptions&);
+template std::int64_t training_bytes<double>(const ModelConfig&, const TrainingGrid&, const TrainingOptions&);
+template class Trainer<float>;
+template class Trainer<double>;
+
+}  // namespace bsbr
