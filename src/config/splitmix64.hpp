@@ -14,4 +14,9 @@ inline std::uint64_t splitmix64(std::uint64_t counter) {
   return z ^ (z >> 31);
 }
 
+/// Number `index` of the stream of a seed. Such a number may be the seed of a stream in turn.
+inline std::uint64_t splitmix64(std::uint64_t seed, std::uint64_t index) {
+  return splitmix64(splitmix64(seed) + index);
+}
+
 }  // namespace bsbr
