@@ -144,6 +144,26 @@ void read_output(hid_t file, const std::string& group, GoldenGradients& output) 
   output.gradients = read_matrices(file, group + "/gradients");
 }
 
+GoldenAdamW read_adamw(hid_t file) {
+  GoldenAdamW adamw;
+  const Handle group(H5Gopen2(file, "/adamw", H5P_DEFAULT), H5Gclose, "/adamw");
+  read_attribute(group, "beta1", adamw.beta1);
+  read_attribute(group, "beta2", adamw.beta2);
+  read_attribute(group, "epsilon", adamw.epsilon);
+  read_attribute(group, "weight_decay", adamw.weight_decay);
+  read_attribute(group, "clip", adamw.clip);
+  read_attribute(group, "learning_rate", adamw.learning_rate);
+  read_attribute(group, "min_learning_rate", adamw.min_learning_rate);
+  read_attribute(group, "warmup_steps", adamw.warmup_steps);
+  read_attribute(group, "decay_steps", adamw.decay_steps);
+  read_attribute(group, "steps", adamw.steps);
+  adamw.ids = read_data<std::int64_t>(file, "/adamw/input_ids").values;
+  adamw.losses = read_data<double>(file, "/adamw/losses").values;
+  adamw.gradient_norms = read_data<double>(file, "/adamw/gradient_norms").values;
+  adamw.weights = read_matrices(file, "/adamw/weights");
+  return adamw;
+}
+
 template <class Output>
 std::vector<Output> read_outputs(hid_t file, const ModelConfig& config) {
   std::vector<Output> outputs;
@@ -247,6 +267,7 @@ GoldenGradientCase read_golden_gradients(const std::string& name) {
   return read_file<GoldenGradientCase>(path, name, [](hid_t file, GoldenGradientCase& golden) {
     golden.targets = read_data<std::int64_t>(file, "/inputs/targets").values;
     golden.outputs = read_outputs<GoldenGradients>(file, golden.config);
+    if (exists(file, "/adamw")) golden.adamw = read_adamw(file);
   });
 }
 

@@ -2,6 +2,7 @@
 // (golden/README.md), or losses and gradients (golden_gradients/README.md).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,9 +44,20 @@ struct GoldenGradients {
   double largest() const;          ///< the largest element of all gradients
 };
 
+/// What some steps of AdamW, with the mask and the causality of the model, must make of the weights.
+struct GoldenAdamW {
+  double beta1 = 0, beta2 = 0, epsilon = 0, weight_decay = 0, clip = 0;
+  double learning_rate = 0, min_learning_rate = 0;
+  std::int64_t warmup_steps = 0, decay_steps = 0, steps = 0;
+  std::vector<std::int64_t> ids;               ///< [steps, batch, length]
+  std::vector<double> losses, gradient_norms;  ///< [steps], before each; norms before clipping
+  reference::WeightMap weights;                ///< after the last one
+};
+
 struct GoldenGradientCase : GoldenModel {
   std::vector<std::int64_t> targets;     ///< [batch, length], −1 where not counted
   std::vector<GoldenGradients> outputs;  ///< one; for bsbr one for each causality
+  std::optional<GoldenAdamW> adamw;      ///< in some files
 };
 
 /// The names of all cases, "bsbr_ragged" for example, from golden/index.json. Throws std::runtime_error if there is
