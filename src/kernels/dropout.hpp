@@ -44,14 +44,14 @@ class Dropout {
   template <class Member, class Function>
   KOKKOS_INLINE_FUNCTION void for_each_column(const Member& team, std::int64_t sequence, std::int64_t token, int width,
                                               const Function& function) const {
-    const int blocks = (width + block - 1) / block;
-    if constexpr (on_host) {
-      for (int first = 0; first < width; first += block) decide<neighbours>(sequence, token, first, width, function);
-    } else {
-      for_each(team, blocks * neighbours, [&](const int index) {
-        decide<1>(sequence, token, index / neighbours * block + index % neighbours, width, function);
-      });
-    }
+    constexpr int together = 4;  // columns share a counter
+    for_each(team, (width + together - 1) / together, [&](const int group) {
+      const PhiloxWords bits = philox({{static_cast<std::uint32_t>(group), static_cast<std::uint32_t>(sequence),
+                                        static_cast<std::uint32_t>(token), static_cast<std::uint32_t>(token >> 32)}},
+                                      m_key);
+      const int first = group * together, columns = width - first < together ? width - first : together;
+      for (int i = 0; i < columns; ++i) function(first + i, bits.word[i] >= m_threshold);
+    });
   }
 
   /// x [width], the row of a token, becomes what dropout leaves of it: 0, whatever was there, or x / (1 − p).
@@ -65,30 +65,6 @@ class Dropout {
   }
 
  private:
-  // A counter has four columns, so many apart: the counters of neighbours go through the generator side by side, and
-  // what is drawn for them lies side by side, too.
-  static constexpr int neighbours = 16, block = 4 * neighbours;
-
-  /// function(column, is_kept) for what there is of the columns first + lane + 16·(0, 1, 2, 3), lane < lanes, which are
-  /// of one block of 64.
-  template <int lanes, class Function>
-  KOKKOS_INLINE_FUNCTION void decide(std::int64_t sequence, std::int64_t token, int first, int width,
-                                     const Function& function) const {
-    PhiloxWords<lanes> bits;
-    for (int lane = 0; lane < lanes; ++lane) {
-      bits.word[0][lane] = static_cast<std::uint32_t>(first / block * neighbours + first % block + lane);
-      bits.word[1][lane] = static_cast<std::uint32_t>(sequence);
-      bits.word[2][lane] = static_cast<std::uint32_t>(token);
-      bits.word[3][lane] = static_cast<std::uint32_t>(token >> 32);
-    }
-    philox(bits, m_key);
-    for (int word = 0; word < 4; ++word) {
-      const int begin = first + word * neighbours, left = width - begin;
-      for (int lane = 0; lane < (left < lanes ? left : lanes); ++lane)
-        function(begin + lane, bits.word[word][lane] >= m_threshold);
-    }
-  }
-
   std::uint64_t m_key = 0, m_threshold = 0;
   double m_scale = 1;
 };

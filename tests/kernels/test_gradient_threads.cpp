@@ -2,10 +2,12 @@
 // several times: once with one thread, which keeps its results, then with more, which are compared with them.
 #include <gtest/gtest.h>
 
+#include "kernels/adamw.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/outer_product.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/row_sums.hpp"
+#include "kernels/square_sums.hpp"
 #include "kernels/token_loss_gradient.hpp"
 #include "support/device_arrays.hpp"
 #include "support/kept_results.hpp"
@@ -106,6 +108,31 @@ TYPED_TEST(GradientThreads, change_no_bit_of_the_head_s) {
                                    d_weight);
   this->check("head_dy", dy);
   this->check("head_weight", d_weight);
+}
+
+TYPED_TEST(GradientThreads, change_no_bit_of_the_squares_of_a_gradient) {
+  const std::int64_t count = 9 * kernels::norm_block + 123;
+  const Array<double*> sums("test::sums", kernels::norm_blocks(count));
+  kernels::square_sums<TypeParam>(Execution(), to_device<TypeParam*>(random_matrix(1, count, 18).values, count), sums);
+  Execution().fence();
+  compare_with_kept(sizeof(TypeParam) == 4 ? "squares_of_floats" : "squares_of_doubles", to_host(sums), 1);
+}
+
+TYPED_TEST(GradientThreads, change_no_bit_of_a_step_of_adamw) {
+  const std::int64_t count = 5 * kernels::HostSizes::thread_elements + 77;
+  const auto numbers = [&](std::uint64_t seed) {
+    return to_device<TypeParam*>(random_matrix(1, count, seed).values, count);
+  };
+  const auto starts = to_device<std::int64_t*>(std::vector<std::int64_t>{0, 5000, 5003, count}, 4);
+  const auto weights = numbers(19), first_moments = numbers(20), second_moments = numbers(21);
+  Kokkos::deep_copy(second_moments, TypeParam(0.5));
+  const kernels::AdamWStep<TypeParam> step{TypeParam(0.3),  TypeParam(0.9),  TypeParam(0.1), TypeParam(0.2),
+                                           TypeParam(0.95), TypeParam(0.05), TypeParam(0.1), TypeParam(1e-8),
+                                           TypeParam(0.1),  TypeParam(0.01)};
+  kernels::adamw<TypeParam>(Execution(), step, starts, true, numbers(22), weights, first_moments, second_moments);
+  this->check("adamw_weights", weights);
+  this->check("adamw_first_moments", first_moments);
+  this->check("adamw_second_moments", second_moments);
 }
 
 }  // namespace
