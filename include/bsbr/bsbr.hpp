@@ -17,6 +17,7 @@
 #include "bsbr/profile.hpp"
 #include "bsbr/sequence.hpp"
 #include "bsbr/timeout.hpp"
+#include "bsbr/training.hpp"
 #include "bsbr/types.hpp"
 #include "bsbr/version.hpp"
 #include "bsbr/weights.hpp"

@@ -11,7 +11,6 @@
 namespace bsbr::testing {
 namespace {
 
-
 TEST(LearningRate, rises_in_a_line_and_falls_by_half_a_cosine) {
   const LearningRate rate{.learning_rate = 8, .min_learning_rate = 2, .warmup_steps = 4, .decay_steps = 10};
   for (const std::int64_t step : {1, 2, 3, 4}) EXPECT_EQ(rate.at(step), 2.0 * static_cast<double>(step));
