@@ -232,11 +232,25 @@ GradientVerification verify_gradients(const Weights<Real>& weights, const Sequen
   return verification;
 }
 
+template <class Real>
+NonfiniteGradients find_nonfinite(const ModelConfig& config, const WeightArray<Real>& gradients) {
+  const auto found = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), gradients.data());
+  NonfiniteGradients nonfinite;
+  WeightLayout(config).for_each([&](const WeightInfo& info, std::int64_t offset) {
+    const Real* first = found.data() + offset;
+    if (std::all_of(first, first + info.size(), [](Real number) { return std::isfinite(number); })) return;
+    if (nonfinite.count++ == 0) nonfinite.first = info.name;
+  });
+  return nonfinite;
+}
+
 template Verification verify(const Weights<float>&, const Sequence&, const Tokens&, const Array<const float***>&);
 template Verification verify(const Weights<double>&, const Sequence&, const Tokens&, const Array<const double***>&);
 template GradientVerification verify_gradients(const Weights<float>&, const Sequence&, const Tokens&,
                                                const Array<const std::int32_t**>&, double, const WeightArray<float>&);
 template GradientVerification verify_gradients(const Weights<double>&, const Sequence&, const Tokens&,
                                                const Array<const std::int32_t**>&, double, const WeightArray<double>&);
+template NonfiniteGradients find_nonfinite(const ModelConfig&, const WeightArray<float>&);
+template NonfiniteGradients find_nonfinite(const ModelConfig&, const WeightArray<double>&);
 
 }  // namespace bsbr::harness

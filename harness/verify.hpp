@@ -38,6 +38,16 @@ struct GradientVerification {
   std::string first_in_one;                                  ///< the weight of the first of these, if there is one
 };
 
+/// Gradients, one for each weight, with elements that are NaN or infinite.
+struct NonfiniteGradients {
+  std::int64_t count = 0;
+  std::string first;  ///< the weight of the first of them, in the order of the model file; empty if there is none
+};
+
+/// Looks for them; all ranks have the same gradients.
+template <class Real>
+NonfiniteGradients find_nonfinite(const ModelConfig& config, const WeightArray<Real>& gradients);
+
 /// Throws VerificationError if elements are NaN or infinite, in one of the two or in both: what is not finite is not
 /// verified. `precision`: of the run.
 void require_agreement(const Verification& verification, Precision precision);

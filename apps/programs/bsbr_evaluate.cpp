@@ -138,6 +138,8 @@ void compute_gradients(const Job& job, const Weights<Real>& weights, Recompute r
                                   &profile, recompute));
   });
   parallel::agree(job.batch.comm(), [&] { losses.add(batch, result->token_losses); });
+  parallel::agree(job.batch.comm(),
+                  [&] { summary.nonfinite_gradients = find_nonfinite(summary.config, result->gradients); });
   if (options.verify) {
     progress.step("comparing with the reference");
     summary.gradient_verification = verify_gradients<Real>(weights, batch.sequence, batch.tokens, batch.targets,

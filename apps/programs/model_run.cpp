@@ -129,6 +129,11 @@ Attributes result_attributes(const ModelOptions& options, const Summary& summary
   Attributes attributes = provenance(summary.environment, options);
   for (const auto& [name, value] : fields_of(summary.stored)) attributes[name] = value;
   if (summary.windows) attributes["stride"] = summary.windows->stride;
+  if (const auto& gradients = summary.nonfinite_gradients) {
+    attributes["nonfinite_gradients"] = gradients->count;
+    if (gradients->count > 0) attributes["first_nonfinite_gradient"] = gradients->first;
+    return attributes;
+  }
   attributes["nonfinite_states"] = summary.nonfinite.count;
   if (const auto& first = summary.nonfinite.first)
     attributes["first_nonfinite"] = std::vector<std::int64_t>{first->batch, first->token};

@@ -126,6 +126,11 @@ std::string describe_nonfinite(const Summary& summary) {
          show_count(row);
 }
 
+std::string describe_nonfinite(const NonfiniteGradients& gradients) {
+  return "NaN or infinite elements in the gradients of " + show_several(gradients.count, "weight") +
+         ", first in that of " + gradients.first;
+}
+
 /// What could not be compared, of a Verification or a GradientVerification; `what` holds the elements.
 template <class Found>
 std::string describe_uncompared(const Found& verification, const std::string& what) {
@@ -165,6 +170,8 @@ std::string run_rows(const Summary& summary) {
                                        show_bytes(summary.predicted_memory_bytes) + " predicted");
   if (summary.environment.ranks > 1) text += row("sent", describe_sent(summary));
   if (summary.nonfinite.first) text += row("warning", describe_nonfinite(summary));
+  if (summary.nonfinite_gradients && summary.nonfinite_gradients->count > 0)
+    text += row("warning", describe_nonfinite(*summary.nonfinite_gradients));
   if (summary.verification) text += row("verified", describe_verification(*summary.verification));
   if (summary.gradient_verification) text += row("verified", describe_verification(*summary.gradient_verification));
   if (!summary.output.empty()) text += row("result", summary.output);
@@ -266,8 +273,13 @@ void add_run(nlohmann::ordered_json& json, const Summary& summary) {
   json["by_rank"] = by_rank_json(measurement.by_rank, summary.environment.places);
   json["seconds_by_phase"] = measurement.seconds_by_phase;
   json["exposed_communication_seconds"] = measurement.exposed_communication_seconds();
-  json["nonfinite_states"] = summary.nonfinite.count;
-  json["first_nonfinite"] = place_json(summary.nonfinite.first);
+  if (const auto& gradients = summary.nonfinite_gradients) {
+    json["nonfinite_gradients"] = gradients->count;
+    json["first_nonfinite_gradient"] = gradients->count > 0 ? nlohmann::ordered_json(gradients->first) : nullptr;
+  } else {
+    json["nonfinite_states"] = summary.nonfinite.count;
+    json["first_nonfinite"] = place_json(summary.nonfinite.first);
+  }
   if (summary.verification) json["verify"] = verification_json(*summary.verification);
   if (summary.gradient_verification) json["verify_gradients"] = verification_json(*summary.gradient_verification);
 }

@@ -42,7 +42,8 @@ struct Summary {
   // of a run
   Measurement measurement;
   std::int64_t peak_memory_bytes = 0;  ///< of the largest rank
-  NonfiniteStates nonfinite;
+  NonfiniteStates nonfinite;           ///< without gradients, which do not keep the hidden states
+  std::optional<harness::NonfiniteGradients> nonfinite_gradients;
   std::optional<MeanLoss> loss;  ///< if it evaluates
   std::optional<harness::Verification> verification;
   std::optional<harness::GradientVerification> gradient_verification;

@@ -212,9 +212,18 @@ def messages_of(numbers):
     return int(np.sum(-(-numbers // MESSAGE_NUMBERS)))
 
 
-def state_numbers(setup, rank, others):
-    """Elements of states that a rank sends to each of the others: those of its chunks, and the mixed ones that go back."""
+def counted(setup, *lists):
+    """Bytes and messages of lists of numbers of elements, each to another rank."""
+    numbers = [np.asarray(each, np.int64) for each in lists]
+    return setup.number_bytes * sum(int(each.sum()) for each in numbers), sum(messages_of(each) for each in numbers)
+
+
+def state_numbers(setup, rank, others, width=None):
+    """Elements of states that a rank sends to each of the others: those of its chunks, and the mixed ones that go back. width: of what else
+    belongs to a chunk and a block.
+    """
     blocks, block = state_blocks(setup)
+    block = block if width is None else width
     count, sharers, place = dealing(blocks, setup.ranks, rank)
 
     def mixed_before(owner):
@@ -233,8 +242,7 @@ def traffic(setup, rank):
     mine, sent = int(setup.tokens(rank)), {}
 
     def send(transfer, *lists):
-        numbers = [np.asarray(each, np.int64) for each in lists]
-        sent[transfer] = setup.number_bytes * sum(int(each.sum()) for each in numbers), sum(messages_of(each) for each in numbers)
+        sent[transfer] = counted(setup, *lists)
 
     if setup.traits.transfer == "chunk_states":
         send("states", *state_numbers(setup, rank, others))
@@ -253,7 +261,7 @@ def traffic(setup, rank):
         if moves_halo(setup):
             send("halo", halo)
         if setup.traits.transfer == "state" and mine > 0:
-            send("state", segment_messages(setup, rank))
+            send("state", segment_messages(setup, rank, Scan.of(setup)))
     return sent
 
 
@@ -276,37 +284,63 @@ class OwnSegments:
     joins_next: bool
 
     @classmethod
-    def of(cls, setup, rank):
-        size, leaves, tokens = segment_tokens(setup), all_summed(setup), (int(setup.begin(rank)), int(setup.begin(rank + 1)))
+    def of(cls, setup, rank, mirrored=False):
+        """mirrored: segments and tokens are numbered from the last one to the first."""
+        size, leaves, tokens = segment_tokens(setup), all_summed(setup), [int(setup.begin(rank)), int(setup.begin(rank + 1))]
+        before, behind = 0, setup.length  # of all tokens
+        if mirrored:
+            behind = (leaves + 1) * size
+            before, tokens = behind - setup.length, [behind - tokens[1], behind - tokens[0]]
         begin, end = (min(token // size, leaves) for token in tokens)
         has_tokens = tokens[0] < tokens[1]
-        return cls(begin, end if has_tokens else begin, tokens[1] // size, has_tokens and tokens[0] % size > 0,
-                   has_tokens and tokens[1] % size > 0 and tokens[1] < setup.length)
+        return cls(begin, end if has_tokens else begin, tokens[1] // size, has_tokens and tokens[0] % size > 0 and tokens[0] > before,
+                   has_tokens and tokens[1] % size > 0 and tokens[1] < behind)
 
 
-def summing_rank(setup, segment):
-    chunk = ((segment + 1) * segment_tokens(setup) - 1) // setup.chunk_size
-    return ((chunk + 1) * setup.ranks - 1) // setup.chunks
+def summing_rank(setup, segment, mirrored=False):
+    if mirrored:  # its last token is the first one of a segment that is numbered as the sequence is
+        return setup.rank_of((all_summed(setup) - segment) * segment_tokens(setup) // setup.chunk_size)
+    return setup.rank_of(((segment + 1) * segment_tokens(setup) - 1) // setup.chunk_size)
 
 
-def segment_messages(setup, rank):
+def next_rank(setup, rank, mirrored=False):
+    """The next rank that has tokens, in the order of a scan; None behind the last one."""
+    border = int(setup.chunks_before(rank)) - 1 if mirrored else int(setup.chunks_before(rank + 1))
+    return setup.rank_of(border) if 0 <= border < setup.chunks else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """What a scan sends: elements of the sum of segments, and of a state."""
+
+    node: int
+    state: int
+    solves: bool  # a sum depends on the state
+    mirrored: bool = False  # from the last token to the first
+
+    @classmethod
+    def of(cls, setup):
+        """That of the forward."""
+        return cls(node_elements(setup), state_elements(setup), setup.architecture in SOLVES)
+
+
+def segment_messages(setup, rank, scan):
     """Elements of each message of a rank with sums or states of segments. Nodes of the tree as in src/parallel/prefix_tree.hpp, by the
     segment that they end before: V(b) is the sum of the lowbit(b) segments before b, S(b) the state before b.
     """
-    own, leaves, node, state = OwnSegments.of(setup, rank), all_summed(setup), node_elements(setup), state_elements(setup)
+    own, leaves, node, state = OwnSegments.of(setup, rank, scan.mirrored), all_summed(setup), scan.node, scan.state
     sent = []
     if own.joins_next:  # the sum of what it has of that segment, and the state, if they are of use
-        solves = setup.architecture in SOLVES
-        sent = [node] * (own.last < leaves or not solves) + [state] * (own.last > 0 or solves)
+        sent = [node] * (own.last < leaves or not scan.solves) + [state] * (own.last > 0 or scan.solves)
     for level in range(leaves.bit_length()):  # up: V(b) is the left half of V(b + 2^level) of another rank
         b = own.end >> level << level
         if b >> level & 1 and own.begin < b <= leaves - (1 << level):
             sent.append(node)
     for b in prefixes_for_others(own):  # down: S(b) leads to S(b + 2^level), at most once to a rank
         levels = range((b & -b).bit_length() - 1)
-        receivers = {summing_rank(setup, b + (1 << level) - 1) for level in levels if own.end < b + (1 << level) <= leaves}
-        if b == own.end and not own.joins_next and setup.begin(rank + 1) < setup.length:  # the next rank begins with that segment
-            receivers.add((int(setup.chunks_before(rank + 1) + 1) * setup.ranks - 1) // setup.chunks)
+        receivers = {summing_rank(setup, b + (1 << level) - 1, scan.mirrored) for level in levels if own.end < b + (1 << level) <= leaves}
+        if b == own.end and not own.joins_next:  # the next rank begins with that segment
+            receivers |= {next_rank(setup, rank, scan.mirrored)} - {None}
         sent += [state] * len(receivers)
     return sent
 

@@ -138,6 +138,8 @@ def parse(arguments):
                           help="numbers of ranks; default 1,4,16,64,256,1024")
     forecast.add_argument("--threads", type=whole, default=1, metavar="T", help="threads per rank; default 1")
     forecast.add_argument("--best-chunk-size", action="store_true", help="use the fastest chunk size, of powers of two")
+    forecast.add_argument("--vocab-size", type=whole, metavar="N", help="also the bytes of the loss and gradients of one sequence, with a "
+                          "tied head for N ids and all layers computed again")
     add_network_options(forecast)
     add_model_options(forecast)
 
@@ -387,7 +389,8 @@ def show_table(machine, setup, options):
     phases = [phase for phase in model.PHASES if phase in model.predict(machine, setup)["seconds_by_phase"]]
     chunk = f", rule of thumb for chunks: {model.rule_of_thumb(setup):,}" if options.best_chunk_size else f", chunks of {setup.chunk_size:,}"
     print(f"{setup.architecture}, {setup.length:,} tokens{chunk if setup.traits.depends_on_chunks else ''}")
-    print(f"{'ranks':>7}{'chunk':>7}{'time':>12}{'efficiency':>12}{'bytes sent':>12}" + "".join(f"{phase:>14}" for phase in phases))
+    print(f"{'ranks':>7}{'chunk':>7}{'time':>12}{'efficiency':>12}{'bytes sent':>12}"
+          + (f"{'of a step':>12}{'gradients':>12}" if options.vocab_size else "") + "".join(f"{phase:>14}" for phase in phases))
     first = None
     for ranks in options.ranks:
         here = dataclasses.replace(setup, ranks=ranks)
@@ -397,8 +400,17 @@ def show_table(machine, setup, options):
         found = model.predict(machine, here)
         first = first or found["seconds"] * ranks
         print(f"{ranks:>7,}{here.chunk_size:>7,}{found['seconds']:>10.4g} s{first / ranks / found['seconds']:>11.0%} "
-              f"{found['bytes_sent']['total']:>12.3g}" + "".join(f"{found['seconds_by_phase'].get(p, 0):>12.4g} s" for p in phases))
+              f"{found['bytes_sent']['total']:>12.3g}" + step_columns(here, options.vocab_size) + "".join(f"{found['seconds_by_phase'].get(p, 0):>12.4g} s" for p in phases))
     print()
+
+
+def step_columns(setup, vocab_size):
+    """Bytes of the rank that sends the most in a training step, and those that are sums of gradients."""
+    if not vocab_size:
+        return ""
+    import step
+    sent = step.bytes_sent(step.Step(**dataclasses.asdict(setup), vocab_size=vocab_size))
+    return f"{sent['total']:>12.3g}{sent.get('gradients', 0):>12.3g}"
 
 
 def draw_study(options):

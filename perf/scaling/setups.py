@@ -75,9 +75,24 @@ class Setup:
         token = self.chunks_before(rank) * self.chunk_size
         return token - (token > self.length) * (token - self.length)  # the smaller of both
 
+    @property
+    def chunks_together(self):
+        """So many neighbouring chunks are on one rank."""
+        return 1
+
+    @property
+    def units(self):
+        """What ranks share out: chunks, or as many as are together."""
+        return -(-self.chunks // self.chunks_together)
+
     def chunks_before(self, rank):
         """First chunk of a rank; with `ranks` for rank: all chunks. Also for an array of ranks."""
-        return rank * self.chunks // self.ranks
+        chunk = rank * self.units // self.ranks * self.chunks_together
+        return chunk - (chunk > self.chunks) * (chunk - self.chunks)  # the smaller of both
+
+    def rank_of(self, chunk):
+        """The rank that has a chunk."""
+        return ((chunk // self.chunks_together + 1) * self.ranks - 1) // self.units
 
     def local_chunks(self, rank):
         return self.chunks_before(rank + 1) - self.chunks_before(rank)

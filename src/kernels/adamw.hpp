@@ -14,6 +14,7 @@
 #include <cmath>
 
 #include "kernels/compat.hpp"
+#include "kernels/tuning.hpp"
 
 namespace bsbr::kernels {
 
@@ -50,8 +51,8 @@ struct AdamWArrays {
   }
 };
 
-/// Elements of a tile: some vectors.
-inline constexpr int adamw_tile_size = 64;
+/// Elements of a tile: some vectors. It decides no bits.
+inline constexpr int adamw_tile_size = HostSizes::adamw_tile;
 
 /// The step of a whole tile. Not inlined, so that there is no other code for an element on a host.
 template <class Real>

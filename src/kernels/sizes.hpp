@@ -63,6 +63,9 @@ struct CommonSizes {
   /// Leaves of a sequence, over which gradients are summed: about so many, or more of up to so many tokens each.
   static constexpr int gradient_leaves = 16, gradient_leaf_tokens = 1024;
 
+  /// Elements whose squares are summed together for the norm of a gradient. Ranks own whole blocks of so many.
+  static constexpr int norm_block = 256;
+
   // Decide no bits.
 
   /// Teams that each thread should have, so that a slow one holds up few; and groups of neighbouring softmax teams,
@@ -107,6 +110,9 @@ struct HostSizesWith : CommonSizes, Registers {
   static constexpr int sum_lanes = 16;
 
   // Decide no bits.
+
+  /// Weights that a thread updates at a time.
+  static constexpr int adamw_tile = 64;
 
   /// Rows that go through a chain of big products together: they and their results should fit a core's second-level
   /// cache.

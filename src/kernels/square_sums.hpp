@@ -5,11 +5,11 @@
 
 #include "kernels/compat.hpp"
 #include "kernels/scratch.hpp"
+#include "kernels/tuning.hpp"
 
 namespace bsbr::kernels {
 
-/// Elements whose squares are summed together. Decides bits.
-inline constexpr int norm_block = 256;
+inline constexpr int norm_block = tuning::norm_block;
 
 /// Blocks of norm_block elements, of which the last one may have fewer.
 inline std::int64_t norm_blocks(std::int64_t elements) { return (elements + norm_block - 1) / norm_block; }

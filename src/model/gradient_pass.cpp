@@ -79,6 +79,8 @@ void Pass<Real>::embed() {
   const Phase phase(m_execution, m_profile, "embedding");
   kernels::embed(m_execution, m_input.ids, m_modules.weights.matrix("embedding.weight"),
                  m_buffers.sequence.first_token(), m_buffers.input(0));
+  if (m_input.mask.has_padding() && m_config.causality != Causality::reference)  // which sees padding
+    m_modules.clear_padding(m_execution, m_input.mask, m_input.targets, m_buffers.input(0));
 }
 
 template <class Real>
@@ -177,6 +179,23 @@ void GradientModules<Real>::repack(const Execution& execution) {
     layers[i].modules()->repack(execution, weights);
     backward[i].repack(execution);
   }
+}
+
+/// What is padding and has no target matters to no loss. Were it NaN or infinite, its products with gradients of 0
+/// would not be 0, and sums over all tokens have them.
+template <class Real>
+void GradientModules<Real>::clear_padding(const Execution& execution, const PaddingMask& mask,
+                                          const Array<const std::int32_t**>& targets,
+                                          const Array<Real***>& rows) const {
+  const auto real = mask.tokens();
+  const auto tokens = static_cast<std::int64_t>(rows.extent(1)), hidden = static_cast<std::int64_t>(rows.extent(2));
+  Kokkos::parallel_for(
+      "bsbr::gradient::clear_padding",
+      Kokkos::RangePolicy<Execution>(execution, 0, static_cast<std::int64_t>(rows.size())),
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        const std::int64_t row = i / hidden / tokens, t = i / hidden % tokens;
+        if (real(row, t) == 0 && targets(row, t) == no_target) rows(row, t, i % hidden) = 0;
+      });
 }
 
 /// The losses of a leaf's tokens, and the way back to the input of the final norm: x becomes its gradient.

@@ -31,6 +31,8 @@ struct GradientModules {
   void repack(const Execution& execution);
 
   // Public because CUDA's compiler wants functions that hold kernels to be.
+  void clear_padding(const Execution& execution, const PaddingMask& mask, const Array<const std::int32_t**>& targets,
+                     const Array<Real***>& rows) const;
   void head_of_leaf(const Execution& execution, const GradientWorkspace<Real>& workspace, const Array<Real**>& x,
                     const Array<const std::int32_t*>& targets, double scale, const Array<double*>& losses,
                     const Array<Real*>& norm_sums, const Array<Real**>& head_sums) const;

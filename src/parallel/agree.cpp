@@ -4,6 +4,7 @@
 #include <new>
 #include <optional>
 #include <stdexcept>
+#include <string_view>
 
 #include "bsbr/error.hpp"
 #include "parallel/collectives.hpp"
@@ -17,6 +18,11 @@ struct Failure {
   Kind kind = Kind::none;
   std::string message, hint;
 };
+
+/// Whether this is what Kokkos throws where it gets no memory: of no type of its own, so that only the words tell.
+bool is_of_memory(const std::exception& error) {
+  return std::string_view(error.what()).starts_with("Kokkos failed to allocate memory");
+}
 
 /// What `work` threw, if anything.
 Failure caught(const std::function<void()>& work) {
@@ -38,7 +44,7 @@ Failure caught(const std::function<void()>& work) {
   } catch (const std::bad_alloc&) {
     return {Kind::memory, "not enough memory", {}};
   } catch (const std::exception& error) {
-    return {Kind::other, error.what(), {}};
+    return {is_of_memory(error) ? Kind::memory : Kind::other, error.what(), {}};
   }
 }
 

@@ -7,6 +7,11 @@
 #include "kernels/sizes.hpp"
 
 namespace bsbr::parallel {
+namespace {
+
+constexpr const char* gradient_hint = "use gradient_sequence(comm, batch, length, chunk_size)";
+
+}  // namespace
 
 std::int64_t leaf_chunks(std::int64_t length, std::int64_t chunk_size) {
   using Sizes = kernels::CommonSizes;
@@ -25,13 +30,16 @@ Leaves::Leaves(const Sequence& sequence, const Batches& batches)
   }
   const std::int64_t chunks = leaf_chunks(sequence.length(), sequence.chunk_size());
   if (sequence.origin() != 0) {
-    throw ConfigError("gradients are summed over whole sequences, and these begin at position " +
-                      std::to_string(sequence.origin()));
+    throw ConfigError(
+        "gradients are summed over whole sequences, and these begin at position " + std::to_string(sequence.origin()),
+        gradient_hint);
   }
   if (sequence.chunks().unit != chunks) {
     throw ConfigError("gradients of " + std::to_string(m_length) + " tokens in chunks of " +
-                      std::to_string(sequence.chunk_size()) + " are summed over leaves of " + std::to_string(chunks) +
-                      " chunks, and ranks divide the sequence by " + std::to_string(sequence.chunks().unit));
+                          std::to_string(sequence.chunk_size()) + " are summed over leaves of " +
+                          std::to_string(chunks) + " chunks, and ranks divide the sequence by " +
+                          std::to_string(sequence.chunks().unit),
+                      gradient_hint);
   }
   m_tokens = chunks * sequence.chunk_size();
   m_by_rank = {sequence.chunks().units(), sequence.ranks()};

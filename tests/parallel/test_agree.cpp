@@ -1,6 +1,7 @@
 // Errors that one rank finds become errors of all.
 #include <gtest/gtest.h>
 
+#include <Kokkos_Core.hpp>
 #include <new>
 #include <stdexcept>
 #include <type_traits>
@@ -96,6 +97,15 @@ TEST(Agreement, running_out_of_memory_becomes_a_memory_error) {
               if (world_rank() == last) throw std::bad_alloc();
             }),
             thrown<MemoryError>("not enough memory" + whose<MemoryError>(last)));
+}
+
+TEST(Agreement, memory_that_kokkos_does_not_get_becomes_a_memory_error) {
+  const int last = world_ranks() - 1;
+  const Thrown found = agreed([last] {
+    if (world_rank() == last) Kokkos::View<char*, Kokkos::HostSpace>("test::too_much", std::size_t{1} << 60);
+  });
+  EXPECT_EQ(found.type, typeid(MemoryError).name());
+  EXPECT_NE(found.message.find("test::too_much"), std::string::npos) << found.message;
 }
 
 TEST(Agreement, foreign_errors_keep_their_message_and_name_the_rank) {

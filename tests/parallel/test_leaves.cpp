@@ -5,6 +5,7 @@
 
 #include <limits>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "bsbr/error.hpp"
@@ -130,9 +131,17 @@ TEST(Leaves, of_one_rank_are_one_node_and_so_are_those_of_powers_of_two) {
 }
 
 TEST(Leaves, are_refused_where_a_rank_may_cut_them_or_earlier_tokens_are_missing) {
-  EXPECT_THROW(Leaves(Sequence(MPI_COMM_WORLD, 1, 2048, 8)), ConfigError);
-  EXPECT_THROW(Leaves(Sequence(MPI_COMM_WORLD, 1, 2048, 8, 0, 32)), ConfigError);
-  EXPECT_THROW(Leaves(Sequence(MPI_COMM_WORLD, 1, 2048, 8, 8, 16)), ConfigError);
+  for (const auto& [origin, together, says] : {std::tuple{0, 1, "ranks divide the sequence by 1"},
+                                               {0, 32, "ranks divide the sequence by 32"},
+                                               {8, 16, "these begin at position 8"}}) {
+    try {
+      Leaves(Sequence(MPI_COMM_WORLD, 1, 2048, 8, origin, together));
+      ADD_FAILURE() << "not refused: " << says;
+    } catch (const ConfigError& error) {
+      EXPECT_NE(std::string(error.what()).find(says), std::string::npos) << error.what();
+      EXPECT_NE(error.hint().find("gradient_sequence("), std::string::npos) << error.hint();
+    }
+  }
 }
 
 }  // namespace

@@ -40,6 +40,10 @@ def M(name):
 
 
 GOOD, TEXT = ["--model", M("good.h5")], ["--input", M("text")]
+HEAD = ["--model", M("head.h5")]
+
+# What a program writes of its own accord, where a case says nothing else.
+OUTPUTS = {"bsbr_forward": "--output", "bsbr_evaluate": "--gradients"}
 
 # (program, exit code, what the error line must hold, arguments)
 COMMAND_LINES = [
@@ -99,6 +103,23 @@ COMMAND_LINES = [
     ("bsbr_forward", FILE, ["lfs.h5", "Git LFS pointer"], ["--model", M("lfs.h5"), *TEXT]),
     ("bsbr_forward", FILE, ["real.npy", "64-bit floating-point"], [*GOOD, "--input", M("real.npy")]),
     ("bsbr_forward", FILE, ["large.npy", "256", "[0, 256]"], [*GOOD, "--input", M("large.npy")]),
+    ("bsbr_evaluate", FILE, ["good.h5", "head = none", "hint: bsbr_init --head tied"], [*GOOD, *TEXT]),
+    ("bsbr_evaluate", FILE, ["text", "104"], ["--model", M("head100.h5"), *TEXT]),
+    ("bsbr_evaluate", USAGE, ["--gradients {folder}/head.h5", "--model", "hint: give each a name"], [*HEAD, *TEXT, "--gradients", M("head.h5")]),
+    ("bsbr_evaluate", USAGE, ["--gradients {folder}/text", "--input", "hint: give each a name"], [*HEAD, *TEXT, "--gradients", M("text")]),
+    *(("bsbr_evaluate", USAGE, ["--gradients {folder}/one", option, "hint: give each a name"],
+       [*HEAD, *TEXT, "--gradients", M("one"), option, M("one")]) for option in ("--token-losses", "--by-position", "--json")),
+    ("bsbr_evaluate", USAGE, ["{folder}/one.part", "--token-losses", "hint: give each a name"],
+     [*HEAD, *TEXT, "--gradients", M("one"), "--token-losses", M("one.part")]),
+    ("bsbr_evaluate", USAGE, ["--gradients -", "hint: name a file"], [*HEAD, *TEXT, "--gradients", "-"]),
+    ("bsbr_evaluate", USAGE, "--gradients", [*HEAD, *TEXT, "--gradients", ""]),
+    ("bsbr_evaluate", USAGE, "--gradients", [*HEAD, *TEXT, "--gradients", M("one"), "--gradients", M("other")]),
+    ("bsbr_evaluate", USAGE, ["--recompute", "some", "auto", "all", "none"], [*HEAD, *TEXT, "--recompute", "some"]),
+    ("bsbr_evaluate", USAGE, ["--verify", "5000"], [*HEAD, "--input", M("long"), "--verify"]),
+    ("bsbr_evaluate", OUTPUT, ["{folder}", "is a folder"], [*HEAD, *TEXT, "--gradients", "{folder}"]),
+    ("bsbr_evaluate", OUTPUT, ["nowhere/g.h5", "does not exist"], [*HEAD, *TEXT, "--gradients", M("nowhere/g.h5")]),
+    ("bsbr_evaluate", OUTPUT, ["text/g.h5"], [*HEAD, *TEXT, "--gradients", M("text/g.h5")]),
+    ("bsbr_evaluate", OUTPUT, ["/dev/null", "not an ordinary file"], [*HEAD, *TEXT, "--gradients", "/dev/null"]),
     ("bsbr_init", USAGE, "--output", ["--architecture", "bsbr"]),
     ("bsbr_init", USAGE, "--architecture", ["--output", M("m.h5")]),
     ("bsbr_init", USAGE, ["--architecture", "perceptron"], ["--output", M("m.h5"), "--architecture", "perceptron"]),
@@ -202,10 +223,12 @@ def ids_and_mask(ids, mask=None):
     return fill
 
 
-# (what the error line must hold, what fills a new file)
+# (what the error line must hold, what fills a new file). On three ranks the last tokens are another's.
 TOKENS = [
     (["-7", "[0, 0]"], ids_and_mask(IDS - 7)),
     (["1000", "[0, 0]"], ids_and_mask(IDS + 1000)),
+    (["256", "[0, 39]"], ids_and_mask(np.where(np.arange(40) == 39, 256, 9))),
+    (["-1", "[0, 38]"], ids_and_mask(np.where(np.arange(40) == 38, -1, 9))),
     (["256", "[1, 3]"], ids_and_mask(np.where(np.arange(40).reshape(2, 20) == 23, 256, 9))),
     ("input_ids", ids_and_mask(IDS + 0.5)),
     ("input_ids", ids_and_mask(IDS.reshape(2, 4, 5))),
@@ -214,7 +237,8 @@ TOKENS = [
     (["input_ids", "external link"], lambda file: file.__setitem__("inputs/input_ids", h5py.ExternalLink("elsewhere.h5", "/ids"))),
     (["input_ids", "virtual"], lambda file: virtual(file, "inputs/input_ids", (40,), "i8")),
     ("input_ids", lambda file: declare(file, "inputs/input_ids", (1 << 45,), "i8")),
-    ("attention_mask", ids_and_mask(IDS, np.ones(39, "i1"))),
+    (["attention_mask", "[39]", "[40]"], ids_and_mask(IDS, np.ones(39, "i1"))),
+    (["attention_mask", "[2, 20]", "[40]"], ids_and_mask(IDS, np.ones((2, 20), "i1"))),
     ("attention_mask", ids_and_mask(IDS, np.ones(40, "f4"))),
     (["attention_mask", "7", "[0, 5]"], ids_and_mask(IDS, np.where(np.arange(40) == 5, 7, 1))),
 ]
@@ -227,7 +251,10 @@ class BadInput(Case):
         self.model("linear.h5", "linear")
         self.model("v100.h5", vocab_size=100)
         self.model("v500.h5", vocab_size=500)
+        self.model("head.h5", head="tied")
+        self.model("head100.h5", head="separate", vocab_size=100)
         self.text()
+        self.text("long", b"a" * 5000)
         self.text("empty", b"")
         self.text("ids.pkl", pickle.dumps(list(range(300))))
         self.text("ids.gz", gzip.compress(b"a hello to all the world"))
@@ -241,8 +268,8 @@ class BadInput(Case):
     def check(self, number, program, code, says, arguments):
         """One case: what comes out, and that no file is left."""
         arguments = [str(argument).replace("{folder}", self.folder) for argument in arguments]
-        if program == "bsbr_forward" and "--output" not in arguments:
-            arguments = ["--output", os.path.join(self.results, "%d.h5" % number), *arguments]
+        if program in OUTPUTS and OUTPUTS[program] not in arguments:
+            arguments = [OUTPUTS[program], os.path.join(self.results, "%d.h5" % number), *arguments]
         says = [word.replace("{folder}", self.folder) for word in listed(says)]
         try:
             self.check_failure(run(program, *arguments, ranks=RANKS), program, code, says, RANKS)
@@ -338,6 +365,7 @@ class BadInput(Case):
             with h5py.File(self.path(name), "w") as file:
                 fill(file)
             cases.append(("bsbr_forward", FILE, [name, *listed(says)], [*GOOD, "--input", M(name)]))
+            cases.append(("bsbr_evaluate", FILE, [name, *listed(says)], [*HEAD, "--input", M(name)]))
         self.check_all(cases)
 
     def test_a_full_disk_leaves_nothing(self):
@@ -348,6 +376,10 @@ class BadInput(Case):
         done = run("bsbr_forward", "--model", model, "--random-tokens", 1 << 16, "--output", self.path("results/r.h5"),
                    ranks=RANKS, before=limit)
         self.check_failure(done, "bsbr_forward", OUTPUT, "r.h5", RANKS)
+        self.assertEqual(os.listdir(self.results), [])
+        done = run("bsbr_evaluate", "--model", self.model("wide.h5", vocab_size=1 << 16, head="tied", num_layers=1, ff_dim=1), "--input",
+                   self.path("text"), "--bytes", "--gradients", self.path("results/g.h5"), ranks=RANKS, before=limit)  # 8 MiB of gradients
+        self.check_failure(done, "bsbr_evaluate", OUTPUT, "g.h5", RANKS)
         self.assertEqual(os.listdir(self.results), [])
 
     def test_a_setting_that_is_neither_on_nor_off_is_refused(self):

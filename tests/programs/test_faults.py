@@ -93,6 +93,7 @@ class Row:
     before: tuple = ()  # (rank, shell commands that run before its program, "$@")
     signal: tuple = ()  # (signal, rank or LAUNCHER): sent when the fault, a sleeping rank, has been met
     may_stand: bool = False  # the result may be there: it was written by then
+    tokens: str = "ids.txt"
     may_miss: bool = False  # it may be that there is no such call; then nothing breaks
 
 
@@ -255,8 +256,8 @@ FILES = [
 ]
 
 # What a rank asks for in one piece of the system: its weights, workspace and hidden states, and what Kokkos takes for the scratch of teams.
-ALLOCATE = dict(call="malloc,posix_memalign,aligned_alloc", **{"from": "bsbr_forward,libkokkos,libstdc++"}, after="open", path="ids.txt",
-                least=50000)
+ALLOCATE = dict(call="malloc,posix_memalign,aligned_alloc", **{"from": "bsbr_forward,bsbr_evaluate,libkokkos,libstdc++"}, after="open",
+                path="ids.txt", least=50000)
 ALLOCATIONS = [*((1, number) for number in range(1, 13)), (0, 1), (0, 4), (2, 3), (2, 6)]  # (rank, which)
 MEMORY_LIMIT = [
     # The prediction is too much for that one rank; nothing is allocated.
@@ -267,9 +268,10 @@ MEMORY_LIMIT = [
 ]
 
 MPI_ERROR = "MPI_ERR_OTHER"
+FAILED_CALL = "MPI_ERR_OTHER|[Oo]ther MPI error"
 MPI = [
     Row("MPI_Init_thread fails on rank 1", on(1, MPI_ERROR, "MPI_Init_thread"), COMMUNICATION, ("MPI_Init_thread",), names=1),
-    *(Row(f"{call} fails on rank {rank}", on(rank, MPI_ERROR, call, **filters), COMMUNICATION, ("MPI_ERR_OTHER|[Oo]ther MPI error",),
+    *(Row(f"{call} fails on rank {rank}", on(rank, MPI_ERROR, call, **filters), COMMUNICATION, (FAILED_CALL,),
           names=rank, model=model)
       for rank, model, call, filters in [
           (2, "bsbr", "MPI_Comm_dup", {}),
@@ -287,6 +289,42 @@ MPI = [
       ]),
     *(Row(f"an exception on rank {rank} of {ranks}", on(rank, "throw", call), BUG, ("internal error", "injected"), names=rank, ranks=ranks)
       for rank, ranks, call in [(0, 3, "MPI_Isend"), (1, 3, "MPI_Isend"), (3, 4, "MPI_Iallgatherv"), (1, 2, "pwrite")]),
+]
+
+# Gradients of head and embedding on their way to those that add them up, and back: a window's keys, which sliding_window sends, are smaller.
+SUMMING = dict(call="MPI_Isend,MPI_Irecv", least=8000)
+
+
+def differentiating(name, *broken, **changes):
+    return Row(f"gradients: {name}", *broken, program="bsbr_evaluate", **changes)
+
+
+def in_sums(rank, action, number, *rest, **changes):
+    return differentiating(f"rank {rank} {action} in message {number} of sums", on(rank, action, number=number, **SUMMING), *rest,
+                           model="sliding_window", **changes)
+
+
+GRADIENTS = [
+    *(in_sums(rank, action, number, says=(DEATHS[action],), names=rank)
+      for rank, action, number in [(0, "kill", 1), (1, "segv", 4), (2, "exit0", 6), (0, "abort", 11), (2, "kill", 16)]),
+    *(in_sums(rank, "stop", number, COMMUNICATION, (f"rank {rank} does not answer, others have waited for 3 s",), arguments=TIMEOUT,
+              seconds=TIMED_OUT) for rank, number in [(0, 2), (1, 9), (2, 13)]),
+    *(in_sums(rank, MPI_ERROR, number, COMMUNICATION, (FAILED_CALL,), names=rank) for rank, number in [(0, 12), (1, 3), (2, 5)]),
+    in_sums(1, "throw", 6, BUG, ("internal error", "injected"), names=1),
+    # The messages of a backward pass follow those of the forward pass: among 40 there are some of each.
+    *(differentiating(f"{model}, message {number}", on(rank, MPI_ERROR, "MPI_Isend,MPI_Irecv", least=4, number=number), COMMUNICATION,
+                      (FAILED_CALL,), names=rank, model=model)
+      for model, rank in [("bsbr", 1), ("standard", 2), ("linear", 0), ("gau", 1), ("delta_net", 2)] for number in (10, 25, 40)),
+    differentiating("another way to compute on rank 2", {}, USAGE, ("rank 2", "--recompute"), launch=further("--recompute", "all")),
+    differentiating("no room on the disk", on(0, "ENOSPC", "pwrite", always=1, **ROWS), OUTPUT, ("out.h5", "No space left")),
+    differentiating("no room for the losses of rank 2", on(2, "ENOSPC", "pwrite", always=1, path=".part", least=4000), OUTPUT,
+                    ("out.h5", "rank 2", "No space left")),
+    differentiating("a folder that rank 1 may not open", on(1, "EACCES", "open", **PART), OUTPUT, ("out.h5", "rank 1")),
+    # As with a forward pass, nothing is allocated. 4 million tokens are far more than this with all recomputed, too.
+    differentiating("a limit of memory on rank 1", {}, MEMORY, ("not enough memory", "rank 1", "ulimit"), before=(1, "ulimit -v 1200000"),
+                    tokens="long.txt"),
+    differentiating("a limit of memory alone", {}, MEMORY, ("not enough memory", "rank 0", "ulimit"), before=(0, "ulimit -v 1200000"),
+                    tokens="long.txt", ranks=1, launch=alone),
 ]
 
 DISAGREEMENT = [
@@ -367,13 +405,15 @@ class Faults(Case):
         super().setUp()
         self.text("ids.txt", b"a" * TOKENS)
         self.text("short.txt", b"a" * 2000)
+        self.text("long.txt", b"a" * (4 << 20))
 
     def arguments(self, row):
         if row.program == "bsbr_compare":
             small = ["--hidden-dim", "32", "--num-heads", "4", "--ff-dim", "48", "--num-layers", "1", "--chunk-size", "16"]
             return ["--architectures", "bsbr", "--seq-lengths", "512", "--repeat", "1", "--quiet", *small, *row.arguments]
-        tokens = [] if "--random-tokens" in row.arguments else ["--input", self.path("ids.txt")]
-        return ["--model", self.path(row.model + ".h5"), *tokens, "--output", "results/out.h5", "--quiet", *row.arguments]
+        tokens = [] if "--random-tokens" in row.arguments else ["--input", self.path(row.tokens)]
+        output = "--gradients" if row.program == "bsbr_evaluate" else "--output"
+        return ["--model", self.path(row.model + ".h5"), *tokens, output, "results/out.h5", "--quiet", *row.arguments]
 
     def command(self, row, folder):
         command = [os.path.abspath(os.path.join(PROGRAMS, row.program)), *self.arguments(row)]
@@ -450,7 +490,7 @@ class Faults(Case):
         """All rows; -> how many of the faults were met."""
         self.assertEqual(len({row.name for row in rows}), len(rows))
         for model in {row.model for row in rows}:
-            self.model(model + ".h5", model)
+            self.model(model + ".h5", model, head="tied")
         met = []
         failed = in_parallel(lambda row: met.append(self.check(row)), rows, JOBS)
         if failed:
@@ -489,6 +529,14 @@ class Faults(Case):
         rows = [Row(f"allocation {number} of rank {rank}", on(rank, "ENOMEM", number=number, **ALLOCATE), MEMORY, ("memory",), names=rank,
                     may_miss=True) for rank, number in ALLOCATIONS]
         self.assertGreaterEqual(self.check_all(rows), 8)
+
+    def test_memory_that_one_rank_does_not_get_for_gradients_is_said_so(self):
+        rows = [differentiating(f"allocation {number} of rank {number % 3}", on(number % 3, "ENOMEM", number=number, **{**ALLOCATE, "least": 20000}), MEMORY,
+                                ("memory",), names=number % 3, may_miss=True) for number in range(1, 100)]
+        self.assertGreaterEqual(self.check_all(rows), 20)
+
+    def test_what_breaks_while_gradients_are_computed_ends_the_job(self):
+        self.check_all(GRADIENTS)
 
     def test_an_error_of_mpi_or_one_that_nobody_foresaw_ends_the_job(self):
         self.check_all(MPI)

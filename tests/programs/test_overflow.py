@@ -1,4 +1,6 @@
-"""What bsbr_forward says of hidden states that are NaN or infinite, and that they depend on nothing but model and input."""
+"""What bsbr_forward says of hidden states that are NaN or infinite, and bsbr_evaluate of gradients, and that these depend on nothing but model
+and input.
+"""
 import json
 import unittest
 
@@ -72,6 +74,55 @@ class Overflow(Case):
                 model = self.large_model(architecture + ".h5", architecture)
                 found = self.summary("--model", model, "--input", self.ids("ids.h5", mask=mask))
                 self.assertEqual((found["nonfinite_states"], found["first_nonfinite"]), (1, [0, PLACE]))
+
+    def evaluated(self, *arguments, ranks=1):
+        """A run with --gradients, which ends well -> text, the JSON summary, attributes of the file, and its gradients by name."""
+        done = run("bsbr_evaluate", *arguments, "--gradients", self.path("g.h5"), "--json", self.path("s.json"), ranks=ranks)
+        self.assertEqual((done.code, done.err), (0, ""))
+        found = {}
+        with h5py.File(self.path("g.h5")) as file:
+            attributes = dict(file.attrs)
+            file["gradients"].visititems(lambda key, item: found.__setitem__(key, item[()]) if isinstance(item, h5py.Dataset) else None)
+        with open(self.path("s.json"), encoding="utf-8") as file:
+            return done.out, json.load(file), attributes, found
+
+    def test_summary_and_file_tell_how_many_gradients_are_not_finite(self):
+        model = self.large_model("m.h5", head="separate")
+        for ranks in (1, 3):
+            with self.subTest(ranks=ranks):
+                text, summary, attributes, found = self.evaluated("--model", model, "--input", self.ids("ids.h5"), ranks=ranks)
+                spoiled = [name for name, gradient in found.items() if not np.isfinite(gradient).all()]
+                self.assertIn("embedding.weight", spoiled)
+                self.assertEqual((summary["nonfinite_gradients"], summary["first_nonfinite_gradient"]), (len(spoiled), "embedding.weight"))
+                self.assertEqual((attributes["nonfinite_gradients"], attributes["first_nonfinite_gradient"]), (len(spoiled), "embedding.weight"))
+                self.assertIn(f"  warning       NaN or infinite elements in the gradients of {len(spoiled)} weights, first in that of embedding.weight\n", text)
+                self.assertEqual((summary["loss"], summary["perplexity"]), (None, None))
+                for names in (summary, attributes):  # of hidden states nothing is known
+                    self.assertNotIn("nonfinite_states", names)
+                    self.assertNotIn("first_nonfinite", names)
+
+    def test_gradients_are_finite_where_what_is_not_does_not_occur(self):
+        model = self.large_model("m.h5", head="separate")
+        for ranks in (1, 3):
+            with self.subTest(ranks=ranks):
+                text, summary, attributes, found = self.evaluated("--model", model, "--input", self.ids("ids.h5", places=()), ranks=ranks)
+                self.assertTrue(all(np.isfinite(gradient).all() for gradient in found.values()))
+                self.assertFalse(found["embedding.weight"][LARGE].any())
+                self.assertEqual((summary["nonfinite_gradients"], summary["first_nonfinite_gradient"]), (0, None))
+                self.assertEqual(attributes["nonfinite_gradients"], 0)
+                self.assertNotIn("first_nonfinite_gradient", attributes)
+                self.assertNotIn("warning", text)
+
+    def test_a_batch_that_counts_no_position_has_a_loss_of_0_and_gradients_of_0(self):
+        model = self.model("m.h5", head="tied")
+        padding = ids_file(self.path("padding.h5"), np.arange(40), np.zeros(40, "u1"))
+        every_other = ids_file(self.path("every_other.h5"), np.arange(40), np.arange(40) % 2)
+        for input_file in (ids_file(self.path("one.h5"), [5]), padding, every_other):
+            for ranks in (1, 3):
+                with self.subTest(input_file, ranks=ranks):
+                    _, summary, _, found = self.evaluated("--model", model, "--input", input_file, ranks=ranks)
+                    self.assertEqual([summary[name] for name in ("loss", "bits_per_token", "perplexity", "counted")], [0, 0, 1, 0])
+                    self.assertTrue(all(not gradient.any() for gradient in found.values()))
 
     def test_verify_fails_where_the_reference_is_finite(self):
         ids, model = self.ids("ids.h5"), self.large_model("m.h5")  # double has room for what float has not

@@ -22,7 +22,7 @@ import xml.etree.ElementTree
 
 import numpy as np
 from json_schema import complaints
-from programs import MPIEXEC, PROGRAMS, Case, in_parallel, mpi_session
+from programs import MPIEXEC, PROGRAMS, Case, ids_file, in_parallel, mpi_session, run
 
 SCALING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "perf", "scaling")
 TOOL = os.path.join(SCALING, "scaling.py")
@@ -33,6 +33,7 @@ import calibration  # noqa: E402
 import command_line  # noqa: E402
 import model  # noqa: E402
 import scaling  # noqa: E402
+import step  # noqa: E402
 import study  # noqa: E402
 from setups import ARCHITECTURES, Setup, heads_of  # noqa: E402
 
@@ -197,6 +198,42 @@ class Scaling(Case):
         states = [(name, "none", 32) for name, one in ARCHITECTURES.items() if one.transfer == "state"]
         with runner:  # a head of 65 columns is two parts of 33
             self.assertEqual(in_parallel(compare, [*states, ("linear", "elu", 32), ("gau", "none", 65)]), {})
+
+    def expect_step(self, architecture, length, chunk_size, ranks, **changes):
+        """What each rank sends for loss and gradients: as the program counts it, and as step.py has it."""
+        batch, recompute = changes.pop("batch", 1), changes.pop("recompute", "all")
+        name = "_".join(map(str, (architecture, length, chunk_size, ranks, recompute)))
+        fields = {"head": "tied", "num_heads": heads_of(architecture, 2), "chunk_size": chunk_size, **changes}
+        model_file = self.model(name + ".h5", architecture, **fields)
+        ids = ids_file(self.path(name + "_ids.h5"), np.arange(batch * length).reshape(batch, length) * 7 % 256)
+        done = run("bsbr_evaluate", "--model", model_file, "--input", ids, "--gradients", self.path(name + "_g.h5"), "--recompute", recompute,
+                   "--json", "-", ranks=ranks, environment={"OMP_NUM_THREADS": "1"})
+        self.assertEqual(done.code, 0, done.err)
+        summary = json.loads(done.out)
+        setup = step.Step.of({**summary, "recompute": recompute})
+        self.assertEqual(setup.parameters, summary["parameters"])
+        for rank in summary["by_rank"]:
+            sent = step.traffic(setup, rank["rank"])
+            self.assertEqual(with_total({name: size for name, (size, _) in sent.items()}), rank["bytes_sent"], (setup, rank["rank"]))
+            self.assertEqual(with_total({name: count for name, (_, count) in sent.items()}), rank["messages_sent"], (setup, rank["rank"]))
+        self.assertEqual(step.bytes_sent(setup)["total"], summary["bytes_sent"]["total"])
+
+    def test_bytes_and_messages_of_gradients_are_those_that_are_sent(self):
+        # One and several leaves on a rank, and none; borders of ranks within a tile and within a segment of a scan; several sequences.
+        shapes = [(1000, 48, 2), (999, 7, 3), (8192, 32, 2), (5000, 31, 4), (2000, 300, 8), (300, 64, 7), (640, 4, 4), (300, 64, 1)]
+        cases = [(name, *shape) for name in ARCHITECTURES for shape in shapes]
+
+        def compare(case):
+            number = cases.index(case)
+            self.expect_step(*case, batch=1 + number % 3, recompute=("all", "none")[number % 2], head=("tied", "separate")[number // 2 % 2],
+                             **({"feature_map": "elu"} if case[0] == "linear" and number % 2 else {}))
+
+        self.assertEqual(in_parallel(compare, cases), {})
+
+    def test_bytes_of_gradients_are_those_that_are_sent_where_ranks_share_blocks_and_windows_are_long(self):
+        self.expect_step("bsbr", 1000, 3, 5)  # two blocks of states
+        self.expect_step("sliding_window", 500, 10, 3, window_size=400)  # by heads
+        self.expect_step("delta_net", 4100, 20, 3, hidden_dim=130, num_heads=1)  # a state of three blocks of columns
 
     def test_a_failed_run_is_a_line_and_the_study_goes_on(self):
         done = scale("run", "strong", *SMALL, "--programs", os.path.abspath(PROGRAMS), "--launcher-options=--no-such-option",
@@ -579,6 +616,27 @@ class Model(unittest.TestCase):
                 wanted = expected[setup.traits.transfer] if setup.window is None else dict(halo=2 * setup.window * width * 4)
                 self.assertEqual(sent, {**wanted, "total": sum(wanted.values())}, setup)
 
+    def test_gradients_of_ranks_and_leaves_in_powers_of_two_are_sent_once_for_each_sequence_and_once_to_all(self):
+        for setup in self.setups():
+            of_step = step.Step(**dataclasses.asdict(setup), vocab_size=1024, head="separate")
+            arrays = step.summed_weights(of_step)
+            self.assertEqual(sum(arrays), of_step.parameters + 2 * of_step.num_layers * of_step.hidden_dim)
+            for ranks in (1, 2, 4, 8, 16):
+                for batch in (1, 2, 5):
+                    here = dataclasses.replace(of_step, ranks=ranks, batch=batch)
+                    self.assertEqual({step.nodes_of(here, rank) for rank in range(ranks)}, {batch if ranks > 1 else 1})
+                    sent = [step.traffic(here, rank).get("gradients", (0, 0))[0] for rank in range(ranks)]
+                    self.assertEqual(sum(sent), 4 * sum(arrays) * (ranks - 1) * (batch + 1))
+                    self.assertLess(max(sent) - min(sent), 4 * len(arrays) * (ranks + batch))
+
+    def test_no_rank_has_more_nodes_than_the_tree_has_levels_on_two_sides(self):
+        for length, chunk_size, ranks, batch in ((999, 7, 3, 2), (5000, 31, 5, 3), (1 << 20, 128, 7, 1), (300, 64, 7, 2), (1, 4, 3, 4)):
+            here = step.Step("linear", length, ranks=ranks, batch=batch, chunk_size=chunk_size)
+            leaves = here.units
+            nodes = [step.nodes_of(here, rank) for rank in range(ranks)]
+            self.assertLessEqual(max(nodes), batch * 2 * max(1, leaves.bit_length()))
+            self.assertEqual([count > 0 for count in nodes], [here.tokens(rank) > 0 for rank in range(ranks)])
+
     def test_an_architecture_that_was_not_calibrated_is_named(self):
         without = {name: rates for name, rates in RATES.items() if not name.endswith(".hopfield")}
         machine = dataclasses.replace(self.machine, seconds=without)
@@ -596,7 +654,7 @@ class Model(unittest.TestCase):
                 for ranks in (1024, 4096):
                     setup = dataclasses.replace(setup, ranks=ranks)
                     self.assertLess(self.seconds(dataclasses.replace(setup, ranks=4 * ranks)), self.seconds(setup) / 2, setup)
-                    most = max(int(np.sum(model.segment_messages(setup, rank))) for rank in range(ranks))
+                    most = max(int(np.sum(model.segment_messages(setup, rank, model.Scan.of(setup)))) for rank in range(ranks))
                     self.assertEqual(most, model.node_elements(setup) + (int(np.log2(ranks)) - 2) * model.state_elements(setup), setup)
                     self.assertEqual(model.bytes_sent(setup)["total"], 4 * setup.num_layers * most)
 
@@ -653,12 +711,13 @@ class Model(unittest.TestCase):
         for path in ("src/kernels/sizes.hpp", "src/parallel/message_buffer.hpp"):
             with open(os.path.join(root, path), encoding="utf-8") as file:
                 of_a_host = file.read().split("struct GpuSizes")[0]
-                for name, value in re.findall(r"constexpr \S+ (\w+) = (\d+(?: << \d+)?)", of_a_host):
+                for name, value in re.findall(r"(?:constexpr \S+|,) (\w+) = (\d+(?: << \d+)?)", of_a_host):
                     sizes[name] = eval(value)
         self.assertEqual((sizes["query_tile"], sizes["key_tile"], sizes["state_tile"]), 3 * (model.TILE, ))
         for name, value in dict(state_block=model.STATE_BLOCK, scan_columns=model.SCAN_COLUMNS, scan_segment=model.SCAN_SEGMENT,
                                 idle_percent=model.IDLE_PERCENT, teams_per_thread=model.TEAMS_PER_THREAD,
-                                mixing_rounds=model.MIXING_ROUNDS, most_elements=model.MESSAGE_NUMBERS).items():
+                                mixing_rounds=model.MIXING_ROUNDS, most_elements=model.MESSAGE_NUMBERS, gradient_leaves=step.LEAVES,
+                                gradient_leaf_tokens=step.LEAF_TOKENS).items():
             self.assertEqual(sizes[name], value, name)
 
 
