@@ -131,9 +131,9 @@ class LayerBackward {
   void expand(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
               const Array<Real***>& heads, const Array<Real***>& x) const;
   void contract_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
-                         const Array<Real**>& gradient, const Array<Real**>& expanded) const;
-  void heads_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
-                      const Array<Real**>& gradient, const Array<Real**>& heads_gradient) const;
+                         const Array<Real**>& given, const Array<Real**>& expanded) const;
+  void heads_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace, const Array<Real**>& given,
+                      const Array<Real**>& target) const;
   void finish_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
                        const LayerActivations<Real>& activations, const Array<Real***>& x,
                        const Array<Real***>& gradient, const Array<Real*>& sums) const;

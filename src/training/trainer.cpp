@@ -17,16 +17,12 @@
 #include "training/owned_gradients.hpp"
 
 namespace bsbr {
-namespace {
+namespace training {
 
-parallel::Batches batches_of(const TrainingGrid& grid) {
-  return {.count = grid.shape().accumulate, .rows = grid.shape().batch, .groups = grid.groups(), .group = grid.group()};
-}
-
-/// What a rank owns of a part of the model: a range of all weights, and what the optimiser keeps of it.
+/// Of what a rank owns of a part of the model: a range of all weights, and what the optimiser keeps of it.
 template <class Real>
 struct OwnedRange {
-  training::AdamW<Real> optimizer;
+  AdamW<Real> optimizer;
   std::int64_t first;  // in the owned elements of the part
 
   std::int64_t size() const { return optimizer.end() - optimizer.begin(); }
@@ -41,9 +37,28 @@ struct OwnedPart {
   std::vector<OwnedRange<Real>> ranges;
 };
 
+}  // namespace training
+
+using training::OwnedPart;
+using training::OwnedRange;
+
+namespace {
+
+parallel::Batches batches_of(const TrainingGrid& grid) {
+  return {.count = grid.shape().accumulate, .rows = grid.shape().batch, .groups = grid.groups(), .group = grid.group()};
+}
+
 template <class Real>
-Array<Real*> range(const Array<Real*>& array, std::int64_t first, std::int64_t count) {
+Array<Real*> some_of(const Array<Real*>& array, std::int64_t first, std::int64_t count) {
   return Array<Real*>(array.data() + first, static_cast<std::size_t>(count));
+}
+
+/// Of the weights a copy, which changes with every step.
+template <class Real>
+Weights<Real> copy_of(const Weights<Real>& weights) {
+  Weights<Real> copy(weights.config());
+  Kokkos::deep_copy(copy.data(), weights.data());
+  return copy;
 }
 
 }  // namespace
@@ -74,14 +89,6 @@ struct Trainer<Real>::State {
   void share(const Execution& execution, const OwnedOf& owned_of, const Array<Real*>& target, const char* transfer,
              Profile* profile) const;
 };
-
-/// Of the weights a copy, which changes with every step.
-template <class Real>
-Weights<Real> copy_of(const Weights<Real>& weights) {
-  Weights<Real> copy(weights.config());
-  Kokkos::deep_copy(copy.data(), weights.data());
-  return copy;
-}
 
 template <class Real>
 Trainer<Real>::State::State(const Weights<Real>& of_model, const TrainingGrid& of_ranks, const TrainingOptions& given)
@@ -177,15 +184,15 @@ void Trainer<Real>::State::share(const Execution& execution, const OwnedOf& owne
   const Phase phase(execution, profile, "exchange");
   for (const OwnedPart<Real>& part : parts) {
     for (const OwnedRange<Real>& owned : part.ranges)
-      Kokkos::deep_copy(execution, range(own, owned.first, owned.size()), owned_of(owned));
-    const Array<Real*> whole = range(all, 0, part.weights.elements());
-    const auto parts_of_all =
-        parallel::all_parts(execution, grid.comm(), range(own, 0, part.owners.size(leaves.rank())), whole, part.owners);
+      Kokkos::deep_copy(execution, some_of(own, owned.first, owned.size()), owned_of(owned));
+    const Array<Real*> whole = some_of(all, 0, part.weights.elements());
+    const auto parts_of_all = parallel::all_parts(execution, grid.comm(),
+                                                  some_of(own, 0, part.owners.size(leaves.rank())), whole, part.owners);
     parts_of_all->wait();
     if (profile != nullptr) profile->sent(transfer, parts_of_all->bytes_sent(), parts_of_all->messages_sent());
     std::int64_t first = 0;
     for (const auto& [offset, count] : part.weights.ranges()) {
-      Kokkos::deep_copy(execution, range(target, offset, count), range(whole, first, count));
+      Kokkos::deep_copy(execution, some_of(target, offset, count), some_of(whole, first, count));
       first += count;
     }
   }
@@ -197,8 +204,8 @@ void Trainer<Real>::State::update(const Execution& execution, double learning_ra
   for (const OwnedPart<Real>& part : parts) {
     for (const OwnedRange<Real>& owned : part.ranges) {
       owned.optimizer.update(execution, steps, learning_rate, gradient_scale,
-                             range(gradients.owned(part.part), owned.first, owned.size()),
-                             range(weights.data(), owned.optimizer.begin(), owned.size()));
+                             some_of(gradients.owned(part.part), owned.first, owned.size()),
+                             some_of(weights.data(), owned.optimizer.begin(), owned.size()));
     }
   }
 }
@@ -235,7 +242,9 @@ TrainingStep Trainer<Real>::step(const Execution& execution, const std::vector<M
   }
   state.share(
       execution,
-      [&](const OwnedRange<Real>& owned) { return range(state.weights.data(), owned.optimizer.begin(), owned.size()); },
+      [&](const OwnedRange<Real>& owned) {
+        return some_of(state.weights.data(), owned.optimizer.begin(), owned.size());
+      },
       state.weights.data(), "weights", profile);
   {
     const Phase phase(execution, profile, "optimizer");
@@ -274,9 +283,9 @@ void Trainer<Real>::resume(std::int64_t steps, const WeightArray<Real>& first, c
   for (const OwnedPart<Real>& part : m_state->parts) {
     for (const OwnedRange<Real>& owned : part.ranges) {
       Kokkos::deep_copy(execution, owned.optimizer.first_moments(),
-                        range(first.data(), owned.optimizer.begin(), owned.size()));
+                        some_of(first.data(), owned.optimizer.begin(), owned.size()));
       Kokkos::deep_copy(execution, owned.optimizer.second_moments(),
-                        range(second.data(), owned.optimizer.begin(), owned.size()));
+                        some_of(second.data(), owned.optimizer.begin(), owned.size()));
     }
   }
   execution.fence();
