@@ -105,8 +105,8 @@ struct TrainingStep {
   bool is_taken = false;     ///< no: loss or norm are not finite, and nothing has changed but the number of steps
 };
 
-/// Trains a model with a head. Each rank owns a part of every array of gradients, has the moments of these weights, 8
-/// bytes a weight and rank count in float, and updates them; then all ranks get the new weights.
+/// Trains a model with a head. Each rank owns a part of every array of gradients, has the moments of these weights
+/// and updates them: of P ranks each has moments of 8/P bytes a weight in float. Then all ranks get the new weights.
 template <class Real>
 class Trainer {
  public:
@@ -115,8 +115,8 @@ class Trainer {
   /// chunk_size \throws MemoryError if there is not enough memory
   Trainer(const Weights<Real>& weights, const TrainingGrid& grid, const TrainingOptions& options);
 
-  /// One step of the optimiser. Collective. What is given has been checked: errors that only some ranks find here leave
-  /// the others waiting until their time limit.
+  /// One step of the optimiser. Collective. A mask value that is neither 0 nor 1 is
+  /// found by the ranks that share its sequence alone, and the others wait until their time limit.
   /// \param execution where the kernels run; it has been fenced when this returns
   /// \param batches grid.shape().accumulate of them, in order
   /// \param profile times and bytes are added to it; may be null
@@ -134,7 +134,7 @@ class Trainer {
   void gather_moments(const WeightArray<Real>& first, const WeightArray<Real>& second) const;
 
   /// Goes on behind so many steps, with these moments of all weights. The weights are those that it was made with.
-  /// Collective. \throws ConfigError if steps is negative
+  /// Not collective, but all ranks pass the same. \throws ConfigError if steps is negative
   void resume(std::int64_t steps, const WeightArray<Real>& first, const WeightArray<Real>& second);
 
  private:

@@ -20,17 +20,26 @@
 
 namespace bsbr::kernels {
 
+namespace detail {
+
+/// The rows of a head [vocab, D] that make the block from id `first` on.
+template <class Real>
+Array<const Real**> vocabulary_rows(const Array<const Real**>& head, std::int64_t first) {
+  const auto ids = static_cast<std::int64_t>(head.extent(0)), width = static_cast<std::int64_t>(head.extent(1));
+  return Array<const Real**>(head.data() + first * width, std::min<std::int64_t>(tuning::vocabulary_block, ids - first),
+                             width);
+}
+
+}  // namespace detail
+
 /// The blocks of a head [vocab, D], of vocabulary_block ids each, the last one of fewer; as y·Wᵀ takes them, or
 /// transposed, as gradients do.
 template <class Real>
 std::vector<ProductWeight<Real>> vocabulary_blocks(const Array<const Real**>& head,
                                                    Transpose transpose = Transpose::no) {
-  const auto ids = static_cast<std::int64_t>(head.extent(0)), width = static_cast<std::int64_t>(head.extent(1));
   std::vector<ProductWeight<Real>> blocks;
-  for (std::int64_t first = 0; first < ids; first += tuning::vocabulary_block) {
-    const std::int64_t count = std::min<std::int64_t>(tuning::vocabulary_block, ids - first);
-    blocks.emplace_back(Array<const Real**>(head.data() + first * width, count, width), transpose);
-  }
+  for (std::int64_t first = 0; first < static_cast<std::int64_t>(head.extent(0)); first += tuning::vocabulary_block)
+    blocks.emplace_back(detail::vocabulary_rows(head, first), transpose);
   return blocks;
 }
 
@@ -38,12 +47,10 @@ std::vector<ProductWeight<Real>> vocabulary_blocks(const Array<const Real**>& he
 template <class Real>
 void repack_blocks(const Execution& execution, const Array<const Real**>& head,
                    std::vector<ProductWeight<Real>>& blocks) {
-  const auto ids = static_cast<std::int64_t>(head.extent(0)), width = static_cast<std::int64_t>(head.extent(1));
   std::int64_t first = 0;
   for (ProductWeight<Real>& block : blocks) {
-    const std::int64_t count = std::min<std::int64_t>(tuning::vocabulary_block, ids - first);
-    block.assign(execution, Array<const Real**>(head.data() + first * width, count, width));
-    first += count;
+    block.assign(execution, detail::vocabulary_rows(head, first));
+    first += tuning::vocabulary_block;
   }
 }
 

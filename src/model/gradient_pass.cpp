@@ -7,20 +7,7 @@
 namespace bsbr {
 namespace {
 
-/// A leaf's part of an array [batch, local tokens] or [batch, local tokens, width].
-template <class Number>
-Array<Number*> of_leaf(const Array<Number**>& rows, const LeafRows& leaf) {
-  return Array<Number*>(rows.data() + leaf.batch * static_cast<std::int64_t>(rows.extent(1)) + leaf.first,
-                        static_cast<std::size_t>(leaf.count));
-}
-template <class Number>
-Array<Number**> of_leaf(const Array<Number***>& rows, const LeafRows& leaf) {
-  const auto width = static_cast<std::int64_t>(rows.extent(2)), tokens = static_cast<std::int64_t>(rows.extent(1));
-  return Array<Number**>(rows.data() + (leaf.batch * tokens + leaf.first) * width, static_cast<std::size_t>(leaf.count),
-                         static_cast<std::size_t>(width));
-}
-
-/// The same as a batch of one sequence.
+/// Rows as a batch of one sequence.
 template <class Number>
 Array<Number**> one_sequence(const Array<Number*>& rows) {
   return Array<Number**>(rows.data(), 1, rows.extent(0));
@@ -100,8 +87,8 @@ void Pass<Real>::head() {
   {
     const Phase phase(m_execution, m_profile, "head");
     for (const LeafRows& leaf : m_buffers.workspace.leaves()) {
-      m_modules.head_of_leaf(m_execution, m_buffers.workspace, of_leaf(m_buffers.gradient(), leaf),
-                             of_leaf(m_input.targets, leaf), m_input.scale, of_leaf(m_input.token_losses, leaf),
+      m_modules.head_of_leaf(m_execution, m_buffers.workspace, leaf_rows(m_buffers.gradient(), leaf),
+                             leaf_rows(m_input.targets, leaf), m_input.scale, leaf_rows(m_input.token_losses, leaf),
                              m_sums.leaves(norm).leaf(), as_table(m_sums.leaves(matrix).leaf()));
       m_sums.leaves(norm).join(m_input.first_leaf + leaf.index);
       m_sums.leaves(matrix).join(m_input.first_leaf + leaf.index);
@@ -141,8 +128,9 @@ void Pass<Real>::embedding_backward() {
   {
     const Phase phase(m_execution, m_profile, "embedding");
     for (const LeafRows& leaf : m_buffers.workspace.leaves()) {
-      kernels::add_embedding_gradient<Real>(m_execution, of_leaf(m_input.ids, leaf),
-                                            of_leaf(m_buffers.gradient(), leaf), as_table(m_sums.leaves(table).leaf()));
+      kernels::add_embedding_gradient<Real>(m_execution, leaf_rows(m_input.ids, leaf),
+                                            leaf_rows(m_buffers.gradient(), leaf),
+                                            as_table(m_sums.leaves(table).leaf()));
       m_sums.leaves(table).join(m_input.first_leaf + leaf.index);
     }
   }

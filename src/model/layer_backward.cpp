@@ -18,14 +18,7 @@ using kernels::Transpose;
 
 std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
 
-/// Rows of a leaf of an array [batch, rows, width].
-template <class Real>
-Array<Real**> leaf_rows(const Array<Real***>& rows, const LeafRows& leaf) {
-  const auto width = static_cast<std::int64_t>(rows.extent(2)), count = static_cast<std::int64_t>(rows.extent(1));
-  return Array<Real**>(rows.data() + (leaf.batch * count + leaf.first) * width, size(leaf.count), size(width));
-}
-
-/// The same of one of several arrays.
+/// leaf_rows() of one of several arrays.
 template <class Real>
 Array<Real**> leaf_rows(const Array<Real****>& arrays, int index, const LeafRows& leaf) {
   const auto elements = arrays.extent(1) * arrays.extent(2) * arrays.extent(3);

@@ -31,6 +31,19 @@ struct LeafRows {
   std::int64_t first_chunk, chunks;
 };
 
+/// A leaf's part of an array [batch, rows], or of one [batch, rows, width].
+template <class Number>
+Array<Number*> leaf_rows(const Array<Number**>& rows, const LeafRows& leaf) {
+  return Array<Number*>(rows.data() + leaf.batch * static_cast<std::int64_t>(rows.extent(1)) + leaf.first,
+                        static_cast<std::size_t>(leaf.count));
+}
+template <class Number>
+Array<Number**> leaf_rows(const Array<Number***>& rows, const LeafRows& leaf) {
+  const auto width = static_cast<std::int64_t>(rows.extent(2)), count = static_cast<std::int64_t>(rows.extent(1));
+  return Array<Number**>(rows.data() + (leaf.batch * count + leaf.first) * width, static_cast<std::size_t>(leaf.count),
+                         static_cast<std::size_t>(width));
+}
+
 /// The leaves of a batch that this rank has, in their order.
 std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Leaves& leaves);
 

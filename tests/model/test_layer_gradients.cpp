@@ -24,17 +24,6 @@ template <class Real>
 class LayerGradients : public ::testing::Test {};
 TYPED_TEST_SUITE(LayerGradients, Reals, RealNames);
 
-ModelConfig sizes() {
-  ModelConfig config;
-  config.hidden_dim = 21;
-  config.num_heads = 3;
-  config.num_layers = 2;
-  config.chunk_size = 5;
-  config.ff_dim = 34;
-  config.vocab_size = 13;
-  return config;
-}
-
 /// What layers that stand one behind the other make of the embedding of ids, and the gradients for a gradient of that.
 template <class Real>
 struct Computed {
@@ -113,7 +102,7 @@ struct Expected {
 };
 
 TYPED_TEST(LayerGradients, are_those_of_the_reference) {
-  for (const ModelConfig& config : variants(sizes())) {
+  for (const ModelConfig& config : variants(gradient_config())) {
     SCOPED_TRACE(describe(config));
     const Batch batch = random_batch(config, 2, 83, 5, Padding::holes);
     const auto map = random_weight_map(config, 1);
@@ -137,7 +126,7 @@ TYPED_TEST(LayerGradients, are_those_of_the_reference) {
 }
 
 TYPED_TEST(LayerGradients, have_the_same_bits_on_any_number_of_ranks_and_whatever_is_computed_again) {
-  for (const ModelConfig& config : variants(sizes(), has_its_own_way)) {
+  for (const ModelConfig& config : variants(gradient_config(), has_its_own_way)) {
     SCOPED_TRACE(describe(config));
     const Batch batch = random_batch(config, 2, 83, 5, Padding::holes);
     const auto map = random_weight_map(config, 1);
@@ -154,7 +143,7 @@ TYPED_TEST(LayerGradients, have_the_same_bits_on_any_number_of_ranks_and_whateve
 }
 
 TYPED_TEST(LayerGradients, have_a_forward_with_the_bits_of_the_layer) {
-  for (const ModelConfig& config : variants(sizes(), has_its_own_way)) {
+  for (const ModelConfig& config : variants(gradient_config(), has_its_own_way)) {
     const Batch batch = random_batch(config, 2, 83, 5, Padding::holes);
     const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
     Layers<TypeParam> layers(weights, MPI_COMM_WORLD, batch, Recompute::none);
@@ -168,7 +157,7 @@ TYPED_TEST(LayerGradients, have_a_forward_with_the_bits_of_the_layer) {
 }
 
 TYPED_TEST(LayerGradients, are_not_formed_of_a_wrong_call) {
-  const ModelConfig config = sizes();
+  const ModelConfig config = gradient_config();
   const Batch batch = random_batch(config, 1, 17, 5, Padding::holes);
   const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
   Layers<TypeParam> layers(weights, MPI_COMM_WORLD, batch, Recompute::all);

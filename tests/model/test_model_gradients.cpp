@@ -53,22 +53,10 @@ TYPED_TEST(ModelGradients, are_those_of_the_golden_files) {
   }
 }
 
-ModelConfig sizes(Head head) {
-  ModelConfig config;
-  config.hidden_dim = 21;
-  config.num_heads = 3;
-  config.num_layers = 2;
-  config.chunk_size = 5;
-  config.ff_dim = 34;
-  config.vocab_size = 13;
-  config.head = head;
-  return config;
-}
-
 TYPED_TEST(ModelGradients, are_those_of_the_reference_at_sizes_that_do_not_fit) {
   if (world_ranks() > 3) return;  // many ranks have the same bits: see below
   for (const Head head : {Head::tied, Head::separate}) {
-    for (const ModelConfig& config : variants(sizes(head))) {
+    for (const ModelConfig& config : variants(gradient_config(head))) {
       for (const std::int64_t length : {1, 6, 83}) {
         const Batch batch = random_batch(config, 2, length, 5, length == 83 ? Padding::holes : Padding::none);
         SCOPED_TRACE(describe(config) + ", " + std::to_string(length) + " tokens");
@@ -85,7 +73,7 @@ TYPED_TEST(ModelGradients, are_those_of_the_reference_at_sizes_that_do_not_fit) 
 }
 
 TYPED_TEST(ModelGradients, have_the_same_bits_on_any_number_of_ranks) {
-  for (const ModelConfig& config : variants(sizes(Head::tied), has_its_own_way)) {
+  for (const ModelConfig& config : variants(gradient_config(Head::tied), has_its_own_way)) {
     for (const std::int64_t length : {3, 83, 331}) {
       const Batch batch = random_batch(config, 2, length, 5, length == 83 ? Padding::none : Padding::holes);
       SCOPED_TRACE(describe(config) + ", " + std::to_string(length) + " tokens");
@@ -104,7 +92,7 @@ TYPED_TEST(ModelGradients, have_the_same_bits_on_any_number_of_ranks) {
 }
 
 TYPED_TEST(ModelGradients, have_the_same_bits_whatever_is_computed_again) {
-  for (const ModelConfig& config : variants(sizes(Head::separate), has_its_own_way)) {
+  for (const ModelConfig& config : variants(gradient_config(Head::separate), has_its_own_way)) {
     const Batch batch = random_batch(config, 2, 83, 5, Padding::holes);
     const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
     const auto again = compute_gradients(weights, MPI_COMM_WORLD, batch, targets_of(batch), Recompute::all),
@@ -115,7 +103,7 @@ TYPED_TEST(ModelGradients, have_the_same_bits_whatever_is_computed_again) {
 }
 
 TYPED_TEST(ModelGradients, have_the_same_bits_after_others) {
-  const ModelConfig config = sizes(Head::tied);
+  const ModelConfig config = gradient_config(Head::tied);
   const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
   ModelGradient<TypeParam> model(weights);
   const auto compute = [&](std::int64_t length, Recompute recompute) {
@@ -135,7 +123,7 @@ TYPED_TEST(ModelGradients, have_the_same_bits_after_others) {
 }
 
 TYPED_TEST(ModelGradients, of_a_batch_that_counts_no_position_are_zero) {
-  for (const ModelConfig& config : variants(sizes(Head::separate), has_its_own_way)) {
+  for (const ModelConfig& config : variants(gradient_config(Head::separate), has_its_own_way)) {
     const Batch batch = random_batch(config, 2, 17, 5);
     const Weights<TypeParam> weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
     const auto none = compute_gradients(weights, MPI_COMM_WORLD, batch, std::vector<std::int64_t>(2 * 17, no_target));

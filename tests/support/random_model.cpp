@@ -36,6 +36,18 @@ ModelConfig small_config(Architecture architecture) {
   return config;
 }
 
+ModelConfig gradient_config(Head head) {
+  ModelConfig config;
+  config.hidden_dim = 21;
+  config.num_heads = 3;
+  config.num_layers = 2;
+  config.chunk_size = 5;
+  config.ff_dim = 34;
+  config.vocab_size = 13;
+  config.head = head;
+  return config;
+}
+
 reference::Matrix random_matrix(std::int64_t rows, std::int64_t columns, std::uint64_t seed, double deviation) {
   std::mt19937_64 generator(seed);
   reference::Matrix matrix(rows, columns);

@@ -12,6 +12,9 @@ namespace bsbr::testing {
 /// A small configuration of an architecture that is valid: D = 12, 3 heads (gau: 1), 2 layers, chunks of 5 tokens.
 ModelConfig small_config(Architecture architecture);
 
+/// Sizes for gradients, none of which fits a tile: bsbr, D = 21, 3 heads, 2 layers, chunks of 5 tokens.
+ModelConfig gradient_config(Head head = Head::none);
+
 /// Normal numbers with this standard deviation, [rows, columns].
 reference::Matrix random_matrix(std::int64_t rows, std::int64_t columns, std::uint64_t seed, double deviation = 1);
 
