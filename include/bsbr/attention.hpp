@@ -22,13 +22,18 @@ struct AttentionInput {
   /// bsbr: r, meta_r_proj at the last real token of each local chunk, [batch, local chunks, num_heads · head_dim]. The
   /// row of a chunk without a real token is not used.
   Strided<const Real***> retrieval_query;
-  Strided<const Real***> retrieval_key;  ///< bsbr: h, meta_h_proj at the same tokens, the same shape
+  /// bsbr: h, the same shape: meta_h_proj at the same tokens; with router_key = mean of the mean over the chunk's real
+  /// tokens, those before a sequence that goes on within the chunk counted.
+  Strided<const Real***> retrieval_key;
 
   Array<const Real**>
       compress_weight;  ///< bsbr with compression: compress_proj [S, d²], where S = config.state_size(); else empty
   Array<const Real**> decompress_weight;  ///< bsbr with compression: decompress_proj [d², S]; else empty
   Array<const Real*> compress_bias;       ///< bsbr with compression: [S]; else empty
   Array<const Real*> decompress_bias;     ///< bsbr with compression: [d²]; else empty
+
+  Array<const Real*> null_logit;  ///< bsbr with null_chunk: the logit of retrieving nothing, [num_heads]; else empty
+  Array<const Real*> retrieval_gate;  ///< bsbr with retrieval_gate: what retrieval is multiplied by, [num_heads]
 
   /// The output is exactly the array of `key`, and takes its place. Only where Attention::output_may_be_key(); saves a
   /// fifth of a layer's memory.
@@ -55,6 +60,10 @@ struct AttentionState {
   Array<Real*> chunk_states;                ///< [block of this rank][chunk][batch][width]: F of whole chunks
   Array<Real*> retrieval;                   ///< [chunk][batch][r, h]: of all that have begun
   Array<const std::uint8_t**> real_chunks;  ///< [batch, chunk]: of the same, 1 where a chunk has a real token
+
+  /// bsbr with router_key = mean, of a chunk that has begun: the sum of the attention's input over its real tokens,
+  /// [batch][hidden_dim]. A Layer fills it in, which forms h.
+  Array<Real*> router_sums;
 };
 
 /// What a forward keeps of one layer for its gradient, besides its input and output. A forward that is given a record
@@ -68,6 +77,10 @@ struct AttentionRecord {
   /// linear, delta_net: what their rules keep of each token, [batch, local tokens, elements].
   Array<Real***> kept;
 
+  /// linear, gau with output_norm: what is divided by its root mean square, [batch, local tokens, num_heads ·
+  /// head_dim].
+  Array<Real***> unnormed;
+
   // bsbr
   Array<Real*> states;  ///< F of this rank's blocks, all chunks: [rank][block][chunk of that rank][batch][width]
   Array<Real*> mixed;   ///< G of the local chunks, [block][local chunk][batch][width]
@@ -77,11 +90,11 @@ struct AttentionRecord {
 /// The gradient of a loss with respect to what an attention is given: arrays of the shapes of AttentionInput. An
 /// attention writes all of query, key, value and, where it has them, gate, retrieval and the projections of states.
 ///
-/// Gradients of the projections are sums over all chunks of the batch. So that their bits do not depend on the number
-/// of ranks, an attention sums over leaves only: `leaf_chunks` chunks of one sequence, counted from its first one; the
-/// last leaf may have fewer. Each rank's part of a sequence begins with a leaf (Sequence's chunks_together is a
-/// multiple of leaf_chunks). The rank's leaves are in the order sequence by sequence of the batch; the caller adds them
-/// up, in an order that is a function of their number.
+/// Gradients of the weights among that are sums over all chunks of the batch. So that their bits do not depend on the
+/// number of ranks, an attention sums over leaves only: `leaf_chunks` chunks of one sequence, counted from its first
+/// one; the last leaf may have fewer. Each rank's part of a sequence begins with a leaf (Sequence's chunks_together is
+/// a multiple of leaf_chunks). The rank's leaves are in the order sequence by sequence of the batch; the caller adds
+/// them up, in an order that is a function of their number.
 template <class Real>
 struct AttentionGradient {
   Strided<Real***> query;            ///< [batch, local tokens, num_heads · head_dim]
@@ -95,8 +108,11 @@ struct AttentionGradient {
   Array<Real***> decompress_weight;  ///< bsbr with compression: [batch · local leaves, d², S]; else empty
   Array<Real**> compress_bias;       ///< bsbr with compression: [batch · local leaves, S]; else empty
   Array<Real**> decompress_bias;     ///< bsbr with compression: [batch · local leaves, d²]; else empty
-  std::int64_t leaf_chunks = 1;      ///< bsbr with compression: chunks of a leaf; 1 or more. The first gradient with so
-                                     ///< many allocates rows for one leaf, num_heads · (S + d²) elements a chunk
+  Array<Real**> null_logit;          ///< bsbr with null_chunk: [batch · local leaves, num_heads]; else empty
+  Array<Real**> retrieval_gate;      ///< bsbr with retrieval_gate: [batch · local leaves, num_heads]; else empty
+  std::int64_t leaf_chunks = 1;  ///< bsbr with any of these: chunks of a leaf; 1 or more. With compression the first
+                                 ///< gradient with so many allocates rows for one leaf, num_heads · (S + d²)
+                                 ///< elements a chunk
 };
 
 /// The attention of one architecture for one shape of sequence. Its workspace is allocated once and used by every call

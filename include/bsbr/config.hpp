@@ -36,6 +36,18 @@ enum class Head {
   separate  ///< logits = y Wᵀ, with a weight of its own, lm_head.weight
 };
 
+/// What the state of a chunk is, of its tokens' products of key and value.
+enum class StateScale {
+  sum,  ///< their sum, which grows with the chunk
+  mean  ///< their mean: the sum divided by the number of the chunk's real tokens
+};
+
+/// What the vector h is formed from by which a chunk is found, in BSBR.
+enum class RouterKey {
+  last,  ///< the attention's input at the last real token of the chunk
+  mean   ///< its mean over the real tokens of the chunk
+};
+
 /// The floating-point type of weights, states and results.
 enum class Precision {
   float32,  ///< float
@@ -66,6 +78,12 @@ inline constexpr auto feature_maps =
 /// All kinds of head, and their names.
 inline constexpr auto head_kinds =
     std::to_array<Named<Head>>({{Head::none, "none"}, {Head::tied, "tied"}, {Head::separate, "separate"}});
+/// All scales of states, and their names.
+inline constexpr auto state_scales =
+    std::to_array<Named<StateScale>>({{StateScale::sum, "sum"}, {StateScale::mean, "mean"}});
+/// All kinds of router key, and their names.
+inline constexpr auto router_keys =
+    std::to_array<Named<RouterKey>>({{RouterKey::last, "last"}, {RouterKey::mean, "mean"}});
 /// Both precisions, and their names.
 inline constexpr auto precisions =
     std::to_array<Named<Precision>>({{Precision::float32, "float"}, {Precision::float64, "double"}});
@@ -81,6 +99,10 @@ constexpr const auto& names_of() {
     return feature_maps;
   else if constexpr (std::is_same_v<Value, Head>)
     return head_kinds;
+  else if constexpr (std::is_same_v<Value, StateScale>)
+    return state_scales;
+  else if constexpr (std::is_same_v<Value, RouterKey>)
+    return router_keys;
   else
     return precisions;
 }
@@ -132,6 +154,13 @@ struct ModelConfig {
   double beta = 0.9;                  ///< delta_net: step size of the delta rule, 0 to 2
   std::int64_t expansion_factor = 1;  ///< gau: width of its one head, in units of hidden_dim
   FeatureMap feature_map = FeatureMap::none;  ///< linear: the function that is applied to queries and keys
+
+  // Options that let a model learn to retrieve; the defaults are the architectures as published.
+  StateScale state_scale = StateScale::sum;  ///< bsbr, gau: whether a chunk's state is a sum or a mean
+  std::int64_t null_chunk = 0;      ///< bsbr, 1: a chunk may also retrieve nothing, by a learned logit for each head
+  std::int64_t retrieval_gate = 0;  ///< bsbr, 1: what is retrieved is multiplied by a learned factor for each head
+  RouterKey router_key = RouterKey::last;  ///< bsbr: what a chunk's h is formed from
+  std::int64_t output_norm = 0;            ///< linear, gau, 1: each head's result is divided by its root mean square
 
   /// Checks that a model can be built from this configuration.
   /// \throws ConfigError with the field, its value and the rule it breaks
@@ -203,6 +232,16 @@ void for_each_field(Config& config, Visitor&& visit) {
   visit(Field{"beta", "step of the delta rule", 0, 2}, config.beta);
   visit(Field{"expansion_factor", "width of the one head / D", 1, 1 << 20}, config.expansion_factor);
   visit(Field{"feature_map", "what is applied to queries and keys"}, config.feature_map);
+  visit(Field{.name = "state_scale",
+              .help = "states of chunks are sums or means over their tokens",
+              .may_be_missing = true},
+        config.state_scale);
+  visit(Field{"null_chunk", "1: a chunk may retrieve nothing, by a learned logit", 0, 1, true}, config.null_chunk);
+  visit(Field{"retrieval_gate", "1: retrieval times a learned factor, 0 at first", 0, 1, true}, config.retrieval_gate);
+  visit(Field{.name = "router_key", .help = "token, or mean, that a chunk is found by", .may_be_missing = true},
+        config.router_key);
+  visit(Field{"output_norm", "1: heads' results are divided by their root mean square", 0, 1, true},
+        config.output_norm);
 }
 
 /// How random_weights draws a weight.

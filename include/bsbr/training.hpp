@@ -21,7 +21,7 @@ struct AdamWOptions {
   double beta1 = 0.9;         ///< of the mean of gradients, 0 to below 1
   double beta2 = 0.95;        ///< of the mean of their squares, 0 to below 1
   double epsilon = 1e-8;      ///< added to the root of the latter, above 0
-  double weight_decay = 0.1;  ///< λ, of matrices, embedding and head too, not of biases and norms; 0 or more
+  double weight_decay = 0.1;  ///< λ, of matrices, embedding and head too, not of vectors: biases, norms; 0 or more
 
   /// \throws ConfigError if a number is outside its range
   void validate() const;

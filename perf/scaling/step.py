@@ -21,6 +21,8 @@ class Step(Setup):
 
     vocab_size: int = DEFAULT["vocab_size"]
     head: str = "tied"
+    null_chunk: int = DEFAULT["null_chunk"]
+    retrieval_gate: int = DEFAULT["retrieval_gate"]
     recompute: str = "all"
 
     @property
@@ -166,6 +168,8 @@ def summed_weights(step):
     hidden, width, traits = step.hidden_dim, step.width, step.traits
     norm, table = 2 * hidden, step.vocab_size * hidden
     attention = len(traits.token_projections) * width * (hidden + 1) + len(traits.chunk_projections) * hidden * (hidden + 1)
+    if "null_chunk" in traits.fields:
+        attention += (step.null_chunk + step.retrieval_gate) * step.num_heads
     others = hidden * (width + 1) + norm + step.ff_dim * (hidden + 1) + hidden * (step.ff_dim + 1)
     return [norm, table, *[attention + norm, others] * step.num_layers, table]
 

@@ -15,11 +15,17 @@ import pytest
 from bsbr_convert.architectures import ARCHITECTURES
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
-GOLDEN_GRADIENTS = GOLDEN.with_name("golden_gradients")
+GOLDEN_LEARNING = GOLDEN.with_name("golden_learning")  # with hidden states and gradients
+STATES, GRADIENTS = (GOLDEN, GOLDEN_LEARNING), (GOLDEN.with_name("golden_gradients"), GOLDEN_LEARNING)  # folders
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5}  # tests/golden/README.md argues for them
 
 # One thread is enough for models of this size, and does not wait for another where cores are shared.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def entries_of(folders: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    """The path of each golden file, and what index.json says of it."""
+    return [(folder / entry["file"], entry) for folder in folders for entry in json.loads((folder / "index.json").read_text())]
 
 
 @dataclass
@@ -34,8 +40,7 @@ class Case:
 
     @staticmethod
     def read(name: str) -> "Case":
-        entry = next(entry for entry in json.loads((GOLDEN / "index.json").read_text()) if entry["case"] == name)
-        path = GOLDEN / entry["file"]
+        path, entry = next((path, entry) for path, entry in entries_of(STATES) if entry["case"] == name)
         with h5py.File(path) as file:
             inputs, expected = file["inputs"], file["expected"]
             mask = inputs["attention_mask"][()] if "attention_mask" in inputs else None
@@ -51,12 +56,12 @@ class Case:
 
 
 def case_names() -> list[str]:
-    return [entry["case"] for entry in json.loads((GOLDEN / "index.json").read_text())]
+    return [entry["case"] for _, entry in entries_of(STATES)]
 
 
 def one_of_each_architecture() -> list[str]:
     first: dict[str, str] = {}
-    for entry in json.loads((GOLDEN / "index.json").read_text()):
+    for _, entry in entries_of(STATES):
         first.setdefault(entry["config"]["architecture"], entry["case"])
     return list(first.values())
 
@@ -88,8 +93,7 @@ class GradientCase:
 
     @staticmethod
     def read(name: str) -> "GradientCase":
-        entry = next(entry for entry in _gradient_entries() if entry["case"] == name)
-        path = GOLDEN_GRADIENTS / entry["file"]
+        path, entry = next((path, entry) for path, entry in entries_of(GRADIENTS) if entry["case"] == name)
         with h5py.File(path) as file:
             inputs, expected = file["inputs"], file["expected"]
             mask = inputs["attention_mask"][()] if "attention_mask" in inputs else None
@@ -102,13 +106,8 @@ class GradientCase:
             return {name: dataset[()] for name, dataset in file["weights"].items()}
 
 
-def _gradient_entries() -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = json.loads((GOLDEN_GRADIENTS / "index.json").read_text())
-    return entries
-
-
 def gradient_case_names() -> list[str]:
-    return [entry["case"] for entry in _gradient_entries()]
+    return [entry["case"] for _, entry in entries_of(GRADIENTS)]
 
 
 @pytest.fixture

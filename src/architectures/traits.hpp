@@ -123,4 +123,31 @@ inline bool compresses_states(const ModelConfig& config) {
   return has_field(config.architecture, "compression_factor") && config.compression_factor > 0;
 }
 
+// Options of an architecture that has them.
+
+/// Whether the states of chunks are means.
+inline bool averages_states(const ModelConfig& config) {
+  return has_field(config.architecture, "state_scale") && config.state_scale == StateScale::mean;
+}
+
+/// Whether a chunk may retrieve nothing, with the weight attention.null_logit.
+inline bool has_null_chunk(const ModelConfig& config) {
+  return has_field(config.architecture, "null_chunk") && config.null_chunk > 0;
+}
+
+/// Whether what is retrieved is multiplied by the weight attention.retrieval_gate.
+inline bool gates_retrieval(const ModelConfig& config) {
+  return has_field(config.architecture, "retrieval_gate") && config.retrieval_gate > 0;
+}
+
+/// Whether chunks are found by the mean of their tokens.
+inline bool averages_router_keys(const ModelConfig& config) {
+  return has_field(config.architecture, "router_key") && config.router_key == RouterKey::mean;
+}
+
+/// Whether heads' results are divided by their root mean square.
+inline bool norms_results(const ModelConfig& config) {
+  return has_field(config.architecture, "output_norm") && config.output_norm > 0;
+}
+
 }  // namespace bsbr

@@ -102,6 +102,8 @@ void require_own_output(const ModelConfig& config, const AttentionInput<Real>& i
   require_apart("decompress_weight", input.decompress_weight);
   require_apart("compress_bias", input.compress_bias);
   require_apart("decompress_bias", input.decompress_bias);
+  require_apart("null_logit", input.null_logit);
+  require_apart("retrieval_gate", input.retrieval_gate);
   if (!input.overwrite_key) return;
   if (!output_may_be_key<Real>(config))
     throw ShapeError("overwrite_key is set, but keys may still be read after results are written",

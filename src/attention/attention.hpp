@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <string>
 
+#include "architectures/traits.hpp"
 #include "bsbr/attention.hpp"
 #include "bsbr/error.hpp"
 #include "kernels/poison.hpp"
@@ -61,6 +62,13 @@ void reserve_rows(Array<Real***>& rows, const char* label, const Sequence& seque
     throw MemoryError("no memory for " + std::string(label) + " [" + std::to_string(batch) + ", " +
                       std::to_string(tokens) + ", " + std::to_string(columns) + "]: " + error.what());
   }
+}
+
+/// Bytes of AttentionRecord::unnormed.
+template <class Real>
+std::int64_t unnormed_bytes(const ModelConfig& config, const Sequence& sequence) {
+  if (!norms_results(config)) return 0;
+  return sequence.batch() * sequence.local_tokens() * config.attention_dim() * static_cast<std::int64_t>(sizeof(Real));
 }
 
 /// Whether [a, a + a_count) and [b, b + b_count) have an element in common.

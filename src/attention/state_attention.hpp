@@ -7,6 +7,7 @@
 #include "attention/attention.hpp"
 #include "attention/running_state.hpp"
 #include "attention/state_gradient.hpp"
+#include "kernels/head_norm.hpp"
 #include "parallel/agree.hpp"
 
 namespace bsbr::attention {
@@ -25,14 +26,21 @@ class StateAttention : public Attention<Real> {
     parallel::agree(execution, m_sequence, profile, [&] {
       require_input(m_config, m_sequence, mask, input, output, state);
       if (state != nullptr) m_state.require_state(*state);
-      if (record != nullptr) reserve_rows(record->kept, "record", m_sequence, kept_elements(m_config));
+      if (record == nullptr) return;
+      reserve_rows(record->kept, "record", m_sequence, kept_elements(m_config));
+      if (norms_results(m_config)) reserve_rows(record->unnormed, "unnormed", m_sequence, m_config.attention_dim());
     });
     poison_written(execution, input, output);
     Rule rule(m_config);
     if constexpr (requires { rule.keep_in(record->kept); })
       if (record != nullptr) rule.keep_in(record->kept);
     const auto keys = m_state.keys(execution, mask, input, state, profile);
-    m_state.scan(execution, mask, input, keys, rule, output, state, profile);
+    const bool norms = norms_results(m_config);
+    const Array<Real***> results = norms && record != nullptr ? record->unnormed : output;
+    m_state.scan(execution, mask, input, keys, rule, results, state, profile);
+    if (!norms) return;
+    const Phase phase(execution, profile, "scan");
+    kernels::norm_heads<Real>(execution, "bsbr::attention::norm_heads", m_config.num_heads, results, output);
   }
 
   void backward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
@@ -42,9 +50,23 @@ class StateAttention : public Attention<Real> {
     parallel::agree(execution, m_sequence, profile, [&] {
       require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
       if (!m_gradient) m_gradient.emplace(m_config, m_sequence, Rule(m_config));
+      if (norms_results(m_config))
+        reserve_rows(m_unnormed_gradient, "unnormed_gradient", m_sequence, m_config.attention_dim());
     });
-    m_gradient->form(execution, mask, {input.query, input.key, input.value, output_gradient, output, record.kept},
-                     {gradient.query, gradient.key, gradient.value}, profile);
+    const StateGradientOutput<Real> target{gradient.query, gradient.key, gradient.value};
+    if (!norms_results(m_config)) {
+      return m_gradient->form(execution, mask,
+                              {input.query, input.key, input.value, output_gradient, output, record.kept}, target,
+                              profile);
+    }
+    {
+      const Phase phase(execution, profile, "scan");
+      kernels::norm_heads_gradient<Real>(execution, "bsbr::attention::norm_heads_gradient", m_config.num_heads,
+                                         record.unnormed, output_gradient, m_unnormed_gradient);
+    }
+    m_gradient->form(execution, mask,
+                     {input.query, input.key, input.value, m_unnormed_gradient, record.unnormed, record.kept}, target,
+                     profile);
   }
 
   bool gradient_reads_output() const override { return gradient_reads_output(m_config); }
@@ -63,10 +85,12 @@ class StateAttention : public Attention<Real> {
   }
 
   static std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence) {
-    return sequence.batch() * sequence.local_tokens() * kept_elements(config) * static_cast<std::int64_t>(sizeof(Real));
+    return sequence.batch() * sequence.local_tokens() * kept_elements(config) *
+               static_cast<std::int64_t>(sizeof(Real)) +
+           unnormed_bytes<Real>(config, sequence);
   }
   static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
-    return StateGradient<Real, Rule>::bytes(config, sequence, Rule(config));
+    return StateGradient<Real, Rule>::bytes(config, sequence, Rule(config)) + unnormed_bytes<Real>(config, sequence);
   }
   static std::int64_t gradient_scratch_bytes(const ModelConfig& config) {
     return StateGradient<Real, Rule>::scratch_bytes(config, Rule(config));
@@ -87,6 +111,7 @@ class StateAttention : public Attention<Real> {
   Sequence m_sequence;
   RunningState<Real> m_state;
   std::optional<StateGradient<Real, Rule>> m_gradient;
+  Array<Real***> m_unnormed_gradient;  // with a norm, [batch, local tokens, attention_dim]: of what is normed
 };
 
 }  // namespace bsbr::attention

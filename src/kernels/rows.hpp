@@ -1,4 +1,4 @@
-// Functions of one row: layer norm, bias, GELU, length 1; gradients of the first three. Most of them ride on the
+// Functions of one row: norms, bias, GELU, length 1; gradients of the first three. Most of them ride on the
 // products of panel_chain.hpp.
 #pragma once
 
@@ -63,6 +63,52 @@ KOKKOS_INLINE_FUNCTION void layer_norm(const Member& team, int width, const Real
   const NormStatistics<Real> statistics = norm_statistics(team, width, x);
   if (!statistics.is_finite()) return for_each(team, width, [&](const int i) { y[i] = detail::not_a_number<Real>; });
   for_each(team, width, [&](const int i) { y[i] = statistics.normalised(x[i]) * weight[i] + bias[i]; });
+}
+
+/// sum += layer_norm(x)
+template <class Member, class Real>
+KOKKOS_INLINE_FUNCTION void add_layer_norm(const Member& team, int width, const Real* x, const Real* weight,
+                                           const Real* bias, Real* sum) {
+  const NormStatistics<Real> statistics = norm_statistics(team, width, x);
+  if (!statistics.is_finite()) return for_each(team, width, [&](const int i) { sum[i] = detail::not_a_number<Real>; });
+  for_each(team, width, [&](const int i) {
+    const Real normed = statistics.normalised(x[i]) * weight[i] + bias[i];
+    sum[i] += normed;
+  });
+}
+
+/// What divides a row by its root mean square, √(mean(x²) + 1e-5): statistics without a mean. Where the squares
+/// overflow, the row is scaled, and 1e-5 is nothing beside it.
+template <class Member, class Real>
+KOKKOS_INLINE_FUNCTION NormStatistics<Real> rms_statistics(const Member& team, int width, const Real* x) {
+  const auto mean_square = [&](Real scale) {
+    return sum<Real>(team, width, [&](const int i) { return x[i] * scale * (x[i] * scale); }) /
+           static_cast<Real>(width);
+  };
+  const Real square = mean_square(1);
+  if (square <= detail::largest_number<Real>) return {0, 1, Real(1) / std::sqrt(square + Real(1e-5))};
+  constexpr Real scale = detail::square_scale<Real>;
+  const Real large = mean_square(scale);
+  return {0, scale, large <= detail::largest_number<Real> ? Real(1) / std::sqrt(large) : detail::not_a_number<Real>};
+}
+
+/// y = x / √(mean(x²) + 1e-5) over `width` elements; all the same NaN if the row is not finite. x and y may be the
+/// same.
+template <class Member, class Real>
+KOKKOS_INLINE_FUNCTION void rms_norm(const Member& team, int width, const Real* x, Real* y) {
+  const NormStatistics<Real> statistics = rms_statistics(team, width, x);
+  if (!statistics.is_finite()) return for_each(team, width, [&](const int i) { y[i] = detail::not_a_number<Real>; });
+  for_each(team, width, [&](const int i) { y[i] = statistics.normalised(x[i]); });
+}
+
+/// The gradient of y = rms_norm(x), given dy: dx = (dy − y mean(dy·y)) / √(mean(x²) + 1e-5). dx and dy may be the same.
+template <class Member, class Real>
+KOKKOS_INLINE_FUNCTION void rms_norm_gradient(const Member& team, int width, const Real* x, const Real* dy, Real* dx) {
+  const NormStatistics<Real> statistics = rms_statistics(team, width, x);
+  const Real mean = sum<Real>(team, width, [&](const int i) { return dy[i] * statistics.normalised(x[i]); }) /
+                    static_cast<Real>(width);
+  const Real inverse_deviation = statistics.inverse_deviation();
+  for_each(team, width, [&](const int i) { dx[i] = (dy[i] - statistics.normalised(x[i]) * mean) * inverse_deviation; });
 }
 
 /// The gradient of a layer norm, given dy, that of its result; x is what was normed, x̂ what the norm makes of it before

@@ -59,6 +59,13 @@ inline constexpr bool decays = requires(const Rule& rule, std::int64_t head) {
   rule.decay(head);
 };
 
+/// bool averages_steps(), of a rule that has it: whether what a step adds to the state is divided by the number of its
+/// real tokens. Tokens must not see their own step.
+template <class Rule>
+inline constexpr bool averages = requires(const Rule& rule) {
+  { rule.averages_steps() } -> std::same_as<bool>;
+};
+
 /// What a rule says of its gradient (scan_gradient.hpp), if it has one: bool maps(), whether it maps queries and keys.
 ///
 /// One that does has void map_gradient(team, width, row, gradient): `gradient`, of a mapped row, becomes that of `row`.

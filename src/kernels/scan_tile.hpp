@@ -534,6 +534,19 @@ KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const Tokens& tokens, co
   add_to_state(team, count, tile);
 }
 
+/// By what the values of a step's tokens are multiplied.
+template <class Tokens, class Rule>
+KOKKOS_INLINE_FUNCTION auto share_of_step([[maybe_unused]] const Tokens& tokens, [[maybe_unused]] const Rule& rule,
+                                          [[maybe_unused]] const ScanPart& part, [[maybe_unused]] std::int64_t begin,
+                                          [[maybe_unused]] std::int64_t end) {
+  using Real = typename Tokens::Number;
+  if constexpr (averages<Rule>) {
+    const std::int64_t origin = tokens.keys.origin;
+    if (rule.averages_steps()) return share_of_token<Real>(tokens.keys.mask(part.batch), begin - origin, end - origin);
+  }
+  return Real(1);
+}
+
 /// A step whose tokens do not: a chunk, tile by tile, first what its tokens see and then what they add.
 template <class Tile, class Tokens, class Rule>
 KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const Tokens& tokens, const Rule& rule, const ScanPart& part,
@@ -549,9 +562,14 @@ KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const Tokens& tokens, c
     }
   }
 
-  // S += Σ_s k_sᵀ u_s
+  // S += Σ_s k_sᵀ u_s, or their mean
+  const auto share = share_of_step(tokens, rule, part, begin, end);
   for (std::int64_t first = begin; first < end; first += size) {
     load_tokens(team, tokens, rule, part, first, count_at(first), tile);
+    if constexpr (averages<Rule>) {
+      if (rule.averages_steps())
+        for_each(team, count_at(first) * tile.stride, [&](const int i) { tile.values[i] *= share; });
+    }
     add_to_state(team, count_at(first), tile);
   }
 }

@@ -38,6 +38,7 @@ namespace bsbr::kernels {
 //     bool has_query(group, t)        without a query its row is not read, and its output is 0
 //     bool has_key(group, s)          a key that does not exist is left out of the softmax; its row may hold anything
 //     int null_keys(t)                further keys of score 0 with value 0
+//     Real null_score(group)          their score if it is another; a problem need not have it
 //     Real* output(group, t)          row to write
 //   and, if the gradients are to be formed later (softmax_gradient.hpp),
 //     Real& log_sum(group, t)         gets log₂ Σ_s 2^(score_s · log₂ e), null keys among them: −∞ where there is
@@ -155,8 +156,18 @@ inline constexpr bool keeps_log_sums = requires(const Problem& problem) {
   problem.log_sum(0, 0);
 };
 
-/// Loads the queries of a tile and starts their sums: largest = −∞, total = 0, output = 0; or, with null keys, whose
-/// score is 0, largest = 0 and total = their number.
+/// The score of null keys, times log₂ e.
+template <class Real, class Problem>
+KOKKOS_INLINE_FUNCTION Real score_of_null_keys(const Problem& problem, [[maybe_unused]] std::int64_t group) {
+  if constexpr (requires { problem.null_score(group); }) {
+    return static_cast<Real>(problem.null_score(group) * log2_e);
+  } else {
+    return 0;
+  }
+}
+
+/// Loads the queries of a tile and starts their sums: largest = −∞, total = 0, output = 0; or, with null keys, largest
+/// = their score and total = their number.
 template <int query_tile, class Real, class Problem>
 KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& problem, std::int64_t group,
                                           const QueryTile<Real>& tile) {
@@ -173,8 +184,9 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
   set_ranges(team, tile, query_tile, [&](std::int64_t t) { return problem.range(t); });
   for_each(team, query_tile, [&](const int q) {
     const int null_keys = q < tile.count ? problem.null_keys(tile.first + q) : 0;
-    tile.largest[q] = null_keys > 0 ? Real(0) : minus_infinity<Real>;
-    tile.total[q] = static_cast<Real>(null_keys);
+    const Real null_score = null_keys > 0 ? score_of_null_keys<Real>(problem, group) : minus_infinity<Real>;
+    tile.largest[q] = null_score;
+    tile.total[q] = static_cast<Real>(null_score == minus_infinity<Real> ? 0 : null_keys);
   });
   for_each(team, query_tile * value_stride, [&](const int i) { tile.output[i] = 0; });
 }

@@ -26,6 +26,15 @@ KOKKOS_INLINE_FUNCTION TokenRows<Real> token_rows(const Strided<const Real***>& 
   return {&rows(batch, 0, first), static_cast<std::int64_t>(rows.stride(1)), width};
 }
 
+/// 1/n for n real ones of the rows [begin, end) of a sequence, by which their sum becomes their mean; 0 if none is
+/// real. mask: null: all are.
+template <class Real>
+KOKKOS_INLINE_FUNCTION Real share_of_token(const std::uint8_t* mask, std::int64_t begin, std::int64_t end) {
+  std::int64_t count = end - begin;
+  for (std::int64_t t = begin; mask != nullptr && t < end; ++t) count -= mask[t] == 0 ? 1 : 0;
+  return count > 0 ? Real(1) / static_cast<Real>(count) : Real(0);
+}
+
 /// The keys and values that are at hand: of the tokens from `origin` on, which is counted in the whole sequence.
 template <class Real>
 struct KeysAndValues {

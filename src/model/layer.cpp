@@ -9,6 +9,7 @@
 #include "kernels/panel_chain.hpp"
 #include "kernels/poison.hpp"
 #include "kernels/rows.hpp"
+#include "model/chunk_means.hpp"
 #include "model/modules.hpp"
 #include "parallel/agree.hpp"
 
@@ -74,8 +75,9 @@ template <class Real>
 std::int64_t packed_weight_bytes(const ModelConfig& config) {
   const auto bytes = &kernels::ProductWeight<Real>::bytes;
   const std::int64_t width = config.attention_dim(), hidden = config.hidden_dim;
-  const auto chunk_projections = static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size());
-  const std::int64_t retrieval = chunk_projections > 0 ? bytes(chunk_projections * hidden, hidden) : 0;
+  const std::int64_t ends = ends_projected(config);
+  const std::int64_t retrieval =
+      (ends > 0 ? bytes(ends * hidden, hidden) : 0) + (averages_router_keys(config) ? bytes(hidden, hidden) : 0);
   return config.num_layers * (bytes(projections_of(config.architecture) * width, hidden) + retrieval +
                               bytes(hidden, width) + bytes(config.ff_dim, hidden) + bytes(hidden, config.ff_dim));
 }
@@ -90,7 +92,10 @@ AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspa
 template <class Real>
 void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, Workspace<Real>& workspace,
                           const Array<Real***>& x, Profile* profile, AttentionState<Real>* state) const {
-  parallel::agree(execution, workspace.sequence(), profile, [&] { validate(m_weights, workspace, mask, x); });
+  parallel::agree(execution, workspace.sequence(), profile, [&] {
+    validate(m_weights, workspace, mask, x);
+    require_router_sums(m_weights.config(), workspace.sequence(), state);
+  });
   poison_workspace(execution, workspace);
   {
     const Phase phase(execution, profile, "project");
@@ -99,9 +104,16 @@ void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, W
       const PaddingMask& counted = workspace.attention->effective_mask(mask);
       project_chunk_ends(execution, *m_modules, workspace.sequence(), counted, *workspace.panels, x,
                          workspace.retrieval);
+      if (m_modules->project_chunk_means)
+        project_chunk_means(execution, *m_modules, workspace.sequence(), counted, *workspace.panels, x, state,
+                            workspace.retrieval);
     }
   }
+  const bool keeps_sums = state != nullptr && m_modules->project_chunk_means;
+  Array<Real*> router_sums;  // the state gets them if the attention does not refuse it
+  if (keeps_sums) router_sums = next_router_sums(execution, *m_modules, workspace.sequence(), mask, x, *state);
   workspace.attention->forward(execution, mask, attention_input(workspace), workspace.heads, profile, state);
+  if (keeps_sums) state->router_sums = router_sums;
   const Phase phase(execution, profile, "finish");
   finish_tokens<Real>(execution, *m_modules, *workspace.panels, workspace.heads, x);
 }

@@ -5,7 +5,9 @@
 #include "attention/attention.hpp"
 #include "bsbr/error.hpp"
 #include "kernels/rows.hpp"
+#include "kernels/tokens.hpp"
 #include "model/allocate.hpp"
+#include "model/chunk_means.hpp"
 
 namespace bsbr {
 namespace {
@@ -31,6 +33,25 @@ template <class Real>
 Array<Real**> first_rows(const Array<Real**>& rows, std::int64_t count) {
   return Array<Real**>(rows.data(), size(count), rows.extent(1));
 }
+
+/// The chunks of a leaf, and its tokens, counted from its first ones.
+struct ChunksOfLeaf {
+  Array<const std::uint8_t**> real;            // [batch, local tokens]; empty: all are real
+  std::int64_t row, first_token, count, size;  // count: tokens; size: of a chunk
+
+  KOKKOS_FUNCTION std::int64_t begin(std::int64_t chunk) const { return chunk * size; }
+  KOKKOS_FUNCTION std::int64_t end(std::int64_t chunk) const {
+    return (chunk + 1) * size < count ? (chunk + 1) * size : count;
+  }
+  KOKKOS_FUNCTION bool is_real(std::int64_t t) const {
+    return real.data() == nullptr || real(row, first_token + t) != 0;
+  }
+  template <class Real>
+  KOKKOS_FUNCTION Real share(std::int64_t chunk) const {
+    const std::uint8_t* mask = real.data() == nullptr ? nullptr : &real(row, first_token);
+    return kernels::share_of_token<Real>(mask, begin(chunk), end(chunk));
+  }
+};
 
 /// All of them as one sequence.
 template <class Real>
@@ -62,6 +83,7 @@ struct GradientSizes {
   std::int64_t batch, tokens, chunks, hidden, width, inner, projections, chunk_projections;
   std::int64_t leaves = 0, most_tokens = 0, most_chunks = 0;  // of a leaf
   std::int64_t state = 0, whole_state = 0;                    // elements, with compression
+  std::int64_t null_logits = 0, gates = 0;                    // elements, where there are some
   std::int64_t panel_width, head_block = 0;                   // ids of a block of the head
 
   explicit GradientSizes(const ModelConfig& config, const Sequence& sequence, const std::vector<LeafRows>& of = {})
@@ -83,6 +105,8 @@ struct GradientSizes {
       state = config.state_size();
       whole_state = config.head_dim() * config.head_dim();
     }
+    if (has_null_chunk(config)) null_logits = config.num_heads;
+    if (gates_retrieval(config)) gates = config.num_heads;
     if (config.head == Head::none) return;
     head_block = std::min<std::int64_t>(config.vocab_size, kernels::tuning::vocabulary_block);
     panel_width = std::max(panel_width, kernels::token_loss_width(config.vocab_size, hidden));
@@ -92,7 +116,10 @@ struct GradientSizes {
   std::int64_t projection_elements() const {
     return batch * (tokens * projections * width + chunks * chunk_projections * hidden);
   }
-  std::int64_t compression_elements() const { return leaves * (2 * state * whole_state + state + whole_state); }
+  /// Of the gradients of weights that attentions form for each leaf.
+  std::int64_t own_weight_elements() const {
+    return leaves * (2 * state * whole_state + state + whole_state + null_logits + gates);
+  }
   std::int64_t leaf_elements() const {
     return most_tokens * (3 * hidden + 2 * inner) + (chunk_projections > 0 ? most_chunks * hidden : 0);
   }
@@ -158,8 +185,12 @@ GradientWorkspace<Real>::GradientWorkspace(const ModelConfig& config, const Sequ
     gradient.decompress_weight = allocate<Real***>("gradient::decompress_weight_gradients", parts, whole, state);
     gradient.compress_bias = allocate<Real**>("gradient::compress_bias_gradients", parts, state);
     gradient.decompress_bias = allocate<Real**>("gradient::decompress_bias_gradients", parts, whole);
-    gradient.leaf_chunks = parallel::leaf_chunks(sequence.length(), sequence.chunk_size());
   }
+  if (sizes.null_logits > 0)
+    gradient.null_logit = allocate<Real**>("gradient::null_logit_gradients", sizes.leaves, sizes.null_logits);
+  if (sizes.gates > 0)
+    gradient.retrieval_gate = allocate<Real**>("gradient::retrieval_gate_gradients", sizes.leaves, sizes.gates);
+  gradient.leaf_chunks = parallel::leaf_chunks(sequence.length(), sequence.chunk_size());
   normed = allocate<Real**>("gradient::normed", sizes.most_tokens, hidden);
   normed_gradient = allocate<Real**>("gradient::normed_gradient", sizes.most_tokens, hidden);
   middle = allocate<Real**>("gradient::middle", sizes.most_tokens, hidden);
@@ -186,7 +217,7 @@ std::int64_t GradientWorkspace<Real>::bytes(const ModelConfig& config, const Seq
       bsbr::attention::gradient_reads_output<Real>(config) ? sizes.batch * sizes.tokens * sizes.width : 0;
   return bsbr::attention::workspace_bytes<Real>(config, sequence) +
          bsbr::attention::gradient_bytes<Real>(config, sequence) +
-         (sizes.projection_elements() + heads + sizes.compression_elements() + sizes.leaf_elements()) *
+         (sizes.projection_elements() + heads + sizes.own_weight_elements() + sizes.leaf_elements()) *
              static_cast<std::int64_t>(sizeof(Real)) +
          kernels::PanelBuffers<Real>::bytes(sizes.panel_width) +
          kernels::OuterProductBuffers<Real>::bytes(sizes.outer_elements<Real>()) +
@@ -220,7 +251,10 @@ void LayerBackward<Real>::for_each_matrix(const Visit& visit) {
   visit(m_expand, matrix(m_prefix + "ff.0"));
   visit(m_contract, matrix(m_prefix + "ff.3"));
   if (!chunk_projections.empty())
-    visit(m_project_chunk_ends, matrix(attention + chunk_projections.front(), chunk_projections.size()));
+    visit(m_project_chunk_ends,
+          matrix(attention + chunk_projections.front(), size(ends_projected(m_weights.config()))));
+  if (averages_router_keys(m_weights.config()))
+    visit(m_project_chunk_means, matrix(attention + chunk_projections.back()));
 }
 
 template <class Real>
@@ -233,10 +267,10 @@ void LayerBackward<Real>::repack(const Execution& execution) {
 template <class Real>
 std::int64_t LayerBackward<Real>::bytes(const ModelConfig& config) {
   const auto bytes = &ProductWeight<Real>::bytes;
-  const std::int64_t width = config.attention_dim(), hidden = config.hidden_dim,
-                     ends = static_cast<std::int64_t>(traits(config.architecture).chunk_projections.size());
+  const std::int64_t width = config.attention_dim(), hidden = config.hidden_dim, ends = ends_projected(config);
   return bytes(hidden, projections_of(config.architecture) * width) + bytes(width, hidden) +
-         bytes(hidden, config.ff_dim) + bytes(config.ff_dim, hidden) + (ends > 0 ? bytes(hidden, ends * hidden) : 0);
+         bytes(hidden, config.ff_dim) + bytes(config.ff_dim, hidden) + (ends > 0 ? bytes(hidden, ends * hidden) : 0) +
+         (averages_router_keys(config) ? bytes(hidden, hidden) : 0);
 }
 
 template <class Real>
@@ -265,6 +299,9 @@ void LayerBackward<Real>::attend(const Execution& execution, const PaddingMask& 
     if (m_modules->project_chunk_ends) {
       const PaddingMask& counted = workspace.attention->effective_mask(mask);
       project_chunk_ends(execution, *m_modules, sequence, counted, workspace.panels, x, activations.retrieval);
+      if (m_modules->project_chunk_means)
+        project_chunk_means<Real>(execution, *m_modules, sequence, counted, workspace.panels, x, nullptr,
+                                  activations.retrieval);
     }
   }
   workspace.attention->forward(execution, mask,
@@ -387,8 +424,8 @@ void LayerBackward<Real>::norm_rows(const Execution& execution, const Norm<Real>
       });
 }
 
-/// Of r and h: their weights, and dy at the last real tokens of the leaf's chunks. Gradients of chunks without one are
-/// 0.
+/// Of r and h, as far as they are formed of them: their weights, and dy at the last real tokens of the leaf's chunks.
+/// Gradients of chunks without one are 0.
 template <class Real>
 void LayerBackward<Real>::chunk_ends_gradient(const Execution& execution, const PaddingMask& mask,
                                               const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
@@ -397,7 +434,7 @@ void LayerBackward<Real>::chunk_ends_gradient(const Execution& execution, const 
   const Array<Real**> normed = workspace.normed, ends = workspace.chunk_ends,
                       normed_gradient = workspace.normed_gradient;
   const auto& names = traits(m_weights.config().architecture).chunk_projections;
-  const int hidden = static_cast<int>(normed.extent(1)), count = static_cast<int>(names.size());
+  const int hidden = static_cast<int>(normed.extent(1)), count = ends_projected(m_weights.config());
   const auto last_real = workspace.attention->effective_mask(mask).last_real();
   const std::int64_t row = leaf.batch, first_chunk = leaf.first_chunk, first = leaf.first;
   const Array<Real****> gradients = workspace.retrieval_gradients;
@@ -429,6 +466,51 @@ void LayerBackward<Real>::chunk_ends_gradient(const Execution& execution, const 
                        Stage{m_project_chunk_ends, add});
 }
 
+/// Of h, if it is formed of them: its weight, and dy at all real tokens of the leaf's chunks.
+template <class Real>
+void LayerBackward<Real>::chunk_means_gradient(const Execution& execution, const PaddingMask& mask,
+                                               const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
+                                               const Array<Real*>& sums) const {
+  const LeafRows chunks{leaf.index, leaf.batch, leaf.first_chunk, leaf.chunks, 0, 0};
+  const Array<Real**> normed = workspace.normed, means = workspace.chunk_ends,
+                      normed_gradient = workspace.normed_gradient;
+  const int hidden = static_cast<int>(normed.extent(1));
+  const ChunksOfLeaf all{workspace.attention->effective_mask(mask).tokens(), leaf.batch, leaf.first, leaf.count,
+                         workspace.sequence().chunk_size()};
+  Kokkos::parallel_for(
+      "bsbr::gradient::chunk_means", kernels::team_policy(execution, leaf.chunks, 0),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const auto team = kernels::as_team(member);
+        const std::int64_t chunk = member.league_rank();
+        Real* mean = &means(chunk, 0);
+        kernels::for_each(team, hidden, [&](const int i) { mean[i] = 0; });
+        for (std::int64_t t = all.begin(chunk); t < all.end(chunk); ++t) {
+          const Real* y = &normed(t, 0);
+          if (all.is_real(t)) kernels::for_each(team, hidden, [&](const int i) { mean[i] += y[i]; });
+        }
+        const Real share = all.template share<Real>(chunk);
+        kernels::for_each(team, hidden, [&](const int i) { mean[i] *= share; });
+      });
+  const int last = static_cast<int>(workspace.retrieval_gradients.extent(0)) - 1;
+  const std::string name = "attention." + traits(m_weights.config().architecture).chunk_projections.back();
+  const Array<Real**> of_chunks = leaf_rows(workspace.retrieval_gradients, last, chunks);
+  kernels::add_outer_product<Real>(execution, workspace.outer, of_chunks, first_rows(means, leaf.chunks),
+                                   matrix(m_attention, sums, name + ".weight"));
+  kernels::add_bias_gradient<Real>(execution, workspace.sums, of_chunks, vector(m_attention, sums, name + ".bias"));
+  const auto load = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t chunk, Real* data) {
+    kernels::copy(team, hidden, &of_chunks(chunk, 0), data);
+  };
+  const auto add = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t chunk, const Real* data) {
+    const Real share = all.template share<Real>(chunk);
+    for (std::int64_t t = all.begin(chunk); t < all.end(chunk); ++t) {
+      Real* target = &normed_gradient(t, 0);
+      if (all.is_real(t)) kernels::for_each(team, hidden, [&](const int i) { target[i] += share * data[i]; });
+    }
+  };
+  kernels::panel_chain(execution, "bsbr::gradient::chunk_means", Rows{1, leaf.chunks}, workspace.panels, load,
+                       Stage{m_project_chunk_means, add});
+}
+
 /// From q, k, v, r and h back to x, for one leaf: the gradient of m becomes that of x.
 template <class Real>
 void LayerBackward<Real>::project_gradient(const Execution& execution, const PaddingMask& mask,
@@ -458,15 +540,16 @@ void LayerBackward<Real>::project_gradient(const Execution& execution, const Pad
   kernels::panel_chain(execution, "bsbr::gradient::project", Rows{1, leaf.count}, workspace.panels, load,
                        Stage{m_project, store});
   if (m_modules->project_chunk_ends) chunk_ends_gradient(execution, mask, workspace, leaf, sums);
+  if (m_modules->project_chunk_means) chunk_means_gradient(execution, mask, workspace, leaf, sums);
   kernels::add_norm_gradients<Real>(execution, workspace.sums, leaf_rows(x, leaf), m_modules->attention_norm.weight,
                                     first_rows(normed_gradient, leaf.count), leaf_rows(gradient, leaf),
                                     vector(m_attention, sums, "layer_norm1.weight"),
                                     vector(m_attention, sums, "layer_norm1.bias"));
 }
 
-/// The gradients of compress_proj and decompress_proj, of which the attention has formed the sums of each leaf.
+/// The gradients of the attention's own weights, of which it has formed the sums of each leaf.
 template <class Real>
-void LayerBackward<Real>::take_compression(const Execution& execution, const AttentionGradient<Real>& gradient,
+void LayerBackward<Real>::take_own_weights(const Execution& execution, const AttentionGradient<Real>& gradient,
                                            std::size_t leaf, const Array<Real*>& sums) const {
   const auto take_matrix = [&](const std::string& name, const Array<Real***>& of_leaves) {
     Kokkos::deep_copy(execution, matrix(m_attention, sums, name),
@@ -475,6 +558,10 @@ void LayerBackward<Real>::take_compression(const Execution& execution, const Att
   const auto take_vector = [&](const std::string& name, const Array<Real**>& of_leaves) {
     Kokkos::deep_copy(execution, vector(m_attention, sums, name), Kokkos::subview(of_leaves, leaf, Kokkos::ALL()));
   };
+  const ModelConfig& config = m_weights.config();
+  if (has_null_chunk(config)) take_vector("attention.null_logit", gradient.null_logit);
+  if (gates_retrieval(config)) take_vector("attention.retrieval_gate", gradient.retrieval_gate);
+  if (!compresses_states(config)) return;
   take_matrix("attention.compress_proj.weight", gradient.compress_weight);
   take_matrix("attention.decompress_proj.weight", gradient.decompress_weight);
   take_vector("attention.compress_proj.bias", gradient.compress_bias);
@@ -512,7 +599,7 @@ void LayerBackward<Real>::project_backward(const Execution& execution, const Pad
     const LeafRows& leaf = workspace.leaves()[i];
     const Array<Real*>& of_leaf = sums.leaf();
     project_gradient(execution, mask, workspace, leaf, x, gradient, of_leaf);
-    if (compresses_states(m_weights.config())) take_compression(execution, workspace.gradient, i, of_leaf);
+    take_own_weights(execution, workspace.gradient, i, of_leaf);
     sums.join(first_leaf + leaf.index);
   }
 }

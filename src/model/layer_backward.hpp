@@ -85,7 +85,7 @@ class GradientWorkspace {
   // Of one leaf.
   Array<Real**> normed, normed_gradient, middle;  // [tokens, hidden_dim]: z or y, and what it was normed from
   Array<Real**> expanded, activated;              // [tokens, ff_dim]: a, later its gradient; gelu(a)
-  Array<Real**> chunk_ends;                       // [chunks, hidden_dim]: y at the last real tokens
+  Array<Real**> chunk_ends;                       // [chunks, hidden_dim]: y at the last real tokens, and means of y
   kernels::PanelBuffers<Real> panels;
   kernels::OuterProductBuffers<Real> outer;
   kernels::RowSumBuffers<Real> sums;
@@ -155,11 +155,14 @@ class LayerBackward {
   void project_gradient(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
                         const LeafRows& leaf, const Array<Real***>& x, const Array<Real***>& gradient,
                         const Array<Real*>& sums) const;
-  void take_compression(const Execution& execution, const AttentionGradient<Real>& gradient, std::size_t leaf,
+  void take_own_weights(const Execution& execution, const AttentionGradient<Real>& gradient, std::size_t leaf,
                         const Array<Real*>& sums) const;
   void chunk_ends_gradient(const Execution& execution, const PaddingMask& mask,
                            const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
                            const Array<Real*>& sums) const;
+  void chunk_means_gradient(const Execution& execution, const PaddingMask& mask,
+                            const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
+                            const Array<Real*>& sums) const;
 
  private:
   template <class Visit>
@@ -172,7 +175,8 @@ class LayerBackward {
   std::string m_prefix;
   GradientPart m_attention, m_rest;
   std::shared_ptr<const LayerModules<Real>> m_modules;
-  kernels::ProductWeight<Real> m_project, m_out, m_expand, m_contract, m_project_chunk_ends;  // transposed
+  kernels::ProductWeight<Real> m_project, m_out, m_expand, m_contract, m_project_chunk_ends,
+      m_project_chunk_means;  // transposed
 };
 
 }  // namespace bsbr

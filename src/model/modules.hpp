@@ -67,12 +67,20 @@ inline int projections_of(Architecture architecture) {
   return static_cast<int>(input_projections(architecture).size());
 }
 
+/// How many of the matrices that are multiplied with rows of chunks are multiplied with their last tokens, as one
+/// product; the others are with their means.
+inline int ends_projected(const ModelConfig& config) {
+  const auto all = static_cast<int>(traits(config.architecture).chunk_projections.size());
+  return averages_router_keys(config) ? all - 1 : all;
+}
+
 /// The modules of a layer: its norms and linear layers.
 template <class Real>
 struct LayerModules {
   Norm<Real> attention_norm, ff_norm;
   Linear<Real> project, out, expand, contract;
-  std::optional<Linear<Real>> project_chunk_ends;  // bsbr
+  std::optional<Linear<Real>> project_chunk_ends;   // bsbr: r, and h if it is not of means
+  std::optional<Linear<Real>> project_chunk_means;  // bsbr: h if it is
 
   LayerModules(const Weights<Real>& weights, const std::string& prefix)
       : attention_norm(weights, prefix + "layer_norm1"),
@@ -85,13 +93,16 @@ struct LayerModules {
     const auto& chunk_projections = traits(weights.config().architecture).chunk_projections;
     if (chunk_projections.empty()) return;
     project_chunk_ends.emplace(weights, prefix + "attention." + chunk_projections.front(),
-                               static_cast<int>(chunk_projections.size()));
+                               ends_projected(weights.config()));
+    if (averages_router_keys(weights.config()))
+      project_chunk_means.emplace(weights, prefix + "attention." + chunk_projections.back());
   }
 
   /// The weights, which it was made from, have other values: takes them.
   void repack(const Execution& execution, const Weights<Real>& weights) const {
     for (const Linear<Real>* linear : {&project, &out, &expand, &contract}) linear->repack(execution, weights);
     if (project_chunk_ends) project_chunk_ends->repack(execution, weights);
+    if (project_chunk_means) project_chunk_means->repack(execution, weights);
   }
 };
 
@@ -108,8 +119,8 @@ void project_tokens(const Execution& execution, const LayerModules<Real>& module
                modules.project, projections);
 }
 
-/// r and h of all local chunks, at their last real tokens. Rows of chunks without a real token are computed from zeros
-/// and never read.
+/// r and h of all local chunks, at their last real tokens; r only, if h is of means. Rows of chunks without a real
+/// token are computed from zeros and never read.
 template <class Real>
 void project_chunk_ends(const Execution& execution, const LayerModules<Real>& modules, const Sequence& sequence,
                         const PaddingMask& mask, const kernels::PanelBuffers<Real>& panels, const Array<Real***>& x,
@@ -124,8 +135,10 @@ void project_chunk_ends(const Execution& execution, const LayerModules<Real>& mo
       kernels::for_each(team, static_cast<int>(x.extent(2)), [&](const int i) { data[i] = 0; });
     }
   };
+  const std::size_t count = modules.project_chunk_means ? 1 : retrieval.extent(0);
+  const Array<Real****> of_ends(retrieval.data(), count, retrieval.extent(1), retrieval.extent(2), retrieval.extent(3));
   project_rows(execution, "bsbr::layer::project_chunk_ends", {sequence.batch(), sequence.local_chunks()}, panels,
-               chunk_end, *modules.project_chunk_ends, retrieval);
+               chunk_end, *modules.project_chunk_ends, of_ends);
 }
 
 /// What a feed-forward layer is given and forms: m, its input before the norm, and a, without its bias.
@@ -191,8 +204,10 @@ AttentionInput<Real> attention_input(const Weights<Real>& weights, const std::st
     input.retrieval_query = array_of(retrieval, 0);
     input.retrieval_key = array_of(retrieval, 1);
   }
-  if (!compresses_states(config)) return input;
   const std::string prefix = layer_prefix + "attention.";
+  if (has_null_chunk(config)) input.null_logit = weights.vector(prefix + "null_logit");
+  if (gates_retrieval(config)) input.retrieval_gate = weights.vector(prefix + "retrieval_gate");
+  if (!compresses_states(config)) return input;
   input.compress_weight = weights.matrix(prefix + "compress_proj.weight");
   input.compress_bias = weights.vector(prefix + "compress_proj.bias");
   input.decompress_weight = weights.matrix(prefix + "decompress_proj.weight");

@@ -30,6 +30,8 @@ void check_shapes(const ModelConfig& config, const AttentionInput& input, const 
   if (!special.has_retrieval()) return;
   require_shape(input.retrieval_query, chunks, width, "retrieval_query");
   require_shape(input.retrieval_key, chunks, width, "retrieval_key");
+  if (has_null_chunk(config)) require_shape(input.null_logit, 1, config.num_heads, "null_logit");
+  if (gates_retrieval(config)) require_shape(input.retrieval_gate, 1, config.num_heads, "retrieval_gate");
   if (!compresses_states(config)) return;
   const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
   require_shape(input.compress_weight, compressed, whole, "compress_weight");
@@ -102,7 +104,9 @@ AttentionInput zeros_like(const AttentionInput& input) {
           zeros_like(input.compress_weight),
           zeros_like(input.compress_bias),
           zeros_like(input.decompress_weight),
-          zeros_like(input.decompress_bias)};
+          zeros_like(input.decompress_bias),
+          zeros_like(input.null_logit),
+          zeros_like(input.retrieval_gate)};
 }
 
 Matrix attend_to_earlier(const Head& head, double scale, std::int64_t window, const Mask& mask) {

@@ -22,8 +22,8 @@ struct Head {
 BSBR_ARCHITECTURES(BSBR_DECLARE_HEAD)
 #undef BSBR_DECLARE_HEAD
 
-/// The gradients of a head's input, given `dout` of its results, [L, d]. Adds those of what all heads share, gate and
-/// projections of states, to `dinput`.
+/// The gradients of a head's input, given `dout` of its results, [L, d]. Adds those of the rest of the input, gate,
+/// projections of states, and null logit and factor of the head, to `dinput`.
 #define BSBR_DECLARE_HEAD_GRADIENT(name)                                                                \
   Head attend_gradient(Tag<Architecture::name>, const ModelConfig& config, const AttentionInput& input, \
                        const Head& head, const Mask& mask, const Matrix& dout, AttentionInput& dinput);

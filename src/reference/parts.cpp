@@ -18,6 +18,14 @@ std::vector<double> attention_weights(const Matrix& query, const Matrix& key, st
   return softmax(scores, absent);
 }
 
+/// √(mean(u_t²) + 1e-5)
+double root_mean_square(const Matrix& u, std::int64_t token) {
+  long double mean = 0;  // which has room for the squares of all doubles
+  for (std::int64_t column = 0; column < u.columns; ++column)
+    mean += squared(u(token, column)) / static_cast<double>(u.columns);
+  return static_cast<double>(std::sqrt(mean + 1e-5));
+}
+
 }  // namespace
 
 void require(bool holds, const std::string& message) {
@@ -102,6 +110,31 @@ void add_state_gradient(Matrix& dkey, Matrix& dvalue, const Matrix& key, const M
     add_transposed_product(dkey, value, dstate, s);
     add_product(dvalue, key, dstate, s);
   }
+}
+
+double share_of_token(Range range, const Mask& mask) {
+  const std::size_t count = real_tokens(range, mask).size();
+  return count == 0 ? 0 : 1 / static_cast<double>(count);
+}
+
+Matrix rms_norm(const Matrix& u) {
+  Matrix y = u;
+  for (std::int64_t t = 0; t < u.rows; ++t) {
+    const double size = root_mean_square(u, t);
+    for (std::int64_t column = 0; column < u.columns; ++column) y(t, column) /= size;
+  }
+  return y;
+}
+
+Matrix rms_norm_gradient(const Matrix& u, const Matrix& dy) {
+  const Matrix y = rms_norm(u);
+  Matrix du = zeros_like(u);
+  for (std::int64_t t = 0; t < u.rows; ++t) {
+    const double size = root_mean_square(u, t), mean = dot(dy, t, y, t) / static_cast<double>(u.columns);
+    for (std::int64_t column = 0; column < u.columns; ++column)
+      du(t, column) = (dy(t, column) - y(t, column) * mean) / size;
+  }
+  return du;
 }
 
 std::vector<double> softmax(const std::vector<double>& scores, std::int64_t absent) {

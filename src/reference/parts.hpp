@@ -62,6 +62,15 @@ Matrix state_of(const Matrix& key, const Matrix& value, Range range, const Mask&
 void add_state_gradient(Matrix& dkey, Matrix& dvalue, const Matrix& key, const Matrix& value, Range range,
                         const Mask& mask, const Matrix& dstate);
 
+/// 1/n for n real tokens of a range, by which their sum becomes their mean; 0 if it has none.
+double share_of_token(Range range, const Mask& mask);
+
+/// u_t / √(mean(u_t²) + 1e-5) of each row
+Matrix rms_norm(const Matrix& u);
+
+/// y = rms_norm(u): du_t = (dy_t − y_t mean(dy_t ⊙ y_t)) / √(mean(u_t²) + 1e-5)
+Matrix rms_norm_gradient(const Matrix& u, const Matrix& dy);
+
 /// The softmax of scores, among which there are `absent` more scores of 0 whose weights nobody needs.
 std::vector<double> softmax(const std::vector<double>& scores, std::int64_t absent = 0);
 

@@ -39,11 +39,12 @@ using Mask = std::vector<std::uint8_t>;
 
 /// What an attention is given, for one sequence: query, key, value and, for gau, gate (before the sigmoid), [tokens,
 /// attention_dim] each; for bsbr meta_r_proj and meta_h_proj at the last real token of each chunk, [chunks, hidden_dim]
-/// (the row of a chunk without a real token is not used), and with compression the two projections, [S, d²], [1, S],
-/// [d², S], [1, d²].
+/// (the row of a chunk without a real token is not used), with compression the two projections, [S, d²], [1, S], [d²,
+/// S], [1, d²], and with null_chunk and retrieval_gate these, [1, heads].
 struct AttentionInput {
   Matrix query, key, value, gate, retrieval_query, retrieval_key;
   Matrix compress_weight, compress_bias, decompress_weight, decompress_bias;
+  Matrix null_logit, retrieval_gate;
 };
 
 /// Zeros of the same shapes.

@@ -64,6 +64,44 @@ Matrix chunk_ends_gradient(const ModelConfig& config, const Matrix& x, const Mas
   return dx;
 }
 
+/// The mean of x over the real tokens of each chunk, [chunks, D]; zeros for a chunk without one.
+Matrix chunk_means(const ModelConfig& config, const Matrix& x, const Mask& given) {
+  const Mask mask = effective_mask(config, given);
+  Matrix means(count_chunks(x.rows, config.chunk_size), x.columns);
+  for (std::int64_t chunk = 0; chunk < means.rows; ++chunk) {
+    const Range tokens = chunk_tokens(chunk, config.chunk_size, x.rows);
+    const double share = share_of_token(tokens, mask);
+    for (const std::int64_t t : real_tokens(tokens, mask)) add_row(means, chunk, share, x, t);
+  }
+  return means;
+}
+
+Matrix chunk_means_gradient(const ModelConfig& config, const Matrix& x, const Mask& given, const Matrix& dmeans) {
+  const Mask mask = effective_mask(config, given);
+  Matrix dx = zeros_like(x);
+  for (std::int64_t chunk = 0; chunk < dmeans.rows; ++chunk) {
+    const Range tokens = chunk_tokens(chunk, config.chunk_size, x.rows);
+    const double share = share_of_token(tokens, mask);
+    for (const std::int64_t t : real_tokens(tokens, mask)) add_row(dx, t, share, dmeans, chunk);
+  }
+  return dx;
+}
+
+/// What projection i of chunks is given: chunk_ends, or for h, the last one, with router_key = mean chunk_means.
+bool takes_means(const ModelConfig& config, std::size_t i) {
+  return averages_router_keys(config) && i + 1 == traits(config.architecture).chunk_projections.size();
+}
+
+Matrix chunk_rows(const ModelConfig& config, std::size_t i, const Matrix& x, const Mask& mask) {
+  return takes_means(config, i) ? chunk_means(config, x, mask) : chunk_ends(config, x, mask);
+}
+
+Matrix chunk_rows_gradient(const ModelConfig& config, std::size_t i, const Matrix& x, const Mask& mask,
+                           const Matrix& drows) {
+  return takes_means(config, i) ? chunk_means_gradient(config, x, mask, drows)
+                                : chunk_ends_gradient(config, x, mask, drows);
+}
+
 /// What the projections of tokens make, in the order of Traits::token_projections.
 std::array<Matrix*, 4> token_inputs(AttentionInput& input) {
   return {&input.query, &input.key, &input.value, &input.gate};
@@ -72,12 +110,18 @@ std::array<Matrix*, 4> token_inputs(AttentionInput& input) {
 /// What the projections of chunks make, in the order of Traits::chunk_projections.
 std::array<Matrix*, 2> chunk_inputs(AttentionInput& input) { return {&input.retrieval_query, &input.retrieval_key}; }
 
-/// The projections of states.
-std::array<std::pair<std::string, Matrix*>, 4> state_projections(AttentionInput& input) {
-  return {{{"compress_proj.weight", &input.compress_weight},
+/// The weights among what an attention is given: projections of states, null logits, factors of the retrieval.
+std::vector<std::pair<std::string, Matrix*>> weights_in(const ModelConfig& config, AttentionInput& input) {
+  std::vector<std::pair<std::string, Matrix*>> all;
+  if (compresses_states(config)) {
+    all = {{"compress_proj.weight", &input.compress_weight},
            {"compress_proj.bias", &input.compress_bias},
            {"decompress_proj.weight", &input.decompress_weight},
-           {"decompress_proj.bias", &input.decompress_bias}}};
+           {"decompress_proj.bias", &input.decompress_bias}};
+  }
+  if (has_null_chunk(config)) all.emplace_back("null_logit", &input.null_logit);
+  if (gates_retrieval(config)) all.emplace_back("retrieval_gate", &input.retrieval_gate);
+  return all;
 }
 
 /// What the attention is given; y is the output of LN1, [L, D].
@@ -89,11 +133,9 @@ AttentionInput attention_input(const ModelConfig& config, const WeightMap& weigh
     *token_inputs(input).at(i) = linear(weights, prefix + special.token_projections[i], y);
   }
   for (std::size_t i = 0; i < special.chunk_projections.size(); ++i) {
-    *chunk_inputs(input).at(i) = linear(weights, prefix + special.chunk_projections[i], chunk_ends(config, y, mask));
+    *chunk_inputs(input).at(i) = linear(weights, prefix + special.chunk_projections[i], chunk_rows(config, i, y, mask));
   }
-  if (compresses_states(config)) {
-    for (const auto& [name, weight] : state_projections(input)) *weight = find(weights, prefix + name);
-  }
+  for (const auto& [name, weight] : weights_in(config, input)) *weight = find(weights, prefix + name);
   return input;
 }
 
@@ -105,13 +147,11 @@ Matrix attention_input_gradient(const ModelConfig& config, const WeightMap& weig
     add(dy, linear_gradient(weights, prefix + special.token_projections[i], y, *token_inputs(dinput).at(i), gradients));
   }
   for (std::size_t i = 0; i < special.chunk_projections.size(); ++i) {
-    const Matrix dends = linear_gradient(weights, prefix + special.chunk_projections[i], chunk_ends(config, y, mask),
+    const Matrix drows = linear_gradient(weights, prefix + special.chunk_projections[i], chunk_rows(config, i, y, mask),
                                          *chunk_inputs(dinput).at(i), gradients);
-    add(dy, chunk_ends_gradient(config, y, mask, dends));
+    add(dy, chunk_rows_gradient(config, i, y, mask, drows));
   }
-  if (compresses_states(config)) {
-    for (const auto& [name, dweight] : state_projections(dinput)) add(gradients.at(prefix + name), *dweight);
-  }
+  for (const auto& [name, dweight] : weights_in(config, dinput)) add(gradients.at(prefix + name), *dweight);
   return dy;
 }
 

@@ -23,9 +23,8 @@ constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 struct Batches {
   ModelConfig config;
   std::int64_t length = 0;
-  std::vector<reference::AttentionInput>
-      inputs;                          // one for each sequence; the projections of states are the same in all
-  std::vector<reference::Mask> masks;  // one for each sequence, or none
+  std::vector<reference::AttentionInput> inputs;  // one for each sequence; weights are the same in all
+  std::vector<reference::Mask> masks;             // one for each sequence, or none
 
   std::int64_t batch() const { return static_cast<std::int64_t>(inputs.size()); }
 
@@ -51,10 +50,8 @@ Batches make_batches(const ModelConfig& config, std::int64_t batch, std::int64_t
   Batches batches{config, length, {}, {}};
   for (std::int64_t row = 0; row < batch; ++row) {
     auto input = random_attention(config, length, static_cast<std::uint64_t>(10 * row));
-    if (row > 0) {  // the projections of states are those of the first sequence
-      const auto& first = batches.inputs.front();
-      input.compress_weight = first.compress_weight, input.compress_bias = first.compress_bias;
-      input.decompress_weight = first.decompress_weight, input.decompress_bias = first.decompress_bias;
+    for (const auto weight : shared_weights) {  // those of the first sequence
+      if (row > 0) input.*weight = batches.inputs.front().*weight;
     }
     batches.inputs.push_back(std::move(input));
   }
@@ -142,7 +139,7 @@ AttentionInput<Real> input_on_device(const Sequence& sequence, const Batches& ba
   Buffer<Real> chunk_buffer(batch, sequence.local_chunks(), 2 * width + 3);
   input.retrieval_key = chunk_buffer.put(chunks(&reference::AttentionInput::retrieval_key), 0);
   input.retrieval_query = chunk_buffer.put(chunks(&reference::AttentionInput::retrieval_query), width + 2);
-  put_projections(batches.inputs.front(), input);
+  put_weights(batches.inputs.front(), input);
   return input;
 }
 

@@ -54,6 +54,8 @@ std::string some_text(FuzzedDataProvider& data) {
     for (const auto& entry : causalities) all.emplace_back(entry.name);
     for (const auto& entry : feature_maps) all.emplace_back(entry.name);
     for (const auto& entry : head_kinds) all.emplace_back(entry.name);
+    for (const auto& entry : state_scales) all.emplace_back(entry.name);
+    for (const auto& entry : router_keys) all.emplace_back(entry.name);
     return all;
   }();
   if (data.ConsumeIntegralInRange(0, 7) == 0) return data.ConsumeRandomLengthString(80);

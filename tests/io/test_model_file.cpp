@@ -39,6 +39,9 @@ ModelConfig config_of(Architecture architecture) {
   config.beta = 0.7;
   config.expansion_factor = 2;
   config.feature_map = FeatureMap::elu;
+  config.state_scale = StateScale::mean;
+  config.router_key = RouterKey::mean;
+  config.null_chunk = config.retrieval_gate = config.output_norm = 1;
   if (traits(architecture).has_one_head) config.num_heads = 1;
   return config;
 }
@@ -201,6 +204,25 @@ TEST(ModelFile, dropout_may_be_missing) {
   const std::string path = good_model(folder);
   edit(path, [](hid_t file) { remove_attribute(file, "dropout"); });
   EXPECT_EQ(read_config(path, MPI_COMM_WORLD).dropout, 0);
+}
+
+TEST(ModelFile, without_the_fields_by_which_a_model_learns_to_retrieve_is_as_published) {
+  const Folder folder;
+  for (const Architecture architecture : {Architecture::bsbr, Architecture::gau, Architecture::linear}) {
+    ModelConfig config{.architecture = architecture, .hidden_dim = 8, .num_layers = 1, .num_heads = 1, .ff_dim = 6};
+    const std::string path = folder / "older.h5";
+    on_rank_0([&] { write_model(path, random_weights<float>(config, 1)); });
+    edit(path, [&](hid_t file) {
+      for (const char* name : {"state_scale", "null_chunk", "retrieval_gate", "router_key", "output_norm"}) {
+        if (has_field(architecture, name)) remove_attribute(file, name);
+      }
+    });
+    const ModelConfig found = read_config(path, MPI_COMM_WORLD);
+    EXPECT_EQ(found.state_scale, StateScale::sum);
+    EXPECT_EQ(found.router_key, RouterKey::last);
+    EXPECT_EQ(found.null_chunk + found.retrieval_gate + found.output_norm, 0);
+    EXPECT_EQ(numbers(read_weights<float>(path, MPI_COMM_WORLD)), numbers(random_weights<float>(config, 1)));
+  }
 }
 
 TEST(ModelFile, a_written_file_has_the_same_bytes_each_time_and_leaves_no_other) {

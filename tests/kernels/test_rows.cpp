@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/head_norm.hpp"
 #include "support/device_arrays.hpp"
 #include "support/random_model.hpp"
 
@@ -76,6 +77,77 @@ TYPED_TEST(Normalise, of_a_row_that_is_not_finite_is_not_shown_as_one_that_is) {
   const double infinity = std::numeric_limits<double>::infinity();
   for (const double bad : {infinity, -infinity, std::numeric_limits<double>::quiet_NaN()}) {
     EXPECT_TRUE(std::isnan(normalised<TypeParam>({1, bad, 1}, 3)[1])) << bad;
+  }
+}
+
+// ---- Division by the root mean square -------------------------------------------------------------------------------
+
+/// y of the rows [rows, width] of x, and dx of dy, by the kernels.
+template <class Real>
+std::pair<std::vector<Real>, std::vector<Real>> kernel_rms_norm(const std::vector<double>& x,
+                                                                const std::vector<double>& dy, std::int64_t width) {
+  const std::int64_t rows = static_cast<std::int64_t>(x.size()) / width;
+  const std::int64_t heads = rows % 3 == 0 ? 3 : 1;  // rows of one token
+  const auto given = to_device<Real***>(x, 1, rows / heads, heads * width),
+             gradient = to_device<Real***>(dy, 1, rows / heads, heads * width);
+  const Array<Real***> y("test::y", 1, rows / heads, heads * width);
+  kernels::norm_heads<Real>(Execution(), "test::norm", heads, given, y);
+  kernels::norm_heads_gradient<Real>(Execution(), "test::norm_gradient", heads, given, gradient, gradient);
+  Execution().fence();
+  return {to_host(y), to_host(gradient)};
+}
+
+template <class Real>
+class RmsNorm : public ::testing::Test {
+ protected:
+  /// y = x / s and dx = (dy − y mean(dy y)) / s, s = √(mean(x²) + 1e-5), of numbers that float holds.
+  void expect_right(std::int64_t width, double size) {
+    const auto x = in_float(random_matrix(6, width, 31, size).values),
+               dy = in_float(random_matrix(6, width, 32).values);
+    const auto [y, dx] = kernel_rms_norm<Real>(x, dy, width);
+    const double tolerance = 30 * static_cast<double>(std::numeric_limits<Real>::epsilon());
+    for (std::size_t begin = 0; begin < x.size(); begin += static_cast<std::size_t>(width)) {
+      const auto end = begin + static_cast<std::size_t>(width);
+      long double square = 0, product = 0;
+      for (std::size_t i = begin; i < end; ++i) square += static_cast<long double>(x[i]) * x[i] / width;
+      const long double root = std::sqrt(square + 1e-5L);
+      for (std::size_t i = begin; i < end; ++i) product += dy[i] * (x[i] / root) / width;
+      for (std::size_t i = begin; i < end; ++i) {
+        const long double exact = x[i] / root, exact_gradient = (dy[i] - exact * product) / root;
+        EXPECT_NEAR(y[i], static_cast<double>(exact), tolerance * 4) << width << " columns of size " << size;
+        EXPECT_NEAR(dx[i] * static_cast<Real>(root), static_cast<double>(exact_gradient * root), tolerance * 8)
+            << width << " columns of size " << size;
+      }
+    }
+  }
+};
+TYPED_TEST_SUITE(RmsNorm, Reals, RealNames);
+
+TYPED_TEST(RmsNorm, and_its_gradient_are_those_of_plain_loops) {
+  for (const std::int64_t width : {1, 2, 7, 16, 33, 64, 80}) {
+    for (const double size : {1e-3, 1.0, 1e6}) this->expect_right(width, size);
+  }
+}
+
+TYPED_TEST(RmsNorm, of_zeros_is_zero_and_its_gradient_finite) {
+  const auto [y, dx] = kernel_rms_norm<TypeParam>(std::vector<double>(12, 0), std::vector<double>(12, 1), 4);
+  EXPECT_EQ(y, std::vector<TypeParam>(12, 0));
+  for (const TypeParam element : dx) EXPECT_NEAR(element, 1 / std::sqrt(1e-5), 1e-3);
+}
+
+TYPED_TEST(RmsNorm, of_a_row_whose_squares_overflow_is_of_size_one) {
+  const double largest = std::numeric_limits<TypeParam>::max();
+  const auto [y, dx] = kernel_rms_norm<TypeParam>({largest / 2, -largest / 2}, {1, 1}, 2);
+  EXPECT_NEAR(y[0], 1, 1e-6);
+  EXPECT_NEAR(y[1], -1, 1e-6);
+  EXPECT_TRUE(std::isfinite(dx[0]));
+}
+
+TYPED_TEST(RmsNorm, of_a_row_that_is_not_finite_is_nan_and_of_others_is_not) {
+  for (const double bad : {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+    const auto y = kernel_rms_norm<TypeParam>({1, bad, 1, 3, 4, 5}, std::vector<double>(6, 1), 3).first;
+    for (const int i : {0, 1, 2}) EXPECT_TRUE(std::isnan(y[static_cast<std::size_t>(i)])) << bad;
+    for (const int i : {3, 4, 5}) EXPECT_TRUE(std::isfinite(y[static_cast<std::size_t>(i)])) << bad;
   }
 }
 

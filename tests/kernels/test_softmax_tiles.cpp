@@ -63,6 +63,7 @@ struct Case {
   std::vector<double> queries, keys, values;           // [group, length, width + surplus]
   std::vector<std::uint8_t> query_exists, key_exists;  // [group, length]
   std::vector<int> null_keys;                          // [length]
+  std::vector<double> null_scores;                     // [group]
 
   double* row(std::vector<double>& rows, int width, std::int64_t group, std::int64_t t) const {
     return &rows[static_cast<std::size_t>((group * length + t) * (width + surplus))];
@@ -99,7 +100,8 @@ Case make_case(int key_width, int value_width, std::int64_t length, std::int64_t
           .values = random_rows(length, value_width, 3),
           .query_exists = std::vector<std::uint8_t>(tokens, 1),
           .key_exists = std::vector<std::uint8_t>(tokens, 1),
-          .null_keys = std::vector<int>(static_cast<std::size_t>(length), 0)};
+          .null_keys = std::vector<int>(static_cast<std::size_t>(length), 0),
+          .null_scores = std::vector<double>(groups, 0)};
 }
 
 /// What the kernel asks of a problem: see softmax_tiles.hpp.
@@ -111,6 +113,7 @@ struct Problem {
   Array<const Real***> queries, keys, values;
   Array<const std::uint8_t**> query_exists, key_exists;
   Array<const int*> nulls;
+  Array<const Real*> scores_of_nulls;
   Array<Real***> results;
   Seen seen;
 
@@ -129,6 +132,7 @@ struct Problem {
         query_exists(to_device<std::uint8_t**>(test.query_exists, groups, test.length)),
         key_exists(to_device<std::uint8_t**>(test.key_exists, groups, test.length)),
         nulls(to_device<int*>(test.null_keys, test.length)),
+        scores_of_nulls(to_device<Real*>(test.null_scores, groups)),
         results("test::results", groups, test.length, value_width + surplus),
         seen(test.seen) {
     Kokkos::deep_copy(results, Real(untouched));
@@ -143,6 +147,7 @@ struct Problem {
   KOKKOS_FUNCTION bool has_query(std::int64_t group, std::int64_t t) const { return query_exists(group, t) != 0; }
   KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const { return key_exists(group, s) != 0; }
   KOKKOS_FUNCTION int null_keys(std::int64_t t) const { return nulls(t); }
+  KOKKOS_FUNCTION Real null_score(std::int64_t group) const { return scores_of_nulls(group); }
   KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t t) const { return &results(group, t, 0); }
 };
 
@@ -164,7 +169,9 @@ void plain_row(Case& test, std::int64_t group, std::int64_t t, Real* output) {
   const int null_keys = test.null_keys[static_cast<std::size_t>(t)];
   std::vector<std::int64_t> seen;
   std::vector<Real> scores;
-  Real largest = null_keys > 0 ? Real(0) : -std::numeric_limits<Real>::infinity(), total = 0;
+  const Real null_score = static_cast<Real>(test.null_scores[static_cast<std::size_t>(group)]),
+             nothing = -std::numeric_limits<Real>::infinity();
+  Real largest = null_keys > 0 ? null_score : nothing, total = 0;
   for (std::int64_t s = range.begin; s < range.end; ++s) {
     if (test.key_exists[static_cast<std::size_t>(group * test.length + s)] == 0) continue;
     Real score = 0;
@@ -174,7 +181,7 @@ void plain_row(Case& test, std::int64_t group, std::int64_t t, Real* output) {
     scores.push_back(score * static_cast<Real>(test.scale));
     largest = std::max(largest, scores.back());
   }
-  if (null_keys > 0) total = static_cast<Real>(null_keys) * std::exp(-largest);
+  if (null_keys > 0 && null_score > nothing) total = static_cast<Real>(null_keys) * std::exp(null_score - largest);
   for (const Real score : scores) total += std::exp(score - largest);
   for (std::size_t i = 0; i < seen.size(); ++i) {
     const Real weight = std::exp(scores[i] - largest) / total;
@@ -301,6 +308,19 @@ TYPED_TEST(SoftmaxTiles, null_keys_take_part_with_score_zero_and_value_zero) {
     auto test = make_case(12, 12, length, 1, length, seen);
     for (std::int64_t t = 0; t < length; ++t)
       test.null_keys[static_cast<std::size_t>(t)] = static_cast<int>(t % 5 == 0 ? 0 : t * t);
+    expect_right<TypeParam>(test);
+  }
+}
+
+TYPED_TEST(SoftmaxTiles, null_keys_may_have_a_score_of_their_own_in_each_group) {
+  constexpr std::int64_t length = query_tile + key_tile + 5;
+  const double nothing = -std::numeric_limits<double>::infinity();
+  for (const Seen seen : {Seen::causal, Seen::whole}) {
+    auto test = make_case(12, 12, length, 1, length, seen);
+    test.null_scores = {-1.5, 0.75, 3};
+    for (std::int64_t t = 0; t < length; ++t) test.null_keys[static_cast<std::size_t>(t)] = static_cast<int>(t % 3);
+    expect_right<TypeParam>(test);
+    test.null_scores = {nothing, -1e4, 50};  // without weight, or with nearly all of it
     expect_right<TypeParam>(test);
   }
 }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <stdexcept>
 #include <utility>
 
 #include "bsbr/error.hpp"
@@ -50,7 +51,9 @@ void expect_right(const ModelConfig& config, std::int64_t length, const referenc
                                                                 {"compress_weight", &expected.compress_weight},
                                                                 {"compress_bias", &expected.compress_bias},
                                                                 {"decompress_weight", &expected.decompress_weight},
-                                                                {"decompress_bias", &expected.decompress_bias}};
+                                                                {"decompress_bias", &expected.decompress_bias},
+                                                                {"null_logit", &expected.null_logit},
+                                                                {"retrieval_gate", &expected.retrieval_gate}};
   // Some gradients are 0 but for rounding, as those of a softmax over one key: of the largest element of all.
   double most = 0;
   for (const auto& [name, exact] : by_name) most = std::max(most, largest(exact->values));
@@ -134,6 +137,14 @@ std::vector<ModelConfig> compressed_variants() {
   return all;
 }
 
+/// One with every kind of weight.
+ModelConfig weighted_config() {
+  for (const ModelConfig& variant : compressed_variants()) {
+    if (has_null_chunk(variant) && gates_retrieval(variant) && variant.causality == Causality::causal) return variant;
+  }
+  throw std::logic_error("no variant of bsbr has all weights");
+}
+
 TYPED_TEST(AttentionGradients, of_projections_of_states_are_those_of_the_reference) {
   if (world_ranks() > 3) return;  // many ranks have the same bits: see below
   for (const ModelConfig& variant : compressed_variants()) {
@@ -151,14 +162,12 @@ TYPED_TEST(AttentionGradients, of_projections_of_states_have_the_same_bits_whate
   }
 }
 
-TYPED_TEST(AttentionGradients, of_projections_of_states_come_sequence_by_sequence) {
+TYPED_TEST(AttentionGradients, of_weights_come_sequence_by_sequence) {
   constexpr std::int64_t length = 33, leaf_chunks = 3;
-  const ModelConfig config = compressed_variants().front();
+  const ModelConfig config = weighted_config();
   const auto first = random_attention(config, length, 1);
   auto second = random_attention(config, length, 21);
-  for (const auto matrix : {&AttentionNumbers::compress_weight, &AttentionNumbers::compress_bias,
-                            &AttentionNumbers::decompress_weight, &AttentionNumbers::decompress_bias})
-    second.*matrix = first.*matrix;
+  for (const auto weight : shared_weights) second.*weight = first.*weight;
   const auto joined = [](auto one, const auto& other) {
     one.insert(one.end(), other.begin(), other.end());
     return one;
@@ -182,10 +191,10 @@ TYPED_TEST(AttentionGradients, of_projections_of_states_come_sequence_by_sequenc
   input.retrieval_key = both(first.retrieval_key, second.retrieval_key);
   gradient.retrieval_query = both(first.retrieval_query, second.retrieval_query);
   gradient.retrieval_key = both(first.retrieval_key, second.retrieval_key);
-  put_projections(first, input);
+  put_weights(first, input);
   const Sequence sequence(MPI_COMM_SELF, 2, length, config.chunk_size);
   gradient.leaf_chunks = leaf_chunks;
-  reserve_projections(config, sequence, gradient);
+  reserve_weights(config, sequence, gradient);
   const PaddingMask padding(Execution(), sequence, to_device<std::uint8_t**>(joined(mask, other_mask), 2, length));
   const Array<TypeParam***> output("test::output", 2, length, config.attention_dim());
   const auto attention = Attention<TypeParam>::create(config, sequence);
@@ -205,15 +214,17 @@ TYPED_TEST(AttentionGradients, of_projections_of_states_come_sequence_by_sequenc
       {"compress_weight", to_host(gradient.compress_weight)},
       {"compress_bias", to_host(gradient.compress_bias)},
       {"decompress_weight", to_host(gradient.decompress_weight)},
-      {"decompress_bias", to_host(gradient.decompress_bias)}};
+      {"decompress_bias", to_host(gradient.decompress_bias)},
+      {"null_logit", to_host(gradient.null_logit)},
+      {"retrieval_gate", to_host(gradient.retrieval_gate)}};
   for (std::size_t i = 0; i < of_first.size(); ++i) {
     const auto& [name, alone] = of_first[i];
     EXPECT_TRUE(same_bits(of_both.at(name), joined(alone, of_second[i].second), 1)) << name;
   }
 }
 
-TYPED_TEST(AttentionGradients, of_projections_of_states_must_be_those_of_whole_leaves) {
-  const ModelConfig config = compressed_variants().front();
+TYPED_TEST(AttentionGradients, of_weights_must_be_those_of_whole_leaves) {
+  const ModelConfig config = weighted_config();
   const auto numbers = random_attention(config, 33, 1);
   const Sequence sequence(MPI_COMM_WORLD, 1, 33, config.chunk_size);  // 7 chunks, which ranks divide as they like
   const LocalAttention<TypeParam> local(config, numbers, {}, sequence);
@@ -224,7 +235,7 @@ TYPED_TEST(AttentionGradients, of_projections_of_states_must_be_those_of_whole_l
   const auto expect_refusal = [&](std::int64_t leaf_chunks, auto&& spoil) {
     AttentionGradient<TypeParam> gradient;
     gradient.leaf_chunks = 7;
-    reserve_projections(config, sequence, gradient);
+    reserve_weights(config, sequence, gradient);
     gradient.leaf_chunks = leaf_chunks;
     spoil(gradient);
     EXPECT_THROW(attention->backward(Execution(), local.padding, local.input, record, output, output, gradient), Error);
@@ -234,6 +245,8 @@ TYPED_TEST(AttentionGradients, of_projections_of_states_must_be_those_of_whole_l
   expect_refusal(3, as_it_is);  // leaves are more than there is room for, or cut by ranks
   if (world_ranks() > 1) expect_refusal(7, as_it_is);
   expect_refusal(7, [](auto& gradient) { gradient.compress_bias = {}; });
+  expect_refusal(7, [](auto& gradient) { gradient.null_logit = {}; });
+  expect_refusal(7, [](auto& gradient) { gradient.retrieval_gate = gradient.compress_bias; });
   expect_refusal(7, [](auto& gradient) { std::swap(gradient.compress_weight, gradient.decompress_weight); });
 }
 

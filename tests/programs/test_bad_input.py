@@ -30,6 +30,11 @@ BAD_VALUES = {
     "window_size": [-1],
     "temperature": [0.0, -1.0, float("nan"), float("inf")],
     "expansion_factor": [0],
+    "state_scale": ["median"],
+    "null_chunk": [-1, 2],
+    "retrieval_gate": [-1, 2],
+    "router_key": ["first"],
+    "output_norm": [-1, 2],
 }
 WEIGHT = "weights/layers.0.attention.q_proj.weight"
 

@@ -143,6 +143,7 @@ class Tensors(Convert):
     def test_the_table_of_weights_and_the_attributes_are_those_of_bsbr_init(self):
         cases = [(name, {}) for name in OWN_FIELDS] + [("bsbr", dict(compression_factor=3)), ("gau", dict(expansion_factor=2))]
         cases += [("linear", dict(head=head)) for head in FIELDS["head"].choices]
+        cases += [("bsbr", dict(null_chunk=1)), ("bsbr", dict(retrieval_gate=1, compression_factor=3))]
         for architecture, changes in cases:
             with self.subTest(architecture, **changes), h5py.File(self.model(architecture=architecture, **changes)) as file:
                 attributes = {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
@@ -186,7 +187,8 @@ class Tensors(Convert):
             np.testing.assert_array_equal(array, tensors[name])
         self.assertEqual(self.attributes, dict(
             format="bsbr-model", format_version=1, architecture="bsbr", vocab_size=VOCABULARY, hidden_dim=D, num_layers=LAYERS,
-            num_heads=HEADS, ff_dim=FF, chunk_size=4, dropout=0, head="none", compression_factor=0, causality="reference"))
+            num_heads=HEADS, ff_dim=FF, chunk_size=4, dropout=0, head="none", compression_factor=0, causality="reference", state_scale="sum",
+            null_chunk=0, retrieval_gate=0, router_key="last"))
         self.assertIn("dropped: pos_encoding.pe: sinusoidal positions", told)
 
     def test_gpt2_is_split_turned_and_averaged(self):

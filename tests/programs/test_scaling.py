@@ -235,6 +235,9 @@ class Scaling(Case):
         self.expect_step("sliding_window", 500, 10, 3, window_size=400)  # by heads
         self.expect_step("delta_net", 4100, 20, 3, hidden_dim=130, num_heads=1)  # a state of three blocks of columns
 
+    def test_bytes_of_gradients_are_those_that_are_sent_of_a_model_with_null_logits_and_gates(self):
+        self.expect_step("bsbr", 999, 7, 3, null_chunk=1, retrieval_gate=1, router_key="mean", state_scale="mean")
+
     def test_a_failed_run_is_a_line_and_the_study_goes_on(self):
         done = scale("run", "strong", *SMALL, "--programs", os.path.abspath(PROGRAMS), "--launcher-options=--no-such-option",
                      "--tokens", 128, "--ranks", "2,1", inside=False)

@@ -32,7 +32,9 @@ constexpr std::array members{Member{"query", &AttentionInput::query},
                              Member{"compress_weight", &AttentionInput::compress_weight},
                              Member{"compress_bias", &AttentionInput::compress_bias},
                              Member{"decompress_weight", &AttentionInput::decompress_weight},
-                             Member{"decompress_bias", &AttentionInput::decompress_bias}};
+                             Member{"decompress_bias", &AttentionInput::decompress_bias},
+                             Member{"null_logit", &AttentionInput::null_logit},
+                             Member{"retrieval_gate", &AttentionInput::retrieval_gate}};
 
 /// D = 6, 2 heads of width 3, chunks of 3 tokens; compressed states have 3 elements.
 std::vector<ModelConfig> small_variants() {

@@ -1,6 +1,7 @@
 // Running one attention of the library on Views, without the transformer around it.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -27,8 +28,7 @@ inline reference::Matrix random_float_matrix(std::int64_t rows, std::int64_t col
   return matrix;
 }
 
-/// Random queries, keys, values; gates, r and h, and the projections of states where the architecture has them. Numbers
-/// that float holds.
+/// Random queries, keys, values; gates, r and h, and weights where the architecture has them. Numbers that float holds.
 inline AttentionNumbers random_attention(const ModelConfig& config, std::int64_t length, std::uint64_t seed) {
   const std::int64_t chunks = (length + config.chunk_size - 1) / config.chunk_size, width = config.attention_dim();
   AttentionNumbers input;
@@ -39,6 +39,8 @@ inline AttentionNumbers random_attention(const ModelConfig& config, std::int64_t
   if (!traits(config.architecture).has_retrieval()) return input;
   input.retrieval_query = random_float_matrix(chunks, width, seed + 4);
   input.retrieval_key = random_float_matrix(chunks, width, seed + 5);
+  if (has_null_chunk(config)) input.null_logit = random_float_matrix(1, config.num_heads, seed + 10);
+  if (gates_retrieval(config)) input.retrieval_gate = random_float_matrix(1, config.num_heads, seed + 11);
   if (!compresses_states(config)) return input;
   const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
   input.compress_weight = random_float_matrix(compressed, whole, seed + 6, 1 / std::sqrt(static_cast<double>(whole)));
@@ -49,9 +51,17 @@ inline AttentionNumbers random_attention(const ModelConfig& config, std::int64_t
   return input;
 }
 
-/// The projections of states, which all sequences of a batch share.
+/// The weights, which all sequences of a batch share.
+inline constexpr auto shared_weights = std::to_array(
+    {&AttentionNumbers::compress_weight, &AttentionNumbers::compress_bias, &AttentionNumbers::decompress_weight,
+     &AttentionNumbers::decompress_bias, &AttentionNumbers::null_logit, &AttentionNumbers::retrieval_gate});
+
 template <class Real>
-void put_projections(const AttentionNumbers& numbers, AttentionInput<Real>& input) {
+void put_weights(const AttentionNumbers& numbers, AttentionInput<Real>& input) {
+  const auto& null_logit = numbers.null_logit;
+  const auto& gate = numbers.retrieval_gate;
+  if (!null_logit.values.empty()) input.null_logit = to_device<Real*>(null_logit.values, null_logit.columns);
+  if (!gate.values.empty()) input.retrieval_gate = to_device<Real*>(gate.values, gate.columns);
   const auto& weight = numbers.compress_weight;
   if (weight.values.empty()) return;
   input.compress_weight = to_device<Real**>(weight.values, weight.rows, weight.columns);
@@ -91,7 +101,7 @@ struct LocalAttention {
     if (traits(config.architecture).has_gate()) input.gate = tokens(numbers.gate);
     input.retrieval_query = chunks(numbers.retrieval_query);
     input.retrieval_key = chunks(numbers.retrieval_key);
-    put_projections(numbers, input);
+    put_weights(numbers, input);
   }
 };
 
@@ -127,17 +137,29 @@ std::vector<Real> gather_rows(const Array<Real***>& part, std::int64_t first, st
 }
 
 /// Gradients of one sequence, by name, as run_attention_gradient gives them: [tokens or chunks, attention_dim], and of
-/// the projections of states [leaves, elements].
+/// weights [leaves, elements].
 template <class Real>
 using NamedGradients = std::vector<std::pair<std::string, std::vector<Real>>>;
 
-/// The gradients of the projections of states on this rank, for its leaves; empty where there are none.
+/// Whether the attention has weights, whose gradients are sums over leaves.
+inline bool has_weights(const ModelConfig& config) {
+  return compresses_states(config) || has_null_chunk(config) || gates_retrieval(config);
+}
+
+/// The gradients of weights on this rank, for its leaves; empty where there are none.
 template <class Real>
-void reserve_projections(const ModelConfig& config, const Sequence& sequence, AttentionGradient<Real>& gradient) {
-  if (!compresses_states(config)) return;
-  const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
+void reserve_weights(const ModelConfig& config, const Sequence& sequence, AttentionGradient<Real>& gradient) {
   const std::int64_t leaves =
       sequence.batch() * ((sequence.local_chunks() + gradient.leaf_chunks - 1) / gradient.leaf_chunks);
+  const auto of_heads = [&](const std::string& label) {
+    const Array<Real**> array(label, leaves, config.num_heads);
+    Kokkos::deep_copy(array, std::numeric_limits<Real>::quiet_NaN());
+    return array;
+  };
+  if (has_null_chunk(config)) gradient.null_logit = of_heads("test::null_logit");
+  if (gates_retrieval(config)) gradient.retrieval_gate = of_heads("test::retrieval_gate");
+  if (!compresses_states(config)) return;
+  const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
   gradient.compress_weight = Array<Real***>("test::compress_weight", leaves, compressed, whole);
   gradient.compress_bias = Array<Real**>("test::compress_bias", leaves, compressed);
   gradient.decompress_weight = Array<Real***>("test::decompress_weight", leaves, whole, compressed);
@@ -149,13 +171,12 @@ void reserve_projections(const ModelConfig& config, const Sequence& sequence, At
 }
 
 /// The gradients of what an attention is given, for that of its result, computed by the ranks of a communicator, on
-/// every rank. Those of the projections of states are sums over leaves of `leaf_chunks` chunks. Collective.
+/// every rank. Those of weights are sums over leaves of `leaf_chunks` chunks. Collective.
 template <class Real>
 NamedGradients<Real> run_attention_gradient(const ModelConfig& config, const AttentionNumbers& numbers,
                                             const reference::Mask& mask, const reference::Matrix& output_gradient,
                                             std::int64_t leaf_chunks, MPI_Comm comm = MPI_COMM_SELF) {
-  const Sequence sequence(comm, 1, numbers.query.rows, config.chunk_size, 0,
-                          compresses_states(config) ? leaf_chunks : 1);
+  const Sequence sequence(comm, 1, numbers.query.rows, config.chunk_size, 0, has_weights(config) ? leaf_chunks : 1);
   const LocalAttention<Real> local(config, numbers, mask, sequence);
   const auto like = [](const auto& rows) {
     return Array<Real***>("test::gradient", rows.extent(0), rows.extent(1), rows.extent(2));
@@ -172,7 +193,7 @@ NamedGradients<Real> run_attention_gradient(const ModelConfig& config, const Att
   gradient.retrieval_query = r;
   gradient.retrieval_key = h;
   gradient.leaf_chunks = leaf_chunks;
-  reserve_projections(config, sequence, gradient);
+  reserve_weights(config, sequence, gradient);
   const Execution execution;
   const auto attention = Attention<Real>::create(config, sequence);
   AttentionRecord<Real> record;
@@ -192,12 +213,18 @@ NamedGradients<Real> run_attention_gradient(const ModelConfig& config, const Att
     add("retrieval_query", r, sequence.first_chunk(), sequence.num_chunks());
     add("retrieval_key", h, sequence.first_chunk(), sequence.num_chunks());
   }
-  if (!compresses_states(config)) return gradients;
   const std::int64_t leaves = (sequence.num_chunks() + leaf_chunks - 1) / leaf_chunks;
   const auto add_leaves = [&](const char* name, const auto& part) {
     const Array<Real***> rows(part.data(), 1, part.extent(0), part.extent(1) * part.extent(2));
     gradients.emplace_back(name, gather_rows(rows, sequence.first_chunk() / leaf_chunks, leaves, comm));
   };
+  const auto add_heads = [&](const char* name, const Array<Real**>& part) {
+    const Array<Real***> rows(part.data(), 1, part.extent(0), part.extent(1));
+    gradients.emplace_back(name, gather_rows(rows, sequence.first_chunk() / leaf_chunks, leaves, comm));
+  };
+  if (has_null_chunk(config)) add_heads("null_logit", gradient.null_logit);
+  if (gates_retrieval(config)) add_heads("retrieval_gate", gradient.retrieval_gate);
+  if (!compresses_states(config)) return gradients;
   add_leaves("compress_weight", gradient.compress_weight);
   add_leaves("compress_bias", gradient.compress_bias);
   add_leaves("decompress_weight", gradient.decompress_weight);

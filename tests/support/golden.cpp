@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -208,8 +209,11 @@ std::string golden_folder() {
   return folder != nullptr ? folder : BSBR_GOLDEN_DIR;
 }
 
-/// Those of tests/golden_gradients lie beside it.
-std::string golden_gradients_folder() { return golden_folder() + "_gradients"; }
+/// tests/golden_gradients and tests/golden_learning lie beside it.
+std::vector<std::string> folders_with_states() { return {golden_folder(), golden_folder() + "_learning"}; }
+std::vector<std::string> folders_with_gradients() {
+  return {golden_folder() + "_gradients", golden_folder() + "_learning"};
+}
 
 /// The names of the cases that a folder's index.json lists.
 std::vector<std::string> names_in_index(const std::string& folder) {
@@ -223,6 +227,25 @@ std::vector<std::string> names_in_index(const std::string& folder) {
   }
   if (names.empty()) throw std::runtime_error("no golden files are listed in " + path);
   return names;
+}
+
+/// The cases of all these folders.
+std::vector<std::string> names_in(const std::vector<std::string>& folders) {
+  std::vector<std::string> all;
+  for (const auto& folder : folders) {
+    const auto names = names_in_index(folder);
+    all.insert(all.end(), names.begin(), names.end());
+  }
+  return all;
+}
+
+/// The file of a case, which is in one of these folders.
+std::string path_in(const std::vector<std::string>& folders, const std::string& name) {
+  for (const auto& folder : folders) {
+    const std::string path = folder + "/" + name + ".h5";
+    if (std::filesystem::exists(path)) return path;
+  }
+  throw std::runtime_error("there is no golden file " + name + ".h5");
 }
 
 /// Calls read(open file, golden) for a golden file.
@@ -250,11 +273,11 @@ double GoldenGradients::largest() const {
   return largest;
 }
 
-std::vector<std::string> golden_names() { return names_in_index(golden_folder()); }
+std::vector<std::string> golden_names() { return names_in(folders_with_states()); }
 
-std::vector<std::string> golden_gradient_names() { return names_in_index(golden_gradients_folder()); }
+std::vector<std::string> golden_gradient_names() { return names_in(folders_with_gradients()); }
 
-std::string golden_path(const std::string& name) { return golden_folder() + "/" + name + ".h5"; }
+std::string golden_path(const std::string& name) { return path_in(folders_with_states(), name); }
 
 GoldenCase read_golden(const std::string& name) {
   return read_file<GoldenCase>(golden_path(name), name, [](hid_t file, GoldenCase& golden) {
@@ -263,7 +286,7 @@ GoldenCase read_golden(const std::string& name) {
 }
 
 GoldenGradientCase read_golden_gradients(const std::string& name) {
-  const std::string path = golden_gradients_folder() + "/" + name + ".h5";
+  const std::string path = path_in(folders_with_gradients(), name);
   return read_file<GoldenGradientCase>(path, name, [](hid_t file, GoldenGradientCase& golden) {
     golden.targets = read_data<std::int64_t>(file, "/inputs/targets").values;
     golden.outputs = read_outputs<GoldenGradients>(file, golden.config);

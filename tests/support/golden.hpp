@@ -1,5 +1,5 @@
 // Golden files: whole small models with inputs and the outputs that docs/mathematics.md defines for them
-// (golden/README.md), or losses and gradients (golden_gradients/README.md).
+// (golden/README.md), or losses and gradients (golden_gradients/README.md), or both (golden_learning/README.md).
 #pragma once
 
 #include <optional>
@@ -60,18 +60,19 @@ struct GoldenGradientCase : GoldenModel {
   std::optional<GoldenAdamW> adamw;      ///< in some files
 };
 
-/// The names of all cases, "bsbr_ragged" for example, from golden/index.json. Throws std::runtime_error if there is
-/// none, so that a test over them cannot pass for want of them.
+/// The names of all cases with hidden states, "bsbr_ragged" for example, from index.json of golden/ and
+/// golden_learning/. Throws std::runtime_error if one lists none, so that a test over them cannot pass for want of
+/// them.
 std::vector<std::string> golden_names();
 
-/// golden/<name>.h5. Throws std::runtime_error.
+/// <name>.h5 of these folders. Throws std::runtime_error.
 GoldenCase read_golden(const std::string& name);
 
-/// The same for golden_gradients/.
+/// The same with losses and gradients, of golden_gradients/ and golden_learning/.
 std::vector<std::string> golden_gradient_names();
 GoldenGradientCase read_golden_gradients(const std::string& name);
 
-/// golden/<name>.h5, as a model file for programs and readers.
+/// The file of a case with hidden states, as a model file for programs and readers.
 std::string golden_path(const std::string& name);
 
 }  // namespace bsbr::testing

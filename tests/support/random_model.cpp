@@ -79,6 +79,8 @@ reference::AttentionInput random_attention_input(const ModelConfig& config, std:
   if (!traits(config.architecture).has_retrieval()) return input;
   input.retrieval_query = random_matrix(chunks, width, seed + 5);
   input.retrieval_key = random_matrix(chunks, width, seed + 6);
+  if (has_null_chunk(config)) input.null_logit = random_matrix(1, config.num_heads, seed + 11);
+  if (gates_retrieval(config)) input.retrieval_gate = random_matrix(1, config.num_heads, seed + 12);
   if (!compresses_states(config)) return input;
   const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
   input.compress_weight = random_matrix(compressed, whole, seed + 7);

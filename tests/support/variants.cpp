@@ -58,19 +58,65 @@ std::string name_of(const Value& value) {
 
 }  // namespace
 
+namespace {
+
+/// The options of a configuration that let a model learn to retrieve: their defaults change nothing, and a file may
+/// lack them.
+bool lets_learn(const Field& field) { return !field.is_shared() && field.may_be_missing; }
+
+/// The field's default.
+template <class Value>
+Value default_of(const Field& field, Value value) {
+  const ModelConfig standard;
+  for_each_field(standard, [&](const Field& other, const auto& found) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(found)>, Value>) {
+      if (other.name == field.name) value = found;
+    }
+  });
+  return value;
+}
+
+/// Whether an architecture has any.
+bool learns(Architecture architecture) {
+  bool found = false;
+  const ModelConfig any;
+  for_each_field(any, [&](const Field& field, const auto&) {
+    found = found || (lets_learn(field) && field.belongs_to(architecture));
+  });
+  return found;
+}
+
+/// The configuration with all of these options on.
+ModelConfig with_options_that_let_learn(ModelConfig config) {
+  for_each_field(config, [&]<class Value>(const Field& field, Value& value) {
+    if (!lets_learn(field) || !field.belongs_to(config.architecture)) return;
+    if constexpr (std::is_enum_v<Value>) {
+      value = names_of<Value>().back().value;
+    } else {
+      value = 1;
+    }
+  });
+  return config;
+}
+
+}  // namespace
+
 std::vector<ModelConfig> variants_of(Architecture architecture, const ModelConfig& sizes) {
   ModelConfig config = sizes;
   config.architecture = architecture;
   if (traits(architecture).has_one_head) config.num_heads = 1;
   std::vector<ModelConfig> all{config};
   for_each_field(config, [&]<class Value>(const Field& field, const Value&) {
-    if (field.is_shared() || !field.belongs_to(architecture)) return;
+    if (field.is_shared() || lets_learn(field) || !field.belongs_to(architecture)) return;
     std::vector<ModelConfig> more;
     for (const ModelConfig& variant : all) {
       for (const auto& value : values_of<Value>(field, sizes)) more.push_back(with(variant, field, value));
     }
     all = more;
   });
+  const std::size_t published = all.size();
+  for (std::size_t i = 0; i < published && learns(architecture); ++i)
+    all.push_back(with_options_that_let_learn(all[i]));
   return all;
 }
 
@@ -91,7 +137,12 @@ std::vector<ModelConfig> variants(const ModelConfig& sizes, const std::function<
 std::string variant_name(const ModelConfig& config) {
   std::string name(to_string(config.architecture));
   for_each_field(config, [&](const Field& field, const auto& value) {
-    if (!field.is_shared() && field.belongs_to(config.architecture)) name += "_" + name_of(value);
+    if (field.is_shared() || !field.belongs_to(config.architecture)) return;
+    if (!lets_learn(field)) {
+      name += "_" + name_of(value);
+    } else if (value != default_of(field, value)) {
+      name += "_" + std::string(field.name);
+    }
   });
   return name;
 }

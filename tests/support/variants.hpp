@@ -15,8 +15,8 @@ namespace bsbr::testing {
 inline constexpr std::int64_t small_window = 7, endless_window = std::int64_t{1} << 40;
 
 /// The configurations of one architecture with these sizes (hidden_dim, num_heads, chunk_size and the like; gau has one
-/// head), one for each of its options that computes something else. bsbr compresses by sizes.compression_factor, or by
-/// 4 where that is 0 and D allows it.
+/// head), one for each of its options that computes something else; those that let a model learn to retrieve are all
+/// off or all on. bsbr compresses by sizes.compression_factor, or by 4 where that is 0 and D allows it.
 std::vector<ModelConfig> variants_of(Architecture architecture, const ModelConfig& sizes);
 
 /// Those of all architectures.
@@ -25,7 +25,8 @@ std::vector<ModelConfig> variants(const ModelConfig& sizes);
 /// Those of all architectures for which holds(config).
 std::vector<ModelConfig> variants(const ModelConfig& sizes, const std::function<bool(const ModelConfig&)>& holds);
 
-/// The architecture and the values of the fields that it alone has, "sliding_window_7": as googletest wants names.
+/// The architecture and the values of the fields that not all have, "sliding_window_7", and the names of options that
+/// are on: as googletest wants names.
 std::string variant_name(const ModelConfig& config);
 
 /// Where a test is, for SCOPED_TRACE: the variant and its sizes.

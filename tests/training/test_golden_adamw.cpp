@@ -62,7 +62,7 @@ TEST(GoldenAdamW, losses_norms_and_weights_are_those_of_the_files) {
       if (output.config.causality == file.config.causality) expect_weights(trainer.weights(), golden, output);
     }
   }
-  EXPECT_EQ(files, 8);
+  EXPECT_EQ(files, 9);
 }
 
 }  // namespace

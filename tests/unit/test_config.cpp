@@ -105,6 +105,14 @@ std::vector<Rule> rules() {
       {"more_heads_than_columns", bsbr, [](auto& c) { c.num_heads = 48; },
        "num_heads = 48 does not divide hidden_dim = 24"},
       {"gau_heads", gau, [](auto& c) { c.num_heads = 2; }, "num_heads = 2 is not 1, and gau has one head"},
+      {"null_chunk_2", bsbr, [](auto& c) { c.null_chunk = 2; }, "null_chunk = 2 is above 1"},
+      {"retrieval_gate_negative", bsbr, [](auto& c) { c.retrieval_gate = -1; }, "retrieval_gate = -1 is below 0"},
+      {"output_norm_2", linear, [](auto& c) { c.output_norm = 2; }, "output_norm = 2 is above 1"},
+      {"output_norm_of_gau_negative", gau, [](auto& c) { c.output_norm = -1; }, "output_norm = -1 is below 0"},
+      {"state_scale_unknown", gau, [](auto& c) { c.state_scale = static_cast<StateScale>(3); },
+       "state_scale = 3 is none of sum, mean"},
+      {"router_key_unknown", bsbr, [](auto& c) { c.router_key = static_cast<RouterKey>(3); },
+       "router_key = 3 is none of last, mean"},
       {"compression_negative", bsbr, [](auto& c) { c.compression_factor = -2; }, "compression_factor = -2 is below 0"},
       {"compression_above_hidden_dim", bsbr, [](auto& c) { c.compression_factor = 25; },
        "compression_factor = 25 is above hidden_dim = 24"},
@@ -264,6 +272,8 @@ TEST(Names, make_the_round_trip) {
   expect_round_trip<Causality>();
   expect_round_trip<FeatureMap>();
   expect_round_trip<Head>();
+  expect_round_trip<StateScale>();
+  expect_round_trip<RouterKey>();
   expect_round_trip<Precision>();
 }
 
@@ -274,7 +284,7 @@ TEST(Names, of_fields_are_different) {
   std::set<std::string_view> names;
   for_each_field(config,
                  [&](const Field& field, const auto&) { EXPECT_TRUE(names.insert(field.name).second) << field.name; });
-  EXPECT_EQ(names.size(), 16u);
+  EXPECT_EQ(names.size(), 21u);
 }
 
 // ---- The weight table -----------------------------------------------------------------------------------------------
@@ -380,6 +390,23 @@ TEST_P(Config, only_a_separate_head_has_a_weight_and_it_is_the_last) {
   ASSERT_EQ(with.size(), without.size() + 1);
   EXPECT_EQ(with.back().name, "lm_head.weight");
   EXPECT_EQ(with.back().shape, (std::vector<std::int64_t>{50, 24}));
+}
+
+TEST(WeightTable, of_bsbr_has_a_null_logit_and_a_gate_for_each_head_if_asked_and_both_start_at_0) {
+  auto config = config_of(Architecture::bsbr);
+  const auto without = weight_table(config);
+  config.null_chunk = config.retrieval_gate = 1;
+  const auto with = weight_table(config);
+  EXPECT_EQ(with.size(), without.size() + 2 * static_cast<std::size_t>(config.num_layers));
+  for (const char* name : {"layers.0.attention.null_logit", "layers.1.attention.retrieval_gate"}) {
+    EXPECT_LT(index_of(without, name), 0) << name;
+    ASSERT_GE(index_of(with, name), 0) << name;
+    const WeightInfo& weight = with[static_cast<std::size_t>(index_of(with, name))];
+    EXPECT_EQ(weight.shape, std::vector<std::int64_t>{config.num_heads}) << name;
+    EXPECT_EQ(weight.initialisation, Initialisation::zeros) << name;
+  }
+  config.architecture = Architecture::standard;  // which has no such fields
+  EXPECT_LT(index_of(weight_table(config), "layers.0.attention.null_logit"), 0);
 }
 
 TEST_P(Config, weights_start_as_in_pytorch) {

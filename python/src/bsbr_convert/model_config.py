@@ -120,11 +120,15 @@ def layer_table(config):
 def own_weights(architecture, config):
     """Weights of the attention besides those of projections. architectures.json has their names; shapes are the architecture's own."""
     table = {}
+    known = {"attention.null_logit": "null_chunk", "attention.retrieval_gate": "retrieval_gate"}  # [num_heads] each, with that field
     if config.get("compression_factor"):
         whole, compressed = (config["hidden_dim"] // config["num_heads"]) ** 2, config["hidden_dim"] // config["compression_factor"]
         table.update(linear("attention.compress_proj", compressed, whole))
         table.update(linear("attention.decompress_proj", whole, compressed))
-    elif "compression_factor" not in architecture.fields and architecture.own_weights:
+    for name, field in known.items():
+        if config.get(field):
+            table[name] = Weight((config["num_heads"],), "zeros")
+    if "compression_factor" not in architecture.fields and not set(architecture.own_weights) <= set(known):
         raise NotImplementedError(f"own_weights() has no shape for {architecture.own_weights[0]} of {architecture.name}")
     return table
 

@@ -98,8 +98,9 @@ std::string repr(const ModelConfig& config) {
 
 /// Whether names or shapes of a model's weights depend on a field.
 bool weights_depend_on(const std::string& field, const ModelConfig& config) {
-  static const std::set<std::string> always{"architecture", "vocab_size", "hidden_dim",         "num_layers",
-                                            "ff_dim",       "head",       "compression_factor", "expansion_factor"};
+  static const std::set<std::string> always{"architecture", "vocab_size",    "hidden_dim",         "num_layers",
+                                            "ff_dim",       "head",          "compression_factor", "expansion_factor",
+                                            "null_chunk",   "retrieval_gate"};
   return always.contains(field) || (field == "num_heads" && config.compression_factor > 0);
 }
 

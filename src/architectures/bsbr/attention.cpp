@@ -151,6 +151,13 @@ void Bsbr<Real>::require_retrieval(const AttentionInput<Real>& input) const {
   const std::int64_t batch = m_sequence.batch(), hidden = m_config.hidden_dim;
   require_rows<Real>("retrieval_query", input.retrieval_query, batch, m_sequence.local_chunks(), hidden);
   require_rows<Real>("retrieval_key", input.retrieval_key, batch, m_sequence.local_chunks(), hidden);
+  const auto require_heads = [&](const char* name, const Array<const Real*>& array) {
+    if (static_cast<std::int64_t>(array.extent(0)) == m_config.num_heads) return;
+    throw ShapeError(std::string(name) + " is [" + std::to_string(array.extent(0)) + "], not [" +
+                     std::to_string(m_config.num_heads) + "]");
+  };
+  if (has_null_chunk(m_config)) require_heads("null_logit", input.null_logit);
+  if (gates_retrieval(m_config)) require_heads("retrieval_gate", input.retrieval_gate);
   if (m_config.compression_factor == 0) return;
   const auto state = static_cast<std::size_t>(m_config.state_size()),
              full = static_cast<std::size_t>(m_config.head_dim() * m_config.head_dim());
@@ -197,9 +204,13 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
       m_decompress.assign(execution, input.decompress_weight);
     }
     pack_retrieval(execution, mask, input, state);
-    compressed
-        ? form_compressed_states(execution, keys, input)
-        : form_states(execution, "bsbr::attention::form_states", m_blocks, LocalChunks(m_sequence), keys, m_local);
+    if (compressed) {
+      form_compressed_states(execution, keys, input);
+    } else {
+      const LocalChunks local(m_sequence);
+      form_states(execution, "bsbr::attention::form_states", m_blocks, local, keys, m_local);
+      if (averages_states(m_config)) average_states(execution, m_blocks, local, keys, m_local);
+    }
   }
   if (record != nullptr) clear_padding(execution, m_blocks, LocalChunks(m_sequence), m_local);
   if (state != nullptr) {  // before the output may take the key's place
@@ -212,19 +223,31 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
       attend_within(execution, keys, input, output, 0, 1);
     }
     const Phase phase(execution, profile, "mixing");
-    mix(execution, marks, state, record);
+    mix(execution, marks, input, state, record);
   } else {
     mix_across_ranks(execution, keys, marks, input, output, state, record, profile);
   }
   if (state != nullptr) state->tokens = m_sequence.end();
   if (record != nullptr) Kokkos::deep_copy(execution, record->mixed, m_local);
   const Phase phase(execution, profile, "retrieval");
-  if (compressed) {
-    retrieve_compressed(execution, StateForm::plain, marks, input, input.query, m_local, output);
-  } else {
-    apply_states<StateForm::plain, Real>(execution, "bsbr::attention::retrieve", m_blocks, LocalChunks(m_sequence),
-                                         m_sequence.first_token(), input.query, {}, m_local, output);
+  retrieve(execution, marks, input, output);
+}
+
+/// o_t += g q_t G, with G of the local chunks in m_local.
+template <class Real>
+void Bsbr<Real>::retrieve(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
+                          const Array<Real***>& output) const {
+  const Array<const Real*> gate = gates_retrieval(m_config) ? input.retrieval_gate : Array<const Real*>();
+  if (m_config.compression_factor > 0)
+    return retrieve_compressed(execution, StateForm::plain, marks, input, gate, input.query, m_local, output);
+  const LocalChunks local(m_sequence);
+  if (gates_retrieval(m_config)) {
+    scale_states(
+        execution, "bsbr::attention::gate_states", m_blocks, local, m_local,
+        KOKKOS_LAMBDA(std::int64_t, std::int64_t, std::int64_t head) { return gate(head); });
   }
+  apply_states<StateForm::plain, Real>(execution, "bsbr::attention::retrieve", m_blocks, local,
+                                       m_sequence.first_token(), input.query, {}, m_local, output);
 }
 
 /// F of this rank's chunks → G of them. Every rank mixes some blocks of all chunks:
@@ -271,7 +294,7 @@ void Bsbr<Real>::mix_across_ranks(const Execution& execution, const kernels::Key
   }
   {
     const Phase phase(execution, profile, "mixing");
-    mix(execution, marks, state, record);
+    mix(execution, marks, input, state, record);
   }
   {
     const Phase phase(execution, profile, "exchange");
@@ -345,11 +368,13 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const kernel
   const kernels::StateBlocks blocks = m_blocks;
   const Array<Real*> states = m_local;
   const Array<const Real*> bias = input.compress_bias;
+  const bool averages = averages_states(m_config);
   const auto form = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const std::int64_t chunk = index / heads, head = index % heads;
     const Range tokens = local.rows(chunk, keys.origin);
     kernels::form_flat_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row),
                              tokens.begin, tokens.end, state);
+    if (averages) average_flat_state(team, keys, row, tokens, width, state);
   };
   const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const auto target = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
@@ -389,8 +414,9 @@ Range Bsbr<Real>::tokens_of(int portion, int portions) const {
 /// state: of the earlier chunks, which gets these; may be null.
 /// record: gets F and the log-sums; may be null.
 template <class Real>
-void Bsbr<Real>::mix(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>* state,
-                     AttentionRecord<Real>* record) const {
+void Bsbr<Real>::mix(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
+                     AttentionState<Real>* state, AttentionRecord<Real>* record) const {
+  const Array<const Real*> null_logits = has_null_chunk(m_config) ? input.null_logit : Array<const Real*>();
   const EarlierChunks<Real> earlier = earlier_chunks(m_sequence, m_transpose.gathered(), state);
   if (state != nullptr)  // F, which G may take the place of
     keep_chunks<Real>(execution, m_sequence, m_transpose.gathered(), m_states, m_retrieval, marks, *state);
@@ -400,7 +426,7 @@ void Bsbr<Real>::mix(const Execution& execution, const ChunkMarks& marks, Attent
     const std::int64_t count = std::min(m_round_blocks, blocks - first);
     // m_mixed = G of some blocks, for the chunks that were dealt to this rank.
     const Mixing<Real> mixing = mixing_of(marks, earlier, first, count);
-    const Retrieval<Real> retrieval{mixing, 0, mixing.dealt.before(m_sequence.num_chunks()), m_mixed};
+    const Retrieval<Real> retrieval{mixing, 0, mixing.dealt.before(m_sequence.num_chunks()), m_mixed, null_logits};
     if (record == nullptr) {
       kernels::softmax_tiles<Real>(execution, "bsbr::attention::mix_states", retrieval);
     } else {
@@ -435,11 +461,13 @@ Mixing<Real> Bsbr<Real>::mixing_of(const ChunkMarks& marks, const EarlierChunks<
 
 /// M_i → decompress_proj → G_i, applied to its chunk's tokens at once: results_t += tokens_t G, or tokens_t Gᵀ. One row
 /// of the chain is the mixed state of one (chunk, head).
+/// \param gate [heads]: what G is multiplied by; empty: nothing
 /// \param mixed M of the local chunks
 template <class Real>
 void Bsbr<Real>::retrieve_compressed(const Execution& execution, StateForm form, const ChunkMarks& marks,
-                                     const AttentionInput<Real>& input, const Strided<const Real***>& tokens,
-                                     const Array<const Real*>& mixed, const Strided<Real***>& results) const {
+                                     const AttentionInput<Real>& input, const Array<const Real*>& gate,
+                                     const Strided<const Real***>& tokens, const Array<const Real*>& mixed,
+                                     const Strided<Real***>& results) const {
   const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks();
   const std::int64_t origin = m_sequence.first_token();
   const LocalChunks local(m_sequence);
@@ -457,6 +485,7 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, StateForm form,
     // A chunk that has nothing to retrieve does not get the bias of decompress_proj either.
     if (retrieval_source(causality, nearest, row, local.first + chunk) < 0) return;
     kernels::for_each(team, width * width, [&](const int i) { state[i] += bias(i); });
+    if (gate.data() != nullptr) kernels::for_each(team, width * width, [&](const int i) { state[i] *= gate(head); });
     if (form == StateForm::transposed) kernels::transpose_flat_state(team, width, state);
     const Range range = local.rows(chunk, origin);
     kernels::apply_flat_state(team, kernels::token_rows(tokens, row, head * width, width), nullptr, range.begin,

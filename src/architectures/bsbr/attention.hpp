@@ -19,7 +19,8 @@
 
 namespace bsbr::attention {
 
-/// o_t = local_t + q_t G_{c(t)},  G_i = Σ_j softmax_j(r_i·h_j/√d) F_j,  F_j = Σ_s k_sᵀ v_s: docs/mathematics.md.
+/// o_t = local_t + q_t G_{c(t)},  G_i = Σ_j softmax_j(r_i·h_j/√d) F_j,  F_j = Σ_s k_sᵀ v_s, and what options make of
+/// it: docs/mathematics.md.
 ///
 /// Across ranks: each forms its own chunks' states; they are sent by blocks of columns ("transpose"), so that each rank
 /// has some columns of all chunks; it mixes those, and sends the mixed ones back. With more ranks than blocks several
@@ -59,12 +60,15 @@ class Bsbr : public Attention<Real> {
   void mix_across_ranks(const Execution& execution, const kernels::KeysAndValues<Real>& keys, const ChunkMarks& marks,
                         const AttentionInput<Real>& input, const Array<Real***>& output, AttentionState<Real>* state,
                         AttentionRecord<Real>* record, Profile* profile) const;
-  void mix(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>* state,
-           AttentionRecord<Real>* record) const;
+  void mix(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
+           AttentionState<Real>* state, AttentionRecord<Real>* record) const;
   void send_log_sums(const Execution& execution, const AttentionRecord<Real>& record, Profile* profile) const;
+  void retrieve(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
+                const Array<Real***>& output) const;
   void retrieve_compressed(const Execution& execution, StateForm form, const ChunkMarks& marks,
-                           const AttentionInput<Real>& input, const Strided<const Real***>& tokens,
-                           const Array<const Real*>& mixed, const Strided<Real***>& results) const;
+                           const AttentionInput<Real>& input, const Array<const Real*>& gate,
+                           const Strided<const Real***>& tokens, const Array<const Real*>& mixed,
+                           const Strided<Real***>& results) const;
 
   // Those of the gradient.
   void prepare_within_chunk(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
@@ -73,6 +77,11 @@ class Bsbr : public Attention<Real> {
   void within_chunk_gradient(const Execution& execution, const kernels::KeysAndValues<Real>& keys,
                              const AttentionInput<Real>& input, const Array<Real***>& output_gradient,
                              const AttentionGradient<Real>& gradient, int portion, int portions) const;
+  void gate_gradient(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
+                     const AttentionRecord<Real>& record, const Array<Real***>& output_gradient,
+                     const AttentionGradient<Real>& gradient) const;
+  void null_chunk_gradient(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
+                           const AttentionGradient<Real>& gradient) const;
   void form_mixed_gradients(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
                             const AttentionRecord<Real>& record, const Array<Real***>& output_gradient,
                             const AttentionGradient<Real>& gradient) const;
@@ -113,6 +122,7 @@ class Bsbr : public Attention<Real> {
                          std::int64_t count) const;
   void require_retrieval(const AttentionInput<Real>& input) const;
   void require_leaves(const AttentionGradient<Real>& gradient) const;
+  void require_projection_leaves(const AttentionGradient<Real>& gradient, std::int64_t leaf_count) const;
   void require_state(const AttentionState<Real>& state) const;
 
   ModelConfig m_config;

@@ -75,6 +75,42 @@ void form_states(const Execution& execution, const std::string& label, const ker
       });
 }
 
+/// Each state times factor(row, chunk, head), chunk among the local ones.
+template <class Real, class Factor>
+void scale_states(const Execution& execution, const std::string& label, const kernels::StateBlocks& blocks,
+                  const LocalChunks& local, const Array<Real*>& states, const Factor& factor) {
+  const std::int64_t batch = blocks.batch, chunks = local.count;
+  Kokkos::parallel_for(
+      label, kernels::team_policy(execution, blocks.blocks() * chunks * batch, 0),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const std::int64_t index = member.league_rank(), row = index % batch, chunk = index / batch % chunks;
+        const Real scale = factor(row, chunk, index / batch / chunks / blocks.per_head);
+        Real* state = &states(index * blocks.width);
+        kernels::for_each(kernels::as_team(member), static_cast<int>(blocks.width),
+                          [&](const int i) { state[i] *= scale; });
+      });
+}
+
+/// The states of sums over chunks, or their gradients, divided by the number of real tokens of each chunk.
+template <class Real>
+void average_states(const Execution& execution, const kernels::StateBlocks& blocks, const LocalChunks& local,
+                    const kernels::KeysAndValues<Real>& tokens, const Array<Real*>& states) {
+  scale_states(
+      execution, "bsbr::attention::average_states", blocks, local, states,
+      KOKKOS_LAMBDA(std::int64_t row, std::int64_t chunk, std::int64_t) {
+        const Range range = local.rows(chunk, tokens.origin);
+        return kernels::share_of_token<Real>(tokens.mask(row), range.begin, range.end);
+      });
+}
+
+/// The same of one state that is a row of a panel, or of its gradient. tokens: rows of the chunk.
+template <class Real>
+KOKKOS_INLINE_FUNCTION void average_flat_state(const kernels::Team& team, const kernels::KeysAndValues<Real>& keys,
+                                               std::int64_t row, Range tokens, int width, Real* state) {
+  const Real share = kernels::share_of_token<Real>(keys.mask(row), tokens.begin, tokens.end);
+  kernels::for_each(team, width * width, [&](const int i) { state[i] *= share; });
+}
+
 /// The last block of a state may be longer than what is left of the state: 0 there, where sums over elements of blocks
 /// are formed.
 template <class Real>

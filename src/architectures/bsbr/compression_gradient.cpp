@@ -6,37 +6,16 @@
 //
 // The sums are those of leaves of some chunks (AttentionGradient). The states d² wide of one leaf at a time are formed
 // from its tokens anew; those of all chunks are never kept.
-#include <algorithm>
 #include <string>
-#include <vector>
 
 #include "architectures/bsbr/attention.hpp"
+#include "architectures/bsbr/chunk_leaves.hpp"
 #include "architectures/bsbr/chunk_states.hpp"
 #include "architectures/bsbr/gradient_buffers.hpp"
 #include "bsbr/error.hpp"
 
 namespace bsbr::attention {
 namespace {
-
-/// Some neighbouring chunks of one sequence of the batch.
-struct Leaf {
-  std::int64_t index, row, first, chunks;  // among this rank's leaves; sequence; first local chunk, how many
-};
-
-std::int64_t leaves_of_row(const Sequence& sequence, std::int64_t leaf_chunks) {
-  return (sequence.local_chunks() + leaf_chunks - 1) / leaf_chunks;
-}
-
-/// This rank's leaves, in order.
-std::vector<Leaf> leaves_of(const Sequence& sequence, std::int64_t leaf_chunks) {
-  const std::int64_t of_row = leaves_of_row(sequence, leaf_chunks);
-  std::vector<Leaf> leaves;
-  for (std::int64_t index = 0; index < sequence.batch() * of_row; ++index) {
-    const std::int64_t first = index % of_row * leaf_chunks;
-    leaves.push_back({index, index / of_row, first, std::min(leaf_chunks, sequence.local_chunks() - first)});
-  }
-  return leaves;
-}
 
 /// dW = Σ dyᵀ x and db = Σ dy over the rows of a leaf: dy [rows, out], x [rows, in]. They are written to the leaf's
 /// part of the arrays [leaves, out, in] and [leaves, out].
@@ -59,17 +38,8 @@ void form_leaf(const Execution& execution, const ProjectionBuffers<Real>& buffer
 
 /// Throws unless the gradients of the projections are those of this rank's leaves.
 template <class Real>
-void Bsbr<Real>::require_leaves(const AttentionGradient<Real>& gradient) const {
-  const std::int64_t leaf_chunks = gradient.leaf_chunks;
-  if (leaf_chunks < 1) throw ShapeError("leaf_chunks = " + std::to_string(leaf_chunks) + " is below 1");
-  if (m_sequence.local_chunks() > 0 && m_sequence.first_chunk() % leaf_chunks != 0) {
-    throw ShapeError("the first chunk of rank " + std::to_string(m_sequence.rank()) + ", " +
-                         std::to_string(m_sequence.first_chunk()) + ", does not begin a leaf of " +
-                         std::to_string(leaf_chunks) + " chunks",
-                     "create the sequence with a chunks_together that is a multiple of leaf_chunks");
-  }
-  const auto leaves = static_cast<std::size_t>(m_sequence.batch() * leaves_of_row(m_sequence, leaf_chunks)),
-             state = static_cast<std::size_t>(m_config.state_size()),
+void Bsbr<Real>::require_projection_leaves(const AttentionGradient<Real>& gradient, std::int64_t leaf_count) const {
+  const auto leaves = static_cast<std::size_t>(leaf_count), state = static_cast<std::size_t>(m_config.state_size()),
              full = static_cast<std::size_t>(m_config.head_dim() * m_config.head_dim());
   const auto fits = [&](const Array<Real***>& weight, const Array<Real**>& bias, std::size_t out, std::size_t in) {
     return weight.extent(0) == leaves && weight.extent(1) == out && weight.extent(2) == in &&
@@ -102,7 +72,9 @@ void Bsbr<Real>::decompression_gradient(const Execution& execution, const ChunkM
   const Strided<const Real***> query = input.query, of_output = output_gradient;
   const Causality causality = m_config.causality;
   const auto nearest = marks.nearest_real;
-  for (const Leaf& leaf : leaves_of(m_sequence, gradient.leaf_chunks)) {
+  const ChunkLeaves leaves(m_sequence, gradient.leaf_chunks);
+  for (std::int64_t number = 0; number < leaves.count(); ++number) {
+    const ChunkLeaf leaf = leaves[number];
     const auto form = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t, std::int64_t index, Real* state) {
       const std::int64_t chunk = leaf.first + index / heads, head = index % heads;
       const bool retrieves = retrieval_source(causality, nearest, leaf.row, local.first + chunk) >= 0;
@@ -139,7 +111,10 @@ void Bsbr<Real>::compression_gradient(const Execution& execution, const kernels:
   const Array<const Real*> state_gradients = m_local;
   const Array<Real*> leaf_states = buffers.full, leaf_gradients = buffers.compressed;
   const auto key_gradient = gradient.key, value_gradient = gradient.value;
-  for (const Leaf& leaf : leaves_of(m_sequence, gradient.leaf_chunks)) {
+  const bool averages = averages_states(m_config);
+  const ChunkLeaves leaves(m_sequence, gradient.leaf_chunks);
+  for (std::int64_t number = 0; number < leaves.count(); ++number) {
+    const ChunkLeaf leaf = leaves[number];
     const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t, std::int64_t index, Real* state) {
       const std::int64_t chunk = leaf.first + index / heads, head = index % heads;
       const auto source = kernels::state_ref(state_gradients.data(), blocks, chunk, leaf.row, head, chunks);
@@ -149,11 +124,13 @@ void Bsbr<Real>::compression_gradient(const Execution& execution, const kernels:
       const Range tokens = local.rows(chunk, keys.origin);
       kernels::form_flat_state(team, keys.keys_of(leaf.row, head, width), keys.values_of(leaf.row, head, width),
                                keys.mask(leaf.row), tokens.begin, tokens.end, &leaf_states(index * width * width));
+      if (averages) average_flat_state(team, keys, leaf.row, tokens, width, &leaf_states(index * width * width));
     };
     // dv_s += k_s dF, dk_s += v_s dFᵀ
     const auto apply = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t, std::int64_t index, Real* state) {
       const std::int64_t head = index % heads;
       const Range tokens = local.rows(leaf.first + index / heads, keys.origin);
+      if (averages) average_flat_state(team, keys, leaf.row, tokens, width, state);
       const auto add = [&](const kernels::TokenRows<Real>& rows, const Strided<Real***>& results) {
         kernels::apply_flat_state(team, rows, keys.mask(leaf.row), tokens.begin, tokens.end, width, state,
                                   &results(leaf.row, 0, head * width), static_cast<std::int64_t>(results.stride(1)));
@@ -169,13 +146,13 @@ void Bsbr<Real>::compression_gradient(const Execution& execution, const kernels:
   }
 }
 
-template void Bsbr<float>::require_leaves(const AttentionGradient<float>&) const;
+template void Bsbr<float>::require_projection_leaves(const AttentionGradient<float>&, std::int64_t) const;
 template void Bsbr<float>::decompression_gradient(const Execution&, const ChunkMarks&, const AttentionInput<float>&,
                                                   const AttentionRecord<float>&, const Array<float***>&,
                                                   const AttentionGradient<float>&) const;
 template void Bsbr<float>::compression_gradient(const Execution&, const kernels::KeysAndValues<float>&,
                                                 const AttentionGradient<float>&) const;
-template void Bsbr<double>::require_leaves(const AttentionGradient<double>&) const;
+template void Bsbr<double>::require_projection_leaves(const AttentionGradient<double>&, std::int64_t) const;
 template void Bsbr<double>::decompression_gradient(const Execution&, const ChunkMarks&, const AttentionInput<double>&,
                                                    const AttentionRecord<double>&, const Array<double***>&,
                                                    const AttentionGradient<double>&) const;

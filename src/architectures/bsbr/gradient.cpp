@@ -165,11 +165,13 @@ void Bsbr<Real>::retrieval_gradient(const Execution& execution, const kernels::K
                                     const AttentionRecord<Real>& record, const Array<Real***>& output_gradient,
                                     const AttentionGradient<Real>& gradient) const {
   if (m_config.compression_factor > 0) {
-    retrieve_compressed(execution, StateForm::transposed, marks, input, output_gradient, record.mixed, gradient.query);
+    retrieve_compressed(execution, StateForm::transposed, marks, input, {}, output_gradient, record.mixed,
+                        gradient.query);
     return compression_gradient(execution, keys, gradient);
   }
   const LocalChunks local(m_sequence);
   const std::int64_t first = m_sequence.first_token();
+  if (averages_states(m_config)) average_states(execution, m_blocks, local, keys, m_local);
   apply_states<StateForm::transposed, Real>(execution, "bsbr::attention::query_gradients_of_states", m_blocks, local,
                                             first, output_gradient, {}, record.mixed, gradient.query);
   apply_states<StateForm::transposed, Real>(execution, "bsbr::attention::key_gradients_of_states", m_blocks, local,
@@ -195,13 +197,16 @@ void Bsbr<Real>::backward(const Execution& execution, const PaddingMask& given_m
     require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
     require_retrieval(input);
     if (!m_gradient) m_gradient = std::make_shared<GradientBuffers>(m_config, m_sequence, m_blocks, m_dealing);
+    if (m_config.compression_factor > 0 || has_null_chunk(m_config) || gates_retrieval(m_config))
+      require_leaves(gradient);
     if (m_config.compression_factor == 0) return;
-    require_leaves(gradient);
     m_gradient->projections.reserve(m_config, m_sequence, gradient.leaf_chunks);
   });
   if (m_sequence.length() == 0) return;
   const ChunkMarks marks = chunk_marks<Real>(execution, m_sequence, mask, nullptr);
   const kernels::KeysAndValues<Real> keys{input.key, input.value, mask.tokens(), m_sequence.first_token()};
+  // What the retrieval's term q_t G is given.
+  const Array<Real***> of_term = gates_retrieval(m_config) ? m_gradient->term : output_gradient;
   {
     const Phase phase(execution, profile, "states");
     if (m_config.compression_factor > 0) {
@@ -210,7 +215,9 @@ void Bsbr<Real>::backward(const Execution& execution, const PaddingMask& given_m
       m_gradient->projections.decompress.assign(execution, input.decompress_weight);
     }
     pack_retrieval(execution, mask, input, nullptr);
-    form_mixed_gradients(execution, marks, input, record, output_gradient, gradient);
+    if (gates_retrieval(m_config)) gate_gradient(execution, marks, input, record, output_gradient, gradient);
+    form_mixed_gradients(execution, marks, input, record, of_term, gradient);
+    if (has_null_chunk(m_config)) null_chunk_gradient(execution, marks, input, gradient);
   }
   {
     const Phase phase(execution, profile, "within_chunk");
@@ -229,7 +236,7 @@ void Bsbr<Real>::backward(const Execution& execution, const PaddingMask& given_m
   }
   const Phase phase(execution, profile, "retrieval");
   add_sources(execution, marks, gradient);
-  retrieval_gradient(execution, keys, marks, input, record, output_gradient, gradient);
+  retrieval_gradient(execution, keys, marks, input, record, of_term, gradient);
 }
 
 template <class Real>

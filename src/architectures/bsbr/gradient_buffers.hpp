@@ -67,6 +67,7 @@ struct Bsbr<Real>::GradientBuffers {
   BlockTranspose<Real> kept, parts;  // of log-sum and δ; of each block's part of dr and dh
 
   Array<Real***> log_sums, deltas;           // [batch, heads, local tokens]: within chunks
+  Array<Real***> term;                       // [batch, local tokens, D], with a gate: q_t G, then g do
   Array<Real*> local_kept, gathered_kept;    // of `kept`
   Array<Real*> mixed_parts, gathered_parts;  // of `parts`, of all blocks of this rank
   Array<Real*> local_parts;
@@ -81,6 +82,7 @@ struct Bsbr<Real>::GradientBuffers {
     const std::int64_t batch = sequence.batch(), heads = config.num_heads, tokens = sequence.local_tokens();
     log_sums = Array<Real***>("bsbr::attention::log_sums", batch, heads, tokens);
     deltas = Array<Real***>("bsbr::attention::deltas", batch, heads, tokens);
+    if (gates_retrieval(config)) reserve_rows(term, "retrieval_term", sequence, config.hidden_dim);
     const auto pair = [&](const BlockTranspose<Real>& transpose, Array<Real*>& local, Array<Real*>& gathered) {
       local = allocate<Real>("local_gradient_rows", transpose.local_elements());
       gathered = sequence.ranks() > 1 ? allocate<Real>("gathered_gradient_rows", transpose.gathered_elements()) : local;
@@ -96,7 +98,8 @@ struct Bsbr<Real>::GradientBuffers {
                             const parallel::Dealing& dealing) {
     const BlockTranspose<Real> kept(sequence, blocks, dealing, kept_width),
         parts(sequence, blocks, dealing, 2 * config.head_dim());
-    std::int64_t elements = 2 * sequence.batch() * config.num_heads * sequence.local_tokens() +
+    const std::int64_t of_token = 2 * config.num_heads + (gates_retrieval(config) ? config.hidden_dim : 0);
+    std::int64_t elements = sequence.batch() * sequence.local_tokens() * of_token +
                             parts.mixed_elements(parts.gathered().block_count) +
                             sequence.num_chunks() * sequence.batch() * config.hidden_dim;
     for (const auto* transpose : {&kept, &parts}) {

@@ -3,6 +3,8 @@
 //
 //     G_i = Σ_j w_ij F_j,  w_ij = softmax_j(r_i·h_j / √d)
 //
+// With a null chunk there is one more score in the softmax, ν of the head, and its value is 0.
+//
 //     dw_ij = ⟨dG_i, F_j⟩,  dz_ij = w_ij (dw_ij − δ_i),  δ_i = Σ_j w_ij dw_ij = ⟨dG_i, G_i⟩
 //     dr_i = Σ_j dz_ij h_j / √d,  dh_j = Σ_i dz_ij r_i / √d,  dF_j = Σ_i w_ij dG_i
 //
@@ -56,6 +58,9 @@ struct Mixing {
   KOKKOS_FUNCTION std::int64_t source(std::int64_t group, std::int64_t i) const {
     return retrieval_source(causality, marks.nearest_real, row(group), i);
   }
+  KOKKOS_FUNCTION std::int64_t head(std::int64_t group) const {
+    return (gathered.first_block + block(group)) / gathered.blocks.per_head;
+  }
   KOKKOS_FUNCTION bool chunk_is_real(std::int64_t group, std::int64_t j) const {
     return marks.real(row(group), j) != 0;
   }
@@ -68,8 +73,7 @@ struct Mixing {
 
  private:
   KOKKOS_FUNCTION const Real* vector(std::int64_t group, std::int64_t chunk, std::int64_t offset) const {
-    const std::int64_t head = (gathered.first_block + block(group)) / gathered.blocks.per_head;
-    const std::int64_t element = row(group) * 2 * hidden + offset + head * key_width;
+    const std::int64_t element = row(group) * 2 * hidden + offset + head(group) * key_width;
     const std::int64_t chunk_row = gathered.blocks.batch * 2 * hidden;
     return chunk < earlier.count ? &earlier.retrieval(chunk * chunk_row + element)
                                  : &retrieval((chunk - earlier.count) * chunk_row + element);
@@ -80,12 +84,14 @@ struct Mixing {
 template <class Real>
 struct Retrieval : Mixing<Real> {
   std::int64_t first, last;
-  Array<Real*> mixed;  // [block of the round][query][batch][width]
+  Array<Real*> mixed;              // [block of the round][query][batch][width]
+  Array<const Real*> null_logits;  // [heads]: ν; empty: there is no null chunk
 
   KOKKOS_FUNCTION Range range(std::int64_t i) const {
     return chunks_seen(this->causality, this->dealt_chunk(i), this->chunks());
   }
-  KOKKOS_FUNCTION int null_keys(std::int64_t) const { return 0; }
+  KOKKOS_FUNCTION int null_keys(std::int64_t) const { return null_logits.data() == nullptr ? 0 : 1; }
+  KOKKOS_FUNCTION Real null_score(std::int64_t group) const { return null_logits(this->head(group)); }
   KOKKOS_FUNCTION bool has_query(std::int64_t group, std::int64_t i) const {
     return this->source(group, this->dealt_chunk(i)) >= 0;
   }

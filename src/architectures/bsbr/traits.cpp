@@ -27,11 +27,17 @@ std::string warning(const ModelConfig& config) {
 }
 
 std::vector<WeightInfo> weights(const ModelConfig& config) {
-  if (config.compression_factor == 0) return {};
   const std::int64_t whole = config.head_dim() * config.head_dim(), compressed = config.state_size();
   std::vector<WeightInfo> table;
-  add_linear(table, "attention.compress_proj", compressed, whole);
-  add_linear(table, "attention.decompress_proj", whole, compressed);
+  if (config.compression_factor > 0) {
+    add_linear(table, "attention.compress_proj", compressed, whole);
+    add_linear(table, "attention.decompress_proj", whole, compressed);
+  }
+  const auto add_zeros = [&](const char* name) {
+    table.push_back({name, {config.num_heads}, Initialisation::zeros, 0});
+  };
+  if (config.null_chunk > 0) add_zeros("attention.null_logit");
+  if (config.retrieval_gate > 0) add_zeros("attention.retrieval_gate");
   return table;
 }
 
@@ -83,7 +89,7 @@ std::map<std::string, double> elements_per_token(const ModelConfig& config) {
 }  // namespace
 
 Traits make_traits(Tag<Architecture::bsbr>) {
-  return {.fields = {"compression_factor", "causality"},
+  return {.fields = {"compression_factor", "causality", "state_scale", "null_chunk", "retrieval_gate", "router_key"},
           .chunk_projections = {"meta_r_proj", "meta_h_proj"},
           .depends_on_chunks = true,
           .transfer = Transfer::chunk_states,

@@ -7,6 +7,7 @@
 #include "attention/attention_class.hpp"
 #include "attention/running_state.hpp"
 #include "attention/state_gradient.hpp"
+#include "kernels/head_norm.hpp"
 #include "kernels/token_softmax_gradient.hpp"
 #include "parallel/agree.hpp"
 
@@ -30,16 +31,21 @@ class Gau : public Attention<Real> {
 
   std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
-  static std::int64_t record_bytes(const ModelConfig& /*config*/, const Sequence& /*sequence*/) { return 0; }
+  static std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence) {
+    return unnormed_bytes<Real>(config, sequence);
+  }
   static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence);
   static std::int64_t scratch_bytes(const ModelConfig& config);
   static std::int64_t gradient_scratch_bytes(const ModelConfig& config);
 
-  // Steps of the gradient. Public because CUDA's compiler wants functions that hold kernels to be.
+  // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
+  void apply_gate(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output) const;
   void gate_gradient(const Execution& execution, const AttentionInput<Real>& input, const Array<Real***>& output,
                      const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient) const;
   void within_chunk_gradient(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                              const AttentionGradient<Real>& gradient) const;
+  void average_rows(const Execution& execution, const PaddingMask& mask, const Strided<const Real***>& rows,
+                    const Array<Real***>& averaged) const;
   void add_between(const Execution& execution, const AttentionGradient<Real>& gradient) const;
 
  private:
@@ -58,6 +64,7 @@ template <class Real>
 struct Gau<Real>::GradientBuffers {
   StateGradient<Real, GauRule<Real>> between;
   Array<Real***> gated;              // [batch, local tokens, e]: the gradient of what the gate is applied to
+  Array<Real***> averaged;           // [batch, local tokens, e], where states are means: values by their number
   Array<Real***> query, key, value;  // [batch, local tokens, e]: gradients between chunks
   Array<Real***> log_sums, deltas;   // [batch, 1, local tokens]: within chunks
 
@@ -65,6 +72,7 @@ struct Gau<Real>::GradientBuffers {
       : between(config, sequence, GauRule<Real>{}, config.chunk_size) {
     const std::int64_t width = config.attention_dim();
     for (auto* rows : {&gated, &query, &key, &value}) reserve_rows(*rows, "gradient_rows", sequence, width);
+    if (averages_states(config)) reserve_rows(averaged, "averaged_values", sequence, width);
     for (auto* numbers : {&log_sums, &deltas}) {
       *numbers =
           Array<Real***>("bsbr::attention::log_sums", sequence.batch(), config.num_heads, sequence.local_tokens());
@@ -90,7 +98,7 @@ std::int64_t Gau<Real>::scratch_bytes(const ModelConfig& config) {
 
 template <class Real>
 std::int64_t Gau<Real>::gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
-  const std::int64_t token = 4 * config.attention_dim() + 2 * config.num_heads;
+  const std::int64_t token = (averages_states(config) ? 5 : 4) * config.attention_dim() + 2 * config.num_heads;
   return StateGradient<Real, GauRule<Real>>::bytes(config, sequence, GauRule<Real>{}, config.chunk_size) +
          sequence.batch() * sequence.local_tokens() * token * static_cast<std::int64_t>(sizeof(Real));
 }
@@ -105,21 +113,47 @@ std::int64_t Gau<Real>::gradient_scratch_bytes(const ModelConfig& config) {
 template <class Real>
 void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                         const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
-                        AttentionRecord<Real>* /*record*/) {
+                        AttentionRecord<Real>* record) {
   parallel::agree(execution, m_sequence, profile, [&] {
     require_input(m_config, m_sequence, mask, input, output, state);
+    if (record != nullptr && norms_results(m_config))
+      reserve_rows(record->unnormed, "unnormed", m_sequence, m_config.attention_dim());
     if (state != nullptr) m_state.require_state(*state);
   });
   poison_written(execution, input, output);
   const std::int64_t first = m_sequence.first_token();
   const auto keys = m_state.keys(execution, mask, input, state, profile);
+  const bool norms = norms_results(m_config);
+  const Array<Real***> sums = norms && record != nullptr ? record->unnormed : output;  // within + between
   {
     const Phase phase(execution, profile, "within_chunk");
     const auto scale = kernels::score_scale<Real>(m_config.head_dim());
     kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, visible(), scale,
-                           input.query, keys, output, first, first, first + m_sequence.local_tokens());
+                           input.query, keys, sums, first, first, first + m_sequence.local_tokens());
   }
-  m_state.scan(execution, mask, input, keys, GauRule<Real>{input.gate}, output, state, profile);
+  const GauRule<Real> rule{norms ? Strided<const Real***>() : input.gate, averages_states(m_config)};
+  m_state.scan(execution, mask, input, keys, rule, sums, state, profile);
+  if (!norms) return;
+  const Phase phase(execution, profile, "scan");
+  kernels::norm_heads<Real>(execution, "bsbr::attention::norm_heads", m_config.num_heads, sums, output);
+  apply_gate(execution, input, output);
+}
+
+/// o = σ(g) ⊙ y, where the scan has not done so: y is what the norm has left in the output.
+template <class Real>
+void Gau<Real>::apply_gate(const Execution& execution, const AttentionInput<Real>& input,
+                           const Array<Real***>& output) const {
+  const std::int64_t width = m_config.attention_dim(), tokens = m_sequence.local_tokens();
+  const auto gate = input.gate;
+  Kokkos::parallel_for(
+      "bsbr::attention::gate", kernels::team_policy(execution, m_sequence.batch() * tokens, 0),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const std::int64_t row = member.league_rank() / tokens, t = member.league_rank() % tokens;
+        const Real* g = &gate(row, t, 0);
+        Real* y = &output(row, t, 0);
+        kernels::for_each(kernels::as_team(member), static_cast<int>(width),
+                          [&](const int i) { y[i] = kernels::sigmoid(g[i]) * y[i]; });
+      });
 }
 
 /// o = σ(g) ⊙ a: dg = do ⊙ a ⊙ σ(g) (1 − σ(g)) = do ⊙ o ⊙ (1 − σ(g)), da = do ⊙ σ(g)
@@ -164,6 +198,27 @@ void Gau<Real>::within_chunk_gradient(const Execution& execution, const PaddingM
                                gradient.key, gradient.value, first, first, last);
 }
 
+/// averaged = rows / n of each token, n real tokens of its chunk: Kᵀ V / n is the state of keys k and values v / n.
+template <class Real>
+void Gau<Real>::average_rows(const Execution& execution, const PaddingMask& mask, const Strided<const Real***>& rows,
+                             const Array<Real***>& averaged) const {
+  const std::int64_t tokens = m_sequence.local_tokens(), chunks = m_sequence.local_chunks(), size = m_config.chunk_size;
+  const auto real = mask.tokens();
+  const int width = static_cast<int>(m_config.attention_dim());
+  Kokkos::parallel_for(
+      "bsbr::attention::average_rows", kernels::team_policy(execution, m_sequence.batch() * chunks, 0),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const std::int64_t row = member.league_rank() / chunks, begin = member.league_rank() % chunks * size;
+        const std::int64_t end = begin + size < tokens ? begin + size : tokens;
+        const Real share = kernels::share_of_token<Real>(real.data() == nullptr ? nullptr : &real(row, 0), begin, end);
+        for (std::int64_t t = begin; t < end; ++t) {
+          const Real* from = &rows(row, t, 0);
+          Real* to = &averaged(row, t, 0);
+          kernels::for_each(kernels::as_team(member), width, [&](const int i) { to[i] = share * from[i]; });
+        }
+      });
+}
+
 /// Adds the gradients between chunks to those within them.
 template <class Real>
 void Gau<Real>::add_between(const Execution& execution, const AttentionGradient<Real>& gradient) const {
@@ -184,7 +239,7 @@ void Gau<Real>::add_between(const Execution& execution, const AttentionGradient<
 
 template <class Real>
 void Gau<Real>::backward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                         const AttentionRecord<Real>& /*record*/, const Array<Real***>& output,
+                         const AttentionRecord<Real>& record, const Array<Real***>& output,
                          const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
                          Profile* profile) {
   parallel::agree(execution, m_sequence, profile, [&] {
@@ -194,12 +249,22 @@ void Gau<Real>::backward(const Execution& execution, const PaddingMask& mask, co
   {
     const Phase phase(execution, profile, "within_chunk");
     gate_gradient(execution, input, output, output_gradient, gradient);
+    if (norms_results(m_config))
+      kernels::norm_heads_gradient<Real>(execution, "bsbr::attention::norm_heads_gradient", m_config.num_heads,
+                                         record.unnormed, m_gradient->gated, m_gradient->gated);
     within_chunk_gradient(execution, mask, input, gradient);
   }
   GradientBuffers& buffers = *m_gradient;
-  buffers.between.form(execution, mask, {input.query, input.key, input.value, buffers.gated, output, {}},
+  const bool averages = averages_states(m_config);
+  if (averages) {
+    const Phase phase(execution, profile, "scan");
+    average_rows(execution, mask, input.value, buffers.averaged);
+  }
+  const Strided<const Real***> values = averages ? Strided<const Real***>(buffers.averaged) : input.value;
+  buffers.between.form(execution, mask, {input.query, input.key, values, buffers.gated, output, {}},
                        {buffers.query, buffers.key, buffers.value}, profile);
   const Phase phase(execution, profile, "scan");
+  if (averages) average_rows(execution, mask, buffers.value, buffers.value);
   add_between(execution, gradient);
 }
 

@@ -10,7 +10,10 @@ namespace bsbr::attention {
 template <class Real>
 struct GauRule {
   static constexpr bool sees_own_step = false, corrects_state = false;
-  Strided<const Real***> gate;
+  Strided<const Real***> gate;  // empty: the sum stays as it is
+  bool averages = false;        // whether a chunk's Kᵀ V is divided by the number of its real tokens
+
+  KOKKOS_FUNCTION bool averages_steps() const { return averages; }
 
   KOKKOS_FUNCTION int extra_columns() const { return 0; }
 
@@ -22,8 +25,11 @@ struct GauRule {
 
   KOKKOS_FUNCTION auto store(std::int64_t batch, std::int64_t token, std::int64_t column, int, const Real* row,
                              Real* output) const {
-    const Real* g = &gate(batch, token, column);
-    return [=](const int i) { output[i] = kernels::sigmoid(g[i]) * (output[i] + row[i]); };
+    const Real* g = gate.data() == nullptr ? nullptr : &gate(batch, token, column);
+    return [=](const int i) {
+      const Real sum = output[i] + row[i];
+      output[i] = g == nullptr ? sum : kernels::sigmoid(g[i]) * sum;
+    };
   }
 };
 

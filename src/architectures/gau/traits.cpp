@@ -27,7 +27,7 @@ std::map<std::string, double> elements_per_token(const ModelConfig& config) {
 }  // namespace
 
 Traits make_traits(Tag<Architecture::gau>) {
-  return {.fields = {"expansion_factor"},
+  return {.fields = {"expansion_factor", "state_scale", "output_norm"},
           .token_projections = {"q_proj", "k_proj", "v_proj", "gate_proj"},
           .has_one_head = true,
           .depends_on_chunks = true,

@@ -23,12 +23,9 @@ Matrix elu_plus_one_gradient(const Matrix& z, const Matrix& dphi, const Mask& ma
   return dz;
 }
 
-}  // namespace
-
-/// S_t = S_{t−1} + k_tᵀ v_t, o_t = q_t S_t; with elu o_t = φ(q_t) S_t / (φ(q_t)·Σ_{s≤t} φ(k_s)), S_t of φ(k) too, and 0
+/// S_t = S_{t−1} + k_tᵀ v_t, u_t = q_t S_t; with elu u_t = φ(q_t) S_t / (φ(q_t)·Σ_{s≤t} φ(k_s)), S_t of φ(k) too, and 0
 /// before the first real token.
-Matrix attend(Tag<Architecture::linear>, const ModelConfig& config, const AttentionInput&, const Head& head,
-              const Mask& mask) {
+Matrix retrieve(const ModelConfig& config, const Head& head, const Mask& mask) {
   const bool elu = config.feature_map == FeatureMap::elu;
   const Matrix query = elu ? elu_plus_one(head.query) : head.query, key = elu ? elu_plus_one(head.key) : head.key;
   Matrix out(query.rows, query.columns), state(key.columns, key.columns), key_sum(1, key.columns);
@@ -47,14 +44,24 @@ Matrix attend(Tag<Architecture::linear>, const ModelConfig& config, const Attent
   return out;
 }
 
-/// As sums over pairs of tokens s ≤ t: o_t = Σ_s a_ts v_s / n_t with a_ts = φ(q_t)·φ(k_s), n_t = Σ_s a_ts or 1. So
-/// da_ts = do_t·v_s / n_t, with elu do_t·(v_s − o_t) / n_t; dv_s += a_ts/n_t do_t, dφ(q)_t += da_ts φ(k_s),
+}  // namespace
+
+/// o_t = u_t, or with output_norm u_t / √(mean(u_t²) + 1e-5)
+Matrix attend(Tag<Architecture::linear>, const ModelConfig& config, const AttentionInput&, const Head& head,
+              const Mask& mask) {
+  const Matrix out = retrieve(config, head, mask);
+  return norms_results(config) ? rms_norm(out) : out;
+}
+
+/// As sums over pairs of tokens s ≤ t: u_t = Σ_s a_ts v_s / n_t with a_ts = φ(q_t)·φ(k_s), n_t = Σ_s a_ts or 1. So
+/// da_ts = du_t·v_s / n_t, with elu du_t·(v_s − u_t) / n_t; dv_s += a_ts/n_t du_t, dφ(q)_t += da_ts φ(k_s),
 /// dφ(k)_s += da_ts φ(q_t).
-Head attend_gradient(Tag<Architecture::linear> architecture, const ModelConfig& config, const AttentionInput& input,
-                     const Head& head, const Mask& mask, const Matrix& dout, AttentionInput&) {
+Head attend_gradient(Tag<Architecture::linear>, const ModelConfig& config, const AttentionInput&, const Head& head,
+                     const Mask& mask, const Matrix& dresult, AttentionInput&) {
   const bool elu = config.feature_map == FeatureMap::elu;
   const Matrix query = elu ? elu_plus_one(head.query) : head.query, key = elu ? elu_plus_one(head.key) : head.key;
-  const Matrix out = attend(architecture, config, input, head, mask);
+  const Matrix out = retrieve(config, head, mask);
+  const Matrix dout = norms_results(config) ? rms_norm_gradient(out, dresult) : dresult;
   Head dhead = zeros_like(head);
   for (std::int64_t t = 0; t < dout.rows; ++t) {
     const auto seen = real_tokens({0, t + 1}, mask);

@@ -21,7 +21,7 @@ std::map<std::string, double> elements_per_token(const ModelConfig& config) {
 }  // namespace
 
 Traits make_traits(Tag<Architecture::linear>) {
-  return {.fields = {"feature_map"},
+  return {.fields = {"feature_map", "output_norm"},
           .transfer = Transfer::state,
           .state_elements = state_elements,
           .flops = flops,
