@@ -85,6 +85,13 @@ struct TrainingOptions {
   double clip = 1;                       ///< the gradient's norm is scaled down to this; 0: it is not
   Recompute recompute = Recompute::all;  ///< what the backward pass computes again: decides no bit
 
+  /// Probability with which a number is dropped, 0 to below 1; others are scaled by 1/(1 − dropout). Of the sum of
+  /// embedding and positions, and of what `out_proj` and `ff.3` give, before it is added. Whether a number is dropped
+  /// is a function of seed, step, layer, place, sequence of the step, token and column
+  /// (docs/architecture.md#training).
+  double dropout = 0;
+  std::uint64_t seed = 0;  ///< of dropout
+
   /// \throws ConfigError if a number is outside its range
   void validate() const;
 };

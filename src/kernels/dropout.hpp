@@ -7,10 +7,13 @@
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "config/splitmix64.hpp"
 #include "kernels/compat.hpp"
 #include "kernels/philox.hpp"
+#include "kernels/rows.hpp"
+#include "kernels/scratch.hpp"
 
 namespace bsbr::kernels {
 
@@ -68,5 +71,59 @@ class Dropout {
   std::uint64_t m_key = 0, m_threshold = 0;
   double m_scale = 1;
 };
+
+/// The dropout of the rows that a rank has, [batch, rows, width]: row t of sequence b is that of the global token
+/// `first_token` + t of sequence `first_sequence` + b of the batch.
+class DropoutOfRows {
+ public:
+  /// Drops nothing.
+  DropoutOfRows() = default;
+  DropoutOfRows(const Dropout& dropout, std::int64_t first_sequence, std::int64_t first_token)
+      : m_dropout(dropout), m_first_sequence(first_sequence), m_first_token(first_token) {}
+
+  KOKKOS_INLINE_FUNCTION bool drops() const { return m_dropout.drops(); }
+
+  /// That of the rows from `first` on of one of the sequences, as those of a batch of one sequence.
+  DropoutOfRows from(std::int64_t sequence, std::int64_t first) const {
+    return {m_dropout, m_first_sequence + sequence, m_first_token + first};
+  }
+
+  /// x [width], row t of sequence b, becomes what dropout leaves of it.
+  template <class Member, class Real>
+  KOKKOS_INLINE_FUNCTION void apply(const Member& team, std::int64_t b, std::int64_t t, int width, Real* x) const {
+    m_dropout.apply(team, m_first_sequence + b, m_first_token + t, width, x);
+  }
+
+  /// y += what dropout leaves of x + bias; x is lost. In loops of their own, so that no compiler contracts the
+  /// multiplication with the addition in one place and not in another.
+  template <class Member, class Real>
+  KOKKOS_INLINE_FUNCTION void add_with_bias(const Member& team, std::int64_t b, std::int64_t t, int width, Real* x,
+                                            const Real* bias, Real* y) const {
+    if (!drops()) return kernels::add_with_bias(team, width, x, bias, y);
+    copy_with_bias(team, width, x, bias, x);
+    apply(team, b, t, width, x);
+    for_each(team, width, [&](const int i) { y[i] += x[i]; });
+  }
+
+ private:
+  Dropout m_dropout;
+  std::int64_t m_first_sequence = 0, m_first_token = 0;
+};
+
+/// y = what dropout leaves of x, which is the gradient of x where x is that of y; [batch, rows, width] both, and they
+/// may be the same.
+template <class Real>
+void drop_rows(const Execution& execution, const DropoutOfRows& dropout,
+               const std::type_identity_t<Array<const Real***>>& x, const Array<Real***>& y) {
+  const auto batch = static_cast<std::int64_t>(x.extent(0)), rows = static_cast<std::int64_t>(x.extent(1));
+  const auto width = static_cast<int>(x.extent(2));
+  Kokkos::parallel_for(
+      "bsbr::dropout::rows", team_policy(execution, batch * rows, 0), KOKKOS_LAMBDA(const TeamMember& member) {
+        const auto team = as_team(member);
+        const std::int64_t b = member.league_rank() / rows, t = member.league_rank() % rows;
+        copy(team, width, &x(b, t, 0), &y(b, t, 0));
+        dropout.apply(team, b, t, width, &y(b, t, 0));
+      });
+}
 
 }  // namespace bsbr::kernels

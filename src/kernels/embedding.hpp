@@ -11,6 +11,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "kernels/dropout.hpp"
 #include "kernels/scratch.hpp"
 
 namespace bsbr::kernels {
@@ -60,11 +61,11 @@ inline std::int64_t position_tiles(std::int64_t first, std::int64_t tokens) {
   return (first + tokens + size - 1) / size - first / size;
 }
 
-/// x [batch, local tokens, D] = rows `ids` of `table` [vocabulary, D] plus the positions from global token `first` on.
-/// Ids must be valid.
+/// x [batch, local tokens, D] = rows `ids` of `table` [vocabulary, D] plus the positions from global token `first` on,
+/// and what dropout leaves of them. Ids must be valid.
 template <class Real>
 void embed(const Execution& execution, const Array<const std::int32_t**>& ids, const Array<const Real**>& table,
-           std::int64_t first, const Array<Real***>& x) {
+           std::int64_t first, const Array<Real***>& x, const DropoutOfRows& dropout = {}) {
   constexpr std::int64_t size = tuning::position_tile;
   const auto batch = static_cast<std::int64_t>(x.extent(0)), tokens = static_cast<std::int64_t>(x.extent(1));
   const int hidden = static_cast<int>(x.extent(2)), pairs = (hidden + 1) / 2;
@@ -86,6 +87,7 @@ void embed(const Execution& execution, const Array<const std::int32_t**>& ids, c
             for_each(team, hidden, [&](const int i) {
               target[i] = source[i] + static_cast<Real>(i % 2 == 0 ? tile.sine[i / 2] : tile.cosine[i / 2]);
             });
+            dropout.apply(team, row, token - first, hidden, target);
           }
           detail::turn_positions(team, pairs, tile);
         }

@@ -1,21 +1,12 @@
 #include "model/gradient_pass.hpp"
 
+#include "kernels/dropout.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/token_loss_gradient.hpp"
 #include "model/stages.hpp"
 
 namespace bsbr {
 namespace {
-
-/// Rows as a batch of one sequence.
-template <class Number>
-Array<Number**> one_sequence(const Array<Number*>& rows) {
-  return Array<Number**>(rows.data(), 1, rows.extent(0));
-}
-template <class Number>
-Array<Number***> one_sequence(const Array<Number**>& rows) {
-  return Array<Number***>(rows.data(), 1, rows.extent(0), rows.extent(1));
-}
 
 template <class Real>
 class Pass {
@@ -39,7 +30,16 @@ class Pass {
   }
 
  private:
+  using Place = kernels::DropoutPlace;
+
   std::size_t layers() const { return m_modules.backward.size(); }
+  kernels::DropoutOfRows dropout(std::size_t layer, Place place) const {
+    const auto& [p, seed, step, first_sequence] = m_input.dropout;
+    return {{p, seed, step, static_cast<std::int64_t>(layer), place}, first_sequence, m_buffers.sequence.first_token()};
+  }
+  LayerDropout dropout_of(std::size_t layer) const {
+    return {dropout(layer, Place::attention), dropout(layer, Place::feed_forward)};
+  }
   Array<Real**> as_table(const Array<Real*>& sums) const {
     return Array<Real**>(sums.data(), static_cast<std::size_t>(m_config.vocab_size),
                          static_cast<std::size_t>(m_config.hidden_dim));
@@ -65,7 +65,7 @@ template <class Real>
 void Pass<Real>::embed() {
   const Phase phase(m_execution, m_profile, "embedding");
   kernels::embed(m_execution, m_input.ids, m_modules.weights.matrix("embedding.weight"),
-                 m_buffers.sequence.first_token(), m_buffers.input(0));
+                 m_buffers.sequence.first_token(), m_buffers.input(0), dropout(0, Place::embedding));
   if (m_input.mask.has_padding() && m_config.causality != Causality::reference)  // which sees padding
     m_modules.clear_padding(m_execution, m_input.mask, m_input.targets, m_buffers.input(0));
 }
@@ -77,7 +77,7 @@ void Pass<Real>::layer_forward(std::size_t index) {
   const Array<Real***>&x = m_buffers.input(index), result = m_buffers.input(index + 1);
   layer.attend(m_execution, m_input.mask, m_buffers.workspace, x, activations, m_profile);
   if (result.data() != x.data()) Kokkos::deep_copy(m_execution, result, x);
-  layer.finish(m_execution, m_buffers.workspace, activations, result, m_profile);
+  layer.finish(m_execution, m_buffers.workspace, activations, result, m_profile, dropout_of(index));
 }
 
 /// Losses, and the gradients of the final norm and of the head's matrix behind it.
@@ -112,7 +112,7 @@ void Pass<Real>::layer_backward(std::size_t index) {
     layer.attend(m_execution, m_input.mask, workspace, x, activations, m_profile);
   m_sums.advance();
   layer.finish_backward(m_execution, workspace, x, activations, gradient, m_sums.leaves(rest), m_input.first_leaf,
-                        m_profile);
+                        m_profile, dropout_of(index));
   m_sums.formed(rest);
   layer.attention_backward(m_execution, m_input.mask, workspace, activations, m_profile);
   m_sums.advance();
@@ -127,6 +127,8 @@ void Pass<Real>::embedding_backward() {
   constexpr PartOfModel table{PartKind::embedding};
   {
     const Phase phase(m_execution, m_profile, "embedding");
+    if (const auto dropped = dropout(0, Place::embedding); dropped.drops())
+      kernels::drop_rows<Real>(m_execution, dropped, m_buffers.gradient(), m_buffers.gradient());
     for (const LeafRows& leaf : m_buffers.workspace.leaves()) {
       kernels::add_embedding_gradient<Real>(m_execution, leaf_rows(m_input.ids, leaf),
                                             leaf_rows(m_buffers.gradient(), leaf),

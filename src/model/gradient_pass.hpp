@@ -38,6 +38,14 @@ struct GradientModules {
                     const Array<Real*>& norm_sums, const Array<Real**>& head_sums) const;
 };
 
+/// What decides what a pass drops. By default nothing is dropped.
+struct PassDropout {
+  double probability = 0;
+  std::uint64_t seed = 0;
+  std::int64_t step = 0;
+  std::int64_t first_sequence = 0;  // that of row 0, among all of a step
+};
+
 /// What a pass is given, of this rank's tokens.
 struct PassInput {
   Array<const std::int32_t**> ids, targets;  // [batch, local tokens]: within the vocabulary; targets or no_target
@@ -45,6 +53,7 @@ struct PassInput {
   double scale;                  // what the losses of tokens are multiplied with in the loss that is differentiated
   Array<double**> token_losses;  // [batch, local tokens]: written; 0 where there is no target
   std::int64_t first_leaf = 0;   // the batch's leaves are counted from here
+  PassDropout dropout{};
 };
 
 /// Forward, loss and backward. Collective over the sequence's communicator. The profile may be null.

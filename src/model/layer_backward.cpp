@@ -4,6 +4,7 @@
 
 #include "attention/attention.hpp"
 #include "bsbr/error.hpp"
+#include "kernels/dropout.hpp"
 #include "kernels/rows.hpp"
 #include "kernels/tokens.hpp"
 #include "model/allocate.hpp"
@@ -311,16 +312,18 @@ void LayerBackward<Real>::attend(const Execution& execution, const PaddingMask& 
 
 template <class Real>
 void LayerBackward<Real>::finish(const Execution& execution, const GradientWorkspace<Real>& workspace,
-                                 const LayerActivations<Real>& activations, const Array<Real***>& x,
-                                 Profile* profile) const {
+                                 const LayerActivations<Real>& activations, const Array<Real***>& x, Profile* profile,
+                                 const LayerDropout& dropout) const {
   const Phase phase(execution, profile, "finish");
-  finish_tokens<Real>(execution, *m_modules, workspace.panels, activations.heads, x, activations.feed_forward);
+  finish_tokens<Real>(execution, *m_modules, workspace.panels, activations.heads, x, activations.feed_forward, dropout);
 }
 
 /// m, z and a (without its bias) of a leaf, computed again.
 template <class Real>
 void LayerBackward<Real>::expand(const Execution& execution, const GradientWorkspace<Real>& workspace,
-                                 const LeafRows& leaf, const Array<Real***>& all_heads, const Array<Real***>& x) const {
+                                 const LeafRows& leaf, const Array<Real***>& all_heads, const Array<Real***>& x,
+                                 const LayerDropout& dropout) const {
+  const kernels::DropoutOfRows after_out = dropout.from(leaf.batch, leaf.first).attention;
   const Array<Real**> heads = leaf_rows(all_heads, leaf), given = leaf_rows(x, leaf);
   const Array<Real**> middle = workspace.middle, normed = workspace.normed, expanded = workspace.expanded;
   const Array<const Real*> out_bias = m_modules->out.bias;
@@ -332,7 +335,7 @@ void LayerBackward<Real>::expand(const Execution& execution, const GradientWorks
   };
   const auto add_and_norm = KOKKOS_LAMBDA(const Team& team, std::int64_t, std::int64_t t, Real* data) {
     kernels::copy(team, hidden, &given(t, 0), &middle(t, 0));
-    kernels::add_with_bias(team, hidden, data, out_bias.data(), &middle(t, 0));
+    after_out.add_with_bias(team, 0, t, hidden, data, out_bias.data(), &middle(t, 0));
     norm(team, &middle(t, 0), &normed(t, 0));
     kernels::copy(team, hidden, &normed(t, 0), data);
   };
@@ -387,7 +390,7 @@ template <class Real>
 void LayerBackward<Real>::finish_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
                                           const LeafRows& leaf, const LayerActivations<Real>& activations,
                                           const Array<Real***>& x, const Array<Real***>& gradient,
-                                          const Array<Real*>& sums) const {
+                                          const Array<Real*>& sums, const LayerDropout& dropout) const {
   const auto of_leaf = [&](const Array<Real**>& rows) { return first_rows(rows, leaf.count); };
   const auto& [kept_middle, kept_expanded] = activations.feed_forward;
   const bool kept = kept_middle.is_allocated();
@@ -398,16 +401,25 @@ void LayerBackward<Real>::finish_gradient(const Execution& execution, const Grad
     kernels::add_outer_product<Real>(execution, workspace.outer, dy, input, matrix(m_rest, sums, name + ".weight"));
     kernels::add_bias_gradient<Real>(execution, workspace.sums, dy, vector(m_rest, sums, name + ".bias"));
   };
+  const auto through = [&](const kernels::DropoutOfRows& dropped) {
+    if (!dropped.drops()) return given;
+    const Array<Real**> left = workspace.spare_rows(leaf.count);
+    kernels::drop_rows<Real>(execution, dropped, one_sequence(given), one_sequence(left));
+    return left;
+  };
+  const auto [after_out, after_contract] = dropout.from(leaf.batch, leaf.first);
   kept ? norm_rows(execution, m_modules->ff_norm, middle, workspace.normed)
-       : expand(execution, workspace, leaf, activations.heads, x);
-  contract_gradient(execution, workspace, given, expanded);
-  add_linear("ff.3", given, of_leaf(workspace.activated));
+       : expand(execution, workspace, leaf, activations.heads, x, dropout);
+  const Array<Real**> contracted = through(after_contract);
+  contract_gradient(execution, workspace, contracted, expanded);
+  add_linear("ff.3", contracted, of_leaf(workspace.activated));
   add_linear("ff.0", expanded, of_leaf(workspace.normed));
   kernels::add_norm_gradients<Real>(
       execution, workspace.sums, middle, m_modules->ff_norm.weight, of_leaf(workspace.normed_gradient), given,
       vector(m_rest, sums, "layer_norm2.weight"), vector(m_rest, sums, "layer_norm2.bias"));
-  add_linear("attention.out_proj", given, heads);
-  heads_gradient(execution, workspace, given, leaf_rows(workspace.heads_gradients(activations), leaf));
+  const Array<Real**> out = through(after_out);
+  add_linear("attention.out_proj", out, heads);
+  heads_gradient(execution, workspace, out, leaf_rows(workspace.heads_gradients(activations), leaf));
 }
 
 /// normed = norm(rows)
@@ -572,10 +584,11 @@ template <class Real>
 void LayerBackward<Real>::finish_backward(const Execution& execution, const GradientWorkspace<Real>& workspace,
                                           const Array<Real***>& x, const LayerActivations<Real>& activations,
                                           const Array<Real***>& gradient, parallel::LeafSums<Real>& sums,
-                                          std::int64_t first_leaf, Profile* profile) const {
+                                          std::int64_t first_leaf, Profile* profile,
+                                          const LayerDropout& dropout) const {
   const Phase phase(execution, profile, "finish");
   for (const LeafRows& leaf : workspace.leaves()) {
-    finish_gradient(execution, workspace, leaf, activations, x, gradient, sums.leaf());
+    finish_gradient(execution, workspace, leaf, activations, x, gradient, sums.leaf(), dropout);
     sums.join(first_leaf + leaf.index);
   }
 }

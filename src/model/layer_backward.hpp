@@ -3,6 +3,7 @@
 //     y = norm1(x);  q k v = y·Wqkvᵀ + b;  r h = (y at chunks' ends)·Wrhᵀ + b;  o = attention(q, k, v, r, h)
 //     m = x + o·Woᵀ + b;  z = norm2(m);  a = z·W1ᵀ + b1;  result = m + gelu(a)·W2ᵀ + b2
 //
+// In training, what W2 and Wo give may go through a dropout before it is added. Its gradient goes through the same one.
 // Rows are taken leaf by leaf, since the gradients of weights are sums over leaves (parallel/leaves.hpp).
 #pragma once
 
@@ -44,6 +45,16 @@ Array<Number**> leaf_rows(const Array<Number***>& rows, const LeafRows& leaf) {
                          static_cast<std::size_t>(width));
 }
 
+/// Rows as a batch of one sequence.
+template <class Number>
+Array<Number**> one_sequence(const Array<Number*>& rows) {
+  return Array<Number**>(rows.data(), 1, rows.extent(0));
+}
+template <class Number>
+Array<Number***> one_sequence(const Array<Number**>& rows) {
+  return Array<Number***>(rows.data(), 1, rows.extent(0), rows.extent(1));
+}
+
 /// The leaves of a batch that this rank has, in their order.
 std::vector<LeafRows> local_leaves(const Sequence& sequence, const parallel::Leaves& leaves);
 
@@ -72,6 +83,11 @@ class GradientWorkspace {
 
   const Sequence& sequence() const { return m_sequence; }
   const std::vector<LeafRows>& leaves() const { return m_leaves; }
+
+  /// Room for the rows of a leaf, [tokens, hidden_dim], until attention_backward() writes the gradients of projections.
+  Array<Real**> spare_rows(std::int64_t tokens) const {
+    return Array<Real**>(projection_gradients.data(), static_cast<std::size_t>(tokens), normed.extent(1));
+  }
 
   std::unique_ptr<Attention<Real>> attention;
   Array<Real****> projection_gradients, retrieval_gradients;  // as of LayerActivations
@@ -117,7 +133,8 @@ class LayerBackward {
 
   /// The rest of it: x, the input of the layer, becomes its result. Keeps what the activations have room for.
   void finish(const Execution& execution, const GradientWorkspace<Real>& workspace,
-              const LayerActivations<Real>& activations, const Array<Real***>& x, Profile* profile) const;
+              const LayerActivations<Real>& activations, const Array<Real***>& x, Profile* profile,
+              const LayerDropout& dropout = {}) const;
 
   /// The backward pass has three steps. This is the first: from the result to o.
   /// \param x [batch, local tokens, hidden_dim]: the input of the layer; it stays as it is
@@ -125,9 +142,11 @@ class LayerBackward {
   /// \param gradient [batch, local tokens, hidden_dim]: that of the layer's result, which becomes that of m
   /// \param sums gets those of PartKind::rest
   /// \param first_leaf the workspace's leaves are counted from here
+  /// \param dropout as in finish()
   void finish_backward(const Execution& execution, const GradientWorkspace<Real>& workspace, const Array<Real***>& x,
                        const LayerActivations<Real>& activations, const Array<Real***>& gradient,
-                       parallel::LeafSums<Real>& sums, std::int64_t first_leaf, Profile* profile) const;
+                       parallel::LeafSums<Real>& sums, std::int64_t first_leaf, Profile* profile,
+                       const LayerDropout& dropout = {}) const;
 
   /// The second: from o to the projections. Collective over the sequence's communicator.
   void attention_backward(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,
@@ -142,14 +161,14 @@ class LayerBackward {
 
   // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
   void expand(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
-              const Array<Real***>& heads, const Array<Real***>& x) const;
+              const Array<Real***>& heads, const Array<Real***>& x, const LayerDropout& dropout) const;
   void contract_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace,
                          const Array<Real**>& given, const Array<Real**>& expanded) const;
   void heads_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace, const Array<Real**>& given,
                       const Array<Real**>& target) const;
   void finish_gradient(const Execution& execution, const GradientWorkspace<Real>& workspace, const LeafRows& leaf,
                        const LayerActivations<Real>& activations, const Array<Real***>& x,
-                       const Array<Real***>& gradient, const Array<Real*>& sums) const;
+                       const Array<Real***>& gradient, const Array<Real*>& sums, const LayerDropout& dropout) const;
   void norm_rows(const Execution& execution, const Norm<Real>& norm, const Array<Real**>& rows,
                  const Array<Real**>& normed) const;
   void project_gradient(const Execution& execution, const PaddingMask& mask, const GradientWorkspace<Real>& workspace,

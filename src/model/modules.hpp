@@ -7,6 +7,7 @@
 #include "architectures/traits.hpp"
 #include "bsbr/model.hpp"
 #include "config/weight_table.hpp"
+#include "kernels/dropout.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/rows.hpp"
 
@@ -148,12 +149,22 @@ struct FeedForwardRows {
   Array<Real***> expanded;  // [batch, tokens, ff_dim]
 };
 
+/// What is dropped in a layer, of the rows of its input. By default nothing is.
+struct LayerDropout {
+  kernels::DropoutOfRows attention, feed_forward;  // what out_proj and ff.3 give
+
+  /// That of the rows from `first` on of one of the sequences, as those of a batch of one sequence.
+  LayerDropout from(std::int64_t sequence, std::int64_t first) const {
+    return {attention.from(sequence, first), feed_forward.from(sequence, first)};
+  }
+};
+
 /// out_proj, residual, norm, feed-forward, residual. heads: [batch, tokens, attention_dim], the attention's results.
 /// kept: gets what it has room for.
 template <class Real>
 void finish_tokens(const Execution& execution, const LayerModules<Real>& modules,
                    const kernels::PanelBuffers<Real>& panels, const Array<const Real***>& heads,
-                   const Array<Real***>& x, const FeedForwardRows<Real>& kept = {}) {
+                   const Array<Real***>& x, const FeedForwardRows<Real>& kept = {}, const LayerDropout& dropout = {}) {
   const Array<const Real*> out_bias = modules.out.bias, expand_bias = modules.expand.bias,
                            contract_bias = modules.contract.bias;
   const Norm<Real> norm = modules.ff_norm;
@@ -162,12 +173,13 @@ void finish_tokens(const Execution& execution, const LayerModules<Real>& modules
   const int width = static_cast<int>(heads.extent(2));
   const bool keeps = kept.middle.is_allocated();
   const Array<Real***> middle = kept.middle, expanded = kept.expanded;
+  const kernels::DropoutOfRows after_out = dropout.attention, after_contract = dropout.feed_forward;
   const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, Real* data) {
     kernels::copy(team, width, &heads(batch, t, 0), data);
   };
   const auto add_and_norm = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, Real* data) {
     Real* row = &x(batch, t, 0);
-    kernels::add_with_bias(team, hidden, data, out_bias.data(), row);
+    after_out.add_with_bias(team, batch, t, hidden, data, out_bias.data(), row);
     if (keeps) kernels::copy(team, hidden, row, &middle(batch, t, 0));
     norm(team, row, data);
   };
@@ -175,8 +187,8 @@ void finish_tokens(const Execution& execution, const LayerModules<Real>& modules
     if (keeps) kernels::copy(team, inner, data, &expanded(batch, t, 0));
     kernels::gelu_with_bias(team, inner, expand_bias.data(), data);
   };
-  const auto add = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, const Real* data) {
-    kernels::add_with_bias(team, hidden, data, contract_bias.data(), &x(batch, t, 0));
+  const auto add = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, Real* data) {
+    after_contract.add_with_bias(team, batch, t, hidden, data, contract_bias.data(), &x(batch, t, 0));
   };
   kernels::panel_chain(execution, "bsbr::layer::finish", rows, panels, load,
                        kernels::Stage{modules.out.weight, add_and_norm},

@@ -16,6 +16,8 @@ void check(const Batch& batch, std::int64_t vocab_size) {
   require(batch.ids.empty() || holds_rows(batch.ids), "ids are rows of `length` tokens");
   require(batch.targets.size() == batch.ids.size(), "each id has a target");
   require(batch.mask.empty() || batch.mask.size() == batch.ids.size(), "the mask is as long as the ids, or empty");
+  require(batch.dropout.empty() || static_cast<std::int64_t>(batch.dropout.size()) == batch.rows(),
+          "there is a dropout for each sequence, or for none");
   for (const std::int64_t target : batch.targets) {
     require(target >= not_counted && target < vocab_size,
             "target " + std::to_string(target) + " is neither in the vocabulary nor -1");
@@ -28,6 +30,10 @@ std::vector<Value> row_of(const std::vector<Value>& values, std::int64_t n, std:
   if (values.empty()) return {};
   const auto begin = values.begin() + static_cast<std::ptrdiff_t>(n * length);
   return {begin, begin + static_cast<std::ptrdiff_t>(length)};
+}
+
+Dropout dropout_of(const Batch& batch, std::int64_t n) {
+  return batch.dropout.empty() ? Dropout() : batch.dropout[static_cast<std::size_t>(n)];
 }
 
 /// The head's weight W, [vocab, D]: the embedding, or the head's own.
@@ -89,8 +95,9 @@ Loss loss(const ModelConfig& config, const WeightMap& weights, const Batch& batc
   Loss result{0, 0, Matrix(batch.rows(), batch.length)};
   for (std::int64_t n = 0; n < batch.rows(); ++n) {
     const auto targets = row_of(batch.targets, n, batch.length);
-    const Matrix hidden_states =
-        forward(config, weights, row_of(batch.ids, n, batch.length), row_of(batch.mask, n, batch.length)).hidden_states;
+    const Matrix hidden_states = forward(config, weights, row_of(batch.ids, n, batch.length),
+                                         row_of(batch.mask, n, batch.length), dropout_of(batch, n))
+                                     .hidden_states;
     for (std::int64_t t = 0; t < batch.length; ++t) {
       const std::int64_t target = targets[static_cast<std::size_t>(t)];
       if (target == not_counted) continue;
@@ -111,9 +118,10 @@ LossAndGradients loss_and_gradients(const ModelConfig& config, const WeightMap& 
   for (std::int64_t n = 0; n < batch.rows(); ++n) {
     const auto ids = row_of(batch.ids, n, batch.length), targets = row_of(batch.targets, n, batch.length);
     const Mask mask = row_of(batch.mask, n, batch.length);
-    const Matrix dhidden =
-        head_gradient(forward(config, weights, ids, mask).hidden_states, weight, targets, result.loss.counted, dweight);
-    add_gradients(config, weights, ids, mask, dhidden, result.gradients);
+    const Dropout dropout = dropout_of(batch, n);
+    const Matrix dhidden = head_gradient(forward(config, weights, ids, mask, dropout).hidden_states, weight, targets,
+                                         result.loss.counted, dweight);
+    add_gradients(config, weights, ids, mask, dhidden, result.gradients, dropout);
   }
   return result;
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -84,6 +85,14 @@ Matrix attention(const ModelConfig& config, const AttentionInput& input, const M
 AttentionInput attention_gradient(const ModelConfig& config, const AttentionInput& input, const Mask& mask,
                                   const Matrix& dout);
 
+/// Where dropout drops numbers in training: of the sum of embedding and positions (its layer is 0), of what out_proj
+/// gives, and of what ff.3 gives.
+enum class DropoutPlace { embedding, attention, feed_forward };
+
+/// What the number in a column of a token's row is multiplied with at a place of a layer of one sequence: 0 where it is
+/// dropped, else 1/(1 − p). Empty: no dropout.
+using Dropout = std::function<double(DropoutPlace place, std::int64_t layer, std::int64_t token, std::int64_t column)>;
+
 /// The residual stream after each layer, and the hidden states after the final norm: [tokens, hidden_dim] each.
 struct Result {
   std::vector<Matrix> layers;
@@ -92,12 +101,12 @@ struct Result {
 
 /// The whole model for one sequence.
 Result forward(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids,
-               const Mask& mask);
+               const Mask& mask, const Dropout& dropout = {});
 
 /// Adds the gradients of all weights but the head's own, for dhidden, that of the hidden states of one sequence,
 /// [tokens, hidden_dim]. `gradients` has a matrix for each weight.
 void add_gradients(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids,
-                   const Mask& mask, const Matrix& dhidden, WeightMap& gradients);
+                   const Mask& mask, const Matrix& dhidden, WeightMap& gradients, const Dropout& dropout = {});
 
 /// Sequences of equal length, [N, L], one after the other.
 struct Batch {
@@ -105,6 +114,7 @@ struct Batch {
   std::vector<std::int64_t> ids;
   std::vector<std::int64_t> targets;  // what is to be predicted at each token: an id, or −1 where none counts
   Mask mask;                          // empty: all are real
+  std::vector<Dropout> dropout{};     // of each sequence; empty: none
   std::int64_t rows() const { return ids.empty() ? 0 : static_cast<std::int64_t>(ids.size()) / length; }
 };
 

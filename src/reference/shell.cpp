@@ -34,6 +34,18 @@ void add(Matrix& x, const Matrix& y) {
   for (std::size_t i = 0; i < x.values.size(); ++i) x.values[i] += y.values[i];
 }
 
+/// What a dropout leaves of x [tokens, D] at a place of one layer, and the gradient of x where x is that of the result.
+using Drop = std::function<Matrix(DropoutPlace, Matrix)>;
+
+Drop drop_in(std::int64_t layer, const Dropout& dropout) {
+  return [=](DropoutPlace place, Matrix x) {
+    for (std::int64_t t = 0; dropout && t < x.rows; ++t) {
+      for (std::int64_t column = 0; column < x.columns; ++column) x(t, column) *= dropout(place, layer, t, column);
+    }
+    return x;
+  };
+}
+
 /// For each chunk the row of x that stands for it, that of its last real token; −1 for a chunk without one.
 std::vector<std::int64_t> end_rows(const ModelConfig& config, const Matrix& x, const Mask& mask) {
   std::vector<std::int64_t> rows;
@@ -188,41 +200,50 @@ Matrix feed_forward_gradient(const WeightMap& weights, const std::string& prefix
   return linear_gradient(weights, prefix + "0", y, dinner, gradients);
 }
 
-/// x + Attention(LN1(x))
+/// x + drop(Attention(LN1(x)))
 Matrix attend_residually(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, Matrix x,
-                         const Mask& mask) {
-  add(x, attention_block(config, weights, prefix + "attention.", layer_norm(weights, prefix + "layer_norm1", x), mask));
+                         const Mask& mask, const Drop& drop) {
+  add(x, drop(DropoutPlace::attention, attention_block(config, weights, prefix + "attention.",
+                                                       layer_norm(weights, prefix + "layer_norm1", x), mask)));
   return x;
 }
 
-/// x + FF(LN2(x))
-Matrix feed_residually(const WeightMap& weights, const std::string& prefix, Matrix x) {
-  add(x, feed_forward(weights, prefix + "ff.", layer_norm(weights, prefix + "layer_norm2", x)));
+/// x + drop(FF(LN2(x)))
+Matrix feed_residually(const WeightMap& weights, const std::string& prefix, Matrix x, const Drop& drop) {
+  add(x, drop(DropoutPlace::feed_forward,
+              feed_forward(weights, prefix + "ff.", layer_norm(weights, prefix + "layer_norm2", x))));
   return x;
 }
 
 /// One layer, [L, D] → [L, D].
 Matrix layer(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, const Matrix& x,
-             const Mask& mask) {
-  return feed_residually(weights, prefix, attend_residually(config, weights, prefix, x, mask));
+             const Mask& mask, const Drop& drop) {
+  return feed_residually(weights, prefix, attend_residually(config, weights, prefix, x, mask, drop), drop);
 }
 
 Matrix layer_gradient(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, const Matrix& x,
-                      const Mask& mask, Matrix dx, WeightMap& gradients) {
+                      const Mask& mask, const Drop& drop, Matrix dx, WeightMap& gradients) {
   const auto norm_gradient = [&](const std::string& norm, const Matrix& input, const Matrix& dy) {
     return layer_norm_gradient(weights, prefix + norm, input, dy, gradients);
   };
-  const Matrix middle = attend_residually(config, weights, prefix, x, mask);
+  const Matrix middle = attend_residually(config, weights, prefix, x, mask, drop);
   const Matrix fed = layer_norm(weights, prefix + "layer_norm2", middle);
-  add(dx, norm_gradient("layer_norm2", middle, feed_forward_gradient(weights, prefix + "ff.", fed, dx, gradients)));
+  const Matrix dfed =
+      feed_forward_gradient(weights, prefix + "ff.", fed, drop(DropoutPlace::feed_forward, dx), gradients);
+  add(dx, norm_gradient("layer_norm2", middle, dfed));
   const Matrix attended = layer_norm(weights, prefix + "layer_norm1", x);
-  add(dx,
-      norm_gradient("layer_norm1", x,
-                    attention_block_gradient(config, weights, prefix + "attention.", attended, mask, dx, gradients)));
+  const Matrix dattended = attention_block_gradient(config, weights, prefix + "attention.", attended, mask,
+                                                    drop(DropoutPlace::attention, dx), gradients);
+  add(dx, norm_gradient("layer_norm1", x, dattended));
   return dx;
 }
 
 std::string layer_prefix(std::int64_t layer) { return "layers." + std::to_string(layer) + "."; }
+
+/// The first layer's input.
+Matrix drop_embedded(const WeightMap& weights, const std::vector<std::int64_t>& ids, const Dropout& dropout) {
+  return drop_in(0, dropout)(DropoutPlace::embedding, embed(ids, find(weights, "embedding.weight")));
+}
 
 }  // namespace
 
@@ -233,13 +254,13 @@ const Matrix& find(const WeightMap& weights, const std::string& name) {
 }
 
 Result forward(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids,
-               const Mask& mask) {
+               const Mask& mask, const Dropout& dropout) {
   require(mask.empty() || mask.size() == ids.size(), "the mask is as long as the sequence, or empty");
   require(config.chunk_size >= 1, "chunk_size is at least 1");
   Result result;
-  Matrix x = embed(ids, find(weights, "embedding.weight"));
+  Matrix x = drop_embedded(weights, ids, dropout);
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
-    x = layer(config, weights, layer_prefix(i), x, mask);
+    x = layer(config, weights, layer_prefix(i), x, mask, drop_in(i, dropout));
     result.layers.push_back(x);
   }
   result.hidden_states = layer_norm(weights, "layer_norm", x);
@@ -247,15 +268,16 @@ Result forward(const ModelConfig& config, const WeightMap& weights, const std::v
 }
 
 void add_gradients(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids,
-                   const Mask& mask, const Matrix& dhidden, WeightMap& gradients) {
-  std::vector<Matrix> x{embed(ids, find(weights, "embedding.weight"))};  // before layer 0, 1, …, and after the last
-  for (const Matrix& after : forward(config, weights, ids, mask).layers) x.push_back(after);
+                   const Mask& mask, const Matrix& dhidden, WeightMap& gradients, const Dropout& dropout) {
+  std::vector<Matrix> x{drop_embedded(weights, ids, dropout)};  // before layer 0, 1, …, and after the last
+  for (const Matrix& after : forward(config, weights, ids, mask, dropout).layers) x.push_back(after);
   require(dhidden.rows == x.back().rows && dhidden.columns == x.back().columns, "dhidden is [tokens, hidden_dim]");
   Matrix dx = layer_norm_gradient(weights, "layer_norm", x.back(), dhidden, gradients);
   for (std::int64_t i = config.num_layers - 1; i >= 0; --i) {
-    dx = layer_gradient(config, weights, layer_prefix(i), x[static_cast<std::size_t>(i)], mask, dx, gradients);
+    dx = layer_gradient(config, weights, layer_prefix(i), x[static_cast<std::size_t>(i)], mask, drop_in(i, dropout), dx,
+                        gradients);
   }
-  add_embed_gradient(ids, dx, gradients.at("embedding.weight"));
+  add_embed_gradient(ids, drop_in(0, dropout)(DropoutPlace::embedding, dx), gradients.at("embedding.weight"));
 }
 
 }  // namespace bsbr::reference

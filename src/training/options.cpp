@@ -47,6 +47,8 @@ void TrainingOptions::validate() const {
   optimizer.validate();
   learning_rate.validate();
   training::validate_clip(clip);
+  require(dropout >= 0 && dropout < 1, "dropout", dropout, dropout < 0 ? "below 0" : "not below 1",
+          "it is the probability with which a number is dropped: 0 is without dropout, 0.1 is usual");
 }
 
 }  // namespace bsbr

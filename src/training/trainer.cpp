@@ -149,7 +149,8 @@ MeanLoss Trainer<Real>::State::run_passes(const Execution& execution, const std:
   LossSum losses(grid.shape().batch * grid.shape().accumulate, grid.shape().length);
   for (std::size_t i = 0; i < batches.size(); ++i) {
     const auto& [ids, targets, mask] = batches[i];
-    const auto number = static_cast<std::int64_t>(i);
+    const std::int64_t number = static_cast<std::int64_t>(i),
+                       first_sequence = number * grid.shape().batch + grid.first_row();
     gradients.begin_batch(i + 1 == batches.size(), profile);
     run_pass<Real>(modules, buffers, execution,
                    {.ids = ids,
@@ -157,10 +158,11 @@ MeanLoss Trainer<Real>::State::run_passes(const Execution& execution, const std:
                     .mask = mask ? PaddingMask(execution, sequence, *mask) : PaddingMask(execution, sequence),
                     .scale = counted == 0 ? 0 : 1 / static_cast<double>(counted),
                     .token_losses = token_losses[i],
-                    .first_leaf = number * leaves.per_batch()},
+                    .first_leaf = number * leaves.per_batch(),
+                    .dropout = {options.dropout, options.seed, steps, first_sequence}},
                    gradients, profile);
     execution.fence();
-    losses.add(sequence, token_losses[i], targets, number * grid.shape().batch + grid.first_row());
+    losses.add(sequence, token_losses[i], targets, first_sequence);
   }
   gradients.finish();
   return losses.mean(grid.comm());

@@ -9,6 +9,7 @@
 
 #include "kernels/rows.hpp"
 #include "support/device_arrays.hpp"
+#include "support/dropout.hpp"
 #include "support/random_model.hpp"
 
 namespace bsbr::testing {
@@ -85,12 +86,12 @@ TYPED_TEST(DropoutOfRows, drops_what_the_counter_of_its_place_says) {
     const Rows rows{2, 5, width, (std::int64_t{1} << 33) + 3, 9};
     const auto values = random_matrix(1, static_cast<std::int64_t>(rows.size()), 8).values;
     std::vector<TypeParam> expected;
-    const std::uint64_t key = splitmix64(splitmix64(splitmix64(7, 11), 2), 1);
+    const StepDropout twin{0.3, 7, 11};
     for (std::size_t i = 0; i < values.size(); ++i) {
-      const auto at = static_cast<std::uint32_t>(i), columns = static_cast<std::uint32_t>(width);
-      const std::uint32_t column = at % columns, token = at / columns % 5, sequence = at / columns / 5;
-      const Words bits = philox_of({column / 4, 9 + sequence, 3 + token, 2}, key);
-      const bool is_kept = bits[column % 4] >= 0.3 * 0x1p32;
+      const auto at = static_cast<std::int64_t>(i);
+      const std::int64_t column = at % width, token = at / width % rows.tokens, sequence = at / width / rows.tokens;
+      const bool is_kept =
+          twin.keeps(reference::DropoutPlace::attention, 2, rows.first_sequence + sequence, rows.first + token, column);
       expected.push_back(is_kept ? static_cast<TypeParam>(values[i]) * static_cast<TypeParam>(1 / 0.7) : TypeParam(0));
     }
     EXPECT_TRUE(same_bits(dropped<TypeParam>(some, rows, values), expected, width)) << width;

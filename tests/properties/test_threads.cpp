@@ -13,6 +13,7 @@
 #include "support/random_model.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
+#include "support/training.hpp"
 #include "support/variants.hpp"
 
 namespace bsbr::testing {
@@ -95,6 +96,17 @@ TYPED_TEST(Threads, change_no_bit_of_the_gradients_of_a_model) {
                       std::vector<TypeParam>(computed.token_losses.begin(), computed.token_losses.end()), batch.length);
     compare_with_kept(kept, computed.gradients, 1);
   }
+}
+
+TYPED_TEST(Threads, change_no_bit_of_a_step_of_training_with_dropout) {
+  ModelConfig config = sizes();
+  config.head = Head::tied;
+  const TrainingGrid grid(MPI_COMM_WORLD, {.length = panel + 33, .batch = 2}, config.chunk_size);
+  TrainingOptions options;
+  options.dropout = 0.2;
+  Trainer<TypeParam> trainer(to_weights<TypeParam>(config, random_weight_map(config, 1)), grid, options);
+  take_step(trainer, grid, random_batch(config, 2, panel + 33, 3, Padding::holes));
+  compare_with_kept("step", to_host(trainer.weights().data()), 1);
 }
 
 /// Gradients of softmax attention, of some tiles of queries and keys.

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "config/splitmix64.hpp"
 #include "reference/central_differences.hpp"
 #include "support/random_model.hpp"
 #include "support/variants.hpp"
@@ -137,6 +138,21 @@ TEST_P(Gradients, with_padding_and_a_head_of_its_own_are_those_of_central_differ
   config.head = Head::separate;
   const Mask mask = mask_of_three_rows(17, config.chunk_size);
   expect_central_differences(config, random_batch(config, 3, 17, mask, 8), 7);
+}
+
+/// Half of the numbers are dropped, everywhere others: some function of where they are.
+reference::Dropout some_dropout(std::int64_t sequence) {
+  return [=](reference::DropoutPlace place, std::int64_t layer, std::int64_t token, std::int64_t column) {
+    const std::int64_t places = 3 * layer + static_cast<std::int64_t>(place);
+    const std::int64_t number = ((sequence * 6 + places) * 20 + token) * 10 + column;
+    return splitmix64(static_cast<std::uint64_t>(number)) % 2 == 0 ? 0.0 : 2.0;
+  };
+}
+
+TEST_P(Gradients, with_dropout_are_those_of_central_differences) {
+  Batch batch = random_batch(GetParam(), 2, 8, {}, 7);
+  batch.dropout = {some_dropout(0), some_dropout(1)};
+  expect_central_differences(GetParam(), batch, 5);
 }
 
 TEST_P(Gradients, are_zero_where_nothing_counts) {

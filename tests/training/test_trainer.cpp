@@ -33,7 +33,9 @@ ModelConfig sizes(Head head) {
 TrainingOptions options() {
   return {.optimizer = {.weight_decay = 0.1},
           .learning_rate = {.learning_rate = 1e-2, .warmup_steps = 2, .decay_steps = 5},
-          .clip = 0.5};
+          .clip = 0.5,
+          .dropout = 0.1,
+          .seed = 7};
 }
 
 Batch batch_of_step(const ModelConfig& config, std::uint64_t step) {
