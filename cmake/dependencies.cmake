@@ -15,6 +15,7 @@ if("CUDA" IN_LIST Kokkos_DEVICES)
   set(BSBR_CUBLASLT CUDA::cublasLt)
 endif()
 find_package(MPI REQUIRED COMPONENTS C CXX)
+find_package(Threads REQUIRED)
 include(cmake/find_hdf5.cmake)
 
 if(BSBR_ENABLE_PROGRAMS OR BSBR_ENABLE_PERF)

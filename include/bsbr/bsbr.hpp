@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bsbr/attention.hpp"
+#include "bsbr/checkpoint.hpp"
 #include "bsbr/config.hpp"
 #include "bsbr/error.hpp"
 #include "bsbr/function.hpp"
@@ -18,6 +19,7 @@
 #include "bsbr/sequence.hpp"
 #include "bsbr/timeout.hpp"
 #include "bsbr/training.hpp"
+#include "bsbr/training_data.hpp"
 #include "bsbr/types.hpp"
 #include "bsbr/version.hpp"
 #include "bsbr/weights.hpp"

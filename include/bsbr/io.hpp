@@ -63,6 +63,7 @@ struct TokenShape {
   std::int64_t batch = 0;                   ///< number of sequences
   std::int64_t length = 0;                  ///< tokens of one sequence
   bool has_mask = false;                    ///< whether there is an attention_mask beside the ids
+  std::int32_t dimensions = 1;              ///< of the array of ids: 1, [length], or 2, [batch, length]
   TokenFormat format = TokenFormat::bytes;  ///< how the file was read
   std::string dataset = {};                 ///< path of the ids in an HDF5 file
   std::string type = {};                    ///< type of a stored id: "int32"

@@ -112,6 +112,15 @@ struct TrainingStep {
   bool is_taken = false;     ///< no: loss or norm are not finite, and nothing has changed but the number of steps
 };
 
+/// A range of all weights that a rank owns, and what the optimiser keeps of it: views of the trainer's own memory.
+template <class Real>
+struct OwnedWeights {
+  std::int64_t offset = 0;      ///< of the first one in Weights::data()
+  Array<const Real*> weights;   ///< as they are now
+  Array<Real*> first_moments;   ///< the mean of gradients, m
+  Array<Real*> second_moments;  ///< the mean of their squares, v
+};
+
 /// Trains a model with a head. Each rank owns a part of every array of gradients, has the moments of these weights
 /// and updates them: of P ranks each has moments of 8/P bytes a weight in float. Then all ranks get the new weights.
 template <class Real>
@@ -131,18 +140,26 @@ class Trainer {
   /// the vocabulary \throws CommunicationError if MPI fails or a rank does not respond in time
   TrainingStep step(const Execution& execution, const std::vector<MicroBatch>& batches, Profile* profile = nullptr);
 
+  /// The mean loss of as many sequences as a step has, with the weights as they are now; trains nothing. Arguments and
+  /// exceptions are those of step(). Collective.
+  MeanLoss evaluate(const Execution& execution, const std::vector<MicroBatch>& batches, Profile* profile = nullptr);
+
   /// Steps so far.
   std::int64_t steps() const;
 
   /// As they are now; complete on every rank.
   const Weights<Real>& weights() const;
 
-  /// Moments of all weights, complete on every rank: `first` and `second` are written. Collective.
-  void gather_moments(const WeightArray<Real>& first, const WeightArray<Real>& second) const;
+  /// How its ranks share a step.
+  const TrainingGrid& grid() const;
 
-  /// Goes on behind so many steps, with these moments of all weights. The weights are those that it was made with.
+  /// What this rank owns, in the order of Weights::data(): what all ranks own is all weights, once. Not
+  /// collective.
+  std::vector<OwnedWeights<Real>> owned() const;
+
+  /// Goes on behind so many steps, with the moments that are in owned() by now and the weights that it was made with.
   /// Not collective, but all ranks pass the same. \throws ConfigError if steps is negative
-  void resume(std::int64_t steps, const WeightArray<Real>& first, const WeightArray<Real>& second);
+  void resume(std::int64_t steps);
 
  private:
   struct State;

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "io/datatype.hpp"
 #include "io/text.hpp"
@@ -11,9 +12,9 @@
 namespace bsbr::io {
 namespace {
 
-constexpr std::size_t longest_text = 1 << 16;
+constexpr std::size_t longest_text = 1 << 16, most_values = 1 << 13, most_attributes = 1000;
 
-std::string label(const std::string& name) { return "attribute " + name; }
+std::string label(const std::string& name) { return "attribute " + printable(name, 200); }
 
 Handle scalar_space() { return {H5Screate(H5S_SCALAR), H5Sclose, "HDF5"}; }
 
@@ -36,9 +37,8 @@ std::size_t stored_bytes(hid_t attribute, hid_t type) {
 }
 
 /// HDF5 copies what the type says, however little an attribute holds.
-void check_storage(hid_t attribute, hid_t type, const std::string& name) {
+void require_stored(hid_t attribute, std::size_t needed, const std::string& name) {
   const hsize_t stored = H5Aget_storage_size(attribute);
-  const std::size_t needed = stored_bytes(attribute, type);
   if (stored < needed) {
     throw ContentError(label(name) + " holds " + std::to_string(stored) + " bytes, must be " + std::to_string(needed),
                        "the file is damaged");
@@ -86,7 +86,7 @@ AttributeValue read_value(hid_t attribute, hid_t type, const std::string& name) 
   if (!integer && !real && H5Tget_class(type) != H5T_STRING) {
     throw ContentError(label(name) + " holds " + describe(type) + ", not a text or a number");
   }
-  check_storage(attribute, type, name);
+  require_stored(attribute, stored_bytes(attribute, type), name);
   if (integer) return read_integer(attribute, type, name);
   if (real) {
     double value = 0;
@@ -101,6 +101,27 @@ void write_value(hid_t object, const std::string& name, hid_t file_type, hid_t m
                  const Handle& space = scalar_space()) {
   Handle attribute(H5Acreate2(object, name.c_str(), file_type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose, label(name));
   check_hdf5(H5Awrite(attribute, memory_type, value), label(name));
+}
+
+/// Ends the iteration where there are too many.
+herr_t add_name(hid_t, const char* name, const H5A_info_t*, void* data) noexcept {
+  auto& names = *static_cast<std::vector<std::string>*>(data);
+  names.emplace_back(name);
+  return names.size() > most_attributes ? 1 : 0;
+}
+
+/// The values of an attribute that is a list of integers. Nothing for others.
+std::optional<std::vector<std::int64_t>> read_integers(hid_t object, const std::string& name) {
+  const std::string doing = label(name) + " cannot be read";
+  const Handle attribute(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose, doing),
+      space(H5Aget_space(attribute), H5Sclose, doing), type(H5Aget_type(attribute), H5Tclose, doing);
+  if (H5Sget_simple_extent_ndims(space) != 1 || !is_integer(type)) return std::nullopt;
+  const auto values = static_cast<std::size_t>(check_hdf5(H5Sget_simple_extent_npoints(space), doing));
+  if (values > most_values) throw ContentError(label(name) + " holds " + std::to_string(values) + " values");
+  require_stored(attribute, values * H5Tget_size(type), name);
+  std::vector<std::int64_t> read(values);
+  if (values > 0) check_hdf5(H5Aread(attribute, H5T_NATIVE_INT64, read.data()), doing);
+  return read;
 }
 
 }  // namespace
@@ -139,6 +160,29 @@ void write_attribute(hid_t object, const std::string& name, const std::vector<st
   const hsize_t count = values.size();
   const Handle space(H5Screate_simple(1, &count, nullptr), H5Sclose, label(name));
   write_value(object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, values.data(), space);
+}
+
+void write_attributes(hid_t object, const Attributes& attributes) {
+  for (const auto& [name, value] : attributes) {
+    if (H5Aexists(object, name.c_str()) > 0) throw ContentError(label(name) + " is given twice");
+    std::visit([&, &key = name](const auto& one) { write_attribute(object, key, one); }, value);
+  }
+}
+
+Attributes read_attributes(hid_t object) {
+  std::vector<std::string> names;
+  check_hdf5(H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_INC, nullptr, add_name, &names), "attributes cannot be read");
+  if (names.size() > most_attributes)
+    throw ContentError("there are more than " + std::to_string(most_attributes) + " attributes in one place");
+  Attributes attributes;
+  for (const std::string& name : names) {
+    if (auto several = read_integers(object, name)) {
+      attributes[name] = std::move(*several);
+    } else if (const auto one = read_attribute(object, name)) {
+      std::visit([&, &key = name](const auto& value) { attributes[key] = value; }, *one);
+    }
+  }
+  return attributes;
 }
 
 void change_attribute(hid_t object, const std::string& name, std::int64_t value) {

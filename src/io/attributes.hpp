@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "bsbr/io.hpp"
 #include "io/hdf5.hpp"
 
 namespace bsbr::io {
@@ -25,6 +26,13 @@ void write_attribute(hid_t object, const std::string& name, const AttributeValue
 
 /// Makes an attribute of integers, [values], as int64.
 void write_attribute(hid_t object, const std::string& name, const std::vector<std::int64_t>& values);
+
+/// Makes attributes. Throws ContentError for a name that is there already.
+void write_attributes(hid_t object, const Attributes& attributes);
+
+/// All attributes of an object: one text or number each, or several integers. Throws ContentError for others, and if
+/// there are more than a thousand.
+Attributes read_attributes(hid_t object);
 
 /// Changes an integer attribute in place.
 void change_attribute(hid_t object, const std::string& name, std::int64_t value);

@@ -58,17 +58,37 @@ ContentError hdf5_error(const std::string& doing) {
                       may_be_newer ? newer_format_hint() : "");
 }
 
+/// HDF5's settings, changed as long as this lives.
+class LibraryScope::Quiet {
+ public:
+  Quiet() {
+    // Fails where the caller uses the error interface of HDF5 1.6, which is then left as it is.
+    m_silenced =
+        H5Eget_auto2(H5E_DEFAULT, &m_print, &m_print_data) >= 0 && H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+    if (H5PLget_loading_state(&m_plugins) >= 0) H5PLset_loading_state(0);
+  }
+  Quiet(const Quiet&) = delete;
+  Quiet& operator=(const Quiet&) = delete;
+  ~Quiet() {
+    H5PLset_loading_state(m_plugins);
+    if (m_silenced) H5Eset_auto2(H5E_DEFAULT, m_print, m_print_data);
+  }
+
+ private:
+  H5E_auto2_t m_print = nullptr;
+  void* m_print_data = nullptr;
+  bool m_silenced = false;
+  unsigned m_plugins = 0;
+};
+
 LibraryScope::LibraryScope() : m_exceptions(std::uncaught_exceptions()) {
-  // Fails where the caller uses the error interface of HDF5 1.6, which is then left as it is.
-  m_silenced =
-      H5Eget_auto2(H5E_DEFAULT, &m_print, &m_print_data) >= 0 && H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
-  if (H5PLget_loading_state(&m_plugins) >= 0) H5PLset_loading_state(0);
+  thread_local std::weak_ptr<const Quiet> shared;
+  m_quiet = shared.lock();
+  if (!m_quiet) shared = m_quiet = std::make_shared<const Quiet>();
 }
 
 LibraryScope::~LibraryScope() {
   if (std::uncaught_exceptions() > m_exceptions) keep_quiet_at_the_end();
-  H5PLset_loading_state(m_plugins);
-  if (m_silenced) H5Eset_auto2(H5E_DEFAULT, m_print, m_print_data);
 }
 
 std::string named(const std::string& path, const char* message) { return printable(path) + ": " + message; }

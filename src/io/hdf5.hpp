@@ -3,6 +3,7 @@
 
 #include <hdf5.h>
 
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -30,7 +31,8 @@ Answer check_hdf5(Answer answer, const std::string& doing) {
   return answer;
 }
 
-/// While this lives, HDF5 prints no errors and loads no plugins. Put it before the handles that it covers.
+/// While this lives, HDF5 prints no errors of this thread and loads no plugins. Put it before the handles that it
+/// covers. As it was before is restored when the last one that a thread has made is gone, in whatever order they go.
 class LibraryScope {
  public:
   LibraryScope();
@@ -39,11 +41,9 @@ class LibraryScope {
   ~LibraryScope();
 
  private:
+  class Quiet;
   int m_exceptions;
-  H5E_auto2_t m_print = nullptr;
-  void* m_print_data = nullptr;
-  bool m_silenced = false;
-  unsigned m_plugins = 0;
+  std::shared_ptr<const Quiet> m_quiet;
 };
 
 /// Owns one HDF5 identifier.

@@ -206,6 +206,7 @@ void NpyFile::set_shape(const Extents& shape) {
     throw ContentError("has " + std::to_string(shape.size()) + " dimensions, ids are [sequence] or [batch, sequence]");
   }
   if (std::ranges::find(shape, 0) != shape.end()) throw ContentError("is " + bracketed(shape) + ", empty");
+  m_dimensions = static_cast<std::int32_t>(shape.size());
   m_rows = shape.size() == 1 ? 1 : shape.front();
   m_length = shape.back();
   m_column_major = m_column_major && m_rows > 1;

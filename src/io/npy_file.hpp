@@ -22,6 +22,7 @@ class NpyFile {
   /// empty.
   explicit NpyFile(const std::string& path);
 
+  std::int32_t dimensions() const { return m_dimensions; }
   std::int64_t rows() const { return m_rows; }
   std::int64_t length() const { return m_length; }
   bool is_column_major() const { return m_column_major; }  ///< as Fortran stores arrays
@@ -37,6 +38,7 @@ class NpyFile {
   std::vector<unsigned char> read_bytes(std::int64_t first, std::int64_t count) const;  // of `count` elements
 
   Descriptor m_file;
+  std::int32_t m_dimensions = 1;
   std::int64_t m_begin = 0, m_rows = 1, m_length = 0;
   int m_width = 0;
   bool m_signed = false, m_big_endian = false, m_column_major = false;

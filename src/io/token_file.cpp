@@ -2,19 +2,16 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <limits>
 #include <memory>
-#include <optional>
-#include <utility>
 #include <vector>
 
 #include "bsbr/io.hpp"
 #include "io/hdf5.hpp"
+#include "io/same_file.hpp"
 #include "io/text.hpp"
+#include "io/token_agreement.hpp"
 #include "io/token_reader.hpp"
-#include "parallel/agree.hpp"
-#include "parallel/collectives.hpp"
+#include "parallel/mpi.hpp"
 
 namespace bsbr {
 namespace {
@@ -22,46 +19,6 @@ namespace {
 using namespace io;
 
 constexpr std::int64_t piece = 1 << 20;  // ids that are read at a time
-constexpr std::int64_t nothing = std::numeric_limits<std::int64_t>::max();
-
-std::string rank_name(int rank) { return "rank " + std::to_string(rank); }
-
-constexpr const char* same_file_hint =
-    "every rank reads the file by itself: it must be in a folder that all nodes share";
-
-/// parallel::agree for a file that each rank opens by itself: an error that some of them have only says whose it is.
-void agree_on_file(const std::string& path, MPI_Comm comm, const std::function<void()>& work) {
-  std::optional<FileError> failure;
-  parallel::agree(comm, [&] {
-    try {
-      reading(path, work);
-    } catch (const FileError& error) {
-      failure = error;
-    }
-  });
-  const int failed = parallel::all_reduce(failure ? 1 : 0, MPI_SUM, comm);
-  parallel::agree(comm, [&] {
-    if (!failure) return;
-    if (failed == parallel::ranks_of(comm)) throw FileError(*failure);
-    throw FileError(failure->what() + (", as " + rank_name(parallel::rank_in(comm)) + " sees it"), same_file_hint);
-  });
-}
-
-/// Throws on all ranks unless all see the same.
-void require_same(const std::string& path, const TokenShape& mine, MPI_Comm comm) {
-  using Row = std::array<std::int64_t, 4>;
-  const auto all = parallel::all_gather(
-      Row{mine.batch, mine.length, mine.has_mask ? 1 : 0, static_cast<std::int64_t>(mine.format)}, comm);
-  const auto other = std::find_if(all.begin(), all.end(), [&](const Row& one) { return one != all[0]; });
-  if (other == all.end()) return;
-  const auto sees = [&](std::vector<Row>::const_iterator one) {
-    return rank_name(static_cast<int>(one - all.cbegin())) + " sees ids " + bracketed({(*one)[0], (*one)[1]}) +
-           ((*one)[2] != 0 ? " with" : " without") + " a mask" +
-           ((*other)[3] == all[0][3] ? ""
-                                     : " in the format " + std::string(to_string(static_cast<TokenFormat>((*one)[3]))));
-  };
-  throw FileError(named(path, (sees(all.begin()) + ", " + sees(other)).c_str()), same_file_hint);
-}
 
 /// Calls function(block) for pieces of this rank's part, which are long in the direction in which the source stores
 /// them.
@@ -90,7 +47,6 @@ class Selection {
   std::int64_t index(std::int64_t row, std::int64_t position) const {
     return (m_begins ? (*m_begins)[static_cast<std::size_t>(row)] : row * m_length) + position;
   }
-  std::string place(std::int64_t index) const { return bracketed({index / m_length, index % m_length}); }
 
   /// Calls read(block of the source, where its numbers go) for a block of the sequences.
   template <class Read>
@@ -104,11 +60,6 @@ class Selection {
  private:
   std::int64_t m_length;  // of a row of the source
   const std::vector<std::int64_t>* m_begins = nullptr;
-};
-
-/// An element that is out of its range, and where in the source it stands.
-struct BadElement {
-  std::int64_t index = nothing, value = 0;
 };
 
 /// Reads this rank's part into `target`. `below`: what all elements must be. Returns the first that is not.
@@ -125,23 +76,11 @@ BadElement read_part(const Sequence& sequence, const Selection& selection, bool 
       const std::int64_t value = numbers[static_cast<std::size_t>(i)];
       if (value >= 0 && value < below)
         target(row, position - sequence.offset()) = static_cast<Number>(value);
-      else if (selection.index(row, position) < bad.index)
-        bad = {selection.index(row, position), value};
+      else
+        bad.add(selection.index(row, position), value);
     }
   });
   return bad;
-}
-
-/// The first bad element of all ranks becomes an error on all ranks: "<what>-7 at [0, 3], <rule>".
-void refuse_first(const std::string& path, MPI_Comm comm, const Selection& selection, const BadElement& mine,
-                  const std::string& what, const std::string& rule) {
-  const std::int64_t first = parallel::all_reduce(mine.index, MPI_MIN, comm);
-  parallel::agree(comm, [&] {
-    if (first == nothing || mine.index != first) return;
-    // 64-bit ids without a sign arrive here cut to what a signed number holds.
-    const std::string value = std::to_string(mine.value) + (mine.value == nothing ? " or more" : "");
-    throw FileError(named(path, (what + value + " at " + selection.place(first) + ", " + rule).c_str()));
-  });
 }
 
 template <class Number>
@@ -187,15 +126,16 @@ Tokens read_selection(const TokenSource& source, const TokenReader& reader, cons
     bad = read_part(sequence, selection, reader.is_column_major(), vocab_size, tokens.ids,
                     [&](const Block& block, std::int64_t* ids) { reader.read_ids(block, ids); });
   });
-  refuse_first(source.path, comm, selection, bad, reader.ids_name(), "ids are 0 to " + std::to_string(vocab_size - 1));
-  require_byte_vocabulary(source, reader.shape(), vocab_size);  // only now, since a byte that is no id says more
-  if (!reader.shape().has_mask) return tokens;
+  const TokenShape shape = reader.shape();
+  refuse_bad_ids(source.path, comm, reader, shape.length, vocab_size, bad);
+  require_byte_vocabulary(source, shape, vocab_size);  // only now, since a byte that is no id says more
+  if (!shape.has_mask) return tokens;
   agree_on_file(source.path, comm, [&] {
     tokens.mask = allocate<std::uint8_t>("bsbr::tokens::mask", sequence);
     bad = read_part(sequence, selection, reader.is_column_major(), 2, *tokens.mask,
                     [&](const Block& block, std::int64_t* mask) { reader.read_mask(block, mask); });
   });
-  refuse_first(source.path, comm, selection, bad, reader.mask_name(), "a mask has 1 for a token and 0 for padding");
+  refuse_bad_mask(source.path, comm, reader, shape.length, bad);
   return tokens;
 }
 

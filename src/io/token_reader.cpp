@@ -56,7 +56,11 @@ class NpyReader : public TokenReader {
   explicit NpyReader(const std::string& path) : m_file(path) {}
 
   TokenShape shape() const override {
-    return {.batch = m_file.rows(), .length = m_file.length(), .format = TokenFormat::npy, .type = m_file.type()};
+    return {.batch = m_file.rows(),
+            .length = m_file.length(),
+            .dimensions = m_file.dimensions(),
+            .format = TokenFormat::npy,
+            .type = m_file.type()};
   }
   std::string ids_name() const override { return "holds "; }
   bool is_column_major() const override { return m_file.is_column_major(); }
@@ -77,6 +81,7 @@ class DatasetReader : public TokenReader {
     return {.batch = extents.size() == 1 ? 1 : extents[0],
             .length = extents.back(),
             .has_mask = m_mask.has_value(),
+            .dimensions = static_cast<std::int32_t>(extents.size()),
             .format = TokenFormat::hdf5,
             .dataset = m_ids.path(),
             .type = name_of_integer(m_ids.type())};

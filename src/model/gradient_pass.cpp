@@ -11,8 +11,9 @@ namespace {
 template <class Real>
 class Pass {
  public:
+  /// `sums`: null for losses alone.
   Pass(const GradientModules<Real>& modules, PassBuffers<Real>& buffers, const Execution& execution,
-       const PassInput& input, GradientSums<Real>& sums, Profile* profile)
+       const PassInput& input, GradientSums<Real>* sums, Profile* profile)
       : m_modules(modules),
         m_config(modules.weights.config()),
         m_buffers(buffers),
@@ -21,9 +22,17 @@ class Pass {
         m_sums(sums),
         m_profile(profile) {}
 
-  void run() {
-    embed();
-    for (std::size_t index = 0; index < layers(); ++index) layer_forward(index);
+  void losses() {
+    forward();
+    const Phase phase(m_execution, m_profile, "head");
+    for (const LeafRows& leaf : m_buffers.workspace.leaves()) {
+      m_modules.losses_of_leaf(m_execution, m_buffers.workspace, leaf_rows(m_buffers.gradient(), leaf),
+                               leaf_rows(m_input.targets, leaf), leaf_rows(m_input.token_losses, leaf));
+    }
+  }
+
+  void gradients() {
+    forward();
     head();
     for (std::size_t index = layers(); index-- > 0;) layer_backward(index);
     embedding_backward();
@@ -45,6 +54,10 @@ class Pass {
                          static_cast<std::size_t>(m_config.hidden_dim));
   }
 
+  void forward() {
+    embed();
+    for (std::size_t index = 0; index < layers(); ++index) layer_forward(index);
+  }
   void embed();
   void layer_forward(std::size_t index);
   void head();
@@ -56,7 +69,7 @@ class Pass {
   PassBuffers<Real>& m_buffers;
   Execution m_execution;
   const PassInput& m_input;
-  GradientSums<Real>& m_sums;
+  GradientSums<Real>* m_sums;
   Profile* m_profile;
 };
 
@@ -89,13 +102,13 @@ void Pass<Real>::head() {
     for (const LeafRows& leaf : m_buffers.workspace.leaves()) {
       m_modules.head_of_leaf(m_execution, m_buffers.workspace, leaf_rows(m_buffers.gradient(), leaf),
                              leaf_rows(m_input.targets, leaf), m_input.scale, leaf_rows(m_input.token_losses, leaf),
-                             m_sums.leaves(norm).leaf(), as_table(m_sums.leaves(matrix).leaf()));
-      m_sums.leaves(norm).join(m_input.first_leaf + leaf.index);
-      m_sums.leaves(matrix).join(m_input.first_leaf + leaf.index);
+                             m_sums->leaves(norm).leaf(), as_table(m_sums->leaves(matrix).leaf()));
+      m_sums->leaves(norm).join(m_input.first_leaf + leaf.index);
+      m_sums->leaves(matrix).join(m_input.first_leaf + leaf.index);
     }
   }
-  m_sums.formed(norm);
-  m_sums.formed(matrix);
+  m_sums->formed(norm);
+  m_sums->formed(matrix);
 }
 
 template <class Real>
@@ -110,16 +123,16 @@ void Pass<Real>::layer_backward(std::size_t index) {
   // What the last layer's forward has left is still there.
   if (m_buffers.recompute == Recompute::all && index + 1 < layers())
     layer.attend(m_execution, m_input.mask, workspace, x, activations, m_profile);
-  m_sums.advance();
-  layer.finish_backward(m_execution, workspace, x, activations, gradient, m_sums.leaves(rest), m_input.first_leaf,
+  m_sums->advance();
+  layer.finish_backward(m_execution, workspace, x, activations, gradient, m_sums->leaves(rest), m_input.first_leaf,
                         m_profile, dropout_of(index));
-  m_sums.formed(rest);
+  m_sums->formed(rest);
   layer.attention_backward(m_execution, m_input.mask, workspace, activations, m_profile);
-  m_sums.advance();
-  layer.project_backward(m_execution, m_input.mask, workspace, x, gradient, m_sums.leaves(attention),
+  m_sums->advance();
+  layer.project_backward(m_execution, m_input.mask, workspace, x, gradient, m_sums->leaves(attention),
                          m_input.first_leaf, m_profile);
-  m_sums.advance();
-  m_sums.formed(attention);
+  m_sums->advance();
+  m_sums->formed(attention);
 }
 
 template <class Real>
@@ -132,11 +145,11 @@ void Pass<Real>::embedding_backward() {
     for (const LeafRows& leaf : m_buffers.workspace.leaves()) {
       kernels::add_embedding_gradient<Real>(m_execution, leaf_rows(m_input.ids, leaf),
                                             leaf_rows(m_buffers.gradient(), leaf),
-                                            as_table(m_sums.leaves(table).leaf()));
-      m_sums.leaves(table).join(m_input.first_leaf + leaf.index);
+                                            as_table(m_sums->leaves(table).leaf()));
+      m_sums->leaves(table).join(m_input.first_leaf + leaf.index);
     }
   }
-  m_sums.formed(table);
+  m_sums->formed(table);
 }
 
 }  // namespace
@@ -188,7 +201,27 @@ void GradientModules<Real>::clear_padding(const Execution& execution, const Padd
       });
 }
 
-/// The losses of a leaf's tokens, and the way back to the input of the final norm: x becomes its gradient.
+/// The losses of a leaf's tokens, of which x are the rows before the final norm. workspace.normed gets those behind it,
+/// workspace.log_sums what the gradient needs.
+template <class Real>
+void GradientModules<Real>::losses_of_leaf(const Execution& execution, const GradientWorkspace<Real>& workspace,
+                                           const Array<Real**>& x, const Array<const std::int32_t*>& targets,
+                                           const Array<double*>& losses) const {
+  const Norm<Real> norm(weights, "layer_norm");
+  const auto count = static_cast<std::int64_t>(x.extent(0));
+  const Array<Real**> normed(workspace.normed.data(), static_cast<std::size_t>(count), x.extent(1));
+  Kokkos::parallel_for(
+      "bsbr::gradient::final_norm", kernels::team_policy(execution, count, 0),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const std::int64_t t = member.league_rank();
+        norm(kernels::as_team(member), &x(t, 0), &normed(t, 0));
+      });
+  const Array<double*> log_sums(workspace.log_sums.data(), static_cast<std::size_t>(count));
+  kernels::token_losses<Real>(execution, head, workspace.panels, one_sequence(normed), one_sequence(targets),
+                              one_sequence(losses), one_sequence(log_sums));
+}
+
+/// The same, and the way back to the input of the final norm: x becomes its gradient.
 /// \param norm_sums of the final norm's weight and bias
 template <class Real>
 void GradientModules<Real>::head_of_leaf(const Execution& execution, const GradientWorkspace<Real>& workspace,
@@ -204,19 +237,16 @@ void GradientModules<Real>::head_of_leaf(const Execution& execution, const Gradi
   const Array<Real**> given = rows(workspace.middle), normed = rows(workspace.normed),
                       normed_gradient = rows(workspace.normed_gradient);
   const Array<double*> log_sums(workspace.log_sums.data(), static_cast<std::size_t>(count));
+  losses_of_leaf(execution, workspace, x, targets, losses);
   Kokkos::parallel_for(
-      "bsbr::gradient::final_norm", kernels::team_policy(execution, count, 0),
+      "bsbr::gradient::before_head", kernels::team_policy(execution, count, 0),
       KOKKOS_LAMBDA(const kernels::TeamMember& member) {
-        const auto team = kernels::as_team(member);
         const std::int64_t t = member.league_rank();
-        norm(team, &x(t, 0), &normed(t, 0));
-        kernels::for_each(team, hidden, [&](const int i) {
+        kernels::for_each(kernels::as_team(member), hidden, [&](const int i) {
           given(t, i) = x(t, i);
           normed_gradient(t, i) = x(t, i) = 0;
         });
       });
-  kernels::token_losses<Real>(execution, head, workspace.panels, one_sequence(normed), one_sequence(targets),
-                              one_sequence(losses), one_sequence(log_sums));
   kernels::add_token_loss_gradient<Real>(execution, workspace.panels, workspace.outer, workspace.logits, head,
                                          transposed_head, normed, {targets, log_sums}, scale, normed_gradient,
                                          head_sums);
@@ -230,7 +260,13 @@ void GradientModules<Real>::head_of_leaf(const Execution& execution, const Gradi
 template <class Real>
 void run_pass(const GradientModules<Real>& modules, PassBuffers<Real>& buffers, const Execution& execution,
               const PassInput& input, GradientSums<Real>& sums, Profile* profile) {
-  Pass<Real>(modules, buffers, execution, input, sums, profile).run();
+  Pass<Real>(modules, buffers, execution, input, &sums, profile).gradients();
+}
+
+template <class Real>
+void run_losses(const GradientModules<Real>& modules, PassBuffers<Real>& buffers, const Execution& execution,
+                const PassInput& input, Profile* profile) {
+  Pass<Real>(modules, buffers, execution, input, nullptr, profile).losses();
 }
 
 template struct GradientModules<float>;
@@ -239,5 +275,9 @@ template void run_pass(const GradientModules<float>&, PassBuffers<float>&, const
                        GradientSums<float>&, Profile*);
 template void run_pass(const GradientModules<double>&, PassBuffers<double>&, const Execution&, const PassInput&,
                        GradientSums<double>&, Profile*);
+template void run_losses(const GradientModules<float>&, PassBuffers<float>&, const Execution&, const PassInput&,
+                         Profile*);
+template void run_losses(const GradientModules<double>&, PassBuffers<double>&, const Execution&, const PassInput&,
+                         Profile*);
 
 }  // namespace bsbr

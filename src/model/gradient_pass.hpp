@@ -33,6 +33,8 @@ struct GradientModules {
   // Public because CUDA's compiler wants functions that hold kernels to be.
   void clear_padding(const Execution& execution, const PaddingMask& mask, const Array<const std::int32_t**>& targets,
                      const Array<Real***>& rows) const;
+  void losses_of_leaf(const Execution& execution, const GradientWorkspace<Real>& workspace, const Array<Real**>& x,
+                      const Array<const std::int32_t*>& targets, const Array<double*>& losses) const;
   void head_of_leaf(const Execution& execution, const GradientWorkspace<Real>& workspace, const Array<Real**>& x,
                     const Array<const std::int32_t*>& targets, double scale, const Array<double*>& losses,
                     const Array<Real*>& norm_sums, const Array<Real**>& head_sums) const;
@@ -60,5 +62,10 @@ struct PassInput {
 template <class Real>
 void run_pass(const GradientModules<Real>& modules, PassBuffers<Real>& buffers, const Execution& execution,
               const PassInput& input, GradientSums<Real>& sums, Profile* profile);
+
+/// Forward and loss alone: `scale` and `first_leaf` of the input do not matter. Collective likewise.
+template <class Real>
+void run_losses(const GradientModules<Real>& modules, PassBuffers<Real>& buffers, const Execution& execution,
+                const PassInput& input, Profile* profile);
 
 }  // namespace bsbr

@@ -83,11 +83,17 @@ struct Trainer<Real>::State {
   std::int64_t count_targets(const Execution& execution, const std::vector<MicroBatch>& batches) const;
   MeanLoss run_passes(const Execution& execution, const std::vector<MicroBatch>& batches, std::int64_t counted,
                       Profile* profile);
+  MeanLoss run_forward(const Execution& execution, const std::vector<MicroBatch>& batches, Profile* profile);
+  PassInput pass_input(const Execution& execution, const std::vector<MicroBatch>& batches, std::size_t number) const;
+  /// Of this rank's group in a micro-batch, among all of the step.
+  std::int64_t first_sequence(std::size_t number) const {
+    return static_cast<std::int64_t>(number) * grid.shape().batch + grid.first_row();
+  }
+  LossSum sum_of_losses() const;
+  void add(const Execution& execution, LossSum& losses, const PassInput& input, std::size_t number) const;
   double norm(const Execution& execution) const;
   void update(const Execution& execution, double learning_rate, double gradient_scale);
-  template <class OwnedOf>
-  void share(const Execution& execution, const OwnedOf& owned_of, const Array<Real*>& target, const char* transfer,
-             Profile* profile) const;
+  void share_weights(const Execution& execution, Profile* profile) const;
 };
 
 template <class Real>
@@ -141,30 +147,59 @@ std::int64_t Trainer<Real>::State::count_targets(const Execution& execution,
   return counted;
 }
 
+template <class Real>
+PassInput Trainer<Real>::State::pass_input(const Execution& execution, const std::vector<MicroBatch>& batches,
+                                           std::size_t number) const {
+  const auto& [ids, targets, mask] = batches[number];
+  const Sequence& sequence = grid.sequence();
+  return {.ids = ids,
+          .targets = targets,
+          .mask = mask ? PaddingMask(execution, sequence, *mask) : PaddingMask(execution, sequence),
+          .scale = 0,
+          .token_losses = token_losses[number],
+          .first_leaf = static_cast<std::int64_t>(number) * leaves.per_batch()};
+}
+
+template <class Real>
+LossSum Trainer<Real>::State::sum_of_losses() const {
+  return {grid.shape().batch * grid.shape().accumulate, grid.shape().length};
+}
+
+/// The losses of a micro-batch, which are computed by then.
+template <class Real>
+void Trainer<Real>::State::add(const Execution& execution, LossSum& losses, const PassInput& input,
+                               std::size_t number) const {
+  execution.fence();
+  losses.add(grid.sequence(), input.token_losses, input.targets, first_sequence(number));
+}
+
 /// Gradients of all micro-batches, and their loss.
 template <class Real>
 MeanLoss Trainer<Real>::State::run_passes(const Execution& execution, const std::vector<MicroBatch>& batches,
                                           std::int64_t counted, Profile* profile) {
-  const Sequence& sequence = grid.sequence();
-  LossSum losses(grid.shape().batch * grid.shape().accumulate, grid.shape().length);
+  LossSum losses = sum_of_losses();
   for (std::size_t i = 0; i < batches.size(); ++i) {
-    const auto& [ids, targets, mask] = batches[i];
-    const std::int64_t number = static_cast<std::int64_t>(i),
-                       first_sequence = number * grid.shape().batch + grid.first_row();
+    PassInput input = pass_input(execution, batches, i);
+    input.scale = counted == 0 ? 0 : 1 / static_cast<double>(counted);
+    input.dropout = {options.dropout, options.seed, steps, first_sequence(i)};
     gradients.begin_batch(i + 1 == batches.size(), profile);
-    run_pass<Real>(modules, buffers, execution,
-                   {.ids = ids,
-                    .targets = targets,
-                    .mask = mask ? PaddingMask(execution, sequence, *mask) : PaddingMask(execution, sequence),
-                    .scale = counted == 0 ? 0 : 1 / static_cast<double>(counted),
-                    .token_losses = token_losses[i],
-                    .first_leaf = number * leaves.per_batch(),
-                    .dropout = {options.dropout, options.seed, steps, first_sequence}},
-                   gradients, profile);
-    execution.fence();
-    losses.add(sequence, token_losses[i], targets, first_sequence);
+    run_pass<Real>(modules, buffers, execution, input, gradients, profile);
+    add(execution, losses, input, i);
   }
   gradients.finish();
+  return losses.mean(grid.comm());
+}
+
+/// The loss of all micro-batches.
+template <class Real>
+MeanLoss Trainer<Real>::State::run_forward(const Execution& execution, const std::vector<MicroBatch>& batches,
+                                           Profile* profile) {
+  LossSum losses = sum_of_losses();
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    const PassInput input = pass_input(execution, batches, i);
+    run_losses<Real>(modules, buffers, execution, input, profile);
+    add(execution, losses, input, i);
+  }
   return losses.mean(grid.comm());
 }
 
@@ -178,23 +213,23 @@ double Trainer<Real>::State::norm(const Execution& execution) const {
   return training::gradient_norm<Real>(execution, grid.comm(), blocks, of_parts);
 }
 
-/// owned_of(range) of all parts and ranks → target, an array of all weights.
+/// What each rank owns of the weights → the weights of all ranks.
 template <class Real>
-template <class OwnedOf>
-void Trainer<Real>::State::share(const Execution& execution, const OwnedOf& owned_of, const Array<Real*>& target,
-                                 const char* transfer, Profile* profile) const {
+void Trainer<Real>::State::share_weights(const Execution& execution, Profile* profile) const {
   const Phase phase(execution, profile, "exchange");
   for (const OwnedPart<Real>& part : parts) {
-    for (const OwnedRange<Real>& owned : part.ranges)
-      Kokkos::deep_copy(execution, some_of(own, owned.first, owned.size()), owned_of(owned));
+    for (const OwnedRange<Real>& owned : part.ranges) {
+      Kokkos::deep_copy(execution, some_of(own, owned.first, owned.size()),
+                        some_of(weights.data(), owned.optimizer.begin(), owned.size()));
+    }
     const Array<Real*> whole = some_of(all, 0, part.weights.elements());
     const auto parts_of_all = parallel::all_parts(execution, grid.comm(),
                                                   some_of(own, 0, part.owners.size(leaves.rank())), whole, part.owners);
     parts_of_all->wait();
-    if (profile != nullptr) profile->sent(transfer, parts_of_all->bytes_sent(), parts_of_all->messages_sent());
+    if (profile != nullptr) profile->sent("weights", parts_of_all->bytes_sent(), parts_of_all->messages_sent());
     std::int64_t first = 0;
     for (const auto& [offset, count] : part.weights.ranges()) {
-      Kokkos::deep_copy(execution, some_of(target, offset, count), some_of(whole, first, count));
+      Kokkos::deep_copy(execution, some_of(weights.data(), offset, count), some_of(whole, first, count));
       first += count;
     }
   }
@@ -242,18 +277,20 @@ TrainingStep Trainer<Real>::step(const Execution& execution, const std::vector<M
     const Phase phase(execution, profile, "optimizer");
     state.update(execution, result.learning_rate, training::clip_scale(result.gradient_norm, state.options.clip));
   }
-  state.share(
-      execution,
-      [&](const OwnedRange<Real>& owned) {
-        return some_of(state.weights.data(), owned.optimizer.begin(), owned.size());
-      },
-      state.weights.data(), "weights", profile);
+  state.share_weights(execution, profile);
   {
     const Phase phase(execution, profile, "optimizer");
     state.modules.repack(execution);
   }
   execution.fence();
   return result;
+}
+
+template <class Real>
+MeanLoss Trainer<Real>::evaluate(const Execution& execution, const std::vector<MicroBatch>& batches, Profile* profile) {
+  State& state = *m_state;
+  parallel::agree(state.grid.comm(), [&] { state.count_targets(execution, batches); });
+  return state.run_forward(execution, batches, profile);
 }
 
 template <class Real>
@@ -267,30 +304,27 @@ const Weights<Real>& Trainer<Real>::weights() const {
 }
 
 template <class Real>
-void Trainer<Real>::gather_moments(const WeightArray<Real>& first, const WeightArray<Real>& second) const {
-  const Execution execution;
-  m_state->share(
-      execution, [](const OwnedRange<Real>& owned) { return owned.optimizer.first_moments(); }, first.data(), "moments",
-      nullptr);
-  m_state->share(
-      execution, [](const OwnedRange<Real>& owned) { return owned.optimizer.second_moments(); }, second.data(),
-      "moments", nullptr);
-  execution.fence();
+const TrainingGrid& Trainer<Real>::grid() const {
+  return m_state->grid;
 }
 
 template <class Real>
-void Trainer<Real>::resume(std::int64_t steps, const WeightArray<Real>& first, const WeightArray<Real>& second) {
-  if (steps < 0) throw ConfigError("steps = " + std::to_string(steps) + " is negative");
-  const Execution execution;
+std::vector<OwnedWeights<Real>> Trainer<Real>::owned() const {
+  std::vector<OwnedWeights<Real>> ranges;
   for (const OwnedPart<Real>& part : m_state->parts) {
-    for (const OwnedRange<Real>& owned : part.ranges) {
-      Kokkos::deep_copy(execution, owned.optimizer.first_moments(),
-                        some_of(first.data(), owned.optimizer.begin(), owned.size()));
-      Kokkos::deep_copy(execution, owned.optimizer.second_moments(),
-                        some_of(second.data(), owned.optimizer.begin(), owned.size()));
+    for (const OwnedRange<Real>& range : part.ranges) {
+      const training::AdamW<Real>& optimizer = range.optimizer;
+      ranges.push_back({optimizer.begin(), some_of(m_state->weights.data(), optimizer.begin(), range.size()),
+                        optimizer.first_moments(), optimizer.second_moments()});
     }
   }
-  execution.fence();
+  std::sort(ranges.begin(), ranges.end(), [](const auto& one, const auto& other) { return one.offset < other.offset; });
+  return ranges;
+}
+
+template <class Real>
+void Trainer<Real>::resume(std::int64_t steps) {
+  if (steps < 0) throw ConfigError("steps = " + std::to_string(steps) + " is negative");
   m_state->steps = steps;
 }
 

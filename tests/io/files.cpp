@@ -1,9 +1,9 @@
 #include "files.hpp"
 
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <filesystem>
@@ -86,6 +86,29 @@ Folder::Folder() {
 Folder::~Folder() {
   MPI_Barrier(MPI_COMM_WORLD);
   if (rank() == 0) std::filesystem::remove_all(m_path);
+}
+
+std::vector<std::string> files_in(const Folder& folder) {
+  MPI_Barrier(MPI_COMM_WORLD);
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  MPI_Barrier(MPI_COMM_WORLD);
+  return names;
+}
+
+FileSizeLimit::FileSizeLimit(rlim_t bytes) {
+  getrlimit(RLIMIT_FSIZE, &m_before);
+  struct rlimit limit = m_before;
+  limit.rlim_cur = bytes;
+  setrlimit(RLIMIT_FSIZE, &limit);
+  m_handler = std::signal(SIGXFSZ, SIG_IGN);  // as the programs do
+}
+
+FileSizeLimit::~FileSizeLimit() {
+  setrlimit(RLIMIT_FSIZE, &m_before);
+  std::signal(SIGXFSZ, m_handler);
 }
 
 void on_rank_0(const std::function<void()>& work) {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <hdf5.h>
 #include <mpi.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -27,6 +29,22 @@ class Folder {
 
  private:
   std::string m_path;
+};
+
+/// The names of its files, sorted. Collective.
+std::vector<std::string> files_in(const Folder& folder);
+
+/// The largest file that this process may write, until the end of the scope.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes);
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+  ~FileSizeLimit();
+
+ private:
+  struct rlimit m_before {};
+  void (*m_handler)(int) = SIG_DFL;
 };
 
 /// Runs `work` on rank 0 while the others wait.

@@ -1,10 +1,7 @@
 // Result files: what all ranks write together, and what is left when that fails.
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <csignal>
 #include <filesystem>
 #include <optional>
 
@@ -98,38 +95,6 @@ std::string text_attribute(const std::string& path, const char* name) {
   H5Aclose(attribute);
   H5Fclose(file);
   return copy;
-}
-
-/// The largest file that this process may write, until the end of the scope.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    getrlimit(RLIMIT_FSIZE, &m_before);
-    struct rlimit limit = m_before;
-    limit.rlim_cur = bytes;
-    setrlimit(RLIMIT_FSIZE, &limit);
-    m_handler = std::signal(SIGXFSZ, SIG_IGN);  // as the programs do
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-  ~FileSizeLimit() {
-    setrlimit(RLIMIT_FSIZE, &m_before);
-    std::signal(SIGXFSZ, m_handler);
-  }
-
- private:
-  struct rlimit m_before {};
-  void (*m_handler)(int) = SIG_DFL;
-};
-
-std::vector<std::string> files_in(const Folder& folder) {
-  MPI_Barrier(MPI_COMM_WORLD);
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
-    names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  MPI_Barrier(MPI_COMM_WORLD);
-  return names;
 }
 
 // ---- What is written ------------------------------------------------------------------------------------------------

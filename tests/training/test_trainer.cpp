@@ -67,12 +67,9 @@ class Runner {
   }
 
   Run<Real> result() {
-    const WeightArray<Real> first(m_trainer.weights().config(), "moments"),
-        second(m_trainer.weights().config(), "moments");
-    m_trainer.gather_moments(first, second);
     m_run.weights = to_host(m_trainer.weights().data());
-    m_run.first_moments = to_host(first.data());
-    m_run.second_moments = to_host(second.data());
+    m_run.first_moments = of_all_ranks(m_trainer, &OwnedWeights<Real>::first_moments);
+    m_run.second_moments = of_all_ranks(m_trainer, &OwnedWeights<Real>::second_moments);
     return m_run;
   }
 
@@ -140,15 +137,41 @@ TYPED_TEST(Training, goes_on_elsewhere_as_if_it_had_never_stopped) {
   whole.steps(1, 4);
   Runner<TypeParam> before(MPI_COMM_WORLD, weights, shape(2), options());
   before.steps(1, 2);
-  const WeightArray<TypeParam> first(config, "moments"), second(config, "moments");
-  before.trainer().gather_moments(first, second);
+  const Run<TypeParam> so_far = before.result();
+  EXPECT_TRUE(same_bits(of_all_ranks(before.trainer(), &OwnedWeights<TypeParam>::weights), so_far.weights, 1));
   Runner<TypeParam> after(MPI_COMM_WORLD, before.trainer().weights(), shape(4), options());
-  after.trainer().resume(2, first, second);
+  for (const OwnedWeights<TypeParam>& range : after.trainer().owned()) {
+    const auto count = static_cast<std::int64_t>(range.weights.size());
+    Kokkos::deep_copy(range.first_moments,
+                      to_device<TypeParam*>(rows_of(so_far.first_moments, 1, range.offset, count), count));
+    Kokkos::deep_copy(range.second_moments,
+                      to_device<TypeParam*>(rows_of(so_far.second_moments, 1, range.offset, count), count));
+  }
+  after.trainer().resume(2);
   after.steps(3, 4);
   EXPECT_EQ(after.trainer().steps(), 4);
   const auto expected = whole.result(), actual = after.result();
   EXPECT_TRUE(same_bits(actual.weights, expected.weights, 1));
   EXPECT_TRUE(same_bits(actual.second_moments, expected.second_moments, 1));
+}
+
+TYPED_TEST(Training, evaluates_with_the_bits_of_the_loss_of_a_step_and_changes_nothing) {
+  for (const ModelConfig& config : variants(sizes(Head::separate), has_its_own_way)) {
+    const Weights<TypeParam> weights = random_weights<TypeParam>(config, 1);
+    const Batch batch = batch_of_step(config, 1);
+    TrainingOptions without_dropout = options();
+    without_dropout.dropout = 0;
+    for (const std::int64_t accumulate : {1, 2}) {
+      const TrainingGrid grid(MPI_COMM_WORLD, shape(accumulate), config.chunk_size);
+      Trainer<TypeParam> trainer(weights, grid, options()), other(weights, grid, without_dropout);
+      const MeanLoss loss = trainer.evaluate(Execution(), micro_batches(grid, batch));
+      const MeanLoss of_step = take_step(other, grid, batch).loss;
+      EXPECT_EQ(loss.loss, of_step.loss);
+      EXPECT_EQ(loss.counted, of_step.counted);
+      EXPECT_EQ(trainer.steps(), 0);
+      EXPECT_TRUE(same_bits(to_host(trainer.weights().data()), to_host(weights.data()), 1));
+    }
+  }
 }
 
 TYPED_TEST(Training, makes_the_loss_of_one_batch_fall) {
@@ -225,6 +248,7 @@ TEST(WrongTraining, is_refused_on_all_ranks) {
   EXPECT_THROW(Trainer<float>(Weights<float>(config), grid, wrong), ConfigError);
   Trainer<float> trainer(random_weights<float>(config, 1), grid, options());
   EXPECT_THROW(trainer.step(Execution(), {}), ShapeError);
+  EXPECT_THROW(trainer.resume(-1), ConfigError);
 }
 
 }  // namespace

@@ -53,12 +53,10 @@ LossAndGradient<Real> of_step(const Weights<Real>& weights, const Batch& batch, 
                                 .dropout = dropout.probability,
                                 .seed = dropout.seed};
   Trainer<Real> trainer(weights, grid, options);
-  const WeightArray<Real> first(config, "moments"), second(config, "moments");
-  trainer.resume(dropout.step - 1, first, second);
+  trainer.resume(dropout.step - 1);
   const TrainingStep step = take_step(trainer, grid, batch);
   EXPECT_EQ(step.step, dropout.step);
-  trainer.gather_moments(first, second);
-  return {step.loss.loss, to_host(first.data())};
+  return {step.loss.loss, of_all_ranks(trainer, &OwnedWeights<Real>::first_moments)};
 }
 
 /// Some sequences, of which every token counts but each last one.

@@ -1,10 +1,10 @@
 // The leaves over which an AttentionGradient sums the gradients of weights: some neighbouring chunks of one sequence.
 #pragma once
 
-#include <Kokkos_Core.hpp>
 #include <cstdint>
 
 #include "bsbr/sequence.hpp"
+#include "kernels/compat.hpp"
 
 namespace bsbr::attention {
 
