@@ -5,12 +5,14 @@
 set(BSBR_PROGRAM_LIST  # name: what it is for, in a few words
     "bsbr_forward: run a model with BSBR attention on long sequences"
     "bsbr_evaluate: tell how well a model predicts the next token of long sequences"
+    "bsbr_train: train a model to predict the next token, and go on from checkpoints"
     "bsbr_init: write a model file with random weights"
     "bsbr_compare: compare time and memory of seven attention mechanisms")
 
 # The Python tools that are installed.
 set(BSBR_TOOL_LIST  # name: script: what it is for
     "bsbr-analyze: tools/analyze_results.py: draw a comparison of architectures and report on it"
+    "bsbr-plot-training: tools/plot_training.py: draw the logs of training runs"
     "bsbr-convert: tools/convert_weights.py: convert weights between PyTorch, safetensors and bsbr"
     "bsbr-scaling: perf/scaling/scaling.py: measure, model and draw how bsbr scales")
 

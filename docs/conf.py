@@ -59,7 +59,7 @@ templates_path = ["site"]
 # The order of the pages, by what a reader wants of them. A page that is not here is listed after these; one that does not exist is not.
 SECTIONS = {
     "What is computed": ["mathematics", "architectures", "formats", "weights"],
-    "Use": ["programs", "commands", "library", "api", "python", "python_api", "faq"],
+    "Use": ["programs", "training", "commands", "library", "api", "python", "python_api", "faq"],
     "Run": ["centre", "gpu", "spack"],
     "Speed": ["performance", "tuning", "scaling"],
     "Inside": ["architecture", "adding-an-architecture"],

@@ -76,6 +76,24 @@ std::int64_t reference_bytes(const ModelConfig& config, const Sequence& sequence
                    WeightLayout(config).count() * unnamed_bytes_per_reference_weight);
 }
 
+std::int64_t threads() { return static_cast<std::int64_t>(Kokkos::DefaultHostExecutionSpace().concurrency()); }
+
+/// Of a thread, in kernels of the attention.
+template <class Real>
+std::int64_t largest_scratch(const ModelConfig& config, bool gradients) {
+  const std::int64_t backward = gradients ? attention::gradient_scratch_bytes<Real>(config) : 0;
+  return std::max(attention::scratch_bytes<Real>(config), backward);
+}
+
+/// What the process has, and what every run adds.
+Footprint common_footprint(const ModelConfig& config, int rank) {
+  malloc_trim(0);  // what reading the configuration has left
+  const std::int64_t metadata =
+      rank == 0 ? std::min(WeightLayout(config).count() * metadata_bytes_per_weight, largest_metadata_bytes) : 0;
+  return {resident_bytes(), unnamed_bytes + threads() * unnamed_bytes_per_thread +
+                                config.num_layers * unnamed_bytes_per_layer + metadata};
+}
+
 }  // namespace
 
 template <class Real>
@@ -84,8 +102,7 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
   const std::int64_t tokens = sequence.batch() * sequence.local_tokens(),
                      chunks = sequence.batch() * sequence.num_chunks();
   const auto real = static_cast<std::int64_t>(sizeof(Real));
-  malloc_trim(0);  // what reading the configuration has left
-  Footprint footprint{resident_bytes(), 0};
+  Footprint footprint = common_footprint(config, sequence.rank());
   const std::int64_t ids = tokens * static_cast<std::int64_t>(sizeof(std::int32_t) + (extras.mask ? 1 : 0));
   const std::int64_t mask = 2 * chunks * static_cast<std::int64_t>(sizeof(std::int64_t));  // PaddingMask
   const std::int64_t targets = tokens * static_cast<std::int64_t>(sizeof(std::int32_t));
@@ -94,23 +111,38 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
     return packed_weight_bytes<Real>(config) + workspace_bytes<Real>(config, sequence) +
            (extras.loss ? output_layer_bytes<Real>(config, sequence) : 0);
   };
-  const auto threads = static_cast<std::int64_t>(Kokkos::DefaultHostExecutionSpace().concurrency());
-  footprint.added =
-      ids + unnamed_bytes + threads * unnamed_bytes_per_thread + config.num_layers * unnamed_bytes_per_layer;
-  if (sequence.rank() == 0) {
-    footprint.added += std::min(WeightLayout(config).count() * metadata_bytes_per_weight, largest_metadata_bytes);
-  }
+  footprint.added += ids;
   if (kernels::host_memory) footprint.added += mask + parameter_count(config) * real + passes();
-  if (kernels::on_host_threads) {
-    const std::int64_t backward = extras.gradients ? attention::gradient_scratch_bytes<Real>(config) : 0;
-    footprint.added += threads * std::max(attention::scratch_bytes<Real>(config), backward);
-  }
+  if (kernels::on_host_threads) footprint.added += threads() * largest_scratch<Real>(config, extras.gradients);
   if (extras.result) footprint.added += writing_bytes + (kernels::host_memory ? 0 : tokens * config.hidden_dim * real);
   if (kernels::host_memory) footprint.added += extras.kept_losses * static_cast<std::int64_t>(sizeof(double));
   if (extras.verify && sequence.rank() == 0) footprint.added += reference_bytes(config, sequence, extras.gradients);
   return footprint;
 }
 
+template <class Real>
+Footprint predict_training_footprint(const ModelConfig& config, const TrainingGrid& grid,
+                                     const TrainingOptions& options, bool has_mask) {
+  const Sequence& sequence = grid.sequence();
+  refuse_absurd(config, sequence, false);
+  const std::int64_t tokens = sequence.batch() * sequence.local_tokens() * grid.shape().accumulate,
+                     chunks = sequence.batch() * sequence.num_chunks();
+  constexpr std::int64_t steps = 2;  // the one that is computed, and the one that is read ahead
+  const auto of_token = static_cast<std::int64_t>(2 * sizeof(std::int32_t) + (has_mask ? 1 : 0));  // ids, targets, mask
+  Footprint footprint = common_footprint(config, sequence.rank());
+  footprint.added += steps * tokens * of_token + writing_bytes;
+  if (kernels::host_memory) {
+    const std::int64_t mask = 2 * chunks * static_cast<std::int64_t>(sizeof(std::int64_t));  // PaddingMask
+    footprint.added += mask + training_bytes<Real>(config, grid, options);
+  }
+  if (kernels::on_host_threads) footprint.added += threads() * largest_scratch<Real>(config, true);
+  return footprint;
+}
+
+template Footprint predict_training_footprint<float>(const ModelConfig&, const TrainingGrid&, const TrainingOptions&,
+                                                     bool);
+template Footprint predict_training_footprint<double>(const ModelConfig&, const TrainingGrid&, const TrainingOptions&,
+                                                      bool);
 template Footprint predict_footprint<float>(const ModelConfig&, const Sequence&, const Extras&);
 template Footprint predict_footprint<double>(const ModelConfig&, const Sequence&, const Extras&);
 

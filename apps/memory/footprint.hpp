@@ -6,6 +6,7 @@
 #include "bsbr/config.hpp"
 #include "bsbr/gradient.hpp"
 #include "bsbr/sequence.hpp"
+#include "bsbr/training.hpp"
 
 namespace bsbr::apps {
 
@@ -31,5 +32,10 @@ struct Extras {
 /// ConfigError for what cannot be run, MemoryError for what no machine holds.
 template <class Real>
 Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence, const Extras& extras);
+
+/// The same for training, which reads one step ahead. has_mask: the tokens come with a mask.
+template <class Real>
+Footprint predict_training_footprint(const ModelConfig& config, const TrainingGrid& grid,
+                                     const TrainingOptions& options, bool has_mask);
 
 }  // namespace bsbr::apps

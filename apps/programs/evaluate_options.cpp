@@ -2,6 +2,7 @@
 #include "programs/evaluate_options.hpp"
 
 #include "harness/format.hpp"
+#include "programs/recompute_option.hpp"
 
 namespace bsbr::apps {
 
@@ -51,15 +52,6 @@ constexpr const char* after =
     "line "
     "'hint: ...' where there is one.\n";
 
-/// What --recompute takes: besides all and none, auto.
-std::optional<Recompute> recompute_of(const std::string& name, const std::string& text) {
-  if (text == "auto") return std::nullopt;
-  for (const auto& [value, known] : recomputations) {
-    if (text == known) return value;
-  }
-  throw UsageError(name + " " + text + " is none of auto, all, none");
-}
-
 void add_windows(CommandLine& line, EvaluateOptions& options) {
   line.add_number("--length", "evaluate windows of N tokens of the one sequence", options.length, 1);
   line.add_number("--stride", "with --length: tokens from one window to the next (default --length)", options.stride,
@@ -72,11 +64,7 @@ void add_gradients(CommandLine& line, EvaluateOptions& options) {
   line.add_text("--gradients", "FILE",
                 "HDF5 file: what --token-losses writes, and the gradient of the mean loss for each weight",
                 options.gradients);
-  line.add(
-      "--recompute", "auto|all|none",
-      "what the backward pass computes again of each layer: all, which takes least memory; none: results of attentions "
-      "and products are kept; auto: none where memory is enough (default). The numbers are the same",
-      [&options](const std::string& name, const std::string& text) { options.recompute = recompute_of(name, text); });
+  add_recompute_option(line, options.recompute);
 }
 
 void add_output(CommandLine& line, EvaluateOptions& options) {

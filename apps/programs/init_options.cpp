@@ -23,9 +23,8 @@ constexpr const char* description =
 constexpr const char* after =
     "Options that belong to one architecture are refused with another.\n"
     "\n"
-    "A bsbr model that is to be trained should have\n"
-    "--state-scale mean --retrieval-gate 1 --null-chunk 1: the defaults are the\n"
-    "architecture as published, whose retrieval drowns what is within the chunk.\n"
+    "A bsbr model that is to be trained should have --state-scale mean --retrieval-gate 1 --null-chunk 1: the defaults "
+    "are the architecture as published, whose retrieval drowns what is within the chunk.\n"
     "\n"
     "Whole numbers may end in k, M, G or T, which stand for powers of 1,024, or have an exponent of ten (1e6).\n"
     "\n"

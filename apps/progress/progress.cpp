@@ -41,7 +41,8 @@ Progress::Progress(const ProgressOptions& options, bool first, std::string progr
     : m_shows(first && options.mode != ProgressMode::off),
       m_program(std::move(program)),
       m_start(std::chrono::steady_clock::now()) {
-  if (options.mode == ProgressMode::automatic && !m_terminal.there()) m_shows = false;
+  if (options.mode == ProgressMode::automatic && !m_terminal.there() && !options.in_logs) m_shows = false;
+  m_announces = options.mode == ProgressMode::on || m_terminal.there();
   m_interval = m_terminal.there() ? redraw_interval : options.interval;
 }
 
@@ -61,7 +62,15 @@ void Progress::step(const std::string& what) {
   const std::lock_guard lock(m_mutex);
   m_what = what;
   m_in_forward = false;
-  show();
+  if (m_announces) show();
+  start();
+}
+
+void Progress::update(const std::string& what) {
+  if (!m_shows) return;
+  const std::lock_guard lock(m_mutex);
+  m_what = what;
+  m_in_forward = false;
   start();
 }
 

@@ -23,6 +23,7 @@ enum class ProgressMode { automatic, on, off };
 struct ProgressOptions {
   ProgressMode mode = ProgressMode::automatic;
   double interval = 60;  ///< seconds between lines in a log
+  bool in_logs = false;  ///< automatic: where no terminal shows it, a line every `interval` seconds
 };
 
 /// --progress and --progress-interval.
@@ -42,6 +43,9 @@ class Progress {
   /// A new step begins.
   void step(const std::string& what);
 
+  /// How far the step is has changed: shown when it is time to.
+  void update(const std::string& what);
+
   /// The forward `number` of `count`, from 0, begins; `what` stands before it. Returns what Profile::progress is to be:
   /// empty if nothing is shown.
   std::function<void(const ForwardProgress&)> forward(const std::string& what, std::int64_t number, std::int64_t count);
@@ -53,6 +57,7 @@ class Progress {
   void show();
 
   bool m_shows;
+  bool m_announces;  // each step has a line of its own
   double m_interval;
   Terminal m_terminal;
   std::string m_program;

@@ -19,15 +19,6 @@ using namespace harness;
 
 namespace {
 
-/// "bsbr (causal), 4 layers of width 512, 8 heads, chunks of 128, 13,433,856 parameters"
-std::string describe_model(const ModelConfig& config) {
-  std::string text(to_string(config.architecture));
-  if (has_field(config.architecture, "causality")) text += " (" + std::string(to_string(config.causality)) + ")";
-  return text + ", " + show_several(config.num_layers, "layer") + " of width " + std::to_string(config.hidden_dim) +
-         ", " + show_several(config.num_heads, "head") + ", chunks of " + std::to_string(config.chunk_size) + ", " +
-         show_count(parameter_count(config)) + " parameters";
-}
-
 std::string describe_tokens(const Summary& summary) {
   const std::string text = show_count(summary.tokens()) + " (" +
                            show_several(summary.sequences(), summary.windows ? "window" : "sequence") + " of " +
@@ -293,6 +284,14 @@ void add_dry_run(nlohmann::ordered_json& json, const Summary& summary) {
 }
 
 }  // namespace
+
+std::string describe_model(const ModelConfig& config) {
+  std::string text(to_string(config.architecture));
+  if (has_field(config.architecture, "causality")) text += " (" + std::string(to_string(config.causality)) + ")";
+  return text + ", " + show_several(config.num_layers, "layer") + " of width " + std::to_string(config.hidden_dim) +
+         ", " + show_several(config.num_heads, "head") + ", chunks of " + std::to_string(config.chunk_size) + ", " +
+         show_count(parameter_count(config)) + " parameters";
+}
 
 std::string to_text(const Summary& summary) {
   return head(summary) + (summary.dry_run() ? dry_run_rows(summary) : run_rows(summary));

@@ -60,6 +60,9 @@ struct Summary {
   }
 };
 
+/// "bsbr (causal), 4 layers of width 512, 8 heads, chunks of 128, 13,433,856 parameters"
+std::string describe_model(const ModelConfig& config);
+
 std::string to_text(const Summary& summary);
 nlohmann::ordered_json to_json(const Summary& summary);
 

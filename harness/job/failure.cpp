@@ -37,7 +37,9 @@ Failure describe(const std::exception_ptr& exception) {
   } catch (const OutputError& error) {
     return library_failure(no_output, error);
   } catch (const VerificationError& error) {
-    return library_failure(not_verified, error);
+    return library_failure(wrong_numbers, error);
+  } catch (const DivergenceError& error) {
+    return library_failure(wrong_numbers, error);
   } catch (const CommunicationError& error) {
     return {no_communication, error.what(), error.hint(), false};  // MPI may have failed on this rank only
   } catch (const std::bad_alloc&) {

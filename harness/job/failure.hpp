@@ -18,6 +18,11 @@ class VerificationError : public Error {
   using Error::Error;
 };
 
+/// Numbers of a training run became NaN or infinite, and stayed so.
+class DivergenceError : public Error {
+  using Error::Error;
+};
+
 enum ExitCode : int {
   done = 0,
   bad_usage = 2,
@@ -25,8 +30,9 @@ enum ExitCode : int {
   no_memory = 4,
   no_communication = 5,
   no_output = 6,
-  not_verified = 7,
-  bug = 70
+  wrong_numbers = 7,
+  bug = 70,
+  stopped_early = 75  ///< in good order, to be resumed
 };
 
 struct Failure {

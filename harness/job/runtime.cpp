@@ -224,6 +224,7 @@ int run_session(const Program& program, const std::exception_ptr& refusal, doubl
   const bool alone = find_launcher().alone;  // later MPI has set variables of its own
   Session session(program.name, timeout);
   std::optional<Failure> failure;
+  ExitCode code = done;
   try {
     session.require_same_mpi();
     require_same_start(session.runtime().comm(), program.name, program.arguments);
@@ -231,7 +232,7 @@ int run_session(const Program& program, const std::exception_ptr& refusal, doubl
       if (refusal) std::rethrow_exception(refusal);
     });
     session.start_kokkos();
-    program.work(session.runtime());
+    code = program.work(session.runtime());
   } catch (...) {
     failure = describe(std::current_exception());
   }
@@ -240,7 +241,7 @@ int run_session(const Program& program, const std::exception_ptr& refusal, doubl
     if (alone) end_without_hdf5(failure->code);
   }
   session.end();
-  return failure ? failure->code : done;
+  return failure ? failure->code : code;
 }
 
 }  // namespace

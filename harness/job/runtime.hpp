@@ -7,8 +7,10 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
+#include "harness/job/failure.hpp"
 #include "harness/job/launcher.hpp"
 
 namespace bsbr::harness {
@@ -64,8 +66,8 @@ struct Program {
   /// for other ranks that do not answer; 0: for ever.
   std::function<double()> parse;
 
-  /// Runs with MPI and Kokkos.
-  std::function<void(const Runtime&)> work;
+  /// Runs with MPI and Kokkos. Returns the exit code, the same on all ranks.
+  std::function<ExitCode(const Runtime&)> work;
 };
 
 /// Runs a program and returns its exit code.
@@ -75,10 +77,10 @@ struct Program {
 /// waiting for the others.
 int run_program(const Program& program);
 
-/// The same of a program that is the two functions. Options may have `timeout`.
-template <class Options>
+/// The same of a program that is the two functions. Options may have `timeout`; work returns nothing, or an ExitCode.
+template <class Options, class Result>
 int run_program(const std::string& name, int argc, const char* const* argv, Options (*parse)(int, const char* const*),
-                void (*work)(const Runtime&, const Options&)) {
+                Result (*work)(const Runtime&, const Options&)) {
   std::optional<Options> options;
   const auto parse_all = [&] {
     options = parse(argc, argv);
@@ -88,7 +90,11 @@ int run_program(const std::string& name, int argc, const char* const* argv, Opti
   return run_program({.name = name,
                       .arguments = {argv + std::min(argc, 1), argv + argc},
                       .parse = parse_all,
-                      .work = [&](const Runtime& runtime) { work(runtime, *options); }});
+                      .work = [&](const Runtime& runtime) {
+                        if constexpr (!std::is_void_v<Result>) return work(runtime, *options);
+                        work(runtime, *options);
+                        return done;
+                      }});
 }
 
 /// --timeout, whose seconds Program::parse returns.

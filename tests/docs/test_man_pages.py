@@ -31,8 +31,8 @@ class ManPages(unittest.TestCase):
 
     def test_every_option_has_an_entry(self):
         for program in NAMES:
-            options = re.findall(r"^  (?:-[a-z], )?(--[a-z-]+)", run(program, "--help").out, flags=re.M)
-            entries = re.findall(r"^\.TP\n.*?(--[a-z-]+)", source_of(program), flags=re.M)
+            options = re.findall(r"^  (?:-[a-z], )?(--[a-z0-9-]+)", run(program, "--help").out, flags=re.M)
+            entries = re.findall(r"^\.TP\n.*?(--[a-z0-9-]+)", source_of(program), flags=re.M)
             self.assertGreater(len(options), 10)
             self.assertEqual(entries, options, program)
 
@@ -67,7 +67,7 @@ class ManPages(unittest.TestCase):
                 self.assertIn(f".BR {other} (1),", lines)
 
     def test_the_python_tools_have_pages_under_their_installed_names(self):
-        for tool in ("bsbr-analyze", "bsbr-convert", "bsbr-scaling"):
+        for tool in ("bsbr-analyze", "bsbr-convert", "bsbr-plot-training", "bsbr-scaling"):
             source = source_of(tool)
             self.assertIn(f".SH NAME\n{tool} ", source)
             self.assertRegex(source, rf"(?m)^\.B {tool}\n\S+")

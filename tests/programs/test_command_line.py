@@ -19,7 +19,7 @@ NAMES = names()
 
 def options_of(program):
     """The long options in its help."""
-    return re.findall(r"^  (?:-\w, )?(--[a-z-]+)", run(program, "--help").out, flags=re.M)
+    return re.findall(r"^  (?:-\w, )?(--[a-z0-9-]+)", run(program, "--help").out, flags=re.M)
 
 
 class Help(unittest.TestCase):
@@ -175,7 +175,7 @@ class Completion(Case):
 
     def flags(self, program):
         """The options that take no value, as the help has them."""
-        return re.findall(r"(?m)^  (?:-\w, )?(--[a-z-]+)(?:  .*)?$", run(program, "--help").out)
+        return re.findall(r"(?m)^  (?:-\w, )?(--[a-z0-9-]+)(?:  .*)?$", run(program, "--help").out)
 
     @unittest.skipUnless(shutil.which("zsh"), "zsh is missing")
     def test_zsh_reads_its_script_and_knows_every_option(self):
@@ -185,9 +185,9 @@ class Completion(Case):
             # _arguments is called with one argument for each name of an option, as zsh itself splits them.
             arguments = "_arguments() { shift; printf '%s\\n' \"$@\" }\n"
             sourced = self.zsh(arguments + "compdef() { [[ $* == '_" + program + " " + program + "' ]] && $1 }\n" + script)
-            names = re.findall(r"^\(.*?\)(--[a-z-]+)\[", sourced, flags=re.M)
+            names = re.findall(r"^\(.*?\)(--[a-z0-9-]+)\[", sourced, flags=re.M)
             self.assertEqual(sorted(names), sorted(options_of(program)), sourced)
-            without_value = re.findall(r"^\(.*?\)(--[a-z-]+)\[.*\]$", sourced, flags=re.M)
+            without_value = re.findall(r"^\(.*?\)(--[a-z0-9-]+)\[.*\]$", sourced, flags=re.M)
             self.assertEqual(sorted(without_value), sorted(self.flags(program)))
             self.script_file("_" + program, script)
             found = self.zsh(arguments + f"fpath=({shlex.quote(self.folder)}); autoload -Uz _{program}; _{program}")

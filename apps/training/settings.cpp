@@ -1,0 +1,129 @@
+#include "training/settings.hpp"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "bsbr/error.hpp"
+#include "harness/format.hpp"
+#include "harness/job/failure.hpp"
+
+namespace bsbr::apps {
+
+using namespace harness;
+
+namespace {
+
+constexpr std::int64_t most_warmup_steps = 100;
+constexpr double share_of_warmup = 0.1, share_of_lowest_rate = 0.1;
+
+std::string attribute_name(std::string name) {
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+// A setting as an attribute holds it: text, whole number or number.
+std::string stored(const std::string& value) { return value; }
+std::int64_t stored(std::int64_t value) { return value; }
+double stored(double value) { return value; }
+std::string stored(bool value) { return value ? "on" : "off"; }
+std::string stored(Precision value) { return std::string(to_string(value)); }
+
+/// Returns whether `text` is one of its values.
+bool take(const std::string& text, std::string& value) {
+  value = text;
+  return true;
+}
+bool take(std::int64_t number, std::int64_t& value) {
+  value = number;
+  return true;
+}
+bool take(double number, double& value) {
+  value = number;
+  return true;
+}
+bool take(const std::string& text, bool& value) {
+  value = text == "on";
+  return value || text == "off";
+}
+bool take(const std::string& text, Precision& value) {
+  const auto known = from_string<Precision>(text);
+  value = known.value_or(value);
+  return known.has_value();
+}
+
+std::string show(const std::string& text) { return text; }
+std::string show(std::int64_t number) { return std::to_string(number); }
+std::string show(double number) { return show_number("%.17g", number); }
+
+/// Replaces a setting by what the checkpoint has.
+template <class Value>
+void read_setting(const TrainingRecord& record, const std::string& path, const std::string& name, Value& value) {
+  using Stored = decltype(stored(value));
+  const std::string attribute = attribute_name(name);
+  const auto found = record.attributes.find(attribute);
+  const Stored* has = found == record.attributes.end() ? nullptr : std::get_if<Stored>(&found->second);
+  if (has == nullptr || !take(*has, value)) {
+    throw FileError(path + ": attribute " + attribute + " of /training is missing, or is no value of --" + name,
+                    "a checkpoint of bsbr_train has all options that decide the numbers");
+  }
+}
+
+/// Those that do not decide what a step does.
+bool may_change(const std::string& name) {
+  return SettingNames{"input", "bytes", "steps", "validation", "validate-every", "validation-tokens"}.contains(name);
+}
+
+/// The same windows in a step, in other micro-batches.
+void resume_shape(TrainingSettings& settings, const TrainingSettings& given, const SettingNames& names,
+                  const std::string& path) {
+  const std::int64_t windows = settings.batch * settings.accumulate;
+  const bool has_batch = names.contains("batch"), has_accumulate = names.contains("accumulate");
+  if (has_batch) settings.batch = given.batch;
+  if (has_accumulate) settings.accumulate = given.accumulate;
+  if (has_batch && !has_accumulate) settings.accumulate = windows / settings.batch;
+  if (has_accumulate && !has_batch) settings.batch = windows / settings.accumulate;
+  if (settings.batch * settings.accumulate == windows) return;
+  throw UsageError(std::string(has_batch ? "--batch " + show(given.batch) : "") +
+                       (has_batch && has_accumulate ? " and " : "") +
+                       (has_accumulate ? "--accumulate " + show(given.accumulate) : "") + " contradict " + path +
+                       ", whose steps have " + show_several(windows, "window"),
+                   "the product of --batch and --accumulate is what decides the numbers");
+}
+
+}  // namespace
+
+void set_defaults(TrainingSettings& settings, const SettingNames& given, const ModelConfig& config) {
+  if (!given.contains("dropout")) settings.dropout = config.dropout;
+  LearningRate& rate = settings.learning_rate;
+  if (!given.contains("min-learning-rate")) rate.min_learning_rate = share_of_lowest_rate * rate.learning_rate;
+  if (!given.contains("decay-steps")) rate.decay_steps = settings.steps;
+  if (!given.contains("warmup-steps")) {
+    const auto share = static_cast<std::int64_t>(share_of_warmup * static_cast<double>(settings.steps));
+    rate.warmup_steps = std::min(most_warmup_steps, share);
+  }
+}
+
+Attributes to_attributes(const TrainingSettings& settings) {
+  Attributes attributes;
+  for_each_setting(
+      settings, [&](const std::string& name, const auto& value) { attributes[attribute_name(name)] = stored(value); });
+  return attributes;
+}
+
+TrainingSettings resumed_settings(const TrainingSettings& settings, const SettingNames& given,
+                                  const TrainingRecord& record, const std::string& path) {
+  TrainingSettings resumed = settings;
+  for_each_setting(resumed, [&](const std::string& name, auto& value) {
+    const auto wanted = stored(value);
+    const bool is_given = given.contains(name);
+    if (is_given && may_change(name)) return;
+    read_setting(record, path, name, value);
+    if (!is_given || name == "batch" || name == "accumulate" || stored(value) == wanted) return;
+    throw UsageError("--" + name + " " + show(wanted) + " contradicts " + path + ", which has " + show(stored(value)),
+                     "leave the option out: a run goes on with what it was begun with");
+  });
+  resume_shape(resumed, settings, given, path);
+  return resumed;
+}
+
+}  // namespace bsbr::apps
