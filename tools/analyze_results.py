@@ -8,12 +8,11 @@ It needs Python from 3.9, numpy and matplotlib from 3.5. docs/programs.md explai
 import json
 import os
 import re
-import shutil
 import sys
-import tempfile
 
-from command_line import BAD_INPUT, BAD_OUTPUT, Failure, Parser, program_name, report_error, unusable
+from command_line import BAD_INPUT, Failure, Parser, program_name, report_error, unusable
 from comparison_data import FAILURE_NAMES, InputError, counted, load, show_bytes, show_count, show_number, show_seconds
+from output_folder import fill
 
 PROGRAM = program_name(__file__)
 EXAMPLE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "example_data", "comparison.json")
@@ -63,38 +62,8 @@ def read(path):
 
 
 def write(comparison, pictures, source, folder):
-    """All files into the folder, by way of a temporary one within it: what has a name is whole."""
-    made, temporary = None, None
-    try:
-        made = missing_folders(folder)
-        os.makedirs(folder, exist_ok=True)
-        temporary = tempfile.mkdtemp(prefix=".analyze_results-", dir=folder)
-        write_files(comparison, pictures, source, temporary)
-        names = sorted(os.listdir(temporary))
-        for name in names:
-            if os.path.isdir(os.path.join(folder, name)):
-                raise IsADirectoryError(0, f"{name} is a folder, must be a file or not there")
-        for name in names:
-            os.replace(os.path.join(temporary, name), os.path.join(folder, name))
-        made = []
-    except OSError as error:
-        raise Failure(BAD_OUTPUT, f"{folder}: the output cannot be written: {error.strerror or error}") from None
-    finally:
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
-        for path in made or []:
-            if os.path.isdir(path) and not os.listdir(path):
-                os.rmdir(path)
+    names = fill(folder, lambda temporary: write_files(comparison, pictures, source, temporary))
     print(f"{os.path.join(folder, REPORT)}: {counted(len(comparison.results), 'result')}, {len(names) - 1} pictures beside it")
-
-
-def missing_folders(folder):
-    """The folders that makedirs will make, innermost first."""
-    folder, missing = os.path.abspath(folder), []
-    while not os.path.lexists(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    return missing
 
 
 def write_files(comparison, pictures, source, folder):
