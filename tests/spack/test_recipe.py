@@ -23,9 +23,9 @@ def cmake_options():
 
 
 def found_packages():
-    """Those that the build cannot do without: pkg-config only helps to find HDF5."""
+    """Those that the build cannot do without: pkg-config only helps to find HDF5, and threads come with the compiler."""
     text = text_of("cmake", "dependencies.cmake") + text_of("cmake", "find_hdf5.cmake")
-    return set(re.findall(r"find_package\((\w+)", text)) - {"PkgConfig"}
+    return set(re.findall(r"find_package\((\w+)", text)) - {"PkgConfig", "Threads"}
 
 
 def concrete(gpu=None, **changes):
