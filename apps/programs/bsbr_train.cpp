@@ -255,6 +255,7 @@ template <class Real>
 void TrainingRun<Real>::run() {
   open_log();
   std::int64_t number = m_record.step;
+  if (number == m_job.settings.steps) save(true);  // under the name that it is to have now
   while (number < m_job.settings.steps && take_step(++number)) {
   }
   parallel::agree(m_job.runtime.comm(), [&] {

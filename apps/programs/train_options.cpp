@@ -117,7 +117,7 @@ void add_validation(CommandLine& line, TrainOptions& options) {
                   "steps from one measurement to the next; the last step always has one (default "
                   "100)",
                   settings.validate_every, 1);
-  line.add_number("--validation-tokens", "only the first N tokens, in whole sequences; 0: all (default 256k)",
+  line.add_number("--validation-tokens", "only the first N tokens, in whole sequences; 0: all (default 32k)",
                   settings.validation_tokens, 0);
 }
 

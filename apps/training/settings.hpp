@@ -19,7 +19,7 @@ struct TrainingSettings {
   std::int64_t batch = 8, accumulate = 1;  ///< sequences of a micro-batch, micro-batches of a step
   std::int64_t steps = 0;                  ///< from the first of all on
   std::string validation;                  ///< FILE[:/dataset]; empty: none
-  std::int64_t validate_every = 100, validation_tokens = 1 << 18;
+  std::int64_t validate_every = 100, validation_tokens = 1 << 15;
   AdamWOptions optimizer;
   LearningRate learning_rate;
   double clip = 1, dropout = 0;

@@ -118,6 +118,9 @@ class SameBits(Training):
         wanted = self.train(*self.options(model, steps=8), "--decay-steps", 100, name="long")
         self.train(*start, name="short")
         self.check_same(wanted, self.train("--resume", self.path("short.h5"), "--steps", 8, name="short"))
+        # Where no step is left, the checkpoint gets its new name.
+        self.train("--resume", self.path("short.h5"), name="renamed")
+        self.assertEqual(attribute(self.path("renamed.h5"), "step"), 8)
 
     def test_double_and_golden_steps(self):
         paths = [path for path in sorted(glob.glob(os.path.join(GOLDEN, "*.h5"))) if "adamw" in h5py.File(path)]
