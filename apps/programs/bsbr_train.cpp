@@ -2,10 +2,10 @@
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
+#include <vector>
 
 #include "bsbr/checkpoint.hpp"
 #include "bsbr/io.hpp"
@@ -34,6 +34,7 @@ using namespace harness;
 
 namespace {
 
+constexpr std::int64_t bytes_there_are = 256;
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 /// Share of the rate of matrix products that a step attains: docs/performance.md, "Loss and gradients".
@@ -76,12 +77,6 @@ TrainingOptions training_options(const TrainingSettings& settings, Recompute rec
           .seed = static_cast<std::uint64_t>(settings.seed)};
 }
 
-void warn(const Runtime& runtime, const std::string& text) {
-  if (text.empty() || !runtime.is_first()) return;
-  std::fprintf(stderr, "bsbr_train: warning: %s\n", text.c_str());
-  std::fflush(stderr);
-}
-
 /// What a run has of its ranks' work, once it is known to be possible.
 struct Job {
   const Runtime& runtime;
@@ -114,14 +109,17 @@ class TrainingRun {
  private:
   Trainer<Real> make_trainer(Recompute recompute);
   Checkpoints make_checkpoints() const;
+  void check_data();
   void open_log();
+  void finish_log();
+  std::vector<MicroBatch> read(std::int64_t number);
   bool take_step(std::int64_t number);
   void note(const TrainingStep& step, double seconds);
   double validate();
   bool note_validation(double loss);
-  void save(bool is_last);
+  void save(bool is_last, bool is_best);
   void show(const TrainingStep& step, double seconds);
-  [[noreturn]] void give_up() const;
+  [[noreturn]] void give_up();
 
   Job& m_job;
   TrainingSummary& m_summary;
@@ -132,7 +130,6 @@ class TrainingRun {
   TrainingRecord m_record;
   std::optional<TrainingLog> m_log;  // of rank 0
   std::int64_t m_bad_in_a_row = 0;
-  bool m_is_best = false;  // the last validation loss is the lowest
 };
 
 template <class Real>
@@ -151,6 +148,24 @@ Checkpoints TrainingRun<Real>::make_checkpoints() const {
   return m_job.start.record ? Checkpoints(files, options.resume, *m_job.start.record) : Checkpoints(files);
 }
 
+/// Reads all there is once, so that what is wrong with it, such as ids beyond the vocabulary, is said before the first
+/// step.
+template <class Real>
+void TrainingRun<Real>::check_data() {
+  const auto read_all = [&](ValidationData data, const std::string& name) {
+    m_progress.step("checking " + name);
+    for (std::int64_t i = 1; i <= data.steps(); ++i) data.step(i);
+    data.wait();
+  };
+  const bool any_byte_is_an_id =
+      m_job.data.shape().format == TokenFormat::bytes && m_job.start.config.vocab_size >= bytes_there_are;
+  if (!m_job.start.record && !any_byte_is_an_id) {
+    read_all(ValidationData(source_of(m_job.settings.input, m_job.settings), m_job.grid, m_job.start.config.vocab_size),
+             m_job.settings.input);
+  }
+  if (m_job.validation) read_all(*m_job.validation, m_job.settings.validation);
+}
+
 template <class Real>
 void TrainingRun<Real>::open_log() {
   parallel::agree(m_job.runtime.comm(), [&] {
@@ -158,11 +173,29 @@ void TrainingRun<Real>::open_log() {
   });
 }
 
+/// Lines that could not be written so far.
+template <class Real>
+void TrainingRun<Real>::finish_log() {
+  parallel::agree(m_job.runtime.comm(), [&] {
+    if (m_log) m_log->finish();
+  });
+}
+
+/// What has been trained so far is saved, if there is something wrong with what comes next.
+template <class Real>
+std::vector<MicroBatch> TrainingRun<Real>::read(std::int64_t number) {
+  try {
+    return m_job.data.step(number);
+  } catch (const FileError&) {
+    if (m_summary.steps_done() > 0) save(true, false);
+    throw;
+  }
+}
+
 /// The mean loss of all windows that are for validation.
 template <class Real>
 double TrainingRun<Real>::validate() {
   m_progress.step("validating");
-  m_job.data.wait();
   double sum = 0, counted = 0;
   for (std::int64_t i = 1; i <= m_job.validation->steps(); ++i) {
     const MeanLoss mean = m_trainer.evaluate(Execution(), m_job.validation->step(i));
@@ -211,40 +244,44 @@ void TrainingRun<Real>::note(const TrainingStep& step, double seconds) {
 template <class Real>
 bool TrainingRun<Real>::take_step(std::int64_t number) {
   const MPI_Comm comm = m_job.runtime.comm();
+  m_progress.update("step " + show_count(number) + " of " + show_count(m_job.settings.steps));
   const double begin = m_limits.seconds();
-  const TrainingStep step = m_trainer.step(Execution(), m_job.data.step(number));
+  const TrainingStep step = m_trainer.step(Execution(), read(number));
   const double seconds = m_limits.seconds() - begin;
   note(step, seconds);
   m_summary.stopped_by = number < m_job.settings.steps ? m_limits.reason_to_stop(comm, number) : "";
   const bool has_failed = m_bad_in_a_row >= m_job.options.max_bad_steps,
              is_last = number == m_job.settings.steps || !m_summary.stopped_by.empty() || has_failed;
+  bool is_best = false;
   if (m_job.validation && (number == m_job.settings.steps || number % m_job.settings.validate_every == 0)) {
     m_record.log.back().validation_loss = validate();
-    m_is_best = note_validation(m_record.log.back().validation_loss);
+    is_best = note_validation(m_record.log.back().validation_loss);
   }
   if (m_log) {
     const auto tokens = static_cast<double>(m_summary.tokens_per_step());
-    warn(m_job.runtime, m_log->write(m_record.log.back(), m_record.tokens_seen, {seconds, tokens / seconds}));
+    m_progress.warn(m_log->write(m_record.log.back(), m_record.tokens_seen, {seconds, tokens / seconds}));
   }
-  if (is_last || number % m_job.options.save_every == 0 || (m_is_best && !m_job.options.best.empty())) save(is_last);
+  if (is_last || number % m_job.options.save_every == 0 || (is_best && !m_job.options.best.empty()))
+    save(is_last, is_best);
   if (has_failed) give_up();
   return !is_last;
 }
 
 template <class Real>
-void TrainingRun<Real>::save(bool is_last) {
+void TrainingRun<Real>::save(bool is_last, bool is_best) {
   m_progress.step("writing " + m_job.options.output);
   m_job.data.wait();
   const double begin = m_limits.seconds();
-  const std::string failure = m_checkpoints.save(m_trainer, m_record, std::exchange(m_is_best, false));
+  const std::optional<OutputError> failure = m_checkpoints.save(m_trainer, m_record, is_best);
   m_limits.note_saving(m_limits.seconds() - begin);
-  if (failure.empty()) return;
-  if (is_last) throw OutputError(failure);
-  warn(m_job.runtime, failure + "; training goes on");
+  if (!failure) return;
+  if (is_last) throw OutputError(*failure);
+  m_progress.warn(std::string(failure->what()) + "; training goes on");
 }
 
 template <class Real>
-void TrainingRun<Real>::give_up() const {
+void TrainingRun<Real>::give_up() {
+  finish_log();
   throw DivergenceError("loss or gradient norm is NaN or infinite in " + show_several(m_bad_in_a_row, "step") +
                             " in a row, up to step " + show_count(m_record.step) + "; weights as before them are in " +
                             m_job.options.output,
@@ -253,18 +290,17 @@ void TrainingRun<Real>::give_up() const {
 
 template <class Real>
 void TrainingRun<Real>::run() {
+  check_data();
   open_log();
   std::int64_t number = m_record.step;
-  if (number == m_job.settings.steps) save(true);  // under the name that it is to have now
+  if (number == m_job.settings.steps) save(true, false);  // under the name that it is to have now
   while (number < m_job.settings.steps && take_step(++number)) {
   }
-  parallel::agree(m_job.runtime.comm(), [&] {
-    if (m_log) m_log->finish();
-  });
+  finish_log();
   m_summary.seconds = m_limits.seconds();
 }
 
-/// The first line of what differs from run to run.
+/// What is known before the run.
 TrainingSummary begin_summary(const Job& job) {
   TrainingSummary summary;
   summary.config = job.start.config;
@@ -353,14 +389,19 @@ Start read_start(const TrainOptions& options, TrainingSettings& settings, MPI_Co
                          show_several(start.record->step, "step") + " already",
                      "--steps counts from the first step of all");
   }
+  if (options.stop_after && *options.stop_after <= start.record->step) {
+    throw UsageError("--stop-after " + std::to_string(*options.stop_after) + ": " + options.resume + " has " +
+                         show_several(start.record->step, "step") + " already",
+                     "--stop-after counts from the first step of all, too");
+  }
   return start;
 }
 
 /// Rows of a dataset have a length of their own.
 void find_length(TrainingSettings& settings, MPI_Comm comm) {
-  const TokenShape shape = read_token_shape(source_of(settings.input, settings), comm);
   if (settings.length > 0) return;
-  if (shape.batch == 1) {
+  const TokenShape shape = read_token_shape(source_of(settings.input, settings), comm);
+  if (shape.dimensions == 1) {
     throw UsageError(
         "--length is required: " + settings.input + " is one sequence of " + show_several(shape.length, "token"),
         "training takes windows of --length tokens from it");
@@ -376,6 +417,8 @@ ExitCode run(const Runtime& runtime, const TrainOptions& options) {
   TrainingSettings settings = options.settings;
   const Start start = read_start(options, settings, comm);
   as_usage([&] { training_options(settings, Recompute::all).validate(); });
+  require_countable(settings);
+  require_own_files(options, settings);
   if (!options.best.empty() && settings.validation.empty())
     throw UsageError("--best is of the lowest validation loss, and there is no --validation");
   find_length(settings, comm);

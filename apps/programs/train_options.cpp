@@ -1,6 +1,8 @@
 // The command line of bsbr_train.
 #include "programs/train_options.hpp"
 
+#include <vector>
+
 #include "bsbr/io.hpp"
 #include "files/output_names.hpp"
 #include "harness/command_line/command_line.hpp"
@@ -73,11 +75,11 @@ void add_steps(CommandLine& line, TrainOptions& options) {
   TrainingSettings& settings = options.settings;
   line.start_group("Steps");
   line.add_number("--steps", "steps of the optimiser, from the first of all on", settings.steps, 1);
-  line.add_number("--batch", "sequences computed at a time (default 8)", settings.batch, 1);
+  line.add_number("--batch", "sequences computed at a time (default 8)", settings.batch, 1, largest_batch);
   line.add_number("--accumulate",
                   "batches of a step; N batches have the bits of one of N times as many sequences "
                   "(default 1)",
-                  settings.accumulate, 1);
+                  settings.accumulate, 1, largest_batch);
   line.add_number("--stop-after", "stop behind step N, as a signal would", options.stop_after, 1);
   line.add("--max-seconds", "SECONDS", "stop behind the step in which so many seconds are over",
            [&options](const std::string& name, const std::string& text) {
@@ -127,7 +129,7 @@ void add_checkpoints(CommandLine& line, TrainOptions& options) {
                 options.output);
   line.add_number("--save-every", "steps from one checkpoint to the next (default 1000)", options.save_every, 1);
   line.add_number("--keep", "keep the last N checkpoints; earlier ones are called FILE-step-S (default 1)",
-                  options.keep, 1, 1e6);
+                  options.keep, 1, 1000);
   line.add_text("--best", "FILE", "also a checkpoint of the lowest validation loss so far", options.best);
 }
 
@@ -155,8 +157,6 @@ void add_report(CommandLine& line, TrainOptions& options) {
   line.add_flag("--quiet", "print no summary, and no progress into a log", options.quiet);
 }
 
-std::string path_of(const std::string& source) { return source.empty() ? "" : TokenSource::parse(source).path; }
-
 void check_together(const CommandLine& line, const TrainOptions& options) {
   line.exclude("--model", "--resume");
   if (options.resume.empty()) {
@@ -178,14 +178,21 @@ void check_together(const CommandLine& line, const TrainOptions& options) {
        {NamedFile{"--input", options.settings.input}, NamedFile{"--validation", options.settings.validation}}) {
     if (source == "-") throw UsageError(option + " -: training reads its data again and again", "a file");
   }
-  require_own_names({output, best, log, {"--json", options.json == "-" ? "" : options.json}},
-                    {{"--model", options.model},
-                     {"--input", path_of(options.settings.input)},
-                     {"--validation", path_of(options.settings.validation)}},
-                    options.json == "-" || options.prints_text());
+  require_own_files(options, options.settings);
 }
 
 }  // namespace
+
+void require_own_files(const TrainOptions& options, const TrainingSettings& settings) {
+  const auto path_of = [](const std::string& source) { return source.empty() ? "" : TokenSource::parse(source).path; };
+  const NamedFile output{"--output", options.output}, best{"--best", options.best}, log{"--log", options.log},
+      json{"--json", options.json == "-" ? "" : options.json};
+  const std::vector<NamedFile> read{
+      {"--model", options.model}, {"--input", path_of(settings.input)}, {"--validation", path_of(settings.validation)}};
+  const bool prints = options.json == "-" || options.prints_text();
+  require_own_names({output, best, log, json}, read, prints);
+  require_own_names({best, log, json}, {{"--resume", options.resume}}, false);  // which the output may replace
+}
 
 TrainOptions parse_train_options(int argc, const char* const* argv) {
   TrainOptions options;

@@ -32,6 +32,10 @@ struct TrainOptions {
   bool prints_text() const { return !quiet && json != "-"; }
 };
 
+/// Throws UsageError if what is read would be overwritten, or a file written twice. `settings`: with those of the
+/// checkpoint, once they are known.
+void require_own_files(const TrainOptions& options, const TrainingSettings& settings);
+
 /// Throws Answer, UsageError.
 TrainOptions parse_train_options(int argc, const char* const* argv);
 

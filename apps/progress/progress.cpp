@@ -38,7 +38,8 @@ void add_progress_options(CommandLine& line, ProgressOptions& options) {
 }
 
 Progress::Progress(const ProgressOptions& options, bool first, std::string program)
-    : m_shows(first && options.mode != ProgressMode::off),
+    : m_first(first),
+      m_shows(first && options.mode != ProgressMode::off),
       m_program(std::move(program)),
       m_start(std::chrono::steady_clock::now()) {
   if (options.mode == ProgressMode::automatic && !m_terminal.there() && !options.in_logs) m_shows = false;
@@ -72,6 +73,14 @@ void Progress::update(const std::string& what) {
   m_what = what;
   m_in_forward = false;
   start();
+}
+
+void Progress::warn(const std::string& text) {
+  if (!m_first || text.empty()) return;
+  const std::lock_guard lock(m_mutex);
+  const char* const begin = m_shows && m_terminal.there() ? "\r\033[K" : "";
+  std::fprintf(stderr, "%s%s: warning: %s\n", begin, m_program.c_str(), text.c_str());
+  std::fflush(stderr);
 }
 
 std::function<void(const ForwardProgress&)> Progress::forward(const std::string& what, std::int64_t number,

@@ -46,6 +46,9 @@ class Progress {
   /// How far the step is has changed: shown when it is time to.
   void update(const std::string& what);
 
+  /// A line "program: warning: text" on stderr, whether progress is shown or not; empty: nothing.
+  void warn(const std::string& text);
+
   /// The forward `number` of `count`, from 0, begins; `what` stands before it. Returns what Profile::progress is to be:
   /// empty if nothing is shown.
   std::function<void(const ForwardProgress&)> forward(const std::string& what, std::int64_t number, std::int64_t count);
@@ -56,7 +59,7 @@ class Progress {
   void run();
   void show();
 
-  bool m_shows;
+  bool m_first, m_shows;
   bool m_announces;  // each step has a line of its own
   double m_interval;
   Terminal m_terminal;

@@ -1,7 +1,10 @@
 #include "training/checkpoints.hpp"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <system_error>
 #include <utility>
 #include <variant>
@@ -10,6 +13,7 @@
 
 #include "bsbr/error.hpp"
 #include "bsbr/parallel.hpp"
+#include "io/paths.hpp"
 #include "io/text.hpp"
 
 namespace bsbr::apps {
@@ -37,12 +41,22 @@ std::string Checkpoints::name_of(std::int64_t step) const {
   return path.string();
 }
 
-/// The last one gets a second name, so that it stays when the next one takes the first.
+/// The steps of the checkpoints that there are to be beside one of this step, and of those that are too many.
+std::vector<std::int64_t> Checkpoints::kept_with(std::int64_t step) const {
+  std::vector<std::int64_t> kept = m_kept;
+  if (m_files.keep > 1 && m_last > 0 && m_last != step) kept.push_back(m_last);
+  return kept;
+}
+
+/// The last one gets a second name, so that it stays when the next one takes the first. A file of another run may have
+/// that name, and a link is followed, as it is where the next one is written.
 void Checkpoints::keep_last() const {
-  if (m_files.keep == 1 || m_last == 0) return;
-  const std::string name = name_of(m_last);
-  if (::link(m_files.output.c_str(), name.c_str()) != 0 && errno != EEXIST)
+  const std::string name = name_of(m_last), second = name + ".part";
+  ::unlink(second.c_str());
+  if (::link(io::target_of(m_files.output).c_str(), second.c_str()) != 0 ||
+      ::rename(second.c_str(), name.c_str()) != 0) {
     throw OutputError(name + ": cannot be made: " + io::system_text(errno), "--keep 1 needs no second name");
+  }
 }
 
 void Checkpoints::remove(const std::vector<std::int64_t>& steps) const {
@@ -54,35 +68,42 @@ void Checkpoints::remove(const std::vector<std::int64_t>& steps) const {
 }
 
 template <class Real>
-std::string Checkpoints::save(const Trainer<Real>& trainer, const TrainingRecord& record, bool is_best) {
+std::optional<OutputError> Checkpoints::save(const Trainer<Real>& trainer, const TrainingRecord& record, bool is_best) {
   const MPI_Comm comm = trainer.grid().comm();
-  const bool is_first_rank = parallel::rank_in(comm) == 0;
-  std::vector<std::int64_t> kept = m_kept, too_many;
-  if (m_files.keep > 1 && m_last > 0) kept.push_back(m_last);
-  while (static_cast<std::int64_t>(kept.size()) >= m_files.keep) {
-    too_many.push_back(kept.front());
-    kept.erase(kept.begin());
-  }
+  std::optional<OutputError> failure;
+  const auto attempt = [&](const std::function<void()>& work) {
+    try {
+      work();
+      return true;
+    } catch (const OutputError& error) {
+      if (!failure) failure = error;
+      return false;
+    }
+  };
+  const auto first_rank_does = [&](const std::function<void()>& work) {
+    return attempt([&] {
+      parallel::agree(comm, [&] {
+        if (parallel::rank_in(comm) == 0) work();
+      });
+    });
+  };
+  std::vector<std::int64_t> kept = kept_with(record.step);
+  if (kept.size() > m_kept.size() && !first_rank_does([&] { keep_last(); })) kept = m_kept;
+  const auto too_many = std::max<std::int64_t>(0, static_cast<std::int64_t>(kept.size()) - (m_files.keep - 1));
+  const std::vector<std::int64_t> removed(kept.begin(), kept.begin() + too_many);
+  kept.erase(kept.begin(), kept.begin() + too_many);
   TrainingRecord with_kept = record;
   if (!kept.empty()) with_kept.attributes[kept_steps] = kept;
-  try {
-    parallel::agree(comm, [&] {
-      if (is_first_rank) keep_last();
-    });
-    write_checkpoint(m_files.output, trainer, with_kept);
+  if (attempt([&] { write_checkpoint(m_files.output, trainer, with_kept); })) {
     m_kept = kept;
     m_last = record.step;
-    parallel::agree(comm, [&] {
-      if (is_first_rank) remove(too_many);
-    });
-    if (is_best && !m_files.best.empty()) write_checkpoint(m_files.best, trainer, with_kept);
-  } catch (const OutputError& error) {
-    return error.what();
+    first_rank_does([&] { remove(removed); });
   }
-  return "";
+  if (is_best && !m_files.best.empty()) attempt([&] { write_checkpoint(m_files.best, trainer, with_kept); });
+  return failure;
 }
 
-template std::string Checkpoints::save(const Trainer<float>&, const TrainingRecord&, bool);
-template std::string Checkpoints::save(const Trainer<double>&, const TrainingRecord&, bool);
+template std::optional<OutputError> Checkpoints::save(const Trainer<float>&, const TrainingRecord&, bool);
+template std::optional<OutputError> Checkpoints::save(const Trainer<double>&, const TrainingRecord&, bool);
 
 }  // namespace bsbr::apps

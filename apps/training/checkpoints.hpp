@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "bsbr/checkpoint.hpp"
+#include "bsbr/error.hpp"
 
 namespace bsbr::apps {
 
@@ -26,12 +28,13 @@ class Checkpoints {
   Checkpoints(CheckpointFiles files, const std::string& resumed, const TrainingRecord& record);
 
   /// Writes the last one; with `is_best` the best one, too. Collective over the trainer's ranks.
-  /// \returns what went wrong on one line: then the one before is still there; empty: nothing
+  /// \returns what went wrong first, on all ranks; a checkpoint that could not be written is as it was before
   template <class Real>
-  std::string save(const Trainer<Real>& trainer, const TrainingRecord& record, bool is_best);
+  std::optional<OutputError> save(const Trainer<Real>& trainer, const TrainingRecord& record, bool is_best);
 
  private:
   std::string name_of(std::int64_t step) const;
+  std::vector<std::int64_t> kept_with(std::int64_t step) const;
   void keep_last() const;
   void remove(const std::vector<std::int64_t>& steps) const;
 

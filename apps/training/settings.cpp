@@ -68,6 +68,23 @@ void read_setting(const TrainingRecord& record, const std::string& path, const s
   }
 }
 
+/// Checkpoints are files, and nobody vouches for them.
+void require_counts(const TrainingSettings& settings, const std::string& path) {
+  const auto require = [&](const char* name, std::int64_t value, std::int64_t least, double most) {
+    if (value >= least && static_cast<double>(value) <= most) return;
+    throw FileError(path + ": attribute " + name + " of /training is " + std::to_string(value) + ", below " +
+                    std::to_string(least) + " or too large");
+  };
+  constexpr double any = 0x1p62;
+  require("length", settings.length, 1, any);
+  require("batch", settings.batch, 1, largest_batch);
+  require("accumulate", settings.accumulate, 1, largest_batch);
+  require("steps", settings.steps, 1, any);
+  require("validate_every", settings.validate_every, 1, any);
+  require("validation_tokens", settings.validation_tokens, 0, any);
+  require("seed", settings.seed, 0, any * 2);
+}
+
 /// Those that do not decide what a step does.
 bool may_change(const std::string& name) {
   return SettingNames{"input", "bytes", "steps", "validation", "validate-every", "validation-tokens"}.contains(name);
@@ -122,8 +139,16 @@ TrainingSettings resumed_settings(const TrainingSettings& settings, const Settin
     throw UsageError("--" + name + " " + show(wanted) + " contradicts " + path + ", which has " + show(stored(value)),
                      "leave the option out: a run goes on with what it was begun with");
   });
+  require_counts(resumed, path);
   resume_shape(resumed, settings, given, path);
   return resumed;
+}
+
+void require_countable(const TrainingSettings& settings) {
+  constexpr std::int64_t most = 1 << 24;
+  if (settings.batch * settings.accumulate <= most) return;
+  throw UsageError("--batch " + show(settings.batch) + " times --accumulate " + show(settings.accumulate) +
+                   " are more than " + show_count(most) + " sequences in a step");
 }
 
 }  // namespace bsbr::apps

@@ -46,6 +46,12 @@ Attributes to_attributes(const TrainingSettings& settings);
 TrainingSettings resumed_settings(const TrainingSettings& settings, const SettingNames& given,
                                   const TrainingRecord& record, const std::string& path);
 
+/// \throws UsageError if a step would have more sequences than can be counted
+void require_countable(const TrainingSettings& settings);
+
+/// The largest --batch, and --accumulate.
+inline constexpr double largest_batch = 1 << 20;
+
 /// function(name, member) for each of them; with settings that are const, so are the members.
 template <class Settings, class Function>
 void for_each_setting(Settings& settings, const Function& function) {

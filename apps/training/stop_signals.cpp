@@ -14,20 +14,23 @@ constexpr std::array signals{StopSignal{SIGTERM, "SIGTERM"}, StopSignal{SIGUSR1,
 
 std::array<struct sigaction, signals.size()> before;
 volatile std::sig_atomic_t first_signal = 0;  // 0: none has come
+volatile std::sig_atomic_t has_sigterm = 0;
 
 extern "C" void note_signal(int signal) {
-  if (first_signal == 0) {
-    first_signal = signal;
-  } else if (signal == SIGTERM) {
+  if (first_signal == 0) first_signal = signal;
+  if (signal != SIGTERM) return;
+  if (has_sigterm != 0) {
     ::sigaction(SIGTERM, &before[0], nullptr);
     std::raise(SIGTERM);
   }
+  has_sigterm = 1;
 }
 
 }  // namespace
 
 StopSignals::StopSignals() {
   first_signal = 0;
+  has_sigterm = 0;
   for (std::size_t i = 0; i < signals.size(); ++i) {
     struct sigaction ours {};
     ours.sa_handler = note_signal;

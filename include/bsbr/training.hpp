@@ -131,13 +131,13 @@ class Trainer {
   /// chunk_size \throws MemoryError if there is not enough memory
   Trainer(const Weights<Real>& weights, const TrainingGrid& grid, const TrainingOptions& options);
 
-  /// One step of the optimiser. Collective. A mask value that is neither 0 nor 1 is
-  /// found by the ranks that share its sequence alone, and the others wait until their time limit.
+  /// One step of the optimiser. Collective.
   /// \param execution where the kernels run; it has been fenced when this returns
   /// \param batches grid.shape().accumulate of them, in order
   /// \param profile times and bytes are added to it; may be null
-  /// \throws ShapeError on all ranks if there are more or fewer, extents do not fit, or an id or a target is outside
-  /// the vocabulary \throws CommunicationError if MPI fails or a rank does not respond in time
+  /// \throws ShapeError on all ranks if there are more or fewer, extents do not fit, an id or a target is outside the
+  /// vocabulary, or a mask value is neither 0 nor 1 \throws CommunicationError if MPI fails or a rank does not respond
+  /// in time
   TrainingStep step(const Execution& execution, const std::vector<MicroBatch>& batches, Profile* profile = nullptr);
 
   /// The mean loss of as many sequences as a step has, with the weights as they are now; trains nothing. Arguments and

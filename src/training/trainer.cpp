@@ -81,10 +81,10 @@ struct Trainer<Real>::State {
   State(const Weights<Real>& of_model, const TrainingGrid& of_ranks, const TrainingOptions& given);
 
   std::int64_t count_targets(const Execution& execution, const std::vector<MicroBatch>& batches) const;
-  MeanLoss run_passes(const Execution& execution, const std::vector<MicroBatch>& batches, std::int64_t counted,
+  MeanLoss run_passes(const Execution& execution, std::vector<PassInput>& inputs, std::int64_t counted,
                       Profile* profile);
-  MeanLoss run_forward(const Execution& execution, const std::vector<MicroBatch>& batches, Profile* profile);
-  PassInput pass_input(const Execution& execution, const std::vector<MicroBatch>& batches, std::size_t number) const;
+  MeanLoss run_forward(const Execution& execution, const std::vector<PassInput>& inputs, Profile* profile);
+  std::vector<PassInput> pass_inputs(const Execution& execution, const std::vector<MicroBatch>& batches) const;
   /// Of this rank's group in a micro-batch, among all of the step.
   std::int64_t first_sequence(std::size_t number) const {
     return static_cast<std::int64_t>(number) * grid.shape().batch + grid.first_row();
@@ -147,17 +147,22 @@ std::int64_t Trainer<Real>::State::count_targets(const Execution& execution,
   return counted;
 }
 
+/// Of all micro-batches. Collective over the ranks of the group, which agree on what is wrong with a mask.
 template <class Real>
-PassInput Trainer<Real>::State::pass_input(const Execution& execution, const std::vector<MicroBatch>& batches,
-                                           std::size_t number) const {
-  const auto& [ids, targets, mask] = batches[number];
+std::vector<PassInput> Trainer<Real>::State::pass_inputs(const Execution& execution,
+                                                         const std::vector<MicroBatch>& batches) const {
   const Sequence& sequence = grid.sequence();
-  return {.ids = ids,
-          .targets = targets,
-          .mask = mask ? PaddingMask(execution, sequence, *mask) : PaddingMask(execution, sequence),
-          .scale = 0,
-          .token_losses = token_losses[number],
-          .first_leaf = static_cast<std::int64_t>(number) * leaves.per_batch()};
+  std::vector<PassInput> inputs;
+  for (const auto& [ids, targets, mask] : batches) {
+    const std::size_t number = inputs.size();
+    inputs.push_back({.ids = ids,
+                      .targets = targets,
+                      .mask = mask ? PaddingMask(execution, sequence, *mask) : PaddingMask(execution, sequence),
+                      .scale = 0,
+                      .token_losses = token_losses[number],
+                      .first_leaf = static_cast<std::int64_t>(number) * leaves.per_batch()});
+  }
+  return inputs;
 }
 
 template <class Real>
@@ -175,14 +180,14 @@ void Trainer<Real>::State::add(const Execution& execution, LossSum& losses, cons
 
 /// Gradients of all micro-batches, and their loss.
 template <class Real>
-MeanLoss Trainer<Real>::State::run_passes(const Execution& execution, const std::vector<MicroBatch>& batches,
+MeanLoss Trainer<Real>::State::run_passes(const Execution& execution, std::vector<PassInput>& inputs,
                                           std::int64_t counted, Profile* profile) {
   LossSum losses = sum_of_losses();
-  for (std::size_t i = 0; i < batches.size(); ++i) {
-    PassInput input = pass_input(execution, batches, i);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    PassInput& input = inputs[i];
     input.scale = counted == 0 ? 0 : 1 / static_cast<double>(counted);
     input.dropout = {options.dropout, options.seed, steps, first_sequence(i)};
-    gradients.begin_batch(i + 1 == batches.size(), profile);
+    gradients.begin_batch(i + 1 == inputs.size(), profile);
     run_pass<Real>(modules, buffers, execution, input, gradients, profile);
     add(execution, losses, input, i);
   }
@@ -192,13 +197,12 @@ MeanLoss Trainer<Real>::State::run_passes(const Execution& execution, const std:
 
 /// The loss of all micro-batches.
 template <class Real>
-MeanLoss Trainer<Real>::State::run_forward(const Execution& execution, const std::vector<MicroBatch>& batches,
+MeanLoss Trainer<Real>::State::run_forward(const Execution& execution, const std::vector<PassInput>& inputs,
                                            Profile* profile) {
   LossSum losses = sum_of_losses();
-  for (std::size_t i = 0; i < batches.size(); ++i) {
-    const PassInput input = pass_input(execution, batches, i);
-    run_losses<Real>(modules, buffers, execution, input, profile);
-    add(execution, losses, input, i);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    run_losses<Real>(modules, buffers, execution, inputs[i], profile);
+    add(execution, losses, inputs[i], i);
   }
   return losses.mean(grid.comm());
 }
@@ -265,11 +269,13 @@ TrainingStep Trainer<Real>::step(const Execution& execution, const std::vector<M
   State& state = *m_state;
   const MPI_Comm comm = state.grid.comm();
   std::int64_t mine = 0;
+  std::vector<PassInput> inputs;
   parallel::agree(comm, [&] { mine = state.count_targets(execution, batches); });
+  parallel::agree(comm, [&] { inputs = state.pass_inputs(execution, batches); });
   TrainingStep result;
   result.step = ++state.steps;
   result.learning_rate = state.options.learning_rate.at(result.step);
-  result.loss = state.run_passes(execution, batches, parallel::all_reduce(mine, MPI_SUM, comm), profile);
+  result.loss = state.run_passes(execution, inputs, parallel::all_reduce(mine, MPI_SUM, comm), profile);
   result.gradient_norm = state.norm(execution);
   result.is_taken = std::isfinite(result.loss.loss) && std::isfinite(result.gradient_norm);
   if (!result.is_taken) return result;
@@ -289,8 +295,10 @@ TrainingStep Trainer<Real>::step(const Execution& execution, const std::vector<M
 template <class Real>
 MeanLoss Trainer<Real>::evaluate(const Execution& execution, const std::vector<MicroBatch>& batches, Profile* profile) {
   State& state = *m_state;
+  std::vector<PassInput> inputs;
   parallel::agree(state.grid.comm(), [&] { state.count_targets(execution, batches); });
-  return state.run_forward(execution, batches, profile);
+  parallel::agree(state.grid.comm(), [&] { inputs = state.pass_inputs(execution, batches); });
+  return state.run_forward(execution, inputs, profile);
 }
 
 template <class Real>

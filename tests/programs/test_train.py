@@ -186,6 +186,14 @@ class Ending(Training):
         self.check_signal(signal.SIGUSR1, LAUNCHER)
         self.check_signal(signal.SIGTERM, 1, ranks=2)
 
+    def test_slurm_sends_sigusr1_and_later_sigterm(self):
+        job = self.job(*self.options(self.small(), batch=64, length=80, steps=1000000))
+        self.assertTrue(Job.wait(lambda: self.count_lines() >= 1, time.time() + 60))
+        job.send(signal.SIGUSR1, LAUNCHER)
+        job.send(signal.SIGTERM, LAUNCHER)
+        self.assertEqual(self.code_of(job), 75, job.read("err"))
+        self.assertEqual(attribute(self.path("k.h5"), "step"), self.count_lines())
+
     def test_a_second_sigterm_ends_it_at_once(self):
         job = self.job(*self.options(self.small(), batch=64, length=80, steps=1000000), "--save-every", 2)
         self.assertTrue(Job.wait(lambda: self.count_lines() >= 3, time.time() + 60))
@@ -247,6 +255,19 @@ class Learning(Training):
         done = run("bsbr_evaluate", "--model", self.path("c.h5"), "--input", validation, "--length", 40, "--json", "-")
         self.assertAlmostEqual(json.loads(done.out)["loss"], losses[20], 6)
 
+    def test_earlier_checkpoints_are_kept_beside_links_and_files_of_others(self):
+        target, link, stale = self.path("target.h5"), self.path("c.h5"), self.path("c-step-2.h5")
+        os.symlink(target, link)
+        self.text("c-step-2.h5", b"of another run")
+        self.train(*self.options(self.small()), "--keep", 2, "--save-every", 2)
+        self.assertTrue(os.path.islink(link))
+        self.assertEqual((attribute(link, "step"), list(attribute(link, "kept_steps"))), (6, [4]))
+        self.assertEqual(attribute(self.path("c-step-4.h5"), "step"), 4)
+        self.assertFalse(os.path.exists(stale))  # its name was taken, and was this run's when it was too old
+        self.train("--resume", link, "--keep", 2)
+        self.assertEqual((attribute(link, "step"), list(attribute(link, "kept_steps"))), (6, [4]))
+        self.assertTrue(os.path.exists(self.path("c-step-4.h5")))
+
     def test_steps_that_are_not_finite_change_nothing(self):
         model = self.small()
         options = ["--model", model, "--input", self.data, "--length", 40, "--steps", 50, "--learning-rate", 1e30, "--max-bad-steps", 3]
@@ -296,7 +317,8 @@ class Failing(Training):
                 ("learning_rate = 0", [*start, *data, "--learning-rate", 0]), ("beta1 = 1", [*start, *data, "--beta1", 1]),
                 ("dropout = 1", [*start, *data, "--dropout", 1]), ("min_learning_rate", [*start, *data, "--min-learning-rate", 1]),
                 ("--shuffle", [*start, *data, "--shuffle", "maybe"]), ("--validation", [*start, *data, "--best", self.path("b.h5")]),
-                ("--keep", [*start, *data, "--keep", 0]), ("sequence_ranks = 2", [*start, *data, "--sequence-ranks", 2]),
+                ("--keep", [*start, *data, "--keep", 0]),
+                ("sequences in a step", [*start, *data, "--batch", "1M", "--accumulate", "1M", "--dry-run"]), ("sequence_ranks = 2", [*start, *data, "--sequence-ranks", 2]),
                 ("--length", [*data, "--model", model, "--output", output, "--steps", 3]), ("--input -", [*start, "--input", "-"]),
                 ("--output", [*data, "--model", output, "--output", output, "--steps", 3])):
             self.refuse(2, says, *arguments)
@@ -311,7 +333,7 @@ class Failing(Training):
             self.refuse(3, ("headless.h5", "head"), "--model", headless, "--input", self.data, *start, ranks=ranks)
             self.refuse(3, "short", "--model", model, "--input", short, *start, ranks=ranks)
             self.refuse(3, "short", "--model", model, "--input", self.data, "--validation", short, *start, ranks=ranks)
-            self.refuse(3, ("ids.h5", "300"), "--model", model, "--input", narrow, *start, ranks=ranks)
+            self.refuse(3, ("ids.h5", "300"), "--model", model, "--input", narrow, *start, "--log", self.path("log"), ranks=ranks)
             self.refuse(3, ("bsbr.h5", "hint: "), "--resume", model, *output, ranks=ranks)
             self.refuse(6, "no-such-folder", "--model", model, "--input", self.data, *start, "--log", self.path("no-such-folder/log"), ranks=ranks)
         self.assertEqual(sorted(os.listdir(self.folder)), ["bsbr.h5", "headless.h5", "ids.h5", "short", "text"])
@@ -325,7 +347,10 @@ class Failing(Training):
                                 (("--batch 4", "--accumulate 2"), ["--batch", 4, "--accumulate", 2]), ("--steps 1", ["--steps", 1]),
                                 ("--precision double", ["--precision", "double"]), ("--shuffle off", ["--shuffle", "off"])):
             self.refuse(2, says, *resume, *arguments)
-        self.refuse(3, "is no log", *resume, "--log", self.data)
+        self.refuse(3, "is no log", *resume, "--log", self.text("notes", b"step 1 went well\n"))
+        self.refuse(2, ("--log", "--input"), *resume, "--log", self.data)
+        self.refuse(2, ("--best", "--resume"), *resume, "--best", checkpoint)
+        self.refuse(2, "--stop-after 2", *resume, "--stop-after", 2)
         self.train("--resume", checkpoint, "--learning-rate", 3e-3, "--steps", STEPS, name="c")
 
     @unittest.skipIf(os.environ.get("BSBR_SANITIZED") == "1" or "BSBR_FAULTS" not in os.environ, "nothing can be preloaded")
