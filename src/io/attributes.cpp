@@ -45,7 +45,17 @@ void require_stored(hid_t attribute, std::size_t needed, const std::string& name
   }
 }
 
+/// HDF5 makes room for as many characters of a text as it has, of a size that the file says.
+void require_characters(hid_t type, const std::string& name) {
+  const Handle character(H5Tget_super(type), H5Tclose, label(name) + " cannot be read");
+  if (const std::size_t size = H5Tget_size(character); size != 1) {
+    throw ContentError(label(name) + " is a text whose characters take " + std::to_string(size) + " bytes, must be 1",
+                       "the file is damaged");
+  }
+}
+
 std::string read_variable_text(hid_t attribute, hid_t type, const std::string& name) {
+  require_characters(type, name);
   const Handle memory = variable_text(H5Tget_cset(type));
   char* text = nullptr;
   check_hdf5(H5Aread(attribute, memory, &text), label(name) + " cannot be read");
