@@ -173,7 +173,7 @@ def test_changes_that_weights_depend_on_are_refused() -> None:
         error = error_of(lambda: bsbr_hpc.Model.load(case.path, **changes), bsbr_hpc.ConfigError)
         given, stored = repr(changes[field]), repr(bsbr_hpc.Model.load(case.path).config.to_dict()[field])
         assert str(error) == f"{field} is {given}, the model file has {stored}, and its weights depend on it"
-        assert error.hint == "what can be changed is num_heads, chunk_size, dropout, causality"
+        assert error.hint == "what can be changed is num_heads, chunk_size, dropout, causality, state_scale, router_key"
     compressed = Case.read("bsbr_mask_right").path
     error = error_of(lambda: bsbr_hpc.Model.load(compressed, num_heads=1), bsbr_hpc.ConfigError)
     assert str(error) == "num_heads is 1, the model file has 2, and its weights depend on it"

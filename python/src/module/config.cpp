@@ -101,7 +101,8 @@ bool weights_depend_on(const std::string& field, const ModelConfig& config) {
   static const std::set<std::string> always{"architecture", "vocab_size",    "hidden_dim",         "num_layers",
                                             "ff_dim",       "head",          "compression_factor", "expansion_factor",
                                             "null_chunk",   "retrieval_gate"};
-  return always.contains(field) || (field == "num_heads" && config.compression_factor > 0);
+  const bool by_head = config.compression_factor > 0 || config.null_chunk != 0 || config.retrieval_gate != 0;
+  return always.contains(field) || (field == "num_heads" && by_head);
 }
 
 /// "def __init__(self, *, architecture: str = 'bsbr', …) -> None"
