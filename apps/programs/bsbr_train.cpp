@@ -148,8 +148,7 @@ Checkpoints TrainingRun<Real>::make_checkpoints() const {
   return m_job.start.record ? Checkpoints(files, options.resume, *m_job.start.record) : Checkpoints(files);
 }
 
-/// Reads all there is once, so that what is wrong with it, such as ids beyond the vocabulary, is said before the first
-/// step.
+/// Reads once what may hold ids beyond the vocabulary, so that these are reported before the first step.
 template <class Real>
 void TrainingRun<Real>::check_data() {
   const auto read_all = [&](ValidationData data, const std::string& name) {
@@ -157,13 +156,16 @@ void TrainingRun<Real>::check_data() {
     for (std::int64_t i = 1; i <= data.steps(); ++i) data.step(i);
     data.wait();
   };
-  const bool any_byte_is_an_id =
-      m_job.data.shape().format == TokenFormat::bytes && m_job.start.config.vocab_size >= bytes_there_are;
-  if (!m_job.start.record && !any_byte_is_an_id) {
-    read_all(ValidationData(source_of(m_job.settings.input, m_job.settings), m_job.grid, m_job.start.config.vocab_size),
+  const std::int64_t vocab_size = m_job.start.config.vocab_size;
+  const auto any_may_be_wrong = [&](const TokenShape& shape) {
+    return shape.format != TokenFormat::bytes || vocab_size < bytes_there_are;
+  };
+  if (!m_job.start.record && any_may_be_wrong(m_job.data.shape())) {
+    read_all(ValidationData(source_of(m_job.settings.input, m_job.settings), m_job.grid, vocab_size),
              m_job.settings.input);
   }
-  if (m_job.validation) read_all(*m_job.validation, m_job.settings.validation);
+  if (m_job.validation && any_may_be_wrong(m_job.validation->shape()))
+    read_all(*m_job.validation, m_job.settings.validation);
 }
 
 template <class Real>

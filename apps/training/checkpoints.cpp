@@ -41,7 +41,7 @@ std::string Checkpoints::name_of(std::int64_t step) const {
   return path.string();
 }
 
-/// The steps of the checkpoints that there are to be beside one of this step, and of those that are too many.
+/// The steps of all checkpoints beside one of this step, before the oldest are removed.
 std::vector<std::int64_t> Checkpoints::kept_with(std::int64_t step) const {
   std::vector<std::int64_t> kept = m_kept;
   if (m_files.keep > 1 && m_last > 0 && m_last != step) kept.push_back(m_last);
