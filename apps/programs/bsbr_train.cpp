@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
@@ -22,7 +21,7 @@
 #include "programs/train_options.hpp"
 #include "progress/pace.hpp"
 #include "progress/progress.hpp"
-#include "report/json_output.hpp"
+#include "report/report.hpp"
 #include "report/training_summary.hpp"
 #include "training/checkpoints.hpp"
 #include "training/run_limits.hpp"
@@ -329,17 +328,6 @@ std::optional<double> expected_seconds(const Job& job, const TrainingSummary& su
          (share_of_product_rate * of_all);
 }
 
-void report(const Job& job, const TrainingSummary& summary) {
-  const TrainOptions& options = job.options;
-  if (!options.json.empty() && options.json != "-") {
-    parallel::agree(job.runtime.comm(), [&] {
-      if (job.runtime.is_first()) write_json(options.json, to_json(summary));
-    });
-  }
-  if (options.json == "-") job.runtime.print(dump(to_json(summary)));
-  if (options.prints_text()) job.runtime.print(to_text(summary));
-}
-
 /// Whether it ended early.
 template <class Real>
 bool train(Job& job) {
@@ -368,7 +356,7 @@ bool train(Job& job) {
     TrainingRun<Real>(job, recompute, summary).run();
     summary.peak_memory_bytes = largest(comm, peak_resident_bytes());
   }
-  report(job, summary);
+  report(job.runtime, job.options, summary);
   return !summary.stopped_by.empty();
 }
 

@@ -2,7 +2,6 @@
 
 #include <Kokkos_Core.hpp>
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "architectures/traits.hpp"
 #include "bsbr/parallel.hpp"
@@ -11,8 +10,8 @@
 #include "harness/job/failure.hpp"
 #include "harness/memory.hpp"
 #include "measure/measurement.hpp"
-#include "report/json_output.hpp"
 #include "report/provenance.hpp"
+#include "report/report.hpp"
 
 namespace bsbr::apps {
 
@@ -37,17 +36,6 @@ std::vector<Part> gather_parts(const Sequence& sequence, std::int64_t memory_byt
   const Part mine{sequence.first_chunk(), sequence.local_chunks(), sequence.first_token(), sequence.local_tokens(),
                   memory_bytes};
   return parallel::all_gather(mine, sequence.comm());
-}
-
-/// Text on stdout or JSON, as was asked for.
-void report(const Runtime& runtime, const ModelOptions& options, const Summary& summary) {
-  if (!options.json.empty() && options.json != "-") {
-    parallel::agree(runtime.comm(), [&] {
-      if (runtime.is_first()) write_json(options.json, to_json(summary));
-    });
-  }
-  if (options.json == "-") runtime.print(dump(to_json(summary)));
-  if (options.prints_text()) runtime.print(to_text(summary));
 }
 
 }  // namespace
