@@ -102,7 +102,7 @@ class GradientOverflow : public ::testing::Test {
 TYPED_TEST_SUITE(GradientOverflow, Reals, RealNames);
 
 TYPED_TEST(GradientOverflow, of_a_token_that_does_not_occur_changes_no_bit_and_its_gradient_is_zero) {
-  if (world_rank() > 0) return;
+  if (world_ranks() > 1) return;
   const Batch batch = ordinary_batch(Padding::holes);
   for (const ModelConfig& config : variants(sizes_with(Head::separate), has_its_own_way)) {
     const auto expected = this->compute(with_row<TypeParam>(config, spoiled_id, 1), batch);
@@ -120,7 +120,7 @@ TYPED_TEST(GradientOverflow, of_a_token_that_does_not_occur_changes_no_bit_and_i
 }
 
 TYPED_TEST(GradientOverflow, of_padding_changes_no_bit) {
-  if (world_rank() > 0) return;
+  if (world_ranks() > 1) return;
   const Batch batch = ordinary_batch(Padding::holes);
   Batch spoiled = batch;
   for (std::int64_t token = 0; token < length; ++token) {
@@ -137,7 +137,7 @@ TYPED_TEST(GradientOverflow, of_padding_changes_no_bit) {
 }
 
 TYPED_TEST(GradientOverflow, of_a_token_that_no_loss_depends_on_changes_no_loss) {
-  if (world_rank() > 0) return;
+  if (world_ranks() > 1) return;
   const Batch batch = ordinary_batch(Padding::none);
   for (const ModelConfig& config : variants(sizes_with(Head::separate), is_causal)) {
     SCOPED_TRACE(describe(config));
@@ -152,7 +152,7 @@ TYPED_TEST(GradientOverflow, of_a_token_that_no_loss_depends_on_changes_no_loss)
 }
 
 TYPED_TEST(GradientOverflow, of_a_token_stays_in_its_row_of_the_batch_but_for_sums_over_all_rows) {
-  if (world_rank() > 0) return;
+  if (world_ranks() > 1) return;
   for (const Padding padding : {Padding::none, Padding::holes}) {
     const Batch batch = ordinary_batch(padding);
     std::int64_t token = 17;
