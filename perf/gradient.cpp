@@ -12,6 +12,8 @@
 namespace bsbr::perf {
 namespace {
 
+constexpr bool on_host = Kokkos::SpaceAccessibility<Kokkos::HostSpace, Memory>::accessible;
+
 /// Whether two arrays have the same bits.
 bool same_bits(const Array<float*>& a, const Array<float*>& b) {
   std::int64_t differing = 0;
@@ -60,7 +62,8 @@ void Gradient::validate() {
   if (!(found.loss_difference < 1e-5 * result.loss.loss) || !(found.largest_relative_difference < 1e-3) ||
       found.nonfinite_in_one + found.nonfinite_in_both > 0)
     throw std::runtime_error("loss or gradients are wrong: not timed");
-  if (!same_bits(result.gradients.data(), compute(Recompute::none).gradients.data()))
+  // A GPU's BLAS may take another algorithm for another number of rows.
+  if (on_host && !same_bits(result.gradients.data(), compute(Recompute::none).gradients.data()))
     throw std::runtime_error("gradients depend on what is computed again: not timed");
 }
 

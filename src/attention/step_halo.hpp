@@ -15,6 +15,21 @@
 
 namespace bsbr::attention {
 
+namespace detail {
+
+/// Copies own [batch, token, width] to rows [token][batch][width].
+template <class Number>
+void pack_by_token(const Execution& execution, const Strided<const Number***>& own, Number* rows) {
+  const auto batch = static_cast<std::int64_t>(own.extent(0)), tokens = static_cast<std::int64_t>(own.extent(1)),
+             width = static_cast<std::int64_t>(own.extent(2));
+  const auto copies = KOKKOS_LAMBDA(const std::int64_t i) {
+    return kernels::RowCopies<Number, 1>{{&own(i % batch, i / batch, 0)}, {rows + i * width}};
+  };
+  kernels::copy_rows(execution, "bsbr::attention::pack_step_halo", tokens * batch, width, copies);
+}
+
+}  // namespace detail
+
 /// This rank's rows, and around them those of the rest of the steps that its first and its last token are in: a
 /// gradient's scans come to a step from either side. If no rank's border lies within a step, uses rows in place and
 /// allocates nothing.
@@ -43,7 +58,7 @@ class StepHalo {
     if (!m_rows) return own;
     const Phase phase(execution, profile, "exchange");
     const Range mine = own_of(m_sequence.rank()), needed = needed_by(m_sequence.rank());
-    pack(execution, own, mine.first - needed.first);
+    detail::pack_by_token(execution, own, m_rows->data() + (mine.first - needed.first) * row());
     std::vector<parallel::Slice> to, from;
     for (int rank = 0; rank < m_sequence.ranks(); ++rank) {
       const bool other = rank != m_sequence.rank();
@@ -88,17 +103,6 @@ class StepHalo {
   std::int64_t row() const { return m_sequence.batch() * m_width; }
   parallel::Slice slice(const Range& range, std::int64_t origin) const {
     return {(range.first - origin) * row(), size(range) * row()};
-  }
-
-  /// Own rows behind `earlier` rows of others: [token][batch][width].
-  void pack(const Execution& execution, const Strided<const Number***>& own, std::int64_t earlier) const {
-    const std::int64_t batch = m_sequence.batch(), width = m_width;
-    Number* rows = m_rows->data();
-    const auto copies = KOKKOS_LAMBDA(const std::int64_t i) {
-      const std::int64_t token = i / batch, sequence = i % batch;
-      return kernels::RowCopies<Number, 1>{{&own(sequence, token, 0)}, {rows + (earlier * batch + i) * width}};
-    };
-    kernels::copy_rows(execution, "bsbr::attention::pack_step_halo", m_sequence.local_tokens() * batch, width, copies);
   }
 
   Sequence m_sequence;

@@ -44,6 +44,17 @@ KOKKOS_INLINE_FUNCTION Real power(Real base, std::int64_t exponent) {
   return result;
 }
 
+/// γ^tokens of a head, or 1 where states do not decay.
+template <class Real, class Rule>
+KOKKOS_INLINE_FUNCTION Real left_factor([[maybe_unused]] const Rule& rule, [[maybe_unused]] std::int64_t head,
+                                        [[maybe_unused]] std::int64_t tokens) {
+  if constexpr (decays<Rule>) {
+    return power(Real(rule.decay(head)), tokens);
+  } else {
+    return 1;
+  }
+}
+
 /// Scratch of one team, that of a head.
 template <class Real>
 struct CompositionTile {
@@ -117,23 +128,16 @@ void compose_matrices(const Execution& execution, const std::string& label, cons
 
 /// T_right ← γ^tokens T_left + T_right. A team for each part of each composition.
 template <class Real, class Rule>
-void add_segments(const Execution& execution, const std::string& label, const ScanParts& parts,
-                  [[maybe_unused]] const Rule& rule, const Compositions<Real>& work) {
+void add_segments(const Execution& execution, const std::string& label, const ScanParts& parts, const Rule& rule,
+                  const Compositions<Real>& work) {
   Kokkos::parallel_for(
       label, team_policy(execution, work.count * parts.count(), 0), KOKKOS_LAMBDA(const TeamMember& member) {
         const std::int64_t i = member.league_rank() / parts.count(), part = member.league_rank() % parts.count();
         const Real* left = work.left + i * work.left_stride + part * parts.elements();
         Real* right = work.right + i * work.right_stride + part * parts.elements();
-        Real factor = 1;
-        if constexpr (decays<Rule>)
-          factor = detail::power(rule.decay(part / parts.blocks() % parts.heads), work.tokens);
-        for_each(as_team(member), static_cast<int>(parts.elements()), [&](const int k) {
-          if constexpr (decays<Rule>) {
-            right[k] = factor * left[k] + right[k];
-          } else {
-            right[k] = left[k] + right[k];
-          }
-        });
+        const auto factor = detail::left_factor<Real>(rule, part / parts.blocks() % parts.heads, work.tokens);
+        for_each(as_team(member), static_cast<int>(parts.elements()),
+                 [&](const int k) { right[k] = factor * left[k] + right[k]; });
       });
 }
 

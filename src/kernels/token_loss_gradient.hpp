@@ -139,7 +139,8 @@ void add_token_loss_gradient(const Execution& execution, const PanelBuffers<Real
     detail::add_block_gradient(execution, panels, first, head[index], transposed_head[index], y, tokens,
                                static_cast<Real>(scale), logit_gradient, y_gradient);
     add_outer_product(execution, outer, logit_gradient, y,
-                      Array<Real**>(&weight_gradient(first, 0), static_cast<std::size_t>(ids), width));
+                      Array<Real**>(weight_gradient.data() + first * static_cast<std::int64_t>(width),
+                                    static_cast<std::size_t>(ids), width));
     first += ids;
   }
 }

@@ -81,7 +81,7 @@ class OrderedSum {
     while (m_nodes.size() > 1 && m_tree.are_halves(m_nodes.end()[-2].place, m_nodes.back().place)) {
       Node& left = m_nodes.end()[-2];
       m_join(left.value, std::move(m_nodes.back().value));
-      left.place = m_tree.raised({left.place.first, left.place.level + 1});
+      left.place = m_tree.raised(TreeNode{left.place.first, left.place.level + 1});
       m_nodes.pop_back();
     }
   }

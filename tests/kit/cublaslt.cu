@@ -1,8 +1,8 @@
 // What a kit for NVIDIA GPUs has in the place of cublasLt, which takes half a gigabyte: the functions of it that the library calls, with a
 // plain product behind them. It lies among the kit's libraries; where the machine has a cublasLt, `run` makes the loader take that one.
 //
-// One kind of product is known, that of the library: d = alpha · aᵀ · b + beta · c, all column by column, in float or double. Anything else
-// is CUBLAS_STATUS_NOT_SUPPORTED. TF32 is not: its products are those of float.
+// Known are the products of the library: d = alpha · op(a) · op(b) + beta · c, all column by column, in float or double, where op may
+// transpose. Anything else is CUBLAS_STATUS_NOT_SUPPORTED. TF32 is not: its products are those of float.
 #include <cublasLt.h>
 
 #include <cstddef>
@@ -44,7 +44,13 @@ struct Operands {
   const Real *a, *b, *c;
   Real* d;
   std::int64_t a_stride, b_stride, c_stride, d_stride, rows, columns, depth;
+  bool transpose_a, transpose_b;
   Real alpha, beta;
+
+  __device__ Real left(std::int64_t row, std::int64_t k) const { return a[transpose_a ? k + row * a_stride : row + k * a_stride]; }
+  __device__ Real right(std::int64_t k, std::int64_t column) const {
+    return b[transpose_b ? column + k * b_stride : k + column * b_stride];
+  }
 };
 
 /// One tile of d.
@@ -57,8 +63,8 @@ __global__ void multiply(Operands<Real> of) {
     const std::int64_t k = first + threadIdx.x;
     for (int i = threadIdx.y; i < tile; i += threads) {
       const std::int64_t row = first_row + i, column = first_column + i;
-      a[i][threadIdx.x] = k < of.depth && row < of.rows ? of.a[k + row * of.a_stride] : Real(0);
-      b[i][threadIdx.x] = k < of.depth && column < of.columns ? of.b[k + column * of.b_stride] : Real(0);
+      a[i][threadIdx.x] = k < of.depth && row < of.rows ? of.left(row, k) : Real(0);
+      b[i][threadIdx.x] = k < of.depth && column < of.columns ? of.right(k, column) : Real(0);
     }
     __syncthreads();
     const int part = static_cast<int>(of.depth - first < tile ? of.depth - first : tile);  // 0 · NaN would be NaN
@@ -80,7 +86,13 @@ struct Arguments {
   const void *alpha, *a, *b, *beta, *c;
   void* d;
   Matrix a_is, b_is, c_is, d_is;
+  bool transpose_a, transpose_b;
 };
+
+/// op(matrix).
+Matrix transposed(const Matrix& matrix, bool transpose) {
+  return transpose ? Matrix{matrix.type, matrix.columns, matrix.rows, matrix.stride} : matrix;
+}
 
 template <class Real>
 cublasStatus_t launch(const Arguments& of, cudaStream_t stream) {
@@ -94,7 +106,9 @@ cublasStatus_t launch(const Arguments& of, cudaStream_t stream) {
                                 of.d_is.stride,
                                 static_cast<std::int64_t>(of.d_is.rows),
                                 static_cast<std::int64_t>(of.d_is.columns),
-                                static_cast<std::int64_t>(of.a_is.rows),
+                                static_cast<std::int64_t>(transposed(of.a_is, of.transpose_a).columns),
+                                of.transpose_a,
+                                of.transpose_b,
                                 *static_cast<const Real*>(of.alpha),
                                 *static_cast<const Real*>(of.beta)};
   const dim3 blocks(static_cast<unsigned>((operands.rows + tile - 1) / tile), static_cast<unsigned>((operands.columns + tile - 1) / tile));
@@ -104,7 +118,8 @@ cublasStatus_t launch(const Arguments& of, cudaStream_t stream) {
 
 /// Whether the sizes of a product fit each other.
 bool fit(const Arguments& of) {
-  return of.a_is.rows == of.b_is.rows && of.a_is.columns == of.d_is.rows && of.b_is.columns == of.d_is.columns &&
+  const Matrix left = transposed(of.a_is, of.transpose_a), right = transposed(of.b_is, of.transpose_b);
+  return left.columns == right.rows && left.rows == of.d_is.rows && right.columns == of.d_is.columns &&
          of.c_is.rows == of.d_is.rows && of.c_is.columns == of.d_is.columns;
 }
 
@@ -179,8 +194,18 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
                               const void* b, cublasLtMatrixLayout_t b_is, const void* beta, const void* c, cublasLtMatrixLayout_t c_is,
                               void* d, cublasLtMatrixLayout_t d_is, const cublasLtMatmulAlgo_t*, void*, size_t, cudaStream_t stream) {
   const Product kind = read<Product>(product);
-  const Arguments of{alpha, a, b, beta, c, d, read<Matrix>(a_is), read<Matrix>(b_is), read<Matrix>(c_is), read<Matrix>(d_is)};
-  if (kind.transpose_a != CUBLAS_OP_T || kind.transpose_b != CUBLAS_OP_N) return CUBLAS_STATUS_NOT_SUPPORTED;
+  const Arguments of{alpha,
+                     a,
+                     b,
+                     beta,
+                     c,
+                     d,
+                     read<Matrix>(a_is),
+                     read<Matrix>(b_is),
+                     read<Matrix>(c_is),
+                     read<Matrix>(d_is),
+                     kind.transpose_a == CUBLAS_OP_T,
+                     kind.transpose_b == CUBLAS_OP_T};
   for (const Matrix& matrix : {of.a_is, of.b_is, of.c_is, of.d_is}) {
     if (matrix.type != static_cast<std::uint64_t>(kind.type)) return CUBLAS_STATUS_NOT_SUPPORTED;
   }

@@ -320,8 +320,15 @@ run_tests() {
   test_part test_golden_model 90
   ranks_part test_golden_model 90
   test_part test_attention_on_views 90
-  for test in math rows product tile_product transpose softmax_tiles chunk_state state_scan panel_chain embedding labels; do
+  for test in math rows product tile_product transpose softmax_tiles chunk_state state_scan panel_chain embedding labels \
+    softmax_gradient scan_gradient outer_product row_sums token_loss token_loss_gradient dropout poison; do
     test_part "test_$test" 60
+  done
+  for test in attention_options attention_gradients layer_gradients model_gradients optimizer trainer training_dropout; do
+    test_part "test_$test" 90
+  done
+  for test in attention_gradients model_gradients optimizer trainer training_dropout; do
+    ranks_part "test_$test" 90 3
   done
   for test in weights model model_file token_file layouts; do
     test_part "test_$test" 60
@@ -358,6 +365,7 @@ run_benchmarks() {
     kernels_part kernels.forward 30 '^forward/D256/'
     benchmark_part report 30 report --tokens 2048 --repeat 2
     benchmark_part architectures 30 bench_architectures --tokens 512 --num-layers 1 --repeat 1
+    benchmark_part gradients 30 bench_gradients --architecture bsbr --tokens 512 --num-layers 1 --repeat 1
     return
   fi
   kernels_part kernels.forward_512 45 '^forward/D512/L(16384|65536)/'
@@ -367,6 +375,7 @@ run_benchmarks() {
   benchmark_part report.512 20 report --tokens 16384
   benchmark_part report.1024 60 report --tokens 65536 --hidden-dim 1024 --num-heads 16 --ff-dim 4096 --repeat 3
   benchmark_part architectures 45 bench_architectures --tokens 16384 --repeat 3
+  benchmark_part gradients 60 bench_gradients --tokens 16384 --repeat 3
 }
 
 run_peer_and_profile() {

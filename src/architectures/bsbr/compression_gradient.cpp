@@ -25,8 +25,8 @@ void form_leaf(const Execution& execution, const ProjectionBuffers<Real>& buffer
                const Array<Real**>& bias_gradient) {
   const auto out = static_cast<std::int64_t>(weight_gradient.extent(1)),
              in = static_cast<std::int64_t>(weight_gradient.extent(2));
-  const Array<Real**> dweight(&weight_gradient(leaf, 0, 0), out, in);
-  const Array<Real*> dbias(&bias_gradient(leaf, 0), out);
+  const Array<Real**> dweight(weight_gradient.data() + leaf * out * in, out, in);
+  const Array<Real*> dbias(bias_gradient.data() + leaf * out, out);
   Kokkos::deep_copy(execution, dweight, Real(0));
   Kokkos::deep_copy(execution, dbias, Real(0));
   const Array<const Real**> of_results(dy.data(), rows, out), inputs(x.data(), rows, in);
