@@ -1,18 +1,24 @@
 #!/usr/bin/env python3
-"""Draws what bsbr_compare has measured, and writes a report of it.
+"""Draws what bsbr_compare has measured, and writes a report of it; or draws losses of bsbr_evaluate by position.
 
     analyze_results.py RESULTS.json --output-dir DIR
+    analyze_results.py POSITIONS.json... --output-dir DIR
 
 It needs Python from 3.9, numpy and matplotlib from 3.5. docs/programs.md explains the pictures, the report and the exit codes.
 """
+import contextlib
 import json
 import os
 import re
 import sys
 
-from command_line import BAD_INPUT, Failure, Parser, program_name, report_error, unusable
-from comparison_data import FAILURE_NAMES, InputError, counted, load, show_bytes, show_count, show_number, show_seconds
+from command_line import BAD_INPUT, USAGE, Failure, Parser, program_name, report_error, unusable
+from comparison_data import (FAILURE_NAMES, InputError, counted, read_comparison, read_json, show_bytes, show_count, show_number,
+                             show_seconds)
 from output_folder import fill
+from position_losses import FORMAT as POSITIONS_FORMAT
+from position_losses import read_losses
+from run_names import names_of
 
 PROGRAM = program_name(__file__)
 EXAMPLE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "example_data", "comparison.json")
@@ -22,8 +28,13 @@ REPORT = "report.md"
 def main(arguments):
     try:
         options = parse(arguments)
-        comparison, pictures = read(options.results)
-        write(comparison, pictures, os.path.basename(options.results), options.output_dir)
+        contents = [read(path) for path in options.results]
+        if all(is_by_position(data) for data in contents):
+            draw_positions(contents, options)
+        elif len(contents) > 1:
+            raise Failure(USAGE, "several files must all be what bsbr_evaluate --by-position wrote", "a comparison is drawn alone")
+        else:
+            draw_comparison(contents[0], options)
     except Failure as failure:
         report_error(PROGRAM, failure, failure.hint)
         return failure.code
@@ -34,31 +45,78 @@ def main(arguments):
 
 def parse(arguments):
     parser = Parser(prog=PROGRAM, description="Draws what bsbr_compare has measured, and writes a report of it: report.md, and pictures as "
-                    "PNG and SVG.", allow_abbrev=False)
-    parser.add_argument("results", nargs="?", metavar="RESULTS.json", help="what bsbr_compare --json wrote")
+                    "PNG and SVG. Of what bsbr_evaluate --by-position wrote, one file or several, it draws loss against the length of the "
+                    "context.", allow_abbrev=False)
+    parser.add_argument("results", nargs="*", metavar="RESULTS.json", help="what bsbr_compare --json wrote, or bsbr_evaluate --by-position")
     parser.add_argument("--use-example-data", action="store_true", help="instead of a file: a comparison that comes with this program")
     parser.add_argument("--output-dir", required=True, metavar="DIR", help="folder for what is written; made if it is not there")
     options = parser.parse_args(arguments)
-    if options.use_example_data and options.results is not None:
+    if options.use_example_data and options.results:
         parser.error("RESULTS.json and --use-example-data exclude each other")
-    if not options.use_example_data and options.results is None:
+    if not options.use_example_data and not options.results:
         parser.error("RESULTS.json or --use-example-data is needed")
+    if len(set(options.results)) < len(options.results):
+        parser.error("a RESULTS.json is there twice")
     if not options.output_dir:
         parser.error("--output-dir is empty, must be a folder")
-    options.results = EXAMPLE if options.use_example_data else options.results
+    options.results = [EXAMPLE] if options.use_example_data else options.results
     return options
 
 
 def read(path):
-    """The Comparison, and the function that draws it. matplotlib is loaded last: it takes a second, bad input is told at once."""
+    """What a file of JSON holds."""
+    with failures_of(path):
+        return read_json(path)
+
+
+@contextlib.contextmanager
+def failures_of(path):
+    """Turns into a Failure what is wrong with the content of a file, and what is missing to draw it."""
     try:
-        comparison = load(path)
-        from comparison_plots import pictures
+        yield
     except InputError as error:
         raise Failure(BAD_INPUT, f"{path}: {error}", error.hint) from None
     except ImportError as error:
         raise unusable(error, "numpy", "matplotlib") from None
-    return comparison, pictures
+
+
+def is_by_position(data):
+    return isinstance(data, dict) and data.get("format") == POSITIONS_FORMAT
+
+
+# ---- losses by position ---------------------------------------------------------------------------------------------------------------
+
+
+def draw_positions(contents, options):
+    """One picture of all evaluations."""
+    runs = []
+    for path, name, data in zip(options.results, names_of(options.results), contents):
+        with failures_of(path):
+            runs.append(read_losses(data, name))
+    with failures_of(options.results[0]):
+        from position_plots import pictures  # matplotlib takes a second: bad input is told before
+    names = fill(options.output_dir, lambda folder: write_pictures(pictures(runs), folder))
+    print(f"{options.output_dir}: {counted(len(names), 'picture')} of {counted(len(runs), 'evaluation')}")
+
+
+def write_pictures(pictures, folder):
+    from comparison_plots import save
+
+    for name, figure in pictures:
+        for kind in ("png", "svg"):
+            save(figure, os.path.join(folder, f"{name}.{kind}"))
+
+
+# ---- a comparison ---------------------------------------------------------------------------------------------------------------------
+
+
+def draw_comparison(data, options):
+    """Report and pictures of one comparison."""
+    (path,) = options.results
+    with failures_of(path):
+        comparison = read_comparison(data)
+        from comparison_plots import pictures
+    write(comparison, pictures, os.path.basename(path), options.output_dir)
 
 
 def write(comparison, pictures, source, folder):
@@ -67,11 +125,7 @@ def write(comparison, pictures, source, folder):
 
 
 def write_files(comparison, pictures, source, folder):
-    from comparison_plots import save
-
-    for name, figure in pictures(comparison):
-        for kind in ("png", "svg"):
-            save(figure, os.path.join(folder, f"{name}.{kind}"))
+    write_pictures(pictures(comparison), folder)
     with open(os.path.join(folder, REPORT), "w", encoding="utf-8", newline="\n") as file:
         file.write(report(comparison, source))
 

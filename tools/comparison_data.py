@@ -96,16 +96,23 @@ class Comparison:
 # ---- reading --------------------------------------------------------------------------------------------------------------------------
 
 
-def load(path):
-    """The Comparison in a file. Messages of the InputErrors do not name the file."""
+WRITERS = "write it with bsbr_compare --json FILE, or with bsbr_evaluate --by-position FILE"
+
+
+def read_json(path):
+    """What a file of JSON holds. Messages of the InputErrors do not name the file."""
     try:
         with open(path, encoding="utf-8-sig") as file:
-            data = json.load(file)
+            return json.load(file)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         reason = error if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise InputError(f"is not JSON: {reason}", "write it with bsbr_compare --json FILE") from None
+        raise InputError(f"is not JSON: {reason}", WRITERS) from None
+
+
+def read_comparison(data):
+    """The Comparison in an object of JSON."""
     check_format(data)
     results = read_results(data)
     failures, failure_names = read_failures(data)
@@ -119,11 +126,10 @@ def load(path):
 
 
 def check_format(data):
-    hint = "write it with bsbr_compare --json FILE"
     if not isinstance(data, dict):
-        raise InputError(f"holds {kind(data)}, must be an object", hint)
+        raise InputError(f"holds {kind(data)}, must be an object", WRITERS)
     if data.get("format") != FORMAT:
-        raise InputError(f'format = {show(data.get("format"))}, must be "{FORMAT}"', hint)
+        raise InputError(f'format = {show(data.get("format"))}, must be "{FORMAT}"', WRITERS)
     version = data.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise InputError(f"format_version = {show(version)}, must be {FORMAT_VERSION}")

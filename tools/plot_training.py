@@ -11,6 +11,7 @@ import sys
 from command_line import BAD_INPUT, Failure, Parser, program_name, report_error, unusable
 from comparison_data import InputError, counted
 from output_folder import fill
+from run_names import names_of
 from training_log import load
 
 PROGRAM = program_name(__file__)
@@ -58,12 +59,6 @@ def read_log(path, name):
         return load(path, name)
     except InputError as error:
         raise Failure(BAD_INPUT, f"{path}: {error}", error.hint) from None
-
-
-def names_of(paths):
-    """What runs are called: their files' names, or paths where files have the same name."""
-    short = [os.path.basename(path) for path in paths]
-    return short if len(set(short)) == len(short) else paths
 
 
 def write_files(logs, pictures, save, folder):

@@ -44,6 +44,10 @@ def analyze_here(*arguments):
     return types.SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
 
 
+def load(path):
+    return comparison_data.read_comparison(comparison_data.read_json(path))
+
+
 def result(architecture, length, exponent=1.0, **changes):
     seconds = 1e-4 * length**exponent
     return dict(architecture=architecture, seq_length=length, seconds=seconds, tokens_per_second=length / seconds,
@@ -233,7 +237,7 @@ class Analyze(Case):
         """architecture -> the text beside its name in the picture of the time."""
         import comparison_plots
 
-        figure = comparison_plots.draw_time(comparison_data.load(self.results(data, "texts.json")))
+        figure = comparison_plots.draw_time(load(self.results(data, "texts.json")))
         texts = [text.get_text() for text in figure.axes[0].texts]
         return {name: texts[texts.index(name) + 1] for name in texts if name in ARCHITECTURES}
 
@@ -243,7 +247,7 @@ class Analyze(Case):
         data = comparison(("bsbr", "gau"))
         for item in data["results"]:
             item["seconds_by_repeat"] = [item["seconds"] * factor for factor in (1, 0.5, 3)]
-        found = comparison_data.load(self.results(data))
+        found = load(self.results(data))
         axes = comparison_plots.draw_time(found).axes[0]
         bars = {tuple(segment[:, 1]) for lines in axes.collections for segment in lines.get_segments()}
         for item in data["results"]:
@@ -257,7 +261,7 @@ class Analyze(Case):
         data = comparison(("bsbr", "linear", "gau"))
         for item in data["results"]:
             item["memory_bytes"] = item["seq_length"] * (1000 if item["architecture"] != "gau" else 3000)
-        axes = comparison_plots.draw_memory(comparison_data.load(self.results(data))).axes[0]
+        axes = comparison_plots.draw_memory(load(self.results(data))).axes[0]
         lines = [line for line in axes.lines if line.get_marker() not in ("None", None, "")]
         curves, samples = ({line.get_color(): line for line in lines if (max(line.get_xdata()) > 10) == of_data} for of_data in (True, False))
         self.assertEqual(set(curves), {comparison_plots.STYLES[name].color for name in ("bsbr", "linear", "gau")})
@@ -271,7 +275,7 @@ class Analyze(Case):
         import comparison_plots
 
         for lengths in ([256], [256, 1024], [256 << i for i in range(9)]):
-            figure = comparison_plots.draw_relative(comparison_data.load(self.results(comparison(lengths=lengths))))
+            figure = comparison_plots.draw_relative(load(self.results(comparison(lengths=lengths))))
             self.assertGreater(figure.axes[0].get_position().x1, 0.95)
             self.assertLessEqual(figure.axes[0].get_position().x1, 1)
 
@@ -358,7 +362,8 @@ class Analyze(Case):
             ("RESULTS.json", out),
             (["RESULTS.json", "--use-example-data"], [good, "--use-example-data", *out]),
             ("--frobnicate", [good, "--frobnicate", *out]),
-            ("stray", [good, "stray", *out]),
+            ("--by-position", [good, self.results(comparison(), "other.json"), *out]),
+            ("is there twice", [good, good, *out]),
         ]:
             self.check_failure(analyze_here(*arguments), "analyze_results.py", USAGE, says)
         self.check_failure(analyze(good), "analyze_results.py", USAGE, "--output-dir")
@@ -438,6 +443,80 @@ class Numbers(unittest.TestCase):
             self.assertTrue(-1e-9 <= places[0] and places[-1] <= 1 + 1e-9, places)
         for place, wanted in zip(comparison_plots.spread([0.1, 0.5, 0.9], 0.1, 0, 1), [0.1, 0.5, 0.9]):
             self.assertAlmostEqual(place, wanted)
+
+
+def positions(factor=1.0, **changes):
+    """What bsbr_evaluate --by-position writes: the loss falls with the position."""
+    borders = [*range(8), 8, 10, 12, 14, 16, 20, 24]
+    ranges = [dict(begin=begin, end=end, loss=1.0, bits_per_token=factor * (1 + 6 / end), perplexity=2.0, counted=3 * (end - begin))
+              for begin, end in zip(borders, borders[1:])]
+    return {**dict(format="bsbr-loss-by-position", format_version=1, ranges=ranges), **changes}
+
+
+def one_range(**changes):
+    return positions(ranges=[{**dict(begin=0, end=1, bits_per_token=1.0, counted=1), **changes}])
+
+
+BAD_POSITIONS = {
+    "version": (positions(format_version=2), "format_version = 2, must be 1"),
+    "no_ranges": (dict(format="bsbr-loss-by-position", format_version=1), "ranges is missing, must be a list"),
+    "empty": (positions(ranges=[]), "ranges has no token that counted"),
+    "begin": (one_range(begin=-1), "ranges[0]: begin = -1, must be an integer from 0 on"),
+    "end": (one_range(end=0), "ranges[0]: end = 0, must be an integer from 1 on"),
+    "text": (one_range(begin="x"), 'ranges[0]: begin = "x", must be an integer from 0 on'),
+    "overlap": (positions(ranges=2 * one_range()["ranges"]), "ranges[1]: begin = 0, must be an integer from 1 on"),
+    "counted": (one_range(counted=1.5), "ranges[0]: counted = 1.5, must be an integer from 0 on"),
+    "none_counted": (one_range(counted=0), "ranges has no token that counted"),
+    "bits": (one_range(bits_per_token=None), "ranges[0]: bits_per_token = null, must be a number from 0 on"),
+}
+
+
+class Positions(Case):
+    def write(self, name, data):
+        os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+        with open(self.path(name), "w") as file:
+            json.dump(data, file)
+        return self.path(name)
+
+    def test_evaluations_are_drawn_together_and_named_by_what_tells_their_paths_apart(self):
+        import position_plots
+        from run_names import names_of
+
+        files = [self.write(f"{name}/positions.json", positions(factor)) for name, factor in (("near", 1), ("far", 2))]
+        done = analyze_here(*files, "--output-dir", self.path("out"))
+        self.assertEqual((done.code, done.err), (0, ""))
+        self.assertEqual(sorted(os.listdir(self.path("out"))), ["loss_by_position.png", "loss_by_position.svg"])
+        self.assertEqual(names_of(files), ["near", "far"])
+        runs = [analyze_results.read_losses(positions(factor), name) for name, factor in (("near", 1), ("far", 2))]
+        ((_, figure),) = position_plots.pictures(runs)
+        near, far = figure.axes[0].get_lines()
+        self.assertEqual(list(near.get_xdata())[:3], [1, 2, 3])
+        self.assertEqual(list(near.get_xdata())[8:10], [9.5, 11.5])
+        self.assertEqual(list(far.get_ydata()), [2 * bits for bits in near.get_ydata()])
+
+    def test_ranges_of_which_no_token_counted_are_left_out(self):
+        data = positions()
+        data["ranges"][3].update(counted=0, bits_per_token=None)
+        losses = analyze_results.read_losses(data, "run")
+        self.assertEqual(len(losses.bits), len(data["ranges"]) - 1)
+        self.assertNotIn((3, 4), losses.ranges)
+
+    def test_bad_files_are_named_with_what_is_wrong_and_nothing_is_written(self):
+        good = self.write("good.json", positions())
+        for name, (data, says) in BAD_POSITIONS.items():
+            with self.subTest(name):
+                file = self.write(f"{name}.json", data)
+                self.check_failure(analyze_here(good, file, "--output-dir", self.path("out")), "analyze_results.py", FILE,
+                                   [file + ": ", says])
+        self.assertFalse(os.path.exists(self.path("out")))
+
+    def test_names_of_runs(self):
+        from run_names import names_of
+
+        for paths, names in ((["a/x.json", "b/y.json"], ["x.json", "y.json"]), (["s/a/log", "s/b/log"], ["a", "b"]),
+                             (["s/a/1/log", "s/a/2/log", "s/b/1/log"], ["a/1", "a/2", "b/1"]), (["log", "s/log"], ["log", "s/log"]),
+                             (["one"], ["one"])):
+            self.assertEqual(names_of(paths), names)
 
 
 if __name__ == "__main__":

@@ -179,10 +179,6 @@ class Plot(Case):
             with open(os.path.join(self.path("one"), name), "rb") as one, open(os.path.join(self.path("other"), name), "rb") as other:
                 self.assertEqual(one.read(), other.read(), name)
 
-    def test_files_of_the_same_name_are_called_by_their_paths(self):
-        self.assertEqual(plot_training.names_of(["a/log", "b/log"]), ["a/log", "b/log"])
-        self.assertEqual(plot_training.names_of(["a/one", "b/two"]), ["one", "two"])
-
     def test_bad_files_are_named_with_what_is_wrong_and_nothing_is_written(self):
         good, out = self.log(run(3), "good"), ["--output-dir", self.path("out")]
         for name, (content, says) in BAD.items():
