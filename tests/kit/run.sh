@@ -8,7 +8,7 @@
 #   --only PATTERN    only parts whose names match this regular expression (grep's)
 #   --list            prints the names of all parts, and runs none
 #
-# Needs a shell, timeout, awk, sed, grep, tar and gzip, of any kind: those of BusyBox will do. The exit code is 0 if all parts passed or were skipped, and
+# Needs a shell, timeout, awk, sed, grep, tar and xz (or Python), of any kind: those of BusyBox will do. The exit code is 0 if all parts passed or were skipped, and
 # 1 if one failed; the others are run all the same.
 #
 # results.json is one object. `format` is "bsbr-gpu-kit", `format_version` 1; `kit` says what was built, `machine` what this ran on,
@@ -63,7 +63,8 @@ esac
 
 # A kit that would be too large has its programs packed.
 if [ ! -d "$here/bin" ] && [ "${1:-}" != --inside ]; then
-  (cd "$here" && tar -xzf programs.tar.gz) || refuse "the programs cannot be unpacked in $here"
+  (cd "$here" && { tar -xJf programs.tar.xz || "${PYTHON:-python3}" -m tarfile -e programs.tar.xz; } 2>/dev/null) ||
+    refuse "the programs cannot be unpacked in $here, which takes xz or Python"
 fi
 
 # kit.txt has what was built: backend, arch, commit, built, needs.

@@ -151,9 +151,10 @@ template <class Real>
 void reserve_weights(const ModelConfig& config, const Sequence& sequence, AttentionGradient<Real>& gradient) {
   const std::int64_t leaves =
       sequence.batch() * ((sequence.local_chunks() + gradient.leaf_chunks - 1) / gradient.leaf_chunks);
+  const auto poison = [](const auto& array) { Kokkos::deep_copy(array, std::numeric_limits<Real>::quiet_NaN()); };
   const auto of_heads = [&](const std::string& label) {
     const Array<Real**> array(label, leaves, config.num_heads);
-    Kokkos::deep_copy(array, std::numeric_limits<Real>::quiet_NaN());
+    poison(array);
     return array;
   };
   if (has_null_chunk(config)) gradient.null_logit = of_heads("test::null_logit");
@@ -164,10 +165,10 @@ void reserve_weights(const ModelConfig& config, const Sequence& sequence, Attent
   gradient.compress_bias = Array<Real**>("test::compress_bias", leaves, compressed);
   gradient.decompress_weight = Array<Real***>("test::decompress_weight", leaves, whole, compressed);
   gradient.decompress_bias = Array<Real**>("test::decompress_bias", leaves, whole);
-  for (const auto& weight : {gradient.compress_weight, gradient.decompress_weight})
-    Kokkos::deep_copy(weight, std::numeric_limits<Real>::quiet_NaN());
-  for (const auto& bias : {gradient.compress_bias, gradient.decompress_bias})
-    Kokkos::deep_copy(bias, std::numeric_limits<Real>::quiet_NaN());
+  poison(gradient.compress_weight);
+  poison(gradient.compress_bias);
+  poison(gradient.decompress_weight);
+  poison(gradient.decompress_bias);
 }
 
 /// The gradients of what an attention is given, for that of its result, computed by the ranks of a communicator, on

@@ -81,12 +81,9 @@ std::vector<Real> by_owners(const ModelConfig& config, const std::vector<double>
   }
   Execution().fence();
   std::vector<Real> all = to_host(weights);
-  for (const auto moments : {&AdamW<Real>::first_moments, &AdamW<Real>::second_moments}) {
-    for (const AdamW<Real>& owner : owners) {
-      const auto part = to_host((owner.*moments)());
-      all.insert(all.end(), part.begin(), part.end());
-    }
-  }
+  const auto append = [&](const std::vector<Real>& part) { all.insert(all.end(), part.begin(), part.end()); };
+  for (const AdamW<Real>& owner : owners) append(to_host(owner.first_moments()));
+  for (const AdamW<Real>& owner : owners) append(to_host(owner.second_moments()));
   return all;
 }
 
