@@ -120,7 +120,7 @@ class Tokenizer:
         return self.text_of(ids[:end])[len(self.text_of(ids[:begin])):].encode("utf-8")
 
     def text_of(self, ids):
-        return self._tokenizer.decode(ids, skip_special_tokens=False)
+        return self._tokenizer.decode(ids, skip_special_tokens=False) if ids else ""
 
 
 def load(path, text):
