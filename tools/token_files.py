@@ -3,6 +3,7 @@
 Ids come and go as arrays of NumPy, one after another, so that files may be larger than memory. The dataset of an HDF5 file has attributes
 that tell what its ids are: `tokenizer`, as token_coders.py names it, and `vocab_size`.
 """
+import itertools
 import os
 import re
 import sys
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 from command_line import BAD_INPUT, Failure, unusable
 
-CHUNK = 2**18  # ids in a chunk of a dataset, at most
+CHUNK = 2**18  # ids in a chunk of a dataset; fewer if there are no more
 BLOCK = 2**16  # ids, or bytes of text, that are read at a time
 HDF5_SIGNATURE, NPY_SIGNATURE = b"\x89HDF\r\n\x1a\n", b"\x93NUMPY"
 DATASETS = ("/inputs/input_ids", "/input_ids")  # where ids are looked for if no dataset is named
@@ -66,18 +67,29 @@ class Guarded:
 
 def write_hdf5(file, arrays, dtype, dataset, attributes):
     """One dataset [sequence] of the ids in all arrays. -> how many there are."""
-    guarded, arrays = Guarded(file), iter(arrays)
-    first, count = next(arrays, np.empty(0, dtype)), 0
+    guarded, chunks, count = Guarded(file), in_chunks(arrays, dtype), 0
+    first = next(chunks)
     with h5py.File(guarded, "w") as hdf5:
-        ids = hdf5.create_dataset(dataset, (0,), dtype, maxshape=(None,), chunks=(min(max(len(first), 1), CHUNK),))
+        ids = hdf5.create_dataset(dataset, (0,), dtype, maxshape=(None,), chunks=(max(len(first), 1),))
         ids.attrs.update(attributes)
-        while first is not None:
-            ids.resize((count + len(first),))
-            ids[count:] = first.astype(dtype, copy=False)
+        for chunk in itertools.chain([first], chunks):
+            ids.resize((count + len(chunk),))
+            ids[count:] = chunk
             guarded.check()
-            count, first = count + len(first), next(arrays, None)
+            count += len(chunk)
     guarded.check()
     return count
+
+
+def in_chunks(arrays, dtype):
+    """The same ids, CHUNK of them in an array, fewer in the last one."""
+    rest = np.empty(0, dtype)
+    for ids in arrays:
+        rest = np.concatenate([rest, ids.astype(dtype, copy=False)])
+        while len(rest) > CHUNK:
+            yield rest[:CHUNK]
+            rest = rest[CHUNK:]
+    yield rest
 
 
 def write_npy(file, arrays, dtype):
@@ -165,11 +177,7 @@ def find_ids(path, file, names):
 
 def find_dataset(file, name):
     """The dataset of that path, if it lies in this file; None if there is none."""
-    item = file
-    for part in name.strip("/").split("/"):
-        if not isinstance(item, h5py.Group) or not isinstance(item.get(part, getlink=True), (h5py.HardLink, h5py.SoftLink)):
-            return None
-        item = item[part]
+    item = file.get(name)
     return item if isinstance(item, h5py.Dataset) and item.file == file else None
 
 
