@@ -37,6 +37,9 @@ import tokens  # noqa: E402
 
 with_tokenizers = unittest.skipUnless(importlib.util.find_spec("tokenizers"), "the library tokenizers is missing")
 
+# Where no Python of the machine has a package.
+HINTS = {**dict.fromkeys(("numpy", "h5py"), "on Debian and Ubuntu: apt-get install python3-"),
+         "tokenizers": "python3 -m pip install tokenizers h5py, in an environment"}
 TEXT = "The cat's hat, isn't it?\n\n  Deux œufs à 3,50 €\r\n\tand 1234567 more\n日本語の文字\n🙂 e\u0301 \u00a0end" * 3
 # What tokenizers look at: spaces and ends of lines of several kinds, letters, digits, signs, contractions, letters of several bytes.
 ATOMS = [" ", " ", " ", " ", " ", "  ", "\n", "\r\n", "\n\n", "\t", "\u00a0", "a", "the", "Word", "Ab", "cd", "'s", "'", "12", "7", ".", ",)", "é", "日", "🙂", "<|end|>"]
@@ -433,7 +436,7 @@ class Refused(Tokens):
         for name in ("numpy", "h5py", "tokenizers"):
             arguments = ["--tokenizer", source] if name == "tokenizers" else []
             self.refused(tool("encode", source, "--output", self.path("out.h5"), *arguments, **broken), NO_PACKAGE,
-                         [f"{sys.executable} cannot load {name}: ", "hint: "])
+                         [f"{sys.executable} cannot load {name}: ", f"hint: {HINTS[name]}"])
             os.remove(self.path(f"{name}.py"))
 
     def test_without_hdf5_there_is_npy(self):
