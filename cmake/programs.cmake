@@ -13,6 +13,7 @@ set(BSBR_PROGRAM_LIST  # name: what it is for, in a few words
 set(BSBR_TOOL_LIST  # name: script: what it is for
     "bsbr-analyze: tools/analyze_results.py: draw a comparison of architectures and report on it"
     "bsbr-plot-training: tools/plot_training.py: draw the logs of training runs"
+    "bsbr-tokens: tools/tokens.py: turn text into token files and back"
     "bsbr-convert: tools/convert_weights.py: convert weights between PyTorch, safetensors and bsbr"
     "bsbr-scaling: perf/scaling/scaling.py: measure, model and draw how bsbr scales")
 

@@ -67,7 +67,7 @@ class ManPages(unittest.TestCase):
                 self.assertIn(f".BR {other} (1),", lines)
 
     def test_the_python_tools_have_pages_under_their_installed_names(self):
-        for tool in ("bsbr-analyze", "bsbr-convert", "bsbr-plot-training", "bsbr-scaling"):
+        for tool in ("bsbr-analyze", "bsbr-convert", "bsbr-plot-training", "bsbr-scaling", "bsbr-tokens"):
             source = source_of(tool)
             self.assertIn(f".SH NAME\n{tool} ", source)
             self.assertRegex(source, rf"(?m)^\.B {tool}\n\S+")

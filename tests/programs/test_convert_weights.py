@@ -233,15 +233,44 @@ class Tensors(Convert):
         self.assertIn("approximate: activation_function is gelu_new", told)
         self.assertIn("approximate: layer_norm_epsilon is 1e-06", told)
 
-    def test_a_tied_output_layer_is_dropped_and_another_one_must_be_allowed(self):
+    def test_gpt2_has_a_tied_head_unless_its_output_layer_is_another(self):
         tensors = gpt2_tensors(prefix="transformer.")
         tied = dict(tensors, **{"lm_head.weight": tensors["transformer.wte.weight"]})
-        self.assertIn("dropped: lm_head.weight: output layer, the same elements", self.gpt2(tied))
-        os.remove(self.path("out.h5"))
-        own = dict(tensors, **{"lm_head.weight": random(VOCABULARY, D)})
-        arguments = ["--from", "gpt2", "--num-heads", HEADS]
-        self.refused(convert(self.file(own), self.path("out.h5"), *arguments), FILE, "no use for lm_head.weight")
-        self.assertIn("unused: lm_head.weight", self.converted(own, *arguments, "--allow-unused"))
+        for content in (gpt2_tensors(), tensors, tied):
+            told = self.gpt2(content)
+            self.assertEqual(("lm_head.weight" in self.weights, self.attributes["head"]), (False, "tied"))
+            self.assertEqual("dropped: lm_head.weight: output layer, the same elements" in told, content is tied)
+        self.gpt2(None, "--head", "separate")  # training may start so
+        np.testing.assert_array_equal(self.weights["lm_head.weight"], self.weights["embedding.weight"])
+        own = random(VOCABULARY, D)
+        turned = {name: array.T if ".attn.c_" in name or ".mlp." in name else array for name, array in tensors.items()}
+        for prefix in ("", "module."):
+            for kind, content in (("gpt2", tensors), ("nanogpt", turned)):
+                content = {prefix + name: array for name, array in {**content, "lm_head.weight": own}.items()}
+                told = self.converted(content, "--from", kind, "--num-heads", HEADS)
+                self.assertEqual(self.attributes["head"], "separate")
+                np.testing.assert_array_equal(self.weights["lm_head.weight"], own)
+                self.assertNotIn("lm_head", told)
+
+    def test_an_output_layer_is_left_out_only_if_that_is_allowed(self):
+        own = gpt2_tensors(**{"lm_head.weight": random(VOCABULARY, D)})
+        for head in ("none", "tied"):
+            arguments = ["--from", "gpt2", "--num-heads", HEADS, "--head", head]
+            self.refused(convert(self.file(own), self.path("out.h5"), *arguments), FILE, "no use for lm_head.weight")
+            self.assertIn("unused: lm_head.weight", self.converted(own, *arguments, "--allow-unused"))
+            self.assertEqual((self.attributes["head"], "lm_head.weight" in self.weights), (head, False))
+            os.remove(self.path("out.h5"))
+        self.gpt2(None, "--head", "none")
+        self.assertEqual(self.attributes["head"], "none")
+
+    def test_a_converted_gpt2_is_evaluated_and_said_to_need_training(self):
+        for architecture, others in (("bsbr", "attention and positions are"), ("standard", "positions are")):
+            told = self.gpt2(None, "--architecture", architecture)
+            self.assertIn(f"note: not a language model until it is trained on (bsbr_train): its {others} others", told)
+        ids = np.arange(40) * 7 % VOCABULARY
+        done = run("bsbr_evaluate", "--model", self.path("out.h5"), "--input", ids_file(self.path("ids.h5"), ids), "--json", "-")
+        self.assertEqual((done.code, done.err), (0, ""))
+        self.assertEqual(json.loads(done.out)["counted"], len(ids) - 1)
 
     def test_options_count_before_config_and_config_before_defaults(self):
         fields = self.file(dict(num_heads=4, chunk_size=5, causality="bidirectional", compression_factor=None), "config.json")
@@ -472,6 +501,23 @@ class Files(Convert):
         with h5py.File(self.path("out.h5")) as file:
             self.assertEqual(file.attrs["num_heads"], 4)
         self.check_failure(convert(self.path("gpt2"), config, "--from", "gpt2"), PROGRAM, OUTPUT, f"is the input {config}")
+
+    def test_the_tokenizer_of_a_checkpoint_is_passed_on(self):
+        os.mkdir(self.path("gpt2"))
+        source = self.file(gpt2_tensors(), os.path.join("gpt2", "model.safetensors"))
+        told = convert(source, self.path("out.h5"), *GPT2).out
+        self.assertIn(f"tokenizer: {self.path('gpt2')} has no tokenizer.json", told)
+        tokenizer, copy = self.text("gpt2/tokenizer.json", b'{"version": "1.0"}'), self.path("out.tokenizer.json")
+        for given in (source, self.path("gpt2")):
+            done = convert(given, self.path("out.h5"), *GPT2)
+            self.assertEqual((done.code, done.err), (0, ""))
+            self.assertIn(f"tokenizer: {copy}, for tools/tokens.py", done.out)
+            with open(copy, "rb") as file:
+                self.assertEqual(file.read(), b'{"version": "1.0"}')
+            os.remove(copy)
+        self.check_failure(convert(source, tokenizer, *GPT2), PROGRAM, OUTPUT, f"is the input {tokenizer}")
+        os.mkdir(copy)
+        self.check_failure(convert(source, self.path("out.h5"), *GPT2), PROGRAM, OUTPUT, f"{copy}: cannot be written: is there and is not")
 
     def test_an_input_is_never_the_output(self):
         fields = self.file(dict(num_heads=3, chunk_size=4), "config.json")

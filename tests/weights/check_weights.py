@@ -334,12 +334,14 @@ class GPT2(Weights):
         for name in ("bin.h5", "parts.h5"):
             Package.same_files(self, "one.h5", name)
 
-    def test_an_output_layer_of_its_own_must_be_allowed_to_go(self):
-        model = self.gpt2(tie_word_embeddings=False)
-        arguments = self.save(model)
-        said = self.convert(self.path("model.safetensors"), "model.h5", *arguments, code=3)
-        self.assertIn("no use for lm_head.weight", said)
-        self.convert(self.path("model.safetensors"), "model.h5", *arguments, "--allow-unused")
+    def test_the_head_is_that_of_gpt2(self):
+        for tied, head in ((True, "tied"), (False, "separate")):
+            model = self.gpt2(tie_word_embeddings=tied)
+            self.convert(self.path("model.safetensors"), "model.h5", *self.save(model))
+            with h5py.File(self.path("model.h5")) as file:
+                self.assertEqual(file.attrs["head"], head)
+                weight = file["weights/embedding.weight" if tied else "weights/lm_head.weight"][()]
+            np.testing.assert_array_equal(weight, model.lm_head.weight.detach().numpy())
 
     def test_what_gpt2_may_have_and_bsbr_has_not_is_refused(self):
         for says, more in [("add_cross_attention is True", dict(add_cross_attention=True)),

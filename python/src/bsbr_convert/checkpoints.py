@@ -1,6 +1,7 @@
 """Which tensors of a checkpoint become which weights of a model: one class for each kind."""
 import dataclasses
 import difflib
+import functools
 import math
 import os
 import re
@@ -86,6 +87,10 @@ class Checkpoint:
     def read_settings(self, settings):
         """Fields of the configuration that lie beside the tensors, as read_config has them."""
         return {}
+
+    def note(self, config):
+        """What must be known of the model that comes out; None if that is what went in."""
+        return None
 
 
 def without_wrapping(names):
@@ -211,6 +216,7 @@ GPT2_FIELDS = {"vocab_size": "vocab_size", "hidden_dim": "n_embd", "num_layers":
 EXACT_GELU = ("gelu", "gelu_python")
 TANH_GELU = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_accurate", "gelu_python_tanh")
 EPSILON = 1e-5
+HEAD = "lm_head.weight"
 
 
 class GPT2Checkpoint(Checkpoint):
@@ -231,15 +237,23 @@ class GPT2Checkpoint(Checkpoint):
         if rows == 3 * columns:
             raise CheckpointError(f"{self.stored[self.anchor]} is {list(shape)}, in a {self.name} it is {self.orientation}",
                                   f"--from {self.other_name} takes {self.other}")
+        head = self.prefix.removesuffix("transformer.") + HEAD  # it lies beside the transformer, not within
+        if head in self.outside:
+            self.stored[HEAD] = self.outside.pop(head)
+            self.shapes[HEAD] = tensors.shapes[self.stored[HEAD]]
 
     def derived(self):
         return dict(vocab_size=self.size("wte.weight", 0), hidden_dim=self.size("wte.weight", 1),
-                    ff_dim=self.size("h.0.mlp.c_fc.weight", 1), num_layers=self.layers("h"))
+                    ff_dim=self.size("h.0.mlp.c_fc.weight", 1), num_layers=self.layers("h"),
+                    head="separate" if self.has_own_head else "tied")
 
     def recipes(self, config):
         hidden = config["hidden_dim"]
         recipes = {"embedding.weight": Recipe({"wte.weight": (config["vocab_size"], hidden)}, lambda table: table),
                    **gpt2_norm("layer_norm", "ln_f", hidden)}
+        if config["head"] == "separate":
+            source = HEAD if self.has_own_head else "wte.weight"
+            recipes[HEAD] = Recipe({source: (config["vocab_size"], hidden)}, lambda table: table)
         for index, layer in layer_names(config):
             source = f"h.{index}."
             recipes.update(gpt2_attention(layer + "attention.", source + "attn.c_attn", hidden, config["architecture"]))
@@ -257,19 +271,22 @@ class GPT2Checkpoint(Checkpoint):
                 reasons[self.stored[name]] = "learned positions; bsbr adds sinusoidal ones, so the results are others than GPT-2's"
             elif (buffer := re.fullmatch(r"h\.\d+\.attn\.(masked_)?bias", name)) and len(shape) == (0 if buffer[1] else 4):
                 reasons[self.stored[name]] = "causal mask, no weight"
-        head = self.prefix.removesuffix("transformer.") + "lm_head.weight"
-        stored = self.outside.get(head) or self.stored.get(head)
-        if stored and self.is_tied(stored):
-            reasons[stored] = "output layer, the same elements as wte.weight; a model file ends at the hidden states"
+        if HEAD in self.shapes and not self.has_own_head:
+            reasons[self.stored[HEAD]] = "output layer, the same elements as wte.weight"
         return reasons
 
-    def is_tied(self, head):
-        same_shape = self.tensors.shapes[head] == self.shapes.get("wte.weight")
-        embedding = self.readable("wte.weight") if same_shape else None
-        try:
-            return embedding is not None and np.array_equal(self.tensors.read(head), embedding)
-        except InputError:
-            return False
+    @functools.cached_property
+    def has_own_head(self):
+        """Whether there is an output layer that is not the embedding."""
+        if HEAD not in self.shapes or self.shapes[HEAD] != self.shapes.get("wte.weight"):
+            return HEAD in self.shapes
+        embedding = self.readable("wte.weight")
+        return embedding is None or not np.array_equal(self.readable(HEAD), embedding)
+
+    def note(self, config):
+        others = "positions" if config["architecture"] == "standard" else "attention and positions"
+        return (f"not a language model until it is trained on (bsbr_train): its {others} are others than those that the weights were "
+                "trained with")
 
     def read_config(self, content, path):
         """The fields that config.json gives, and what is not the same in bsbr."""
@@ -340,11 +357,11 @@ class NanoGPTCheckpoint(GPT2Checkpoint):
         return {name: self.adapted(recipe, table[name].shape) for name, recipe in super().recipes(config).items()}
 
     def adapted(self, recipe, shape):
-        """A recipe of GPT-2's for a matrix that is turned round, or for a bias that is left out, which is the same as zeros."""
+        """A recipe of GPT-2's for a linear layer, whose matrix is turned round, or for a bias that is left out, which is the same as zeros."""
         (source, stored), = recipe.sources.items()
         if source.endswith(".bias") and not any(name.endswith(".bias") and len(self.shapes[name]) == 1 for name in self.shapes):
             return Recipe({}, lambda: np.zeros(shape, "f4"))
-        if len(stored) == 2 and source != "wte.weight":
+        if len(stored) == 2 and source not in ("wte.weight", HEAD):
             return Recipe({source: stored[::-1]}, lambda array: recipe.make(array.T))
         return recipe
 

@@ -1,6 +1,5 @@
 """The command: tools/convert_weights.py, `python -m bsbr_hpc.convert`, bsbr-convert."""
 import argparse
-import contextlib
 import os
 import re
 import sys
@@ -9,6 +8,7 @@ from . import model_config
 from .architectures import FIELDS
 from .command_line import BAD_INPUT, BAD_OUTPUT, BUG, NO_MEMORY, USAGE, Failure, Parser, python_with, report_error
 from .errors import NoPackage
+from .output_file import write_whole
 
 DESCRIPTION = """Converts weights of PyTorch into a model file of bsbr, or a model file into safetensors. It needs NumPy and h5py, and PyTorch
 only where INPUT is one of its own files (.pt, .bin). docs/weights.md says what becomes of which tensor, and what is approximate."""
@@ -149,17 +149,18 @@ def convert(options):
 
 def export(options, tensors):
     table = model_config.weight_table(tensors.config)
-    write(options, tensors.files, lambda file: weight_files.write_safetensors(file, tensors.config, table, tensors.read))
+    write_whole(options.output, tensors.files, lambda file: weight_files.write_safetensors(file, tensors.config, table, tensors.read))
     return about(options.output, tensors.config, table)
 
 
 def take_over(options, tensors):
     config_file = config_of(options)
     result = conversion.convert(tensors, request_of(options, config_file))
-    inputs = tensors.files + ([config_file] if config_file else [])
-    write(options, inputs, lambda file: weight_files.write_model(file, result.config, result.table, result.make))
+    tokenizer = tokenizer_of(options)
+    inputs = [*tensors.files, *filter(None, [config_file, tokenizer])]
+    write_whole(options.output, inputs, lambda file: weight_files.write_model(file, result.config, result.table, result.make))
     found = [f"configuration: {config_file}"] if config_file and config_file != options.config else []
-    lines = found + conversion.report(result, tensors.beside)
+    lines = found + conversion.report(result, tensors.beside) + pass_tokenizer_on(options, tokenizer)
     return "\n".join([about(options.output, result.config, result.table), *("  " + line for line in lines)])
 
 
@@ -169,6 +170,29 @@ def config_of(options):
         return options.config
     beside = os.path.join(options.input, "config.json")
     return beside if options.kind == "gpt2" and os.path.isdir(options.input) and os.path.isfile(beside) else None
+
+
+def tokenizer_of(options):
+    """The tokenizer file that lies by a checkpoint of GPT-2; None if there is none."""
+    beside = os.path.join(folder_of(options.input), "tokenizer.json")
+    return beside if options.kind == "gpt2" and os.path.isfile(beside) else None
+
+
+def folder_of(path):
+    return path if os.path.isdir(path) else os.path.dirname(path) or "."
+
+
+def pass_tokenizer_on(options, tokenizer):
+    """Copies it to a name like that of the model, model.tokenizer.json. -> what is said of that, in lines."""
+    if options.kind != "gpt2":
+        return []
+    if tokenizer is None:
+        return [f"tokenizer: {folder_of(options.input)} has no tokenizer.json; save_pretrained of a fast tokenizer of transformers writes one"]
+    target = os.path.splitext(options.output)[0] + ".tokenizer.json"
+    with weight_files.reading(tokenizer), open(tokenizer, "rb") as file:
+        content = file.read()
+    write_whole(target, [tokenizer], lambda file: file.write(content))
+    return [f"tokenizer: {target}, for tools/tokens.py"]
 
 
 def request_of(options, config_file):
@@ -187,65 +211,3 @@ def about(path, config, table):
     """One line, as bsbr_init has it, and one of the configuration."""
     fields = ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in config.items())
     return f"{path}: {conversion.parameters_in(table):,} parameters in {len(table)} tensors\n  {fields}"
-
-
-# ---- output ---------------------------------------------------------------------------------------------------------------------------
-
-
-def write(options, inputs, writer):
-    """By way of OUTPUT.part, so that what has the name is whole; writer(file) writes it."""
-    output = os.path.realpath(options.output) if os.path.islink(options.output) else options.output
-    part = output + ".part"
-    try:
-        if os.path.exists(options.output) and not os.path.isfile(options.output):
-            raise OSError(0, "is there and is not a file")
-        for path in inputs:
-            name = "the input" if path == options.input else f"the input {path}"
-            if is_same_file(path, options.output):
-                raise OSError(0, f"is {name}")
-            if is_same_file(path, part):
-                raise OSError(0, f"{part}, by way of which it is written, is {name}")
-        with new_file(part) as file:
-            try:
-                writer(file)
-                file.flush()
-                os.fsync(file.fileno())
-                if not has_name(file, part):
-                    raise OSError(0, f"{part} is not the file of this run any more: another run writes the same output")
-                os.replace(part, output)
-            except BaseException:
-                if has_name(file, part):
-                    os.remove(part)
-                raise
-        flush_folder(os.path.dirname(output) or ".")
-    except (OSError, RuntimeError) as error:  # h5py has both for a full disk
-        reason = getattr(error, "strerror", None) or str(error)
-        raise Failure(BAD_OUTPUT, f"{options.output}: cannot be written: {reason}") from None
-
-
-def new_file(path):
-    """A file of this run alone, in the place of what a killed run may have left; never what a link points to."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb")
-
-
-def is_same_file(one, other):
-    return os.path.exists(other) and os.path.samefile(one, other)
-
-
-def has_name(file, path):
-    """Whether the open file still has this name."""
-    try:
-        return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
-
-
-def flush_folder(path):
-    """So that the new name, too, outlives a loss of power."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -9,6 +9,7 @@ import textwrap
 from typing import Optional
 
 UNUSABLE, USAGE, BAD_INPUT, NO_MEMORY, BAD_OUTPUT, BUG = 1, 2, 3, 4, 6, 70  # UNUSABLE: a package that is needed cannot be loaded
+NOT_IN_DEBIAN = {"tokenizers"}
 
 
 class Failure(Exception):
@@ -74,9 +75,13 @@ def unusable(error, *modules):
     """The Failure for a package that cannot be loaded. Its hint names another Python of this machine that has all `modules`, if there is one."""
     name = getattr(error, "name", None) or modules[0]
     python = python_with(modules)
-    packages = " ".join(f"python3-{module}" for module in modules)
-    hint = f"{python} has it: run the program with that Python" if python else (
-        f"on Debian and Ubuntu: apt-get install {packages}; elsewhere: python3 -m pip install {' '.join(modules)}")
+    debian, pip = " ".join(f"python3-{module}" for module in modules), f"python3 -m pip install {' '.join(modules)}"
+    if python:
+        hint = f"{python} has it: run the program with that Python"
+    elif NOT_IN_DEBIAN.intersection(modules):
+        hint = f"{pip}, in an environment that `python3 -m venv` makes"
+    else:
+        hint = f"on Debian and Ubuntu: apt-get install {debian}; elsewhere: {pip}"
     return Failure(UNUSABLE, f"{sys.executable} cannot load {name.partition('.')[0]}: {error}", hint)
 
 

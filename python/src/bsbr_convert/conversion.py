@@ -57,6 +57,7 @@ class Conversion:
     unused: list[str]
     absent: list[str]
     differences: list[str]
+    note: Optional[str]  # what must be known of the model
 
 
 def convert(tensors: Tensors, request: Request) -> Conversion:
@@ -82,7 +83,7 @@ def convert(tensors: Tensors, request: Request) -> Conversion:
         recipe = recipes[name]
         return np.ascontiguousarray(recipe.make(*(checkpoint.read(source) for source in recipe.sources)))
 
-    return Conversion(config, table, make, dropped, unused, sorted(absent), differences)
+    return Conversion(config, table, make, dropped, unused, sorted(absent), differences, checkpoint.note(config))
 
 
 # ---- tensors --------------------------------------------------------------------------------------------------------------------------
@@ -231,7 +232,8 @@ def report(conversion: Conversion, beside: Sequence[str] = ()) -> list[str]:
     lines += [f"unused: {listed(conversion.unused)}"] if conversion.unused else []
     lines += [f"drawn at random, since they are missing: {listed(conversion.absent)}"] if conversion.absent else []
     lines += [f"beside the tensors, not looked at: {', '.join(beside)}"] if beside else []
-    return lines + [f"approximate: {text}" for text in conversion.differences]
+    lines += [f"approximate: {text}" for text in conversion.differences]
+    return lines + ([f"note: {conversion.note}"] if conversion.note else [])
 
 
 def listed(names):

@@ -66,7 +66,7 @@ def weights_of(
         ValueError: an unknown kind.
 
     Warns:
-        UserWarning: what is only approximately the same, and tensors that are left out.
+        UserWarning: what is only approximately the same, tensors that are left out, and that a GPT-2 needs training.
     """
     if kind not in command.KINDS:
         raise ValueError(f"kind is {kind!r}, known are {', '.join(command.KINDS)}")
@@ -84,7 +84,7 @@ def weights_of(
     except Failure as error:
         raise (ConfigError if error.code == USAGE else Error)(str(error), error.hint or "") from None
     for note in conversion.report(result):
-        if note.startswith(("approximate", "unused")):
+        if note.startswith(("approximate", "unused", "note")):
             warnings.warn(note, stacklevel=3)
     return ModelConfig(**result.config), weights
 
