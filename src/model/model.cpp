@@ -15,7 +15,6 @@
 #include "parallel/mpi.hpp"
 
 namespace bsbr {
-namespace {}  // namespace
 
 template <class Real>
 Model<Real>::Model(Weights<Real> weights) : m_weights(std::move(weights)) {
