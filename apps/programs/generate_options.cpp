@@ -46,7 +46,7 @@ constexpr const char* after =
     "the output cannot be written, 7 a logit is NaN or infinite, 70 a bug, 75 stopped early. An error is one line on "
     "stderr, and a line 'hint: ...' where there is one.\n";
 
-constexpr double most = 1e300;
+constexpr double most = 1e300, most_sequences = 1 << 20;
 
 void add_prompt(CommandLine& line, GenerateOptions& options) {
   add_model_and_input(line, options);
@@ -58,7 +58,7 @@ void add_sampling(CommandLine& line, GenerateOptions& options) {
   SamplingOptions& sampling = options.sampling;
   line.start_group("Tokens");
   line.add_number("--tokens", "tokens to generate, of each sequence", options.tokens, 1);
-  line.add_number("--batch", "continue the prompt N times (default 1)", options.batch, 1, largest_batch);
+  line.add_number("--batch", "continue the prompt N times (default 1)", options.batch, 1, most_sequences);
   line.add("--temperature", "X", "logits are divided by it; 0: the most probable token (default 1)",
            [&sampling](const std::string& name, const std::string& text) {
              sampling.temperature = number(name, text, 0, most);
