@@ -6,6 +6,7 @@ set(BSBR_PROGRAM_LIST  # name: what it is for, in a few words
     "bsbr_forward: run a model with BSBR attention on long sequences"
     "bsbr_evaluate: tell how well a model predicts the next token of long sequences"
     "bsbr_train: train a model to predict the next token, and go on from checkpoints"
+    "bsbr_generate: continue texts and token sequences with a model, token by token"
     "bsbr_init: write a model file with random weights"
     "bsbr_compare: compare time and memory of seven attention mechanisms")
 

@@ -48,7 +48,7 @@ bool RunLimits::job_ends_soon() {
 }
 
 const char* RunLimits::own_reason(std::int64_t step) {
-  if (const char* signal = StopSignals::received()) return signal;
+  if (const char* signal = harness::StopSignals::received()) return signal;
   if (m_stop_after && step >= *m_stop_after) return "--stop-after";
   if (m_max_seconds && seconds() >= *m_max_seconds) return "--max-seconds";
   return job_ends_soon() ? "the end of the Slurm job" : "";

@@ -5,11 +5,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <optional>
 #include <string>
 
-#include "training/stop_signals.hpp"
+#include "harness/job/stop_signals.hpp"
 
 namespace bsbr::apps {
 
@@ -42,7 +43,7 @@ class RunLimits {
   double m_last_step = 0;           // when it ended, in seconds()
   double m_longest_step = 0;        // seconds
   double m_saving = 0;              // seconds
-  StopSignals m_signals;
+  harness::StopSignals m_signals{SIGTERM, SIGUSR1};
 };
 
 }  // namespace bsbr::apps

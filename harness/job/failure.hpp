@@ -18,7 +18,7 @@ class VerificationError : public Error {
   using Error::Error;
 };
 
-/// Numbers of a training run became NaN or infinite, and stayed so.
+/// Numbers without which a run cannot go on are NaN or infinite.
 class DivergenceError : public Error {
   using Error::Error;
 };

@@ -16,6 +16,7 @@
 #include "bsbr/parallel.hpp"
 #include "bsbr/partition.hpp"
 #include "bsbr/profile.hpp"
+#include "bsbr/sampling.hpp"
 #include "bsbr/sequence.hpp"
 #include "bsbr/timeout.hpp"
 #include "bsbr/training.hpp"

@@ -4,10 +4,10 @@
 #include <cmath>
 #include <string>
 
+#include "config/messages.hpp"
 #include "config/weight_table.hpp"
 #include "kernels/adamw.hpp"
 #include "model/allocate.hpp"
-#include "training/options.hpp"
 
 namespace bsbr::training {
 

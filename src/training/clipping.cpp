@@ -3,10 +3,10 @@
 #include <cmath>
 #include <string>
 
+#include "config/require_number.hpp"
 #include "kernels/square_sums.hpp"
 #include "model/allocate.hpp"
 #include "parallel/ordered_sum.hpp"
-#include "training/options.hpp"
 
 namespace bsbr::training {
 template <class Real>
@@ -27,7 +27,7 @@ double gradient_norm(const Execution& execution, MPI_Comm comm, std::int64_t blo
   return std::sqrt(parallel::sum_of_ranks(squares, comm));
 }
 
-void validate_clip(double clip) { require(clip >= 0, "clip", clip, "below 0", "0 is without clipping"); }
+void validate_clip(double clip) { require_number(clip >= 0, "clip", clip, "below 0", "0 is without clipping"); }
 
 double clip_scale(double norm, double clip) {
   if (!std::isfinite(norm)) throw Error("a gradient with the norm " + show(norm) + " cannot be clipped");

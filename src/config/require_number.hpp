@@ -1,4 +1,4 @@
-// How the options of training are checked.
+// How options that are numbers are checked.
 #pragma once
 
 #include <cmath>
@@ -8,14 +8,15 @@
 #include "bsbr/error.hpp"
 #include "config/messages.hpp"
 
-namespace bsbr::training {
+namespace bsbr {
 
 /// Throws ConfigError, "beta1 = 1 is not below 1", unless the value is a finite number that keeps the rule.
 template <class Number>
-void require(bool keeps_rule, std::string_view name, Number value, const std::string& broken, const std::string& hint) {
+void require_number(bool keeps_rule, std::string_view name, Number value, const std::string& broken,
+                    const std::string& hint) {
   if (!std::isfinite(static_cast<double>(value)))
     throw ConfigError(equation(name, value) + " is not a finite number", hint);
   if (!keeps_rule) throw ConfigError(equation(name, value) + " is " + broken, hint);
 }
 
-}  // namespace bsbr::training
+}  // namespace bsbr
