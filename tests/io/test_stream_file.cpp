@@ -281,7 +281,7 @@ INSTANTIATE_TEST_SUITE_P(
         attributes(
             "a_hash_that_is_none", [](hid_t group) { set_attribute(group, "model_hash", "12ab12ab12ab12ax"); },
             "model_hash is \"12ab12ab12ab12ax\", must be 16 hexadecimal digits")),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 INSTANTIATE_TEST_SUITE_P(
     Arrays, BadStream,
@@ -325,7 +325,7 @@ INSTANTIATE_TEST_SUITE_P(
               }());
             },
             "[1, 2] is 2, must be 0 or 1")),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 TEST(StateFile, that_is_cut_off_is_refused) {
   const ModelConfig config = sizes(2);
