@@ -69,7 +69,7 @@ template <class Real>
 class StreamFile : public ::testing::Test {};
 TYPED_TEST_SUITE(StreamFile, Reals, RealNames);
 
-TYPED_TEST(StateFile, goes_on_with_the_same_bits_on_any_number_of_ranks) {
+TYPED_TEST(StreamFile, goes_on_with_the_same_bits_on_any_number_of_ranks) {
   for (const ModelConfig& config : all_variants()) {
     SCOPED_TRACE(describe(config));
     const Folder folder;
@@ -97,7 +97,7 @@ TYPED_TEST(StateFile, goes_on_with_the_same_bits_on_any_number_of_ranks) {
   }
 }
 
-TYPED_TEST(StateFile, goes_on_with_the_same_bits_with_padding) {
+TYPED_TEST(StreamFile, goes_on_with_the_same_bits_with_padding) {
   for (const ModelConfig& config : all_variants()) {
     SCOPED_TRACE(describe(config));
     const Folder folder;
@@ -115,7 +115,7 @@ TYPED_TEST(StateFile, goes_on_with_the_same_bits_with_padding) {
   }
 }
 
-TYPED_TEST(StateFile, has_the_same_bytes_whatever_ranks_and_pieces) {
+TYPED_TEST(StreamFile, has_the_same_bytes_whatever_ranks_and_pieces) {
   for (const ModelConfig& config : all_variants()) {
     for (const Padding padding : {Padding::none, Padding::holes}) {
       SCOPED_TRACE(describe(config));
@@ -131,7 +131,7 @@ TYPED_TEST(StateFile, has_the_same_bytes_whatever_ranks_and_pieces) {
   }
 }
 
-TYPED_TEST(StateFile, of_no_tokens_goes_on_from_the_beginning) {
+TYPED_TEST(StreamFile, of_no_tokens_goes_on_from_the_beginning) {
   for (const ModelConfig& config : all_variants()) {
     SCOPED_TRACE(describe(config));
     const Folder folder;
