@@ -1,7 +1,6 @@
 // bsbr_evaluate: how well a model predicts the next token of sequences, on all ranks.
 #include <Kokkos_Core.hpp>
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "bsbr/gradient.hpp"
@@ -16,10 +15,11 @@
 #include "measure/measurement.hpp"
 #include "memory/footprint.hpp"
 #include "programs/evaluate_options.hpp"
+#include "programs/evaluate_pieces.hpp"
 #include "programs/evaluation_input.hpp"
+#include "programs/loss_by_position.hpp"
 #include "programs/model_run.hpp"
 #include "progress/progress.hpp"
-#include "report/json_output.hpp"
 #include "report/summary.hpp"
 
 namespace bsbr::apps {
@@ -93,20 +93,6 @@ void write_file(const std::string& path, Progress& progress, const Write& write)
   write();
 }
 
-/// The file of --by-position: one object, with a list of ranges.
-void write_by_position(const Runtime& runtime, const std::string& path, const std::vector<PositionLoss>& ranges) {
-  nlohmann::ordered_json json{{"format", "bsbr-loss-by-position"}, {"format_version", 1}};
-  json["ranges"] = nlohmann::ordered_json::array();
-  for (const PositionLoss& range : ranges) {
-    nlohmann::ordered_json one{{"begin", range.begin}, {"end", range.end}};
-    add_loss(one, range.mean);
-    json["ranges"].push_back(std::move(one));
-  }
-  parallel::agree(runtime.comm(), [&] {
-    if (runtime.is_first()) write_json(path, json);
-  });
-}
-
 /// Means and files.
 void finish(const Job& job, const Losses& losses, Progress& progress, Summary& summary) {
   const EvaluateOptions& options = job.options;
@@ -155,10 +141,7 @@ void compute_gradients(const Job& job, const Weights<Real>& weights, Recompute r
 template <class Real>
 void look_at_states(const Job& job, const Weights<Real>& weights, const Batch& batch, const Array<Real***>& states,
                     Progress& progress, Summary& summary) {
-  const NonfiniteStates nonfinite = find_nonfinite<Real>(Execution(), batch.sequence, states);
-  if (summary.nonfinite.count == 0 && nonfinite.first)
-    summary.nonfinite.first = TokenPlace{batch.first + nonfinite.first->batch, nonfinite.first->token};
-  summary.nonfinite.count += nonfinite.count;
+  summary.add(find_nonfinite<Real>(Execution(), batch.sequence, states), {batch.first, 0});
   if (!job.options.verify) return;
   if (batch.first == 0) {
     progress.step("comparing with the reference");
@@ -235,6 +218,7 @@ Extras extras_of(const Job& job, bool has_mask) {
 template <class Real>
 void evaluate(const Runtime& runtime, const EvaluateOptions& options, const std::string& stdin_path,
               const ModelConfig& config) {
+  if (options.streams()) return evaluate_pieces<Real>(runtime, options, stdin_path, config);
   TokenShape shape = find_input_shape(options, stdin_path, config.vocab_size, runtime.comm());
   shape.length = std::min(shape.length, options.max_tokens.value_or(shape.length));
   const TokenSource source = source_of(options, stdin_path);
@@ -262,7 +246,7 @@ void evaluate(const Runtime& runtime, const EvaluateOptions& options, const std:
 }
 
 void run(const Runtime& runtime, const EvaluateOptions& options) {
-  check_outputs(runtime, options, {options.token_losses, options.gradients, options.by_position});
+  check_outputs(runtime, options, {options.token_losses, options.gradients, options.by_position, options.state_out});
   with_model(runtime, options, [&](const ModelConfig& config, const std::string& stdin_path) {
     require_head(config);
     if (options.precision == Precision::float32)

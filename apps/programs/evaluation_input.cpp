@@ -5,6 +5,7 @@
 
 #include "bsbr/loss.hpp"
 #include "bsbr/parallel.hpp"
+#include "bsbr/token_pieces.hpp"
 #include "harness/format.hpp"
 
 namespace bsbr::apps {
@@ -22,7 +23,8 @@ std::vector<std::int64_t> begins_of(std::int64_t first, std::int64_t count, std:
   return begins;
 }
 
-/// The targets of windows: `next`, which they are made of, has the ids behind their tokens.
+/// The targets of windows, or of a piece, which counts whole: `next`, which they are made of, has the ids behind their
+/// tokens.
 HostArray<std::int32_t**> window_targets(const Batch& batch, const Tokens& next, std::int64_t stride) {
   const Sequence& sequence = batch.sequence;
   for (std::int64_t row = 0; row < sequence.batch(); ++row) {
@@ -76,6 +78,22 @@ Batch read_batch(const TokenSource& source, const EvaluatedSequences& all, std::
   parallel::agree(comm, [&] {
     batch.device.emplace(batch.tokens);
     batch.targets = Kokkos::create_mirror_view_and_copy(Memory(), window_targets(batch, next, *all.stride));
+  });
+  return batch;
+}
+
+Batch read_piece(const TokenSource& source, const Sequence& piece, std::int64_t first, std::int64_t length,
+                 std::int64_t vocab_size) {
+  const MPI_Comm comm = piece.comm();
+  Batch batch{0, piece, read_tokens(source, piece, vocab_size, first), std::nullopt};
+  parallel::agree(comm, [&] { batch.device.emplace(batch.tokens); });
+  if (first + piece.length() == length) {
+    batch.targets = next_tokens(Execution(), piece, batch.device->ids, batch.device->mask);
+    return batch;
+  }
+  const Tokens next = read_tokens(source, piece, vocab_size, first + 1);
+  parallel::agree(comm, [&] {
+    batch.targets = Kokkos::create_mirror_view_and_copy(Memory(), window_targets(batch, next, piece.length()));
   });
   return batch;
 }

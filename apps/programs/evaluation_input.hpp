@@ -45,4 +45,9 @@ struct Batch {
 Batch read_batch(const TokenSource& source, const EvaluatedSequences& all, std::int64_t first, const Sequence& sequence,
                  std::int64_t vocab_size);
 
+/// The next tokens of all sequences, of which `length` are evaluated: those from `first` on, counted in the input.
+/// Their targets are those of the whole. Collective. Throws what read_tokens() throws.
+Batch read_piece(const TokenSource& source, const Sequence& piece, std::int64_t first, std::int64_t length,
+                 std::int64_t vocab_size);
+
 }  // namespace bsbr::apps

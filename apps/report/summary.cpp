@@ -28,11 +28,18 @@ std::string describe_tokens(const Summary& summary) {
          " at a time)";
 }
 
+std::string describe_stream(const Streamed& stream) {
+  return (stream.origin > 0 ? "goes on behind " + show_several(stream.origin, "token") + ", " : "") +
+         show_several(stream.piece, "token") + " at a time; holds " + show_bytes(stream.bytes) +
+         " in the end, on the largest rank";
+}
+
 std::string head(const Summary& summary) {
   const std::string warning = summary.config.warning(), note = summary.stored.shape.note;
   return row("model", summary.model + ": " + describe_model(summary.config)) +
          (warning.empty() ? "" : row("note", warning)) + row("input", describe(summary.stored)) +
          (note.empty() ? "" : row("note", note)) + row("tokens", describe_tokens(summary)) +
+         (summary.stream ? row("stream", describe_stream(*summary.stream)) : "") +
          row("ran on", describe(summary.environment, summary.precision)) + environment_rows(summary.environment);
 }
 
@@ -285,6 +292,12 @@ void add_dry_run(nlohmann::ordered_json& json, const Summary& summary) {
 
 }  // namespace
 
+void Summary::add(const NonfiniteStates& found, TokenPlace first) {
+  if (nonfinite.count == 0 && found.first)
+    nonfinite.first = TokenPlace{first.batch + found.first->batch, first.token + found.first->token};
+  nonfinite.count += found.count;
+}
+
 std::string describe_model(const ModelConfig& config) {
   std::string text(to_string(config.architecture));
   if (has_field(config.architecture, "causality")) text += " (" + std::string(to_string(config.causality)) + ")";
@@ -313,6 +326,11 @@ nlohmann::ordered_json to_json(const Summary& summary) {
   json["length"] = summary.length;
   if (summary.windows) json["windows"] = summary.windows->count;
   if (summary.windows) json["stride"] = summary.windows->stride;
+  if (summary.stream) {
+    json["pieces"] = summary.stream->piece;
+    json["first_token"] = summary.stream->origin;
+    json["stream_bytes"] = summary.stream->bytes;
+  }
   json["tokens"] = summary.tokens();
   json["ranks"] = environment.ranks;
   json["threads_per_rank"] = environment.threads_per_rank;

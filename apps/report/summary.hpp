@@ -27,11 +27,19 @@ struct Windows {
   std::int64_t count = 0, stride = 0;
 };
 
+/// Sequences that are fed to a stream.
+struct Streamed {
+  std::int64_t origin = 0;  ///< tokens of each that it had read before
+  std::int64_t piece = 0;   ///< tokens at a time
+  std::int64_t bytes = 0;   ///< that it holds in the end, on the largest rank
+};
+
 struct Summary {
   ModelConfig config;
   Precision precision = Precision::float32;
   std::int64_t batch = 0, length = 0;
   std::optional<Windows> windows;
+  std::optional<Streamed> stream;
   Environment environment;
   std::int64_t predicted_memory_bytes = 0;  ///< of the largest rank
   std::string model, input, output;
@@ -56,8 +64,13 @@ struct Summary {
   std::int64_t sequences() const { return windows ? windows->count : batch; }
   std::int64_t tokens() const { return sequences() * length; }
   double flops() const {
-    return forward_flops(config, sequences(), length) + (evaluates ? head_flops(config, sequences(), length) : 0);
+    const std::int64_t origin = stream ? stream->origin : 0;
+    return forward_flops(config, sequences(), origin + length) - forward_flops(config, sequences(), origin) +
+           (evaluates ? head_flops(config, sequences(), length) : 0);
   }
+
+  /// Notes what was found of some sequences' hidden states: `first` is the place of their first token among all.
+  void add(const NonfiniteStates& found, TokenPlace first);
 };
 
 /// "bsbr (causal), 4 layers of width 512, 8 heads, chunks of 128, 13,433,856 parameters"

@@ -54,6 +54,11 @@ std::int64_t gradient_scratch_bytes(const ModelConfig& config) {
 }
 
 template <class Real>
+StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens) {
+  return class_for<Real>(config).state_arrays(config, batch, tokens);
+}
+
+template <class Real>
 bool output_may_be_key(const ModelConfig& config) {
   return class_for<Real>(config).output_may_be_key(config);
 }
@@ -173,6 +178,8 @@ template std::int64_t scratch_bytes<float>(const ModelConfig&);
 template std::int64_t scratch_bytes<double>(const ModelConfig&);
 template std::int64_t gradient_scratch_bytes<float>(const ModelConfig&);
 template std::int64_t gradient_scratch_bytes<double>(const ModelConfig&);
+template StateArrays<float> state_arrays<float>(const ModelConfig&, std::int64_t, std::int64_t);
+template StateArrays<double> state_arrays<double>(const ModelConfig&, std::int64_t, std::int64_t);
 template bool output_may_be_key<float>(const ModelConfig&);
 template bool output_may_be_key<double>(const ModelConfig&);
 template bool gradient_reads_output<float>(const ModelConfig&);

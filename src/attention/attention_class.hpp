@@ -5,10 +5,11 @@
 
 #include "architectures/traits.hpp"
 #include "attention/attention.hpp"
+#include "attention/state_arrays.hpp"
 
 namespace bsbr::attention {
 
-/// The functions of a class that are called without an object of it: see attention.hpp.
+/// The functions of a class that are called without an object of it: see attention.hpp and state_arrays.hpp.
 template <class Real>
 struct AttentionClass {
   std::unique_ptr<Attention<Real>> (*create)(const ModelConfig&, const Sequence&);
@@ -17,6 +18,7 @@ struct AttentionClass {
   std::int64_t (*gradient_bytes)(const ModelConfig&, const Sequence&);
   std::int64_t (*scratch_bytes)(const ModelConfig&);
   std::int64_t (*gradient_scratch_bytes)(const ModelConfig&);
+  StateArrays<Real> (*state_arrays)(const ModelConfig&, std::int64_t batch, std::int64_t tokens);
   bool (*output_may_be_key)(const ModelConfig&);
   bool (*gradient_reads_output)(const ModelConfig&);
 };
@@ -40,6 +42,7 @@ AttentionClass<Real> class_of() {
           &Class::gradient_bytes,
           &Class::scratch_bytes,
           &Class::gradient_scratch_bytes,
+          &Class::state_arrays,
           output_may_be_key,
           gradient_reads_output};
 }

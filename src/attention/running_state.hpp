@@ -1,10 +1,13 @@
 // A state carried along the sequence, what linear, delta_net and gau have in common.
 #pragma once
 
+#include <bit>
+
 #include "attention/attention.hpp"
 #include "attention/kept_keys.hpp"
 #include "attention/key_halo.hpp"
 #include "attention/segment_scan.hpp"
+#include "attention/state_arrays.hpp"
 #include "kernels/state_scan.hpp"
 
 namespace bsbr::attention {
@@ -20,15 +23,31 @@ class RunningState {
       : m_sequence(sequence),
         m_step(step),
         m_keys(config, sequence, step_begin(sequence, step)),
-        m_scan({sequence, kernels::segment_tokens(step)}, sequence, parts_of(config, sequence, rule),
-               kernels::segment_elements<Rule>(parts_of(config, sequence, rule))) {}
+        m_scan({sequence, kernels::segment_tokens(step)}, sequence, parts_of(config, sequence.batch(), rule),
+               kernels::segment_elements<Rule>(parts_of(config, sequence.batch(), rule))) {}
 
   template <class Rule>
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, std::int64_t step, const Rule& rule) {
-    const kernels::ScanParts parts = parts_of(config, sequence, rule);
+    const kernels::ScanParts parts = parts_of(config, sequence.batch(), rule);
     return KeyHalo<Real>::bytes(config, sequence, step_begin(sequence, step)) +
            SegmentScan<Real>::bytes({sequence, kernels::segment_tokens(step)}, sequence, parts,
                                     kernels::segment_elements<Rule>(parts));
+  }
+
+  template <class Rule>
+  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens,
+                                        std::int64_t step, const Rule& rule) {
+    using State = AttentionState<Real>;
+    const kernels::ScanParts parts = parts_of(config, batch, rule);
+    const std::int64_t elements = kernels::segment_elements<Rule>(parts), segment = kernels::segment_tokens(step);
+    const auto nodes = std::int64_t{std::popcount(static_cast<std::uint64_t>(tokens / segment))};
+    StateArrays<Real> arrays(batch, tokens, tokens / step * step, config.attention_dim());
+    arrays.add({"sums", &State::sums, {nodes, elements}});
+    arrays.add({"states", &State::states, {nodes, parts.total()}});
+    if (tokens % segment == 0) return arrays;
+    arrays.add({"sum", &State::sum, {elements}});
+    arrays.add({"state", &State::state, {parts.total()}});
+    return arrays;
   }
 
   /// Throws ShapeError unless the state is one of this scan, of the tokens before the sequence.
@@ -78,8 +97,8 @@ class RunningState {
   }
 
   template <class Rule>
-  static kernels::ScanParts parts_of(const ModelConfig& config, const Sequence& sequence, const Rule& rule) {
-    return {sequence.batch(), config.num_heads, static_cast<int>(config.head_dim()), rule.extra_columns()};
+  static kernels::ScanParts parts_of(const ModelConfig& config, std::int64_t batch, const Rule& rule) {
+    return {batch, config.num_heads, static_cast<int>(config.head_dim()), rule.extra_columns()};
   }
 
   Sequence m_sequence;

@@ -9,6 +9,7 @@
 #include "attention/head_transpose.hpp"
 #include "attention/key_halo.hpp"
 #include "attention/query_halo.hpp"
+#include "attention/state_arrays.hpp"
 #include "bsbr/attention.hpp"
 
 namespace bsbr::attention {
@@ -43,12 +44,19 @@ class SoftmaxAttention : public Attention<Real> {
                                    const SoftmaxParameters& parameters);
   static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence,
                                      const SoftmaxParameters& parameters);
+  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens,
+                                        const SoftmaxParameters& parameters) {
+    return {batch, tokens, first_kept(tokens, parameters), config.attention_dim()};
+  }
   static std::int64_t scratch_bytes(const ModelConfig& config);
   static std::int64_t gradient_scratch_bytes(const ModelConfig& config);
 
  private:
   /// The first token that one at `position` sees.
-  std::int64_t kept_from(std::int64_t position) const { return position - std::min(position, m_parameters.window); }
+  static std::int64_t first_kept(std::int64_t position, const SoftmaxParameters& parameters) {
+    return position - std::min(position, parameters.window);
+  }
+  std::int64_t kept_from(std::int64_t position) const { return first_kept(position, m_parameters); }
   void attend_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                        const Array<Real***>& output, AttentionRecord<Real>* record, Profile* profile);
   void attend_to_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
@@ -89,6 +97,9 @@ class SoftmaxAttentionOf : public SoftmaxAttention<Real> {
   }
   static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
     return SoftmaxAttention<Real>::gradient_bytes(config, sequence, Mechanism::parameters(config));
+  }
+  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens) {
+    return SoftmaxAttention<Real>::state_arrays(config, batch, tokens, Mechanism::parameters(config));
   }
 };
 

@@ -77,6 +77,9 @@ class StateAttention : public Attention<Real> {
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
     return RunningState<Real>::bytes(config, sequence, step(config), Rule(config));
   }
+  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens) {
+    return RunningState<Real>::state_arrays(config, batch, tokens, step(config), Rule(config));
+  }
   static std::int64_t scratch_bytes(const ModelConfig& config) {
     const Rule rule(config);
     const auto width = static_cast<int>(config.head_dim());

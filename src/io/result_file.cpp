@@ -2,6 +2,7 @@
 #include <functional>
 
 #include "bsbr/io.hpp"
+#include "bsbr/token_pieces.hpp"
 #include "config/weight_table.hpp"
 #include "io/attributes.hpp"
 #include "io/config_attributes.hpp"
@@ -86,30 +87,43 @@ void check_shape(const std::string& name, const Shape& shape, const Sequence& se
   if (!rows.span_is_contiguous()) throw ShapeError(name + " is not contiguous");
 }
 
-/// Writes a whole file; `rows`: this rank's part of the dataset.
-template <class Real, class View>
+/// Writes a whole file. fill(descriptor, place of the dataset) writes this rank's part.
+template <class Real, class Fill>
 void write_file(const std::string& path, const Kind& kind, const Shape& shape, const ModelConfig& config,
-                const Attributes& attributes, const Sequence& sequence, const View& rows) {
-  parallel::agree(sequence.comm(), [&] { check_shape(kind.dataset, shape, sequence, rows); });
+                const Attributes& attributes, MPI_Comm comm, const Fill& fill) {
   std::int64_t bytes = 0;
-  parallel::agree(sequence.comm(), [&] { writing(path, [&] { bytes = bytes_of(shape, sizeof(Real)); }); });
-  const Elements<Real> elements(rows.data(), rows.size());
-  const std::int64_t width = shape.width(), row_bytes = width * static_cast<std::int64_t>(sizeof(Real));
-  write_shared(path, sequence.comm(),
+  parallel::agree(comm, [&] { writing(path, [&] { bytes = bytes_of(shape, sizeof(Real)); }); });
+  write_shared(path, comm,
                {.datasets = 1 + kind.more_datasets,
                 .bytes = bytes + kind.more_bytes,
                 .lay_out =
                     [&](hid_t file, const OutputFile& output) {
                       return lay_out<Real>(file, output, kind, shape, config, attributes);
                     },
-                .fill =
-                    [&](const Descriptor& file, const Places& places) {
-                      for_each_run(sequence, [&](std::int64_t file_row, std::int64_t row, std::int64_t count) {
-                        write_elements<Real>(file, places[0] + file_row * row_bytes, elements, row * width,
-                                             count * width);
-                      });
-                    },
+                .fill = [&](const Descriptor& file, const Places& places) { fill(file, places[0]); },
                 .finish = [](hid_t file) { change_attribute(file, complete, 1); }});
+}
+
+/// The same with `rows`, this rank's part of the dataset.
+template <class Real, class View>
+void write_file(const std::string& path, const Kind& kind, const Shape& shape, const ModelConfig& config,
+                const Attributes& attributes, const Sequence& sequence, const View& rows) {
+  parallel::agree(sequence.comm(), [&] { check_shape(kind.dataset, shape, sequence, rows); });
+  const Elements<Real> elements(rows.data(), rows.size());
+  const std::int64_t width = shape.width(), row_bytes = width * static_cast<std::int64_t>(sizeof(Real));
+  write_file<Real>(path, kind, shape, config, attributes, sequence.comm(),
+                   [&](const Descriptor& file, std::int64_t place) {
+                     for_each_run(sequence, [&](std::int64_t file_row, std::int64_t row, std::int64_t count) {
+                       write_elements<Real>(file, place + file_row * row_bytes, elements, row * width, count * width);
+                     });
+                   });
+}
+
+/// The kind of a file of losses, whose mean is `loss`; it must live as long as the kind.
+Kind kind_of_losses(const double& loss) {
+  return {"bsbr-gradients", "token_loss", "batch, sequence", 1, 0, [&loss](hid_t file, const OutputFile&) {
+            write_dataset(file, "loss", {}, native_real<double>(), &loss);
+          }};
 }
 
 }  // namespace
@@ -125,11 +139,29 @@ void write_result(const std::string& path, const ModelConfig& config, const Attr
 void write_token_losses(const std::string& path, const ModelConfig& config, const Attributes& attributes,
                         const Sequence& sequence, double loss, const Array<const double**>& token_losses) {
   const Shape shape{{sequence.batch(), sequence.length()}};
-  const auto write_loss = [&](hid_t file, const OutputFile&) {
-    write_dataset(file, "loss", {}, native_real<double>(), &loss);
-  };
-  write_file<double>(path, {"bsbr-gradients", "token_loss", "batch, sequence", 1, 0, write_loss}, shape, config,
-                     attributes, sequence, token_losses);
+  write_file<double>(path, kind_of_losses(loss), shape, config, attributes, sequence, token_losses);
+}
+
+void write_token_losses(const std::string& path, const ModelConfig& config, const Attributes& attributes, MPI_Comm comm,
+                        std::int64_t batch, std::int64_t length, double loss, const std::vector<TokenRange>& ranges,
+                        const std::vector<double>& token_losses) {
+  constexpr auto number = static_cast<std::int64_t>(sizeof(double));
+  parallel::agree(comm, [&] {
+    std::int64_t tokens = 0;
+    for (const TokenRange& range : ranges) tokens += range.count;
+    const auto given = static_cast<std::int64_t>(token_losses.size());
+    if (given == batch * tokens) return;
+    throw ShapeError(std::to_string(given) + " losses are not those of " + std::to_string(tokens) + " tokens of " +
+                     std::to_string(batch) + " sequences");
+  });
+  write_file<double>(path, kind_of_losses(loss), {{batch, length}}, config, attributes, comm,
+                     [&](const Descriptor& file, std::int64_t place) {
+                       const double* next = token_losses.data();
+                       for (const TokenRange& range : ranges) {
+                         for (std::int64_t row = 0; row < batch; ++row, next += range.count)
+                           file.write(place + (row * length + range.first) * number, next, range.count * number);
+                       }
+                     });
 }
 
 template <class Real>

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bsbr/io.hpp"
+#include "bsbr/token_pieces.hpp"
 #include "io/hdf5.hpp"
 #include "io/same_file.hpp"
 #include "io/text.hpp"
@@ -38,27 +39,27 @@ void for_each_block(const Sequence& sequence, bool column_major, Function&& func
 /// What is read of a source, and where a sequence's position stands in it, counted row after row.
 class Selection {
  public:
-  /// The first tokens of each row.
-  explicit Selection(const TokenShape& shape) : m_length(shape.length) {}
+  /// The tokens of each row from `first` on.
+  Selection(const TokenShape& shape, std::int64_t first) : m_length(shape.length), m_first(first) {}
   /// Windows of the one row: where each begins.
   Selection(const TokenShape& shape, const std::vector<std::int64_t>& begins)
       : m_length(shape.length), m_begins(&begins) {}
 
   std::int64_t index(std::int64_t row, std::int64_t position) const {
-    return (m_begins ? (*m_begins)[static_cast<std::size_t>(row)] : row * m_length) + position;
+    return (m_begins ? (*m_begins)[static_cast<std::size_t>(row)] : row * m_length + m_first) + position;
   }
 
   /// Calls read(block of the source, where its numbers go) for a block of the sequences.
   template <class Read>
   void read(const Block& block, std::int64_t* numbers, const Read& read) const {
-    if (!m_begins) return read(block, numbers);
+    if (!m_begins) return read({block.row, block.rows, m_first + block.position, block.positions}, numbers);
     for (std::int64_t i = 0; i < block.rows; ++i) {
       read({0, 1, index(block.row + i, block.position), block.positions}, numbers + i * block.positions);
     }
   }
 
  private:
-  std::int64_t m_length;  // of a row of the source
+  std::int64_t m_length, m_first = 0;  // of a row of the source
   const std::vector<std::int64_t>* m_begins = nullptr;
 };
 
@@ -95,10 +96,10 @@ HostArray<Number**> allocate(const char* label, const Sequence& sequence) {
   }
 }
 
-void require_enough(const TokenShape& shape, const Sequence& sequence) {
-  if (shape.batch == sequence.batch() && shape.length >= sequence.length()) return;
+void require_enough(const TokenShape& shape, const Sequence& sequence, std::int64_t first) {
+  if (shape.batch == sequence.batch() && first >= 0 && first <= shape.length - sequence.length()) return;
   throw ContentError("holds ids " + bracketed({shape.batch, shape.length}) + ", " +
-                     bracketed({sequence.batch(), sequence.length()}) + " are needed");
+                     bracketed({sequence.batch(), first + sequence.length()}) + " are needed");
 }
 
 /// Windows are the sequences of a batch, each within the one row.
@@ -183,13 +184,17 @@ TokenShape read_token_shape(const TokenSource& source, MPI_Comm comm) {
 }
 
 Tokens read_tokens(const TokenSource& source, const Sequence& sequence, std::int64_t vocab_size) {
+  return read_tokens(source, sequence, vocab_size, 0);
+}
+
+Tokens read_tokens(const TokenSource& source, const Sequence& sequence, std::int64_t vocab_size, std::int64_t first) {
   std::unique_ptr<TokenReader> reader;
   agree_on_file(source.path, sequence.comm(), [&] {
     reader = open_tokens(source);
-    require_enough(reader->shape(), sequence);
+    require_enough(reader->shape(), sequence, first);
   });
   require_same(source.path, reader->shape(), sequence.comm());
-  return read_selection(source, *reader, sequence, Selection(reader->shape()), vocab_size);
+  return read_selection(source, *reader, sequence, Selection(reader->shape(), first), vocab_size);
 }
 
 Tokens read_windows(const TokenSource& source, const Sequence& sequence, const std::vector<std::int64_t>& begins,

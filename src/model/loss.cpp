@@ -7,6 +7,7 @@
 #include <string>
 
 #include "bsbr/error.hpp"
+#include "bsbr/piece_loss.hpp"
 #include "kernels/token_loss.hpp"
 #include "model/allocate.hpp"
 #include "model/stages.hpp"
@@ -199,100 +200,173 @@ std::int64_t end_of_range(std::int64_t begin) {
   return begin + step;
 }
 
-}  // namespace
+/// The sum over some positions [begin, end) of all sequences.
+struct RangeSum {
+  std::int64_t begin, end;
+  std::int64_t counted = 0;  // on this rank
+  // Of leaves [sequence, position]: one for all sequences, or one for each, since leaves are added in their order.
+  std::vector<OrderedSumOfDoubles> sums;
 
-struct LossSum::Sums {
-  /// The sum over some positions [begin, end) of all sequences.
-  struct RangeSum {
-    std::int64_t begin, end;
-    std::int64_t counted = 0;  // on this rank
-    OrderedSumOfDoubles sum;   // of leaves [sequence, position]
+  RangeSum(std::int64_t first, std::int64_t last, std::int64_t sequences, std::int64_t count)
+      : begin(first),
+        end(last),
+        sums(static_cast<std::size_t>(count), OrderedSumOfDoubles(OrderedTree(sequences * (last - first)))) {}
 
-    RangeSum(std::int64_t first, std::int64_t last, std::int64_t sequences)
-        : begin(first), end(last), sum(OrderedTree(sequences * (last - first))) {}
+  /// `row`: among all sequences.
+  void add(std::int64_t row, std::int64_t position, double value, bool counts) {
+    counted += counts ? 1 : 0;
+    OrderedSumOfDoubles& sum = sums[sums.size() == 1 ? 0 : static_cast<std::size_t>(row)];
+    sum.add(row * (end - begin) + position - begin, counts ? value : 0.0);
+  }
 
-    MeanLoss mean(MPI_Comm comm) const {
-      const double total = parallel::sum_of_ranks(sum, comm);
-      const std::int64_t count = parallel::all_reduce(counted, MPI_SUM, comm);
-      return {count == 0 ? 0 : total / static_cast<double>(count), count};
+  MeanLoss mean(MPI_Comm comm) const {
+    OrderedSumOfDoubles all(sums.front().tree());
+    for (const OrderedSumOfDoubles& sum : sums) {
+      for (const auto& node : sum.nodes()) all.add(node.place, node.value);
     }
-  };
+    const double total = parallel::sum_of_ranks(all, comm);
+    const std::int64_t count = parallel::all_reduce(counted, MPI_SUM, comm);
+    return {count == 0 ? 0 : total / static_cast<double>(count), count};
+  }
+};
 
-  std::int64_t sequences, length, added = 0;
-  bool by_place = false;
+/// Those over all positions, and over each range of them.
+struct RangeSums {
+  std::int64_t sequences, length;
   RangeSum all;
   std::vector<RangeSum> ranges;
 
-  Sums(std::int64_t count, std::int64_t tokens) : sequences(count), length(tokens), all(0, tokens, count) {
+  /// by_row: tokens of a sequence are added after some of later ones.
+  RangeSums(std::int64_t count, std::int64_t tokens, bool by_row)
+      : sequences(checked(count, tokens)),
+        length(tokens),
+        all(0, tokens, count, by_row ? std::max<std::int64_t>(1, count) : 1) {
     for (std::int64_t begin = 0; begin < tokens;) {
       const std::int64_t end = std::min(end_of_range(begin), tokens);
-      ranges.emplace_back(begin, end, count);
+      ranges.emplace_back(begin, end, count, static_cast<std::int64_t>(all.sums.size()));
       begin = end;
     }
   }
 
+  static std::int64_t checked(std::int64_t sequences, std::int64_t length) {
+    if (sequences >= 0 && length >= 0 &&
+        (length == 0 || sequences <= std::numeric_limits<std::int64_t>::max() / 2 / length))
+      return sequences;
+    throw ConfigError("losses of " + std::to_string(sequences) + " sequences of " + std::to_string(length) +
+                      " tokens cannot be summed up");
+  }
+
+  /// Sequences from `first` on, of which this rank's tokens begin at `position`.
+  void add(std::int64_t first, std::int64_t position, const Array<const double**>& losses,
+           const Array<const std::int32_t**>& targets) {
+    const auto loss = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), losses);
+    const auto target = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), targets);
+    const auto rows = static_cast<std::int64_t>(loss.extent(0)), tokens = static_cast<std::int64_t>(loss.extent(1));
+    for (std::int64_t row = 0; row < rows; ++row) {
+      auto range = ranges.begin();
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        while (range->end <= position + t) ++range;
+        const bool counts = target(row, t) != no_target;
+        all.add(first + row, position + t, loss(row, t), counts);
+        range->add(first + row, position + t, loss(row, t), counts);
+      }
+    }
+  }
+
+  std::vector<PositionLoss> by_position(MPI_Comm comm) const {
+    std::vector<PositionLoss> means;
+    for (const RangeSum& range : ranges) means.push_back({range.begin, range.end, range.mean(comm)});
+    return means;
+  }
+};
+
+}  // namespace
+
+struct LossSum::Sums {
+  RangeSums sums;
+  std::int64_t added = 0;  // sequences
+  bool by_place = false;
+
   void require_all() const {
-    if (by_place || added == sequences) return;  // by place: others may have the rest
-    throw ShapeError("losses of " + std::to_string(added) + " of " + std::to_string(sequences) +
+    if (by_place || added == sums.sequences) return;  // by place: others may have the rest
+    throw ShapeError("losses of " + std::to_string(added) + " of " + std::to_string(sums.sequences) +
                      " sequences have been added");
   }
 };
 
-LossSum::LossSum(std::int64_t sequences, std::int64_t length) {
-  if (sequences < 0 || length < 0 ||
-      (length > 0 && sequences > std::numeric_limits<std::int64_t>::max() / 2 / length)) {
-    throw ConfigError("losses of " + std::to_string(sequences) + " sequences of " + std::to_string(length) +
-                      " tokens cannot be summed up");
-  }
-  m_sums = std::make_unique<Sums>(sequences, length);
-}
+LossSum::LossSum(std::int64_t sequences, std::int64_t length)
+    : m_sums(std::make_unique<Sums>(Sums{RangeSums(sequences, length, false)})) {}
 
 LossSum::LossSum(LossSum&&) noexcept = default;
 LossSum::~LossSum() = default;
 
 void LossSum::add(const Sequence& sequence, const Array<const double**>& losses,
                   const Array<const std::int32_t**>& targets, std::optional<std::int64_t> first) {
-  Sums& sums = *m_sums;
-  if (first && *first >= sums.added) {
-    sums.added = *first;
-    sums.by_place = true;
+  auto& [sums, added, by_place] = *m_sums;
+  if (first && *first >= added) {
+    added = *first;
+    by_place = true;
   }
   require_tokens("losses", losses, sequence);
   require_tokens("targets", targets, sequence);
-  if (sequence.length() != sums.length || sums.added + sequence.batch() > sums.sequences ||
-      first.value_or(sums.added) != sums.added) {
+  if (sequence.length() != sums.length || added + sequence.batch() > sums.sequences || first.value_or(added) != added) {
     throw ShapeError(std::to_string(sequence.batch()) + " sequences of " + std::to_string(sequence.length()) +
                      " tokens are not among the " + std::to_string(sums.sequences) + " of " +
                      std::to_string(sums.length) + " whose losses are summed up");
   }
-  const auto loss = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), losses);
-  const auto target = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), targets);
-  const auto add_token = [](Sums::RangeSum& range, std::int64_t row, std::int64_t position, double value, bool counts) {
-    range.counted += counts ? 1 : 0;
-    range.sum.add(row * (range.end - range.begin) + position - range.begin, counts ? value : 0.0);
-  };
-  for (std::int64_t row = 0; row < sequence.batch(); ++row, ++sums.added) {
-    auto range = sums.ranges.begin();
-    for (std::int64_t t = 0; t < sequence.local_tokens(); ++t) {
-      const std::int64_t position = sequence.offset() + t;
-      while (range->end <= position) ++range;
-      const bool counts = target(row, t) != no_target;
-      add_token(sums.all, sums.added, position, loss(row, t), counts);
-      add_token(*range, sums.added, position, loss(row, t), counts);
-    }
-  }
+  sums.add(added, sequence.offset(), losses, targets);
+  added += sequence.batch();
 }
 
 MeanLoss LossSum::mean(MPI_Comm comm) const {
   m_sums->require_all();
-  return m_sums->all.mean(comm);
+  return m_sums->sums.all.mean(comm);
 }
 
 std::vector<PositionLoss> LossSum::by_position(MPI_Comm comm) const {
   m_sums->require_all();
-  std::vector<PositionLoss> all;
-  for (const Sums::RangeSum& range : m_sums->ranges) all.push_back({range.begin, range.end, range.mean(comm)});
-  return all;
+  return m_sums->sums.by_position(comm);
+}
+
+struct PieceLossSum::Sums {
+  RangeSums sums;
+  std::int64_t added = 0;  // tokens of each sequence
+
+  void require_all() const {
+    if (added == sums.length) return;
+    throw ShapeError("losses of " + std::to_string(added) + " of " + std::to_string(sums.length) +
+                     " tokens of each sequence have been added");
+  }
+};
+
+PieceLossSum::PieceLossSum(std::int64_t sequences, std::int64_t length)
+    : m_sums(std::make_unique<Sums>(Sums{RangeSums(sequences, length, true)})) {}
+
+PieceLossSum::PieceLossSum(PieceLossSum&&) noexcept = default;
+PieceLossSum::~PieceLossSum() = default;
+
+void PieceLossSum::add(const Sequence& piece, const Array<const double**>& losses,
+                       const Array<const std::int32_t**>& targets) {
+  auto& [sums, added] = *m_sums;
+  require_tokens("losses", losses, piece);
+  require_tokens("targets", targets, piece);
+  if (piece.batch() != sums.sequences || piece.length() > sums.length - added) {
+    throw ShapeError(std::to_string(piece.length()) + " tokens of " + std::to_string(piece.batch()) +
+                     " sequences are not the next ones of " + std::to_string(sums.sequences) + " sequences of " +
+                     std::to_string(sums.length) + ", of which " + std::to_string(added) + " have been added");
+  }
+  sums.add(0, added + piece.offset(), losses, targets);
+  added += piece.length();
+}
+
+MeanLoss PieceLossSum::mean(MPI_Comm comm) const {
+  m_sums->require_all();
+  return m_sums->sums.all.mean(comm);
+}
+
+std::vector<PositionLoss> PieceLossSum::by_position(MPI_Comm comm) const {
+  m_sums->require_all();
+  return m_sums->sums.by_position(comm);
 }
 
 MeanLoss mean_loss(const Sequence& sequence, const Array<const double**>& losses,

@@ -330,7 +330,7 @@ class Evaluate(Case):
         options = ["--model", self.with_head(), "--input", self.text(), "--json", "-"]
         gradients = ["--gradients", self.path("g.h5"), "--verify"]
         for more in ([], ["--verify", "--repeat", "2"], ["--dry-run"], gradients, ["--length", "40", "--batch", "3", "--repeat", "2"],
-                     ["--length", "40", "--dry-run"]):
+                     ["--length", "40", "--dry-run"], ["--pieces", "40"]):
             for ranks in (1, 3):
                 found = json.loads(run("bsbr_evaluate", *options, *more, ranks=ranks).out)
                 self.assertEqual(complaints(found, SCHEMA, SCHEMA, "summary"), [])

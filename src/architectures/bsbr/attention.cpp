@@ -32,8 +32,11 @@ parallel::Dealing dealing_of(const kernels::StateBlocks& blocks, const Sequence&
 }
 
 /// Blocks of states, and which rank mixes which.
+kernels::StateBlocks blocks_of(const ModelConfig& config, std::int64_t batch) {
+  return {config.state_size(), config.num_heads, batch};
+}
 kernels::StateBlocks blocks_of(const ModelConfig& config, const Sequence& sequence) {
-  return {config.state_size(), config.num_heads, sequence.batch()};
+  return blocks_of(config, sequence.batch());
 }
 
 template <class Real>
@@ -99,6 +102,26 @@ std::int64_t Bsbr<Real>::workspace_bytes(const ModelConfig& config, const Sequen
                     kernels::ProductWeight<Real>::bytes(config.head_dim() * config.head_dim(), config.state_size())
               : 0) +
          KeyHalo<Real>::bytes(config, sequence, chunk_begin(sequence));
+}
+
+template <class Real>
+StateArrays<Real> Bsbr<Real>::state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens) {
+  using State = AttentionState<Real>;
+  const kernels::StateBlocks blocks = blocks_of(config, batch);
+  const std::int64_t whole = tokens / config.chunk_size, begun = tokens % config.chunk_size == 0 ? 0 : 1;
+  StateArrays<Real> arrays(batch, tokens, whole * config.chunk_size, config.attention_dim());
+  arrays.marked_chunks = whole + begun;
+  arrays.add({.name = "chunk_states",
+              .member = &State::chunk_states,
+              .shape = {blocks.blocks(), whole, batch, blocks.width},
+              .by_block = true,
+              .chunks = 1});
+  arrays.add({.name = "retrieval",
+              .member = &State::retrieval,
+              .shape = {whole + begun, batch, 2 * config.hidden_dim},
+              .chunks = 0});
+  if (averages_router_keys(config)) arrays.add({"router_sums", &State::router_sums, {begun, batch, config.hidden_dim}});
+  return arrays;
 }
 
 template <class Real>

@@ -10,6 +10,7 @@
 #include "architectures/bsbr/earlier_chunks.hpp"
 #include "architectures/bsbr/mixing.hpp"
 #include "attention/key_halo.hpp"
+#include "attention/state_arrays.hpp"
 #include "bsbr/attention.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/state_layout.hpp"
@@ -47,6 +48,7 @@ class Bsbr : public Attention<Real> {
   static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
   static std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence);
   static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence);
+  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens);
   static std::int64_t scratch_bytes(const ModelConfig& config);
   static std::int64_t gradient_scratch_bytes(const ModelConfig& config);
 

@@ -53,6 +53,40 @@ void copy_states(const Execution& execution, const kernels::GatheredStates& gath
       });
 }
 
+/// 0 in states [block][room][batch][width] of `count` chunks from `first` on, behind the last element of each state: of
+/// the last of its blocks only a part may be needed.
+template <class Real>
+void clear_surplus(const Execution& execution, const kernels::GatheredStates& gathered, std::int64_t first,
+                   std::int64_t count, const Array<Real*>& states, std::int64_t room) {
+  const kernels::StateBlocks blocks = gathered.blocks;
+  const std::int64_t first_block = gathered.first_block, batch = blocks.batch;
+  const std::int64_t surplus = blocks.per_head * blocks.width - blocks.size;
+  if (surplus == 0) return;
+  Kokkos::parallel_for(
+      "bsbr::attention::clear_surplus",
+      Kokkos::RangePolicy<Execution>(execution, 0, gathered.block_count * count * batch * surplus),
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        const std::int64_t row = i / surplus % batch, chunk = first + i / surplus / batch % count;
+        const std::int64_t block = i / surplus / batch / count;
+        if ((first_block + block + 1) % blocks.per_head != 0) return;
+        states(blocks.offset(block, chunk, row, room) + blocks.width - 1 - i % surplus) = 0;
+      });
+}
+
+/// 0 as r and h [chunk][batch][row / batch] of the chunks from `first` on that have no real token.
+template <class Real>
+void clear_unreal(const Execution& execution, const ChunkMarks& marks, std::int64_t first, std::int64_t row,
+                  const Array<Real*>& retrieval) {
+  const auto real = marks.real;
+  const auto batch = static_cast<std::int64_t>(real.extent(0)), chunks = static_cast<std::int64_t>(real.extent(1));
+  const std::int64_t width = row / batch;
+  Kokkos::parallel_for(
+      "bsbr::attention::clear_unreal", Kokkos::RangePolicy<Execution>(execution, first * row, chunks * row),
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        if (real(i / width % batch, i / row) == 0) retrieval(i) = 0;
+      });
+}
+
 }  // namespace
 
 template <class Real>
@@ -115,11 +149,13 @@ void keep_chunks(const Execution& execution, const Sequence& sequence, const ker
       KOKKOS_LAMBDA(std::int64_t block, std::int64_t chunk, std::int64_t row) {
         return &states(gathered.offset(block, chunk - earlier, row));
       });
+  clear_surplus(execution, gathered, earlier, whole - earlier, state.chunk_states, room);
   const std::int64_t chunks = sequence.num_chunks(), all = earlier + chunks;
   const std::int64_t row = chunks == 0 ? 0 : static_cast<std::int64_t>(retrieval.size()) / chunks;
   state.retrieval =
       with_room(execution, "kept_retrieval", state.retrieval, row, grown(room_of(state.retrieval, row), all));
   Kokkos::deep_copy(execution, Kokkos::subview(state.retrieval, std::make_pair(earlier * row, all * row)), retrieval);
+  if (row > 0) clear_unreal(execution, marks, earlier, row, state.retrieval);
   state.real_chunks = marks.real;
   execution.fence();
 }

@@ -35,7 +35,8 @@ template <class Real>
 ChunkMarks chunk_marks(const Execution& execution, const Sequence& sequence, const PaddingMask& mask,
                        const AttentionState<Real>* state);
 
-/// Adds the chunks of the sequence to the state: F of the whole ones, r, h and marks of all.
+/// Adds the chunks of the sequence to the state: F of the whole ones, r, h and marks of all. What is never read of them
+/// is 0, so that a state is a function of its tokens.
 /// states: [rank][block of this rank][chunk of that rank][batch][width]. retrieval: [chunk of the sequence][row].
 template <class Real>
 void keep_chunks(const Execution& execution, const Sequence& sequence, const kernels::GatheredStates& gathered,

@@ -35,6 +35,9 @@ class Gau : public Attention<Real> {
     return unnormed_bytes<Real>(config, sequence);
   }
   static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence);
+  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens) {
+    return RunningState<Real>::state_arrays(config, batch, tokens, config.chunk_size, GauRule<Real>{});
+  }
   static std::int64_t scratch_bytes(const ModelConfig& config);
   static std::int64_t gradient_scratch_bytes(const ModelConfig& config);
 

@@ -1,0 +1,218 @@
+// Streams: pieces of sequences one after the other, through Model::forward with the states of all layers.
+#include "bsbr/stream.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "architectures/traits.hpp"
+#include "attention/attention.hpp"
+#include "attention/state_arrays.hpp"
+#include "config/difference.hpp"
+#include "config/splitmix64.hpp"
+#include "parallel/agree.hpp"
+#include "parallel/message_buffer.hpp"
+#include "parallel/messages.hpp"
+
+namespace bsbr {
+namespace {
+
+/// Throws ConfigError unless tokens of such a model may come in pieces.
+const ModelConfig& require_causal(const ModelConfig& config) {
+  config.validate();
+  if (traits(config.architecture).is_causal(config)) return config;
+  throw ConfigError(std::string(to_string(config.architecture)) + " has streams with causality = causal only, not " +
+                        std::string(to_string(config.causality)) + ": there earlier tokens see later ones",
+                    "forward the whole sequence at once");
+}
+
+/// The same array with room for the chunks of `roomy`: chunks are its first dimension, or the second one.
+template <class Real>
+Array<Real*> with_room(const attention::StateArray<Real>& roomy, const Array<Real*>& array, std::int64_t blocks) {
+  const std::int64_t outer = roomy.chunks == 0 ? 1 : blocks;
+  const auto dimension = static_cast<std::size_t>(roomy.chunks);
+  const std::int64_t wide = roomy.elements(dimension), narrow = static_cast<std::int64_t>(array.size()) / outer;
+  if (wide <= narrow) return array;
+  const Array<Real*> more = attention::allocate<Real>(roomy.name, outer * wide);
+  for (std::int64_t i = 0; i < outer; ++i) {
+    const auto from = std::make_pair(i * narrow, (i + 1) * narrow), to = std::make_pair(i * wide, i * wide + narrow);
+    Kokkos::deep_copy(Kokkos::subview(more, to), Kokkos::subview(array, from));
+  }
+  return more;
+}
+
+/// Starts on their way: `own`, the blocks that each rank has, to `all` on rank 0.
+template <class Real>
+void gather_blocks(const Execution& execution, parallel::Messages<Real>& messages,
+                   const attention::StateArray<Real>& array, const Array<Real*>& own, const Array<Real*>& all, int rank,
+                   int ranks) {
+  constexpr int tag = 1;
+  const std::int64_t block = array.elements(1);
+  for (int owner = 0; owner < ranks; ++owner) {
+    if ((rank != 0 && rank != owner) || !array.is_first_with_block(owner, ranks)) continue;
+    const std::int64_t count = array.block_count(owner, ranks), stride = static_cast<std::int64_t>(own.size()) / count;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const parallel::Slice from{i * stride, block}, to{(array.first_block(owner, ranks) + i) * block, block};
+      if (rank != owner)
+        messages.receive(owner, tag, parallel::range_of(all, to));
+      else if (rank != 0)
+        messages.send(0, tag, parallel::range_of(own, from));
+      else
+        Kokkos::deep_copy(execution, parallel::range_of(all, to), parallel::range_of(own, from));
+    }
+  }
+}
+
+}  // namespace
+
+template <class Real>
+Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch)
+    : Stream(config, comm, batch, 0,
+             std::vector<AttentionState<Real>>(static_cast<std::size_t>(require_causal(config).num_layers))) {}
+
+template <class Real>
+Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::int64_t tokens,
+                     std::vector<AttentionState<Real>> states)
+    : m_config(require_causal(config)),
+      m_ranks(comm, batch, 0, config.chunk_size, tokens),
+      m_tokens(tokens),
+      m_states(std::move(states)) {
+  parallel::agree(m_ranks.comm(), [&] {
+    const auto is_other = [&](const AttentionState<Real>& state) { return state.tokens != m_tokens; };
+    if (static_cast<std::int64_t>(m_states.size()) == config.num_layers &&
+        std::none_of(m_states.begin(), m_states.end(), is_other))
+      return;
+    throw ShapeError("the states are not those of " + std::to_string(config.num_layers) + " layers behind " +
+                     std::to_string(m_tokens) + " tokens");
+  });
+}
+
+template <class Real>
+Sequence Stream<Real>::next(std::int64_t length) const {
+  return {m_ranks.comm(), batch(), length, m_config.chunk_size, m_tokens};
+}
+
+template <class Real>
+Array<Real***> Stream<Real>::feed(const Execution& execution, Model<Real>& model, const Sequence& piece,
+                                  const Array<const std::int32_t**>& ids,
+                                  const std::optional<Array<const std::uint8_t**>>& mask, Profile* profile) {
+  parallel::agree(m_ranks.comm(), [&] {
+    if (!m_is_whole) throw ShapeError("an earlier piece of this stream has failed: it cannot go on");
+    if (const std::string other = difference(model.config(), m_config); !other.empty())
+      throw ShapeError("the model is another one than the stream's: its " + other);
+    if (piece.batch() == batch() && piece.origin() == m_tokens && piece.ranks() == m_ranks.ranks()) return;
+    throw ShapeError("a piece of " + std::to_string(piece.batch()) + " sequences from token " +
+                     std::to_string(piece.origin()) + " on is not the next one of " + std::to_string(batch()) +
+                     " sequences of " + std::to_string(m_tokens) + " tokens");
+  });
+  m_is_whole = false;
+  const Array<Real***> hidden_states = model.forward(execution, piece, ids, mask, profile, &m_states);
+  m_tokens = piece.end();
+  m_is_whole = true;
+  return hidden_states;
+}
+
+template <class Real>
+void Stream<Real>::reserve(std::int64_t tokens) {
+  if (tokens <= m_tokens) return;
+  const int rank = m_ranks.rank(), ranks = m_ranks.ranks();
+  const auto roomy = attention::state_arrays<Real>(m_config, batch(), tokens);
+  for (const auto& array : roomy.arrays) {
+    if (array.chunks < 0) continue;
+    for (AttentionState<Real>& state : m_states) {
+      Array<Real*>& member = state.*array.member;
+      member = with_room(array, member, array.block_count(rank, ranks));
+    }
+  }
+}
+
+template <class Real>
+std::int64_t Stream<Real>::bytes() const {
+  std::int64_t numbers = 0, marks = 0;
+  for (const AttentionState<Real>& state : m_states) {
+    for (const auto* array : {&state.keys, &state.sums, &state.states, &state.sum, &state.state, &state.chunk_states,
+                              &state.retrieval, &state.router_sums})
+      numbers += static_cast<std::int64_t>(array->size());
+    marks += static_cast<std::int64_t>(state.real.size() + state.real_chunks.size());
+  }
+  return numbers * static_cast<std::int64_t>(sizeof(Real)) + marks;
+}
+
+template <class Real>
+std::optional<Stream<Real>> gather_on_first(const Execution& execution, const Stream<Real>& stream) {
+  const MPI_Comm comm = stream.comm();
+  const int rank = parallel::rank_in(comm), ranks = parallel::ranks_of(comm);
+  const auto shape = attention::state_arrays<Real>(stream.config(), stream.batch(), stream.tokens());
+  std::vector<AttentionState<Real>> states = stream.states();
+  parallel::agree(comm, [&] {
+    if (!stream.is_whole()) throw ShapeError("a piece of this stream has failed: it cannot go on");
+    for (const auto& array : shape.arrays) {
+      if (rank != 0 || !array.by_block) continue;
+      for (AttentionState<Real>& state : states)
+        state.*array.member = attention::allocate<Real>(array.name, array.elements());
+    }
+  });
+  for (std::size_t layer = 0; layer < states.size(); ++layer) {
+    parallel::Messages<Real> messages(execution, comm);
+    for (const auto& array : shape.arrays) {
+      if (array.by_block)
+        gather_blocks(execution, messages, array, stream.states()[layer].*array.member, states[layer].*array.member,
+                      rank, ranks);
+    }
+    messages.wait();
+  }
+  execution.fence();
+  if (rank != 0) return std::nullopt;
+  return Stream<Real>(stream.config(), MPI_COMM_SELF, stream.batch(), stream.tokens(), std::move(states));
+}
+
+template <class Real>
+std::int64_t stream_bytes(const ModelConfig& config, std::int64_t batch, std::int64_t tokens, int ranks, int rank) {
+  const auto layer = attention::state_arrays<Real>(require_causal(config), batch, tokens);
+  std::int64_t numbers = 0;
+  for (const auto& array : layer.arrays) numbers += array.elements_of(rank, ranks);
+  return config.num_layers * (numbers * static_cast<std::int64_t>(sizeof(Real)) + layer.marked_chunks * batch);
+}
+
+template <class Real>
+double stream_growth(const ModelConfig& config, std::int64_t batch, int ranks, int rank) {
+  const Traits& kind = traits(require_causal(config).architecture);
+  // Where a state is carried along, there are log₂ of the number of segments of them.
+  if (kind.transfer == Transfer::state || kind.window_field != nullptr) return 0;
+  const std::int64_t many = config.chunk_size;
+  const std::int64_t more =
+      stream_bytes<Real>(config, batch, 2 * many, ranks, rank) - stream_bytes<Real>(config, batch, many, ranks, rank);
+  return static_cast<double>(more) / static_cast<double>(many);
+}
+
+template <class Real>
+std::uint64_t weights_hash(const Weights<Real>& weights) {
+  using Bits = std::conditional_t<sizeof(Real) == 4, std::uint32_t, std::uint64_t>;
+  const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), weights.data());
+  const Real* numbers = host.data();
+  std::uint64_t sum = 0;
+  Kokkos::parallel_reduce(
+      "bsbr::stream::weights_hash",
+      Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::IndexType<std::int64_t>>(
+          0, static_cast<std::int64_t>(host.size())),
+      [=](const std::int64_t i, std::uint64_t& part) {
+        part += splitmix64(std::bit_cast<Bits>(numbers[i]), static_cast<std::uint64_t>(i));
+      },
+      sum);
+  return splitmix64(sum);
+}
+
+template class Stream<float>;
+template class Stream<double>;
+template std::optional<Stream<float>> gather_on_first(const Execution&, const Stream<float>&);
+template std::optional<Stream<double>> gather_on_first(const Execution&, const Stream<double>&);
+template std::int64_t stream_bytes<float>(const ModelConfig&, std::int64_t, std::int64_t, int, int);
+template std::int64_t stream_bytes<double>(const ModelConfig&, std::int64_t, std::int64_t, int, int);
+template double stream_growth<float>(const ModelConfig&, std::int64_t, int, int);
+template double stream_growth<double>(const ModelConfig&, std::int64_t, int, int);
+template std::uint64_t weights_hash(const Weights<float>&);
+template std::uint64_t weights_hash(const Weights<double>&);
+
+}  // namespace bsbr
