@@ -1,8 +1,9 @@
-// bsbr_generate: continues token sequences with a model, token by token, on all ranks.
+// bsbr_generate: continues token sequences with a model. All ranks read the prompt, rank 0 draws token by token.
 #include <unistd.h>
 
 #include <Kokkos_Core.hpp>
 #include <chrono>
+#include <exception>
 #include <span>
 #include <utility>
 
@@ -12,7 +13,11 @@
 #include "bsbr/model.hpp"
 #include "bsbr/parallel.hpp"
 #include "bsbr/sampling.hpp"
+#include "bsbr/stream.hpp"
+#include "bsbr/stream_file.hpp"
+#include "generation/meetings.hpp"
 #include "generation/token_output.hpp"
+#include "harness/format.hpp"
 #include "harness/job/runtime.hpp"
 #include "harness/job/stop_signals.hpp"
 #include "harness/memory.hpp"
@@ -23,6 +28,7 @@
 #include "programs/model_run.hpp"
 #include "progress/progress.hpp"
 #include "report/generation_summary.hpp"
+#include "report/provenance.hpp"
 #include "report/report.hpp"
 
 namespace bsbr::apps {
@@ -38,11 +44,12 @@ constexpr std::int64_t bytes_there_are = 256;
 /// What is continued.
 struct Prompt {
   TokenSource source;  ///< without a path: the text of the command line
-  TokenShape shape;
+  TokenShape shape;    ///< of no tokens: a saved stream goes on without a prompt
 };
 
 Prompt find_prompt(const GenerateOptions& options, const std::string& stdin_path, std::int64_t vocab_size,
                    MPI_Comm comm) {
+  if (!options.has_prompt()) return {};
   if (!options.prompt) return {source_of(options, stdin_path), find_input_shape(options, stdin_path, vocab_size, comm)};
   if (vocab_size != bytes_there_are) {
     throw UsageError("--prompt is bytes, and the model's vocab_size is " + std::to_string(vocab_size),
@@ -51,8 +58,21 @@ Prompt find_prompt(const GenerateOptions& options, const std::string& stdin_path
   return {{}, {.batch = 1, .length = static_cast<std::int64_t>(options.prompt->size())}};
 }
 
-/// So many sequences: the rows of the input, or one row several times.
-std::int64_t choose_batch(const GenerateOptions& options, const Prompt& prompt) {
+/// Throws unless a saved stream can go on with this model and prompt. Collective.
+StreamInfo find_stream(const GenerateOptions& options, const ModelConfig& config, const Prompt& prompt, MPI_Comm comm) {
+  if (options.state_in.empty()) return {};
+  const StreamInfo info = read_stream_info(options.state_in, comm);
+  require_stream_of(options.state_in, info, config, options.precision);
+  if (info.tokens == 0 && prompt.shape.length == 0)
+    throw FileError(options.state_in + ": its stream has read no token, and there is no prompt to go on from");
+  if (prompt.shape.length == 0 || prompt.shape.batch == 1 || prompt.shape.batch == info.batch) return info;
+  throw FileError(options.state_in + ": is of " + show_several(info.batch, "sequence") + ", the input has " +
+                  show_count(prompt.shape.batch));
+}
+
+/// So many sequences: those of a saved stream, the rows of the input, or one row several times.
+std::int64_t choose_batch(const GenerateOptions& options, const Prompt& prompt, const StreamInfo& saved) {
+  if (!options.state_in.empty()) return saved.batch;
   if (prompt.shape.batch == 1) return options.batch;
   if (options.batch > 1) {
     throw UsageError("--batch " + std::to_string(options.batch) + ": " + options.input_name() + " has " +
@@ -117,75 +137,6 @@ Tokens read_prompts(const GenerateOptions& options, const Prompt& prompt, const 
 
 // ---- From tokens to tokens ------------------------------------------------------------------------------------------
 
-/// The piece of one token of each sequence behind those before: this rank's part.
-Tokens next_tokens_of(const std::vector<std::int32_t>& ids, const Sequence& piece) {
-  Tokens tokens{HostArray<std::int32_t**>("bsbr::generate::ids", piece.batch(), piece.local_tokens()), std::nullopt};
-  for (std::int64_t row = 0; row < piece.batch(); ++row) {
-    for (std::int64_t t = 0; t < piece.local_tokens(); ++t) tokens.ids(row, t) = ids[static_cast<std::size_t>(row)];
-  }
-  return tokens;
-}
-
-/// Feeds the next piece of all sequences to a model, of which `states` holds what came before. Collective.
-/// Returns the hidden states of the last tokens, [batch, hidden_dim], on all ranks.
-template <class Real>
-HostArray<Real**> next_states(Model<Real>& model, std::vector<AttentionState<Real>>& states, const Sequence& piece,
-                              const Tokens& tokens, Profile* profile = nullptr) {
-  const DeviceTokens device(tokens);
-  const Array<Real***> hidden = model.forward(Execution(), piece, device.ids, device.mask, profile, &states);
-  const std::int64_t width = model.config().hidden_dim;
-  const HostArray<Real**> last("bsbr::generate::last_states", piece.batch(), width);
-  const int owner = last_rank_of(piece);
-  if (piece.rank() == owner) {
-    const Array<Real**> rows("bsbr::generate::last_states", piece.batch(), width);
-    Kokkos::deep_copy(rows, Kokkos::subview(hidden, Kokkos::ALL, piece.local_tokens() - 1, Kokkos::ALL));
-    Kokkos::deep_copy(last, rows);
-  }
-  parallel::broadcast(last.data(), static_cast<std::int64_t>(last.size() * sizeof(Real)), piece.comm(), owner);
-  return last;
-}
-
-/// What chooses tokens, on rank 0.
-template <class Real>
-struct Chooser {
-  LogitLayer<Real> head;
-  Sampler sampler;
-
-  /// The next id of each sequence.
-  std::vector<std::int32_t> choose(const HostArray<Real**>& hidden_states, std::int64_t position) {
-    const Array<Real**> rows = Kokkos::create_mirror_view_and_copy(Memory(), hidden_states);
-    const auto logits = head.logits(Execution(), rows);
-    std::vector<std::int32_t> ids;
-    for (std::size_t row = 0; row < logits.extent(0); ++row) {
-      const std::span<const Real> of_row(&logits(row, 0), logits.extent(1));
-      ids.push_back(sampler.choose(of_row, position, static_cast<std::int64_t>(row)));
-    }
-    return ids;
-  }
-};
-
-/// The ids at a position, on all ranks. Collective. Throws DivergenceError.
-template <class Real>
-std::vector<std::int32_t> choose_tokens(MPI_Comm comm, std::optional<Chooser<Real>>& chooser,
-                                        const HostArray<Real**>& states, std::int64_t position) {
-  std::vector<std::int32_t> ids(states.extent(0), no_target);
-  std::string problem;
-  parallel::agree(comm, [&] {
-    if (!chooser) return;
-    try {
-      ids = chooser->choose(states, position);
-    } catch (const NonfiniteLogitError& error) {
-      problem = "token " + std::to_string(position) + ": " + error.what();
-    }
-  });
-  parallel::broadcast(ids.data(), static_cast<std::int64_t>(ids.size() * sizeof(std::int32_t)), comm);
-  if (ids.front() != no_target) return ids;
-  parallel::broadcast(problem, comm);
-  throw DivergenceError(problem, "numbers of the model overflow: --precision double may have room for them");
-}
-
-// ---- The run --------------------------------------------------------------------------------------------------------
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -195,53 +146,114 @@ struct Job {
   const Runtime& runtime;
   const GenerateOptions& options;
   Prompt prompt;
-  Sequence prefill;  ///< of the prompts
+  Sequence prefill;  ///< of the prompts, behind what a saved stream has read
 
   /// Nobody but the launcher looks at the stdout of a rank, whatever that is.
   bool prints_on_terminal() const { return runtime.launcher() == LauncherKind::none && isatty(STDOUT_FILENO) == 1; }
 };
 
-/// Whether a signal asks a rank to stop, and which; empty: none. Collective.
-std::string reason_to_stop(MPI_Comm comm) {
-  const char* mine = StopSignals::received();
-  const bool stops = parallel::all_reduce(std::int32_t{mine != nullptr}, MPI_MAX, comm) != 0;
-  if (!stops) return "";
-  return mine != nullptr ? mine : "a signal to another rank";
+/// What chooses tokens: one process.
+template <class Real>
+struct Chooser {
+  LogitLayer<Real> head;
+  Sampler sampler;
+
+  /// The next id of each sequence. Throws NonfiniteLogitError.
+  std::vector<std::int32_t> choose(const Stream<Real>& stream) {
+    const auto logits = head.logits(Execution(), stream.last_states());
+    std::vector<std::int32_t> ids;
+    for (std::size_t row = 0; row < logits.extent(0); ++row) {
+      const std::span<const Real> of_row(&logits(row, 0), logits.extent(1));
+      ids.push_back(sampler.choose(of_row, stream.tokens(), static_cast<std::int64_t>(row)));
+    }
+    return ids;
+  }
+};
+
+/// Feeds a token of each sequence, to a stream of one process.
+template <class Real>
+void feed(Model<Real>& model, Stream<Real>& stream, const std::vector<std::int32_t>& ids) {
+  const HostArray<const std::int32_t**> next(ids.data(), ids.size(), 1);
+  stream.feed(Execution(), model, stream.next(1), Kokkos::create_mirror_view_and_copy(Memory(), next));
 }
 
-/// Draws tokens and feeds them to the model, until there are enough or a signal comes.
+/// Draws tokens and feeds them to the model, until there are enough or the ranks have to stop; saves the stream.
 template <class Real>
-void decode(const Job& job, Model<Real>& model, std::vector<AttentionState<Real>>& kept, HostArray<Real**> states,
-            GenerationSummary& summary) {
-  const MPI_Comm comm = job.runtime.comm();
+void decode(const Job& job, Model<Real>& model, Stream<Real>& stream, Meetings& meetings, GenerationSummary& summary) {
   const GenerateOptions& options = job.options;
-  std::optional<Chooser<Real>> chooser;
-  std::optional<TokenOutput> output;
-  parallel::agree(comm, [&] {
-    if (!job.runtime.is_first()) return;
-    chooser.emplace(Chooser<Real>{LogitLayer<Real>(model.weights()), Sampler(options.sampling)});
-    output.emplace(TokenOutputOptions{.path = options.output,
-                                      .bytes = model.config().vocab_size == bytes_there_are,
-                                      .ends_line = job.prints_on_terminal(),
-                                      .batch = job.prefill.batch()});
-  });
-  const StopSignals signals{SIGINT, SIGTERM};
+  Chooser<Real> chooser{LogitLayer<Real>(model.weights()), Sampler(options.sampling)};
+  TokenOutput output({.path = options.output,
+                      .bytes = model.config().vocab_size == bytes_there_are,
+                      .ends_line = job.prints_on_terminal(),
+                      .batch = stream.batch()});
+  stream.reserve(stream.tokens() + options.tokens);
   const auto start = std::chrono::steady_clock::now();
-  for (std::int64_t position = job.prefill.end();; ++position) {
-    const std::vector<std::int32_t> ids = choose_tokens(comm, chooser, states, position);
-    parallel::agree(comm, [&] {
-      if (output) output->add(ids);
-    });
-    if (++summary.tokens == options.tokens) break;
-    summary.stopped_by = reason_to_stop(comm);
-    if (!summary.stopped_by.empty()) break;
-    const Sequence piece(comm, job.prefill.batch(), 1, job.prefill.chunk_size(), position);
-    states = next_states(model, kept, piece, next_tokens_of(ids, piece));
+  for (bool is_last = false; !is_last;) {
+    const std::vector<std::int32_t> ids = chooser.choose(stream);
+    output.add(ids);
+    summary.stopped_by = meetings.reason_to_stop();
+    is_last = ++summary.tokens == options.tokens || !summary.stopped_by.empty();
+    if (!is_last || !options.state_out.empty()) feed(model, stream, ids);
   }
   summary.decode_seconds = seconds_since(start);
+  summary.stream_bytes = stream.bytes();
+  output.finish();
+  if (options.state_out.empty()) return;
+  Attributes attributes = provenance(summary.environment, options);
+  attributes["input"] = options.input_name();
+  write_stream(options.state_out, stream, model.weights(), attributes);
+}
+
+/// decode() on rank 0, while the others wait. Collective. Throws what it throws on all ranks, but DivergenceError
+/// rather than NonfiniteLogitError.
+template <class Real>
+void decode_on_first(const Job& job, Model<Real>& model, std::optional<Stream<Real>>& stream,
+                     GenerationSummary& summary) {
+  const MPI_Comm comm = job.runtime.comm();
+  const StopSignals signals{SIGINT, SIGTERM};
+  Meetings meetings(comm);
+  std::exception_ptr failure;
+  std::string problem;
+  if (stream) {
+    try {
+      decode(job, model, *stream, meetings, summary);
+    } catch (const NonfiniteLogitError& error) {
+      problem = "token " + std::to_string(stream->tokens()) + ": " + error.what();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    meetings.end();
+  } else {
+    meetings.wait_for_end();
+  }
   parallel::agree(comm, [&] {
-    if (output) output->finish();
+    if (failure) std::rethrow_exception(failure);
   });
+  parallel::broadcast(problem, comm);
+  if (!problem.empty())
+    throw DivergenceError(problem, "numbers of the model overflow: --precision double may have room for them");
+  parallel::broadcast(summary.stopped_by, comm);
+}
+
+// ---- The run --------------------------------------------------------------------------------------------------------
+
+/// The stream behind the prompt. Collective.
+template <class Real>
+Stream<Real> prefill(const Job& job, Model<Real>& model, Progress& progress, GenerationSummary& summary) {
+  const GenerateOptions& options = job.options;
+  const MPI_Comm comm = job.runtime.comm();
+  if (!options.state_in.empty()) progress.step("reading " + options.state_in);
+  Stream<Real> stream = options.state_in.empty() ? Stream<Real>(model.config(), comm, job.prefill.batch())
+                                                 : read_stream(options.state_in, model.weights(), comm);
+  if (job.prefill.length() == 0) return stream;
+  progress.step("reading " + options.input_name());
+  const DeviceTokens tokens(read_prompts(options, job.prompt, job.prefill, model.config().vocab_size));
+  Profile profile;
+  profile.progress = progress.forward("prompt, ", 0, 1);
+  const auto start = std::chrono::steady_clock::now();
+  stream.feed(Execution(), model, job.prefill, tokens.ids, tokens.mask, &profile);
+  summary.prefill_seconds = seconds_since(start);
+  return stream;
 }
 
 template <class Real>
@@ -250,26 +262,25 @@ void compute(const Job& job, GenerationSummary& summary) {
   std::optional<Progress> progress(std::in_place, options.progress, job.runtime.is_first(), "bsbr_generate");
   progress->step("reading " + options.model);
   Model<Real> model = read_model<Real>(options.model, job.runtime.comm());
-  progress->step("reading " + options.input_name());
-  const Tokens tokens = read_prompts(options, job.prompt, job.prefill, model.config().vocab_size);
-  Profile profile;
-  profile.progress = progress->forward("prompt, ", 0, 1);
-  std::vector<AttentionState<Real>> kept;
-  const auto start = std::chrono::steady_clock::now();
-  const HostArray<Real**> states = next_states(model, kept, job.prefill, tokens, &profile);
-  summary.prefill_seconds = seconds_since(start);
+  std::optional<Stream<Real>> stream = gather_on_first(Execution(), prefill(job, model, *progress, summary));
   if (options.writes_stdout())
     progress.reset();  // its line would stand among the text
   else
     progress->step("generating");
-  decode(job, model, kept, states, summary);
+  decode_on_first(job, model, stream, summary);
 }
 
 template <class Real>
 Footprint predict(const ModelConfig& config, const Job& job) {
-  Footprint footprint = predict_footprint<Real>(config, job.prefill, {.mask = job.prompt.shape.has_mask});
-  if (kernels::host_memory && job.runtime.is_first())
-    footprint.added += logit_layer_bytes<Real>(config, job.prefill.batch());
+  const Sequence& prompts = job.prefill;
+  Footprint footprint = predict_footprint<Real>(
+      config, prompts, {.mask = job.prompt.shape.has_mask, .result = !job.options.state_out.empty()});
+  if (!kernels::host_memory) return footprint;
+  footprint.added += stream_bytes<Real>(config, prompts.batch(), prompts.end(), prompts.ranks(), prompts.rank());
+  if (!job.runtime.is_first()) return footprint;
+  const std::int64_t gathered = stream_bytes<Real>(config, prompts.batch(), prompts.end() + job.options.tokens);
+  footprint.added += gathered + gathered / config.num_layers +  // one layer's grow in new arrays
+                     logit_layer_bytes<Real>(config, prompts.batch());
   return footprint;
 }
 
@@ -280,7 +291,8 @@ bool generate(const Job& job, const ModelConfig& config) {
   const MPI_Comm comm = job.runtime.comm();
   Footprint footprint;
   parallel::agree(comm, [&] { footprint = predict<Real>(config, job); });
-  require_memory(comm, footprint.added, "run on more ranks or nodes, or with a shorter prompt or a smaller --batch");
+  require_memory(comm, footprint.added,
+                 "run on more ranks or nodes, with a shorter prompt, a smaller --batch or fewer --tokens");
   GenerationSummary summary{.config = config,
                             .precision = options.precision,
                             .sampling = options.sampling,
@@ -289,7 +301,8 @@ bool generate(const Job& job, const ModelConfig& config) {
                             .input = options.input_name(),
                             .output = options.writes_stdout() ? "stdout" : options.output,
                             .batch = job.prefill.batch(),
-                            .prompt_tokens = job.prefill.length()};
+                            .prompt_tokens = job.prefill.length(),
+                            .first_token = job.prefill.origin()};
   summary.predicted_memory_bytes = largest(comm, footprint.total());
   compute<Real>(job, summary);
   summary.peak_memory_bytes = largest(comm, peak_resident_bytes());
@@ -305,13 +318,15 @@ void require_causal(const ModelConfig& config) {
 }
 
 ExitCode run(const Runtime& runtime, const GenerateOptions& options) {
-  check_outputs(runtime, options, {options.writes_stdout() ? "" : options.output});
+  check_outputs(runtime, options, {options.writes_stdout() ? "" : options.output, options.state_out});
   bool ended_early = false;
   with_model(runtime, options, [&](const ModelConfig& config, const std::string& stdin_path) {
     require_head(config);
     require_causal(config);
     const Prompt prompt = find_prompt(options, stdin_path, config.vocab_size, runtime.comm());
-    const Sequence prefill(runtime.comm(), choose_batch(options, prompt), prompt.shape.length, config.chunk_size);
+    const StreamInfo saved = find_stream(options, config, prompt, runtime.comm());
+    const Sequence prefill(runtime.comm(), choose_batch(options, prompt, saved), prompt.shape.length, config.chunk_size,
+                           saved.tokens);
     const Job job{runtime, options, prompt, prefill};
     ended_early =
         options.precision == Precision::float32 ? generate<float>(job, config) : generate<double>(job, config);

@@ -13,6 +13,7 @@ namespace {
 constexpr const char* usage =
     "--model M.h5 (--prompt TEXT | --input FILE[:/dataset])\n"
     "                     --tokens N [--batch N] [--bytes]\n"
+    "                     [--state-in S.h5] [--state-out S.h5]\n"
     "                     [--temperature X] [--top-k K] [--top-p P] [--seed S]\n"
     "                     [--output FILE|-] [--json FILE|-]\n"
     "                     [--precision float|double]\n"
@@ -34,6 +35,10 @@ constexpr const char* after =
     "With --batch N the prompt is continued N times, each time with random numbers of its own. Where the input has "
     "several rows, each is a prompt. Of several sequences one is written after the other, with a line feed behind "
     "each.\n"
+    "--state-out saves what the model knows of prompt and generated tokens. With --state-in a run goes on behind what "
+    "a "
+    "stream has read that bsbr_generate or bsbr_evaluate has saved: with a prompt, or right away without one. Together "
+    "two runs write what one would.\n"
     "SIGINT (Ctrl-C) and SIGTERM end a run behind its current token: what there is is written, and the exit code is "
     "75. A second one ends it at once.\n"
     "\n"
@@ -41,6 +46,8 @@ constexpr const char* after =
     "  bsbr_generate -m trained.h5 --prompt 'Once upon a time' --tokens 500\n"
     "  bsbr_generate -m trained.h5 -i book.txt --tokens 200 --temperature 0.8\n"
     "  mpirun -n 4 bsbr_generate -m trained.h5 -i ids.h5 --tokens 1k -o new.txt\n"
+    "  bsbr_generate -m trained.h5 -i book.txt --tokens 100 --state-out book.h5\n"
+    "  bsbr_generate -m trained.h5 --state-in book.h5 --tokens 100\n"
     "\n"
     "Exit codes: 0 done, 2 usage, 3 bad input file or a model without a head, 4 not enough memory, 5 communication, 6 "
     "the output cannot be written, 7 a logit is NaN or infinite, 70 a bug, 75 stopped early. An error is one line on "
@@ -75,6 +82,13 @@ void add_sampling(CommandLine& line, GenerateOptions& options) {
            });
 }
 
+void add_streams(CommandLine& line, GenerateOptions& options) {
+  line.start_group("Streams");
+  line.add_text("--state-in", "FILE", "HDF5 file: go on behind the stream that --state-out has saved",
+                options.state_in);
+  line.add_text("--state-out", "FILE", "HDF5 file: save the stream behind the last token", options.state_out);
+}
+
 void add_output(CommandLine& line, GenerateOptions& options) {
   line.start_group("Output");
   line.add_text("-o,--output", "FILE|-", "what is generated; -: on stdout, as it comes (default -)", options.output);
@@ -85,8 +99,9 @@ void add_output(CommandLine& line, GenerateOptions& options) {
 
 void check_together(const CommandLine& line, const GenerateOptions& options) {
   line.require("--model");
-  if (!options.prompt) line.require("--input");
+  if (!options.prompt && options.state_in.empty()) line.require("--input");
   line.exclude("--prompt", "--input");
+  line.exclude("--batch", "--state-in");  // there are as many sequences as the stream has
   line.exclude("--prompt", "--bytes");
   line.require("--tokens");
   if (options.prompt && options.prompt->empty())
@@ -94,10 +109,13 @@ void check_together(const CommandLine& line, const GenerateOptions& options) {
   if (options.output.empty()) throw UsageError("--output is empty", "name a file, or - for stdout");
   if (options.writes_stdout() && options.json == "-")
     throw UsageError("--json -: what is generated goes to stdout already", "--output FILE, or --json FILE");
-  const std::string input = options.prompt || options.reads_stdin() ? "" : options.source().path;
+  const NamedFile state_out{"--state-out", options.state_out};
+  refuse_stdout(state_out, "a state file");
+  const std::string input = options.input.empty() || options.reads_stdin() ? "" : options.source().path;
   require_own_names({{"--output", options.writes_stdout() ? "" : options.output},
+                     state_out,
                      {"--json", options.json == "-" ? "" : options.json}},
-                    {{"--model", options.model}, {"--input", input}},
+                    {{"--model", options.model}, {"--input", input}, {"--state-in", options.state_in}},
                     options.writes_stdout() || options.json == "-" || options.prints_text());
 }
 
@@ -108,6 +126,7 @@ GenerateOptions parse_generate_options(int argc, const char* const* argv) {
   CommandLine line("bsbr_generate", usage, description, after);
   add_prompt(line, options);
   add_sampling(line, options);
+  add_streams(line, options);
   line.start_group("Computation");
   line.add_choice<Precision>("--precision", "of weights and states (default float)", options.precision);
   add_output(line, options);

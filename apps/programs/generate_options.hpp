@@ -15,11 +15,16 @@ struct GenerateOptions : ModelOptions {
   std::int64_t tokens = 0;            ///< to generate, of each sequence
   std::int64_t batch = 1;             ///< continuations of a prompt
   SamplingOptions sampling;
-  std::string output = "-";  ///< file, or "-": stdout
+  std::string state_in, state_out;  ///< files of streams; empty: none
+  std::string output = "-";         ///< file, or "-": stdout
 
+  bool has_prompt() const { return prompt || !input.empty(); }
   bool writes_stdout() const { return output == "-"; }
   bool prints_text() const { return !writes_stdout() && ModelOptions::prints_text(); }
-  std::string input_name() const { return prompt ? "the command line" : ModelOptions::input_name(); }
+  std::string input_name() const {
+    if (prompt) return "the command line";
+    return has_prompt() ? ModelOptions::input_name() : state_in;
+  }
 };
 
 /// Throws Answer, UsageError.

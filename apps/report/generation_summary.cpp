@@ -14,9 +14,9 @@ using namespace harness;
 
 namespace {
 
-/// Tokens of all sequences.
+/// Tokens of all sequences; of none 0.
 double rate(std::int64_t tokens, std::int64_t batch, double seconds) {
-  return static_cast<double>(tokens * batch) / seconds;
+  return tokens == 0 ? 0 : static_cast<double>(tokens * batch) / seconds;
 }
 
 std::string describe_sampling(const SamplingOptions& sampling) {
@@ -43,6 +43,9 @@ std::string to_text(const GenerationSummary& summary) {
          speed_row("prefill", summary.prompt_tokens, summary.batch, summary.prefill_seconds) +
          speed_row("generated", summary.tokens, summary.batch, summary.decode_seconds) +
          (summary.stopped_by.empty() ? "" : row("stopped by", summary.stopped_by)) +
+         row("stream",
+             (summary.first_token > 0 ? "goes on behind " + show_several(summary.first_token, "token") + "; " : "") +
+                 "holds " + show_bytes(summary.stream_bytes) + " in the end") +
          row("memory", show_bytes(summary.peak_memory_bytes) + " at the peak of the largest rank, " +
                            show_bytes(summary.predicted_memory_bytes) + " predicted") +
          row("output", summary.output);
@@ -62,6 +65,7 @@ nlohmann::ordered_json to_json(const GenerationSummary& summary) {
   json["top_p"] = summary.sampling.top_p;
   json["seed"] = summary.sampling.seed;
   json["batch"] = summary.batch;
+  json["first_token"] = summary.first_token;
   json["prompt_tokens"] = summary.prompt_tokens;
   json["tokens"] = summary.tokens;
   json["stopped_by"] = nullptr;
@@ -70,6 +74,7 @@ nlohmann::ordered_json to_json(const GenerationSummary& summary) {
   json["prefill_tokens_per_second"] = rate(summary.prompt_tokens, summary.batch, summary.prefill_seconds);
   json["decode_seconds"] = summary.decode_seconds;
   json["decode_tokens_per_second"] = rate(summary.tokens, summary.batch, summary.decode_seconds);
+  json["stream_bytes"] = summary.stream_bytes;
   json["predicted_memory_bytes"] = summary.predicted_memory_bytes;
   json["peak_memory_bytes"] = summary.peak_memory_bytes;
   json["ranks"] = summary.environment.ranks;

@@ -18,9 +18,11 @@ struct GenerationSummary {
   Environment environment;
   std::string model, input, output;
   std::int64_t batch = 0, prompt_tokens = 0;                       ///< sequences, and tokens of each prompt
+  std::int64_t first_token = 0;                                    ///< position of the prompt's first one
   std::int64_t tokens = 0;                                         ///< generated, of each sequence
   double prefill_seconds = 0;                                      ///< of the prompts
   double decode_seconds = 0;                                       ///< of what was generated
+  std::int64_t stream_bytes = 0;                                   ///< that the stream holds in the end, on rank 0
   std::string stopped_by = {};                                     ///< why it ended early; empty: it did not
   std::int64_t predicted_memory_bytes = 0, peak_memory_bytes = 0;  ///< of the largest rank
 };

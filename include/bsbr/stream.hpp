@@ -15,7 +15,7 @@ namespace bsbr {
 ///
 /// What a stream holds, of each layer and sequence: standard, hopfield: keys and values of all tokens; sliding_window:
 /// of its window; linear, delta_net, gau: a few running states; bsbr: states, r and h of all chunks, of which each rank
-/// has a part, keys and values of the chunk that has begun.
+/// has a part, keys and values of the chunk that has begun. Besides, the hidden states of the last tokens.
 template <class Real>
 class Stream {
  public:
@@ -28,17 +28,21 @@ class Stream {
   Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch);
 
   /// A stream that goes on behind `tokens` tokens of each sequence, of which a forward on such ranks has left `states`,
-  /// one for each layer.
+  /// one for each layer, and last_states().
   /// \throws ConfigError as above
   /// \throws ShapeError if the states are not those of so many layers and tokens
   Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::int64_t tokens,
-         std::vector<AttentionState<Real>> states);
+         std::vector<AttentionState<Real>> states, const Array<Real**>& last_states);
 
   const ModelConfig& config() const { return m_config; }  ///< of the model
   std::int64_t batch() const { return m_ranks.batch(); }  ///< number of sequences
   std::int64_t tokens() const { return m_tokens; }        ///< of each sequence so far, padding counted
   MPI_Comm comm() const { return m_ranks.comm(); }        ///< the duplicated communicator
   const std::vector<AttentionState<Real>>& states() const { return m_states; }  ///< of the layers
+
+  /// Hidden states of the last tokens, after the final norm, from which the next ones are drawn: [batch, hidden_dim],
+  /// on all ranks. The next feed() writes others into the array. Empty if there is no token yet.
+  Array<const Real**> last_states() const { return m_last_states; }
 
   /// The shape of the next `length` tokens of each sequence, and this rank's part of them: for feed(), which may be
   /// given others of the same place and ranks. Collective.
@@ -68,14 +72,17 @@ class Stream {
   /// Whether it can go on: no piece has failed.
   bool is_whole() const { return m_is_whole; }
 
-  /// Bytes that the stream holds on this rank, room for more chunks included.
+  /// Bytes that the states of the layers take on this rank, room for more chunks included.
   std::int64_t bytes() const;
 
  private:
+  void keep_last_states(const Execution& execution, const Sequence& piece, const Array<Real***>& hidden_states) const;
+
   ModelConfig m_config;
   Sequence m_ranks;  // of no token: batch and communicator
   std::int64_t m_tokens = 0;
   std::vector<AttentionState<Real>> m_states;
+  Array<Real**> m_last_states;
   bool m_is_whole = true;  // no forward has been given up
 };
 

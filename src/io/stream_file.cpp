@@ -32,7 +32,8 @@ using attention::StateArray, attention::StateArrays;
 
 constexpr FileFormat stream_format{"bsbr-stream", "a state file", 1};
 constexpr const char *stream_group = "/stream", *batch_name = "batch", *tokens_name = "tokens",
-                     *precision_name = "precision", *hash_name = "model_hash";
+                     *precision_name = "precision", *hash_name = "model_hash",
+                     *last_states_path = "/stream/last_states";
 constexpr const char *real_name = "real", *real_chunks_name = "real_chunks";  // marks of a layer
 
 /// Sequences may have so many tokens: as on the command lines of the programs.
@@ -42,6 +43,11 @@ template <class Real>
 constexpr Precision precision_of = std::is_same_v<Real, float> ? Precision::float32 : Precision::float64;
 
 std::string layer_group(std::size_t layer) { return std::string(stream_group) + "/layers." + std::to_string(layer); }
+
+/// Hidden states of the last tokens, [batch, hidden_dim]; of a stream of no token there are none.
+std::int64_t last_states_of(const ModelConfig& config, std::int64_t batch, std::int64_t tokens) {
+  return tokens == 0 ? 0 : batch * config.hidden_dim;
+}
 
 std::string show_hash(std::uint64_t hash) {
   std::string digits(16, '0');
@@ -86,7 +92,7 @@ void write_marks(hid_t group, const char* name, std::int64_t rows, std::int64_t 
   write_dataset(group, name, {rows, columns}, H5T_NATIVE_UINT8, all.data());
 }
 
-/// Everything but the numbers; the places of all arrays, layer after layer.
+/// Everything but the numbers; the places of all arrays, layer after layer, and of the last tokens' hidden states.
 template <class Real>
 Places lay_out(hid_t file, const Stream<Real>& stream, const StateArrays<Real>& shape) {
   Places places;
@@ -98,7 +104,20 @@ Places lay_out(hid_t file, const Stream<Real>& stream, const StateArrays<Real>& 
     write_marks(group, real_name, shape.kept_tokens, stream.batch(), state.real);
     write_marks(group, real_chunks_name, stream.batch(), shape.marked_chunks, state.real_chunks);
   }
+  const ModelConfig& config = stream.config();
+  if (last_states_of(config, stream.batch(), stream.tokens()) > 0)
+    places.push_back(
+        place_of(create_dataset(file, last_states_path, {stream.batch(), config.hidden_dim}, native_real<Real>())));
   return places;
+}
+
+/// This rank's share of the first `count` numbers, which all ranks have, of what lies at `place`.
+template <class Real>
+void fill_share(const Descriptor& file, std::int64_t place, const Elements<Real>& numbers, std::int64_t count, int rank,
+                int ranks) {
+  const Partition shares{count, ranks};
+  write_elements<Real>(file, place + shares.begin(rank) * static_cast<std::int64_t>(sizeof(Real)), numbers,
+                       shares.begin(rank), shares.size(rank));
 }
 
 /// This rank's part of an array that lies at `place`: of one that all ranks have a share, of others its blocks.
@@ -106,14 +125,11 @@ template <class Real>
 void fill_array(const Descriptor& file, std::int64_t place, const StateArray<Real>& array,
                 const Array<const Real*>& numbers, int rank, int ranks) {
   const Elements<Real> elements(numbers.data(), numbers.size());
+  if (!array.by_block) return fill_share<Real>(file, place, elements, array.elements(), rank, ranks);
+  if (!array.is_first_with_block(rank, ranks)) return;
   const auto write = [&](std::int64_t at, std::int64_t from, std::int64_t count) {
     write_elements<Real>(file, place + at * static_cast<std::int64_t>(sizeof(Real)), elements, from, count);
   };
-  if (!array.by_block) {
-    const Partition shares{array.elements(), ranks};
-    return write(shares.begin(rank), shares.begin(rank), shares.size(rank));
-  }
-  if (!array.is_first_with_block(rank, ranks)) return;
   const std::int64_t count = array.block_count(rank, ranks), first = array.first_block(rank, ranks);
   const std::int64_t block = array.elements(1), with_room = static_cast<std::int64_t>(numbers.size()) / count;
   for (std::int64_t i = 0; i < count; ++i) write((first + i) * block, i * with_room, block);
@@ -124,7 +140,8 @@ std::int64_t bytes_of(const Stream<Real>& stream, const StateArrays<Real>& shape
   std::int64_t bytes = stream.batch() * (shape.kept_tokens + shape.marked_chunks);
   for (const StateArray<Real>& array : shape.arrays)
     bytes += array.elements() * static_cast<std::int64_t>(sizeof(Real));
-  return bytes * static_cast<std::int64_t>(stream.states().size());
+  return bytes * static_cast<std::int64_t>(stream.states().size()) +
+         last_states_of(stream.config(), stream.batch(), stream.tokens()) * static_cast<std::int64_t>(sizeof(Real));
 }
 
 // ---- Reading --------------------------------------------------------------------------------------------------------
@@ -196,15 +213,19 @@ void read_rows(const Dataset& dataset, std::int64_t first, std::int64_t count, c
   }
 }
 
+/// The same of numbers in the precision of the stream.
+template <class Real>
+Dataset find_numbers(const InputFile& file, const std::string& path, const Extents& shape) {
+  Dataset dataset = find_array(file, path, shape);
+  if (is_real(dataset.type()) && H5Tget_size(dataset.type()) == sizeof(Real)) return dataset;
+  throw ContentError(path + " holds " + describe(dataset.type()) + ", the stream is of precision " +
+                     std::string(to_string(precision_of<Real>)));
+}
+
 template <class Real>
 Array<Real*> read_array(const InputFile& file, const std::string& group, const StateArray<Real>& array, int rank,
                         int ranks) {
-  const std::string path = group + '/' + array.name;
-  const Dataset dataset = find_array(file, path, array.shape);
-  if (!is_real(dataset.type()) || H5Tget_size(dataset.type()) != sizeof(Real)) {
-    throw ContentError(path + " holds " + describe(dataset.type()) + ", the stream is of precision " +
-                       std::string(to_string(precision_of<Real>)));
-  }
+  const Dataset dataset = find_numbers<Real>(file, group + '/' + array.name, array.shape);
   const Array<Real*> numbers = attention::allocate<Real>(array.name, array.elements_of(rank, ranks));
   if (array.by_block)
     read_rows<Real>(dataset, array.first_block(rank, ranks), array.block_count(rank, ranks), numbers);
@@ -250,6 +271,15 @@ AttentionState<Real> read_layer(const InputFile& file, const std::string& group,
 }
 
 template <class Real>
+Array<Real**> read_last_states(const InputFile& file, const StreamInfo& info) {
+  if (last_states_of(info.config, info.batch, info.tokens) == 0) return {};
+  const Dataset dataset = find_numbers<Real>(file, last_states_path, {info.batch, info.config.hidden_dim});
+  const Array<Real**> states("bsbr::stream::last_states", info.batch, info.config.hidden_dim);
+  read_rows<Real>(dataset, 0, info.batch, Array<Real*>(states.data(), states.size()));
+  return states;
+}
+
+template <class Real>
 void require_weights(const std::string& path, const StreamInfo& info, const Weights<Real>& weights) {
   require_stream_of(path, info, weights.config(), precision_of<Real>);
   const std::uint64_t hash = weights_hash(weights);
@@ -274,7 +304,7 @@ void write_stream(const std::string& path, const Stream<Real>& stream, const Wei
   const int rank = parallel::rank_in(comm), ranks = parallel::ranks_of(comm);
   const std::uint64_t hash = rank == 0 ? weights_hash(weights) : 0;
   write_shared(path, comm,
-               {.datasets = static_cast<std::int64_t>((shape.arrays.size() + 2) * stream.states().size()),
+               {.datasets = static_cast<std::int64_t>((shape.arrays.size() + 2) * stream.states().size() + 1),
                 .bytes = bytes_of(stream, shape),
                 .lay_out =
                     [&](hid_t file, const OutputFile&) {
@@ -288,6 +318,10 @@ void write_stream(const std::string& path, const Stream<Real>& stream, const Wei
                         for (const StateArray<Real>& array : shape.arrays)
                           fill_array<Real>(file, *place++, array, state.*array.member, rank, ranks);
                       }
+                      const Array<const Real**> last = stream.last_states();
+                      if (place != places.end())
+                        fill_share<Real>(file, *place, {last.data(), last.size()},
+                                         static_cast<std::int64_t>(last.size()), rank, ranks);
                     },
                 .finish = {}});
 }
@@ -322,13 +356,15 @@ Stream<Real> read_stream(const std::string& path, const Weights<Real>& weights, 
   parallel::agree(comm, [&] { require_weights(path, info, weights); });
   const int rank = parallel::rank_in(comm), ranks = parallel::ranks_of(comm);
   std::vector<AttentionState<Real>> states;
+  Array<Real**> last_states;
   agree_on_file(path, comm, [&] {
     const InputFile file(path);
     const auto shape = attention::state_arrays<Real>(info.config, info.batch, info.tokens);
     for (std::size_t layer = 0; layer < static_cast<std::size_t>(info.config.num_layers); ++layer)
       states.push_back(read_layer(file, layer_group(layer), shape, info, rank, ranks));
+    last_states = read_last_states<Real>(file, info);
   });
-  return {weights.config(), comm, info.batch, info.tokens, std::move(states)};
+  return {weights.config(), comm, info.batch, info.tokens, std::move(states), last_states};
 }
 
 template void write_stream(const std::string&, const Stream<float>&, const Weights<float>&, const Attributes&);

@@ -200,6 +200,10 @@ std::int64_t end_of_range(std::int64_t begin) {
   return begin + step;
 }
 
+}  // namespace
+
+// Members of classes that are known outside: not in the anonymous namespace, which a unity build would warn of.
+
 /// The sum over some positions [begin, end) of all sequences.
 struct RangeSum {
   std::int64_t begin, end;
@@ -279,8 +283,6 @@ struct RangeSums {
     return means;
   }
 };
-
-}  // namespace
 
 struct LossSum::Sums {
   RangeSums sums;

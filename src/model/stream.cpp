@@ -12,6 +12,7 @@
 #include "attention/state_arrays.hpp"
 #include "config/difference.hpp"
 #include "config/splitmix64.hpp"
+#include "model/allocate.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/message_buffer.hpp"
 #include "parallel/messages.hpp"
@@ -70,22 +71,28 @@ void gather_blocks(const Execution& execution, parallel::Messages<Real>& message
 template <class Real>
 Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch)
     : Stream(config, comm, batch, 0,
-             std::vector<AttentionState<Real>>(static_cast<std::size_t>(require_causal(config).num_layers))) {}
+             std::vector<AttentionState<Real>>(static_cast<std::size_t>(require_causal(config).num_layers)), {}) {}
 
 template <class Real>
 Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::int64_t tokens,
-                     std::vector<AttentionState<Real>> states)
+                     std::vector<AttentionState<Real>> states, const Array<Real**>& last_states)
     : m_config(require_causal(config)),
       m_ranks(comm, batch, 0, config.chunk_size, tokens),
       m_tokens(tokens),
-      m_states(std::move(states)) {
+      m_states(std::move(states)),
+      m_last_states(last_states) {
   parallel::agree(m_ranks.comm(), [&] {
     const auto is_other = [&](const AttentionState<Real>& state) { return state.tokens != m_tokens; };
-    if (static_cast<std::int64_t>(m_states.size()) == config.num_layers &&
-        std::none_of(m_states.begin(), m_states.end(), is_other))
-      return;
-    throw ShapeError("the states are not those of " + std::to_string(config.num_layers) + " layers behind " +
-                     std::to_string(m_tokens) + " tokens");
+    if (static_cast<std::int64_t>(m_states.size()) != config.num_layers ||
+        std::any_of(m_states.begin(), m_states.end(), is_other)) {
+      throw ShapeError("the states are not those of " + std::to_string(config.num_layers) + " layers behind " +
+                       std::to_string(m_tokens) + " tokens");
+    }
+    const auto rows = static_cast<std::int64_t>(last_states.extent(0)),
+               width = static_cast<std::int64_t>(last_states.extent(1));
+    if (m_tokens == 0 || batch == 0 || (rows == batch && width == config.hidden_dim)) return;
+    throw ShapeError("the last tokens' hidden states are [" + std::to_string(rows) + ", " + std::to_string(width) +
+                     "], not [" + std::to_string(batch) + ", " + std::to_string(config.hidden_dim) + "]");
   });
 }
 
@@ -102,16 +109,34 @@ Array<Real***> Stream<Real>::feed(const Execution& execution, Model<Real>& model
     if (!m_is_whole) throw ShapeError("an earlier piece of this stream has failed: it cannot go on");
     if (const std::string other = difference(model.config(), m_config); !other.empty())
       throw ShapeError("the model is another one than the stream's: its " + other);
-    if (piece.batch() == batch() && piece.origin() == m_tokens && piece.ranks() == m_ranks.ranks()) return;
-    throw ShapeError("a piece of " + std::to_string(piece.batch()) + " sequences from token " +
-                     std::to_string(piece.origin()) + " on is not the next one of " + std::to_string(batch()) +
-                     " sequences of " + std::to_string(m_tokens) + " tokens");
+    if (piece.batch() != batch() || piece.origin() != m_tokens || piece.ranks() != m_ranks.ranks()) {
+      throw ShapeError("a piece of " + std::to_string(piece.batch()) + " sequences from token " +
+                       std::to_string(piece.origin()) + " on is not the next one of " + std::to_string(batch()) +
+                       " sequences of " + std::to_string(m_tokens) + " tokens");
+    }
+    if (piece.length() > 0 && !m_last_states.is_allocated())
+      m_last_states = allocate<Real**>("stream::last_states", batch(), m_config.hidden_dim);
   });
   m_is_whole = false;
   const Array<Real***> hidden_states = model.forward(execution, piece, ids, mask, profile, &m_states);
+  keep_last_states(execution, piece, hidden_states);
   m_tokens = piece.end();
   m_is_whole = true;
   return hidden_states;
+}
+
+/// Those of the rank that has the last tokens, on all ranks.
+template <class Real>
+void Stream<Real>::keep_last_states(const Execution& execution, const Sequence& piece,
+                                    const Array<Real***>& hidden_states) const {
+  if (piece.length() == 0) return;
+  const int owner = piece.chunks().part_of(piece.num_chunks() - 1);
+  if (piece.rank() == owner)
+    Kokkos::deep_copy(execution, m_last_states,
+                      Kokkos::subview(hidden_states, Kokkos::ALL, piece.local_tokens() - 1, Kokkos::ALL));
+  if (piece.ranks() > 1)
+    parallel::broadcast(execution, m_ranks.comm(), owner, Array<Real*>(m_last_states.data(), m_last_states.size()));
+  execution.fence();
 }
 
 template <class Real>
@@ -165,7 +190,8 @@ std::optional<Stream<Real>> gather_on_first(const Execution& execution, const St
   }
   execution.fence();
   if (rank != 0) return std::nullopt;
-  return Stream<Real>(stream.config(), MPI_COMM_SELF, stream.batch(), stream.tokens(), std::move(states));
+  return Stream<Real>(stream.config(), MPI_COMM_SELF, stream.batch(), stream.tokens(), std::move(states),
+                      stream.last_states());
 }
 
 template <class Real>

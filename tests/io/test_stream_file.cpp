@@ -49,6 +49,12 @@ std::vector<Real> feed(Stream<Real>& stream, Model<Real>& model, const Batch& pi
   return gather_tokens(sequence, stream.feed(Execution(), model, sequence, ids, mask));
 }
 
+template <class Real>
+std::vector<Real> last_states(const Stream<Real>& stream) {
+  const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), stream.last_states());
+  return {host.data(), host.data() + host.size()};
+}
+
 /// A stream of the first tokens, fed in pieces of `size`, and written by the first `count` ranks.
 template <class Real>
 std::string save(const Folder& folder, const ModelConfig& config, const Batch& batch, int count, std::int64_t size) {
@@ -77,11 +83,15 @@ TYPED_TEST(StreamFile, goes_on_with_the_same_bits_on_any_number_of_ranks) {
     const std::string path = save<TypeParam>(folder, config, batch, 3, 13);
     auto model = random_model<TypeParam>(config);
     const auto whole = run_model(model, MPI_COMM_SELF, batch);
+    auto last_rows = rows_of(whole, config.hidden_dim, saved - 1, 1);
+    const auto of_second = rows_of(whole, config.hidden_dim, length + saved - 1, 1);
+    last_rows.insert(last_rows.end(), of_second.begin(), of_second.end());
     for (int count = 1; count <= world_ranks(); ++count) {
       const FirstRanks some(count);
       if (!some.has_this()) continue;
       auto stream = read_stream(path, model.weights(), some.comm());
       EXPECT_EQ(stream.tokens(), saved);
+      EXPECT_TRUE(same_bits(last_states(stream), last_rows, config.hidden_dim));
       EXPECT_EQ(stream.bytes(), stream_bytes<TypeParam>(config, 2, saved, count, some.rank()));
       for (const std::int64_t end : {saved + 1, length - 3, length}) {
         const std::int64_t begin = stream.tokens();
@@ -297,6 +307,8 @@ INSTANTIATE_TEST_SUITE_P(
                      H5Gclose(group);
                    },
                    "/stream/layers.0/chunk_states is [4, 8, 2, 265], the stream needs [4, 8796093022208, 2, 265]"},
+        BadContent{"no_last_states", [](hid_t file) { remove(file, "/stream/last_states"); },
+                   "/stream/last_states is missing, the stream needs it as [2, 46]"},
         dataset(
             "another_shape", "chunk_states",
             [](hid_t file, const std::string& path) {

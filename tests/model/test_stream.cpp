@@ -33,6 +33,20 @@ std::vector<Real> feed(Stream<Real>& stream, Model<Real>& model, const Batch& pi
   return gather_tokens(sequence, stream.feed(Execution(), model, sequence, ids, mask));
 }
 
+/// The last rows of hidden states [batch, tokens, hidden_dim] are what the stream keeps, on every rank.
+template <class Real>
+void expect_last_rows(const Stream<Real>& stream, const std::vector<Real>& states, std::int64_t tokens) {
+  const std::int64_t hidden = stream.config().hidden_dim;
+  const auto kept = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), stream.last_states());
+  ASSERT_EQ(static_cast<std::int64_t>(kept.extent(0)), stream.batch());
+  std::vector<Real> wanted;
+  for (std::int64_t row = 0; row < stream.batch(); ++row) {
+    const auto end = states.begin() + (row + 1) * tokens * hidden;
+    wanted.insert(wanted.end(), end - hidden, end);
+  }
+  EXPECT_TRUE(same_bits(std::vector<Real>(kept.data(), kept.data() + kept.size()), wanted, hidden));
+}
+
 /// The same of pieces of these sizes, whatever is left of the batch behind them left out.
 template <class Real>
 void expect_bits_of_whole(Stream<Real>& stream, Model<Real>& model, const Batch& batch,
@@ -47,6 +61,7 @@ void expect_bits_of_whole(Stream<Real>& stream, Model<Real>& model, const Batch&
       wanted.insert(wanted.end(), from, from + size * hidden);
     }
     ASSERT_TRUE(same_bits(piece, wanted, hidden)) << size << " tokens from " << begin << " on";
+    if (size > 0) expect_last_rows(stream, piece, size);
   }
 }
 
@@ -231,8 +246,13 @@ TYPED_TEST(Streamed, refuses_states_of_other_tokens) {
   const ModelConfig config = small_config(Architecture::linear);
   using States = std::vector<AttentionState<TypeParam>>;
   const auto layers = static_cast<std::size_t>(config.num_layers);
-  EXPECT_THROW(Stream<TypeParam>(config, MPI_COMM_WORLD, 1, 5, States(layers)), ShapeError);
-  EXPECT_THROW(Stream<TypeParam>(config, MPI_COMM_WORLD, 1, 0, States(layers + 1)), ShapeError);
+  EXPECT_THROW(Stream<TypeParam>(config, MPI_COMM_WORLD, 1, 5, States(layers), {}), ShapeError);
+  EXPECT_THROW(Stream<TypeParam>(config, MPI_COMM_WORLD, 1, 0, States(layers + 1), {}), ShapeError);
+  States behind_5(layers);
+  for (auto& state : behind_5) state.tokens = 5;
+  EXPECT_THROW(Stream<TypeParam>(config, MPI_COMM_WORLD, 1, 5, behind_5, {}), ShapeError);
+  const Array<TypeParam**> last("last", 1, config.hidden_dim);
+  EXPECT_NO_THROW(Stream<TypeParam>(config, MPI_COMM_WORLD, 1, 5, behind_5, last));
 }
 
 /// Two models of one configuration, and one whose weights have changed places.

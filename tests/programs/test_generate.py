@@ -88,6 +88,31 @@ class Generate(Case):
         rest = self.generate(*start, "--input", self.text(content=PROMPT.encode() + first), "--tokens", TOKENS - 15)
         self.assertEqual(first + rest, whole)
 
+    def check_taken_up(self, architecture):
+        start = ["--model", self.with_head(architecture + ".h5", architecture), "--seed", 6, "--top-k", 40]
+        whole = self.generate(*start, "--prompt", PROMPT, "--tokens", TOKENS)
+        state = self.path(architecture + ".state")
+        first = self.generate(*start, "--prompt", PROMPT, "--tokens", 15, "--state-out", state, ranks=3)
+        for ranks in (1, 2):
+            rest = self.generate(*start, "--state-in", state, "--tokens", TOKENS - 15, ranks=ranks)
+            self.assertEqual(first + rest, whole, (architecture, ranks))
+
+    def test_a_saved_stream_is_taken_up_on_other_ranks(self):
+        self.assertEqual(in_parallel(self.check_taken_up, list(OWN_FIELDS), workers=2), {})
+
+    def test_a_prompt_goes_on_behind_what_a_stream_has_read(self):
+        """Whether bsbr_evaluate or bsbr_generate has saved it."""
+        model, state, text = self.with_head(), self.path("s.h5"), self.text(content=PROMPT.encode())
+        start = ["--model", model, "--tokens", TOKENS]
+        self.assertEqual(run("bsbr_evaluate", "--model", model, "--input", text, "--state-out", state, "--quiet").code, 0)
+        self.assertEqual(self.generate(*start, "--state-in", state), self.generate(*start, "--prompt", PROMPT))
+        self.assertEqual(self.generate(*start, "--state-in", state, "--prompt", "and so on"), self.generate(*start, "--prompt", PROMPT + "and so on"))
+        rows = np.arange(30).reshape(2, 15)
+        texts = self.generate("--model", model, "--input", ids_file(self.path("rows.h5"), rows), "--tokens", 5, "--state-out", state, ranks=2)
+        whole = [[*row, *texts[6 * i:6 * i + 5], *b"and so on"] for i, row in enumerate(rows)]
+        self.assertEqual(self.generate(*start, "--state-in", state, "--prompt", "and so on"),
+                         self.generate(*start, "--input", ids_file(self.path("whole.h5"), whole), ranks=2))
+
     def test_sequences_of_a_batch_are_drawn_apart_and_do_not_depend_on_it(self):
         start = ["--model", self.with_head(), "--prompt", PROMPT, "--tokens", TOKENS]
         texts = self.generate(*start, "--batch", 4)
@@ -137,10 +162,10 @@ class Generate(Case):
         self.assertEqual((done.returncode, len(done.stdout), done.stderr), (0, 2 * 10, b""))
         with open(summary, encoding="utf-8") as file:
             found = json.load(file)
-        expected = {"format": "bsbr-generation-summary", "batch": 2, "tokens": 9, "prompt_tokens": len(PROMPT), "temperature": 0.7, "top_k": 5,
+        expected = {"format": "bsbr-generation-summary", "batch": 2, "tokens": 9, "first_token": 0, "prompt_tokens": len(PROMPT), "temperature": 0.7, "top_k": 5,
                     "top_p": 1, "seed": 8, "stopped_by": None, "model": model, "output": "stdout", "vocab_size": 256, "ranks": 1}
         self.assertEqual({key: found[key] for key in expected}, expected)
-        for key in ("prefill_tokens_per_second", "decode_tokens_per_second", "peak_memory_bytes"):
+        for key in ("prefill_tokens_per_second", "decode_tokens_per_second", "stream_bytes", "peak_memory_bytes"):
             self.assertGreater(found[key], 0)
         done = run("bsbr_generate", *start, "--output", output)
         self.assertIn("9 tokens of each of 2 sequences", done.out)
@@ -157,8 +182,9 @@ class Generate(Case):
             with self.subTest(number, ranks=ranks):
                 folder = self.path(f"job-{number}-{ranks}")
                 os.mkdir(folder)
-                summary = os.path.join(folder, "summary.json")
-                command = [os.path.join(PROGRAMS, "bsbr_generate"), "--model", model, "--prompt", PROMPT, "--tokens", "1000000", "--json", summary]
+                summary, state = os.path.join(folder, "summary.json"), os.path.join(folder, "s.h5")
+                command = [os.path.join(PROGRAMS, "bsbr_generate"), "--model", model, "--prompt", PROMPT, "--tokens", "1000000", "--json", summary,
+                           "--state-out", state]
                 job = Job([*MPIEXEC, str(ranks), *command] if ranks > 1 else command, folder)
                 self.addCleanup(job.clear)
                 self.assertTrue(Job.wait(lambda job=job: os.path.getsize(job.path("out")) > 3, time.time() + 30))
@@ -169,6 +195,8 @@ class Generate(Case):
                     found = json.load(file)
                 self.assertEqual(found["tokens"], os.path.getsize(job.path("out")))
                 self.assertIsNotNone(found["stopped_by"])
+                with h5py.File(state) as file:
+                    self.assertEqual(file["stream"].attrs["tokens"], len(PROMPT) + found["tokens"])
 
     # ---- what is refused ----
 
@@ -185,6 +213,12 @@ class Generate(Case):
                 ("--json -", [*start, *prompt, "--json", "-"]), ("--output", [*start, *prompt, "--output", model]),
                 (("--output", "--json"), [*start, *prompt, *output, "--json", self.path("text")])):
             self.refuse(2, says, *arguments)
+        state = self.path("s.h5")
+        self.refuse(2, ("--batch", "--state-in", "exclude each other"), *start, "--state-in", state, "--batch", 2)
+        self.refuse(2, "--prompt is empty", *start, "--state-in", state, "--prompt", "")
+        self.refuse(2, "a state file", *start, *prompt, "--state-out", "-")
+        self.refuse(2, ("--state-out", "--state-in"), *start, "--state-in", state, "--state-out", state)
+        self.refuse(2, ("--state-out", "--output"), *start, *prompt, *output, "--state-out", self.path("text"))
         rows = ids_file(self.path("rows.h5"), np.zeros((3, 4), np.int32))
         self.refuse(2, ("--batch 2", "3 rows"), *start, "--input", rows, "--batch", 2)
         words = self.with_head("words.h5", vocab_size=300)
@@ -198,6 +232,32 @@ class Generate(Case):
         self.refuse(3, ("empty", "empty"), "--model", self.with_head(), "--input", self.text("empty", b""), "--tokens", 5)
         beyond = ids_file(self.path("ids.h5"), [1, 300, 2])
         self.refuse(3, "300", "--model", self.path("model.h5"), "--input", beyond, "--tokens", 5, ranks=3)
+
+    def test_streams_of_others_are_refused(self):
+        state, rows = self.path("s.h5"), ids_file(self.path("rows.h5"), np.zeros((3, 4), np.int32))
+        self.generate("--model", self.with_head(), "--prompt", PROMPT, "--tokens", 2, "--batch", 2, "--state-out", state)
+        start = ["--state-in", state, "--tokens", 5]
+        for ranks in (1, 3):
+            self.refuse(3, ("s.h5", "another model", "architecture"), "--model", self.with_head("linear.h5", "linear"), *start, ranks=ranks)
+            self.refuse(3, ("s.h5", "another model", "hash"), "--model", self.with_head("other.h5", seed=7), *start, ranks=ranks)
+            self.refuse(3, ("s.h5", "of precision float, not double"), "--model", self.path("model.h5"), *start, "--precision", "double", ranks=ranks)
+            self.refuse(3, ("s.h5", "2 sequences", "the input has 3"), "--model", self.path("model.h5"), *start, "--input", rows, ranks=ranks)
+        with h5py.File(state, "r+") as file:
+            file["stream"].attrs["tokens"] = 0
+        self.refuse(3, ("s.h5", "no token", "no prompt"), "--model", self.path("model.h5"), *start)
+
+    def test_a_full_disk_leaves_no_state(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (6 << 20, 6 << 20))  # larger than the files of MPI
+
+        model = self.with_head("wide.h5", "standard", hidden_dim=256)
+        start = ["--model", model, "--input", self.text(content=b"a hello to all the world " * 100), "--tokens", 5]  # 10 MiB of keys and values
+        os.mkdir(self.path("results"))
+        for ranks in (1, 3):
+            self.refuse(6, "s.h5", *start, "--output", self.path(f"text-{ranks}"), "--state-out", self.path("results/s.h5"), ranks=ranks, before=limit)
+            self.assertEqual(os.listdir(self.path("results")), [])
+            self.assertEqual(os.path.getsize(self.path(f"text-{ranks}")), 5)
+        self.refuse(6, "nowhere", *start, "--state-out", self.path("nowhere/s.h5"))
 
     def test_logits_that_are_not_finite(self):
         model = self.with_head()
