@@ -127,7 +127,7 @@ Tokens read_prompts(const GenerateOptions& options, const Prompt& prompt, const 
     require_real_end(prompt, tokens, sequence);
     return tokens;
   }
-  const Sequence of_one(sequence.comm(), 1, sequence.length(), sequence.chunk_size());
+  const Sequence of_one(sequence.comm(), 1, sequence.length(), sequence.chunk_size(), sequence.origin());
   Tokens tokens = options.prompt ? tokens_of(*options.prompt, of_one) : read_tokens(prompt.source, of_one, vocab_size);
   require_real_end(prompt, tokens, of_one);
   tokens.ids = repeated(tokens.ids, sequence.batch());

@@ -42,7 +42,7 @@ class Stream {
 
   /// Hidden states of the last tokens, after the final norm, from which the next ones are drawn: [batch, hidden_dim],
   /// on all ranks. The next feed() writes others into the array. Empty if there is no token yet.
-  Array<const Real**> last_states() const { return m_last_states; }
+  const Array<Real**>& last_states() const { return m_last_states; }
 
   /// The shape of the next `length` tokens of each sequence, and this rank's part of them: for feed(), which may be
   /// given others of the same place and ranks. Collective.

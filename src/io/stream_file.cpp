@@ -318,10 +318,9 @@ void write_stream(const std::string& path, const Stream<Real>& stream, const Wei
                         for (const StateArray<Real>& array : shape.arrays)
                           fill_array<Real>(file, *place++, array, state.*array.member, rank, ranks);
                       }
-                      const Array<const Real**> last = stream.last_states();
+                      const Elements<Real> last(stream.last_states().data(), stream.last_states().size());
                       if (place != places.end())
-                        fill_share<Real>(file, *place, {last.data(), last.size()},
-                                         static_cast<std::int64_t>(last.size()), rank, ranks);
+                        fill_share(file, *place, last, static_cast<std::int64_t>(last.size()), rank, ranks);
                     },
                 .finish = {}});
 }
