@@ -33,6 +33,7 @@ void logits(const Execution& execution, const std::vector<ProductWeight<Real>>& 
     Kokkos::parallel_for(
         "bsbr::logits::blocks", Policy(execution, 0, static_cast<std::int64_t>(head.size()), Kokkos::ChunkSize(1)),
         [=, blocks = head.data(), input = y.data(), product = result.data()](const std::int64_t block) {
+          [[maybe_unused]] const SerialTeam team{};
           const std::int64_t first = block * tuning::vocabulary_block;
           blocks[block].multiply(rows, input, width, product + first, stride);
         });

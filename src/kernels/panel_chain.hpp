@@ -5,8 +5,9 @@
 //     row = prologue(t);  row = after_1(row · W_1ᵀ);  row = after_2(row · W_2ᵀ);  …
 //
 // On a host each thread takes a panel of rows through the whole chain, in buffers that stay in its cache. On a GPU each
-// step is one launch, or one BLAS call, over a slab of rows. On a host a row's bits do not depend on the panel that it
-// is in, nor on its place there.
+// step is one launch, or one BLAS call, over a slab of rows; and so it is on a host where rows are few, as when a model
+// decodes token by token: threads share out the columns of each product. On a host a row's bits do not depend on the
+// panel that it is in, nor on its place there.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -106,6 +107,13 @@ std::int64_t panel_height(const Execution& execution, std::int64_t rows) {
   return (rows + whole - 1) / whole < panels ? height : whole;
 }
 
+/// Whether a host's threads share out columns rather than rows: where each would have less than two tiles of rows.
+template <class Real>
+bool are_few(const Execution& execution, const Rows& rows) {
+  const std::int64_t threads = execution.concurrency(), all = rows.batch * rows.count;
+  return threads > 1 && all <= tuning::panel_rows && all <= threads * 2 * product_kernel<Real>().rows;
+}
+
 template <class Real, class Prologue, class First, class... Rest>
 void run_on_host(const Execution& execution, const std::string& label, const Rows& rows,
                  const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stage<Real, First>& first,
@@ -128,16 +136,16 @@ void run_on_host(const Execution& execution, const std::string& label, const Row
                        });
 }
 
-/// function(team, batch, row, data + (index − first) · width) for the rows of all sequences with elements [first, first
-/// + count), one team a row.
+/// function(team, batch, row, data + (index − first) · stride) for the rows of all sequences with elements [first,
+/// first + count), one team a row.
 template <class Real, class Function>
 void for_rows(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first,
-              std::int64_t count, std::int64_t width, Real* data, const Function& function) {
+              std::int64_t count, std::int64_t stride, Real* data, const Function& function) {
   const std::int64_t rows_of_one = rows.count;
   Kokkos::parallel_for(
       label, team_policy(execution, count, 0), KOKKOS_LAMBDA(const TeamMember& member) {
         const std::int64_t index = first + member.league_rank();
-        function(as_team(member), index / rows_of_one, index % rows_of_one, data + member.league_rank() * width);
+        function(as_team(member), index / rows_of_one, index % rows_of_one, data + member.league_rank() * stride);
       });
 }
 
@@ -150,19 +158,20 @@ void run_slab_stages(const Execution& execution, const std::string& label, const
                      std::int64_t count, Real* input, Real* other, const ProductWorkspace& workspace,
                      const Stage<Real, First>& stage, const Rest&... rest) {
   stage.weight.multiply(execution, count, input, other, workspace);
-  for_rows(execution, label, rows, first, count, stage.weight.out(), other, stage.after);
+  for_rows(execution, label, rows, first, count, stage.weight.row_stride(stage.weight.out()), other, stage.after);
   run_slab_stages(execution, label, rows, first, count, other, input, workspace, rest...);
 }
 
 template <class Real, class Prologue, class First, class... Rest>
-void run_on_device(const Execution& execution, const std::string& label, const Rows& rows,
-                   const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stage<Real, First>& stage,
-                   const Rest&... rest) {
+void run_in_slabs(const Execution& execution, const std::string& label, const Rows& rows,
+                  const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stage<Real, First>& stage,
+                  const Rest&... rest) {
   constexpr std::int64_t height = tuning::panel_rows;
   const std::int64_t all = rows.batch * rows.count;
   for (std::int64_t first = 0; first < all; first += height) {
     const std::int64_t count = std::min(height, all - first);
-    for_rows(execution, label, rows, first, count, stage.weight.in(), buffers.get(0, 0), prologue);
+    for_rows(execution, label, rows, first, count, stage.weight.row_stride(stage.weight.in()), buffers.get(0, 0),
+             prologue);
     run_slab_stages(execution, label, rows, first, count, buffers.get(0, 0), buffers.get(0, 1), buffers.workspace(),
                     stage, rest...);
   }
@@ -181,10 +190,10 @@ void panel_chain(const Execution& execution, const std::string& label, const Row
     throw ShapeError("a row of " + label + " has " + std::to_string(widest) + " elements, its buffer room for " +
                      std::to_string(buffers.width()));
   if constexpr (on_host) {
-    detail::run_on_host(execution, label, rows, buffers, prologue, stages...);
-  } else {
-    detail::run_on_device(execution, label, rows, buffers, prologue, stages...);
+    if (!detail::are_few<Real>(execution, rows))
+      return detail::run_on_host(execution, label, rows, buffers, prologue, stages...);
   }
+  detail::run_in_slabs(execution, label, rows, buffers, prologue, stages...);
 }
 
 }  // namespace bsbr::kernels

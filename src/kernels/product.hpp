@@ -3,8 +3,9 @@
 // On a host a weight is packed once, in the order in which the products read it, and one thread multiplies some rows
 // with it at a time. The loops are those of Goto and van de Geijn (2008), with the weight in the place of their packed
 // b: a block of it stays in the second-level cache while all rows meet it, a few rows stay in the first-level cache
-// while they meet the block, a tile of results in registers. On a GPU the product is one call of the BLAS
-// (device_product.hpp).
+// while they meet the block, a tile of results in registers. Few rows are not enough for all threads: these share out
+// the columns of the product instead, so that the weight is read once. An element is the same chain of multiply-adds
+// either way. On a GPU the product is one call of the BLAS (device_product.hpp).
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -69,33 +70,29 @@ class ProductWeight {
   /// elements apart; those of the product have room for whole tiles: row_stride(out()).
   void multiply(std::int64_t rows, const Real* input, std::int64_t in_stride, Real* product,
                 std::int64_t out_stride) const {
-    const ProductKernel<Real> kernel = product_kernel<Real>();
-    const Packing packing(m_out, m_in);
-    const std::int64_t block_tiles = std::max<std::int64_t>(1, HostSizes::product_columns / packing.columns);
-    // product[row …, columns of the tile] = Σ input[row …, k …] · weight[columns of the tile, k …], or += after the
-    // first part of the sum
-    const auto multiply_tile = [&](std::int64_t row, std::int64_t k, std::int64_t tile) {
-      const int height = static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - row)),
-                depth = static_cast<int>(packing.depth(k));
-      kernel.tile(height, depth, input + row * in_stride + k, in_stride, m_packed.data() + packing.offset(k, tile),
-                  product + row * out_stride + tile * packing.columns, out_stride, k > 0);
-    };
-    for (std::int64_t k = 0; k < m_in; k += packing.step) {
-      for (std::int64_t first = 0; first < packing.tiles; first += block_tiles) {
-        const std::int64_t last = std::min(first + block_tiles, packing.tiles);
-        for (std::int64_t row = 0; row < rows; row += kernel.rows) {
-          for (std::int64_t tile = first; tile < last; ++tile) multiply_tile(row, k, tile);
-        }
-      }
-    }
+    multiply_tiles(0, Packing(m_out, m_in).tiles, rows, input, in_stride, product, out_stride);
   }
 
-  /// product [rows, out] = input [rows, in] · weightᵀ on a GPU, rows one after the other, in the order of `execution`.
+  /// product [rows, out] = input [rows, in] · weightᵀ, rows row_stride apart, in the order of `execution`: by one call
+  /// of a GPU's BLAS, or by all threads of a host, for a few rows.
   void multiply(const Execution& execution, std::int64_t rows, const Real* input, Real* product,
-                const ProductWorkspace& workspace) const {
-    const Transpose of_matrix = m_transpose == Transpose::no ? Transpose::yes : Transpose::no;
-    device_product<Real>(
-        execution, {rows, m_out, m_in, {input, Transpose::no}, {m_plain.data(), of_matrix}, product, false}, workspace);
+                [[maybe_unused]] const ProductWorkspace& workspace) const {
+    if constexpr (on_host) {
+      const ProductWeight weight = *this;
+      const std::int64_t in_stride = row_stride(m_in), out_stride = row_stride(m_out);
+      Kokkos::parallel_for(
+          "bsbr::kernels::multiply_few_rows",
+          Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>>(execution, 0, Packing(m_out, m_in).tiles),
+          [=](const std::int64_t tile) {
+            [[maybe_unused]] const SerialTeam team{};
+            weight.multiply_tiles(tile, tile + 1, rows, input, in_stride, product, out_stride);
+          });
+    } else {
+      const Transpose of_matrix = m_transpose == Transpose::no ? Transpose::yes : Transpose::no;
+      device_product<Real>(execution,
+                           {rows, m_out, m_in, {input, Transpose::no}, {m_plain.data(), of_matrix}, product, false},
+                           workspace);
+    }
   }
 
   /// Elements from one row to the next where rows of this width are products and factors. A host's are whole tiles, and
@@ -126,6 +123,30 @@ class ProductWeight {
     std::int64_t padded_out() const { return tiles * columns; }
     std::int64_t elements() const { return padded_out() * in; }
   };
+
+  /// The columns of the tiles [first_tile, last_tile) of a product, by this thread of a host.
+  void multiply_tiles(std::int64_t first_tile, std::int64_t last_tile, std::int64_t rows, const Real* input,
+                      std::int64_t in_stride, Real* product, std::int64_t out_stride) const {
+    const ProductKernel<Real> kernel = product_kernel<Real>();
+    const Packing packing(m_out, m_in);
+    const std::int64_t block_tiles = std::max<std::int64_t>(1, HostSizes::product_columns / packing.columns);
+    // product[row …, columns of the tile] = Σ input[row …, k …] · weight[columns of the tile, k …], or += after the
+    // first part of the sum
+    const auto multiply_tile = [&](std::int64_t row, std::int64_t k, std::int64_t tile) {
+      const int height = static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - row)),
+                depth = static_cast<int>(packing.depth(k));
+      kernel.tile(height, depth, input + row * in_stride + k, in_stride, m_packed.data() + packing.offset(k, tile),
+                  product + row * out_stride + tile * packing.columns, out_stride, k > 0);
+    };
+    for (std::int64_t k = 0; k < m_in; k += packing.step) {
+      for (std::int64_t first = first_tile; first < last_tile; first += block_tiles) {
+        const std::int64_t last = std::min(first + block_tiles, last_tile);
+        for (std::int64_t row = 0; row < rows; row += kernel.rows) {
+          for (std::int64_t tile = first; tile < last; ++tile) multiply_tile(row, k, tile);
+        }
+      }
+    }
+  }
 
   void pack(const Execution& execution, const Array<const Real**>& matrix) {
     const Packing packing(m_out, m_in);
