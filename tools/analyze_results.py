@@ -12,7 +12,7 @@ import os
 import re
 import sys
 
-from command_line import BAD_INPUT, USAGE, Failure, Parser, program_name, report_error, unusable
+from command_line import BAD_INPUT, USAGE, Failure, Parser, exit_code, program_name, unusable
 from comparison_data import (FAILURE_NAMES, InputError, counted, read_comparison, read_json, show_bytes, show_count, show_number,
                              show_seconds)
 from output_folder import fill
@@ -26,21 +26,18 @@ REPORT = "report.md"
 
 
 def main(arguments):
-    try:
-        options = parse(arguments)
-        contents = [read(path) for path in options.results]
-        if all(is_by_position(data) for data in contents):
-            draw_positions(contents, options)
-        elif len(contents) > 1:
-            raise Failure(USAGE, "several files must all be what bsbr_evaluate --by-position wrote", "a comparison is drawn alone")
-        else:
-            draw_comparison(contents[0], options)
-    except Failure as failure:
-        report_error(PROGRAM, failure, failure.hint)
-        return failure.code
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_code(PROGRAM, lambda: run(arguments))
+
+
+def run(arguments):
+    options = parse(arguments)
+    contents = [read(path) for path in options.results]
+    if all(is_by_position(data) for data in contents):
+        draw_positions(contents, options)
+    elif len(contents) > 1:
+        raise Failure(USAGE, "several files must all be what bsbr_evaluate --by-position wrote", "a comparison is drawn alone")
+    else:
+        draw_comparison(contents[0], options)
 
 
 def parse(arguments):

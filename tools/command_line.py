@@ -4,8 +4,8 @@ import sys
 
 sys.path.append(os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "python", "src"))
 
-from bsbr_convert.command_line import (BAD_INPUT, BAD_OUTPUT, BUG, NO_MEMORY, UNUSABLE, USAGE, Failure, Parser, program_name,  # noqa: E402
-                                       python_with, report_error, unusable)
+from bsbr_convert.command_line import (BAD_INPUT, BAD_OUTPUT, BUG, NO_MEMORY, UNUSABLE, USAGE, Failure, Parser, exit_code,  # noqa: E402
+                                       program_name, python_with, report_error, unusable)
 
-__all__ = ["BAD_INPUT", "BAD_OUTPUT", "BUG", "NO_MEMORY", "UNUSABLE", "USAGE", "Failure", "Parser", "program_name", "python_with",
-           "report_error", "unusable"]
+__all__ = ["BAD_INPUT", "BAD_OUTPUT", "BUG", "NO_MEMORY", "UNUSABLE", "USAGE", "Failure", "Parser", "exit_code", "program_name",
+           "python_with", "report_error", "unusable"]

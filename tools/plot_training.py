@@ -8,7 +8,7 @@ It needs Python from 3.9, numpy and matplotlib from 3.5. docs/programs.md explai
 import os
 import sys
 
-from command_line import BAD_INPUT, Failure, Parser, program_name, report_error, unusable
+from command_line import BAD_INPUT, Failure, Parser, exit_code, program_name, unusable
 from comparison_data import InputError, counted
 from output_folder import fill
 from run_names import names_of
@@ -18,17 +18,14 @@ PROGRAM = program_name(__file__)
 
 
 def main(arguments):
-    try:
-        options = parse(arguments)
-        logs, pictures, save = read(options.logs)
-        names = fill(options.output_dir, lambda folder: write_files(logs, pictures, save, folder))
-    except Failure as failure:
-        report_error(PROGRAM, failure, failure.hint)
-        return failure.code
-    except KeyboardInterrupt:
-        return 130
+    return exit_code(PROGRAM, lambda: run(arguments))
+
+
+def run(arguments):
+    options = parse(arguments)
+    logs, pictures, save = read(options.logs)
+    names = fill(options.output_dir, lambda folder: write_files(logs, pictures, save, folder))
     print(f"{options.output_dir}: {counted(len(names), 'picture')} of {counted(len(logs), 'run')}")
-    return 0
 
 
 def parse(arguments):

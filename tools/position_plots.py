@@ -1,8 +1,8 @@
 """The picture of loss against position: a matplotlib figure of PositionLosses (position_losses.py)."""
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from comparison_plots import FONT, new_figure, set_up
-from training_plots import LINE, name_runs, show_tick, styles_of
+from training_plots import LINE, name_runs, styles_of
 
 WIDTH, HEIGHT = 5.6, 3.4  # inches: of the figure, of its axes
 
@@ -25,7 +25,7 @@ def draw(runs):
     axes.set(xscale="log", xlabel="tokens seen", ylabel="loss, bits a token")
     axes.xaxis.set_major_locator(LogLocator(base=4, numticks=20))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(show_tick))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     for run in runs:
         axes.plot(run.places(), run.bits, linewidth=1.8, **styles[run.name])
     # The first tokens are guessed, whatever the model: what they cost would leave the rest no room.

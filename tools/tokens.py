@@ -11,7 +11,7 @@ import os
 import re
 import sys
 
-from command_line import BAD_INPUT, BAD_OUTPUT, USAGE, Failure, Parser, program_name, report_error, unusable
+from command_line import BAD_INPUT, BAD_OUTPUT, USAGE, Failure, Parser, exit_code, program_name, unusable
 
 from bsbr_convert.output_file import write_whole
 
@@ -20,16 +20,13 @@ BLOCK = 2**16  # bytes of a text that are read at a time
 
 
 def main(arguments):
-    try:
-        options = parse(arguments)
-        load_modules()
-        options.action(options)
-    except Failure as failure:
-        report_error(PROGRAM, failure, failure.hint)
-        return failure.code
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_code(PROGRAM, lambda: run(arguments))
+
+
+def run(arguments):
+    options = parse(arguments)
+    load_modules()
+    options.action(options)
 
 
 def parse(arguments):

@@ -71,6 +71,18 @@ def report_error(program, message, hint=None):
         print(f"hint: {hint}", file=sys.stderr)
 
 
+def exit_code(program, action):
+    """Runs action(): 0, or the code of the Failure that ended it, which is reported; 130 after Ctrl-C."""
+    try:
+        action()
+    except Failure as failure:
+        report_error(program, failure, failure.hint)
+        return failure.code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
 def unusable(error, *modules):
     """The Failure for a package that cannot be loaded. Its hint names another Python of this machine that has all `modules`, if there is one."""
     name = getattr(error, "name", None) or modules[0]
