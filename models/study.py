@@ -16,18 +16,19 @@ from pathlib import Path
 
 import h5py
 
-LEARNS = ["--architecture", "bsbr", "--chunk-size", "64", "--state-scale", "mean", "--retrieval-gate", "1", "--null-chunk", "1"]
+PUBLISHED = ["--architecture", "bsbr", "--chunk-size", "32"]
+LEARNS = [*PUBLISHED, "--state-scale", "mean", "--retrieval-gate", "1", "--null-chunk", "1"]
 MODELS = {
     "bsbr": LEARNS,
-    "bsbr-as-published": ["--architecture", "bsbr", "--chunk-size", "64"],
+    "bsbr-as-published": PUBLISHED,
     "bsbr-without-retrieval": LEARNS,
-    "sliding_window": ["--architecture", "sliding_window", "--window", "63"],
+    "sliding_window": ["--architecture", "sliding_window", "--window-size", "31"],
     "linear": ["--architecture", "linear", "--feature-map", "elu"],
     "standard": ["--architecture", "standard"],
 }
-RATES = ("1e-3", "3e-3")
-SIZES = ["--vocab-size", "256", "--hidden-dim", "128", "--num-layers", "4", "--num-heads", "4", "--ff-dim", "480", "--head", "separate"]
-LENGTH = "1024"
+RATES = ("3e-3", "1e-3")
+SIZES = ["--hidden-dim", "128", "--num-layers", "2", "--num-heads", "4", "--ff-dim", "512", "--head", "separate"]
+LENGTH, BATCH = "512", "16"
 
 
 def close_retrieval(model):
@@ -52,9 +53,9 @@ def run(programs, folder, name, rate, corpus, steps):
     call("bsbr_init", "--output", folder / "model.h5", *SIZES, *MODELS[name])
     if name == "bsbr-without-retrieval":
         close_retrieval(folder / "model.h5")
-    call("bsbr_train", "--model", folder / "model.h5", "--input", corpus / "train.txt", "--length", LENGTH, "--batch", "8",
-         "--steps", str(steps), "--warmup-steps", "200", "--learning-rate", rate, "--validation", corpus / "held-out.txt",
-         "--validate-every", str(max(steps // 8, 1)), "--validation-tokens", "0", "--save-every", str(steps),
+    call("bsbr_train", "--model", folder / "model.h5", "--input", corpus / "train.txt", "--length", LENGTH, "--batch", BATCH,
+         "--steps", str(steps), "--warmup-steps", str(steps // 10), "--learning-rate", rate, "--validation", corpus / "held-out.txt",
+         "--validate-every", str(max(steps // 8, 1)), "--validation-tokens", "131072", "--save-every", str(steps),
          "--output", folder / "trained.h5", "--log", folder / "log.jsonl", "--json", folder / "train.json")
     call("bsbr_evaluate", "--model", folder / "trained.h5", "--input", corpus / "held-out.txt", "--length", LENGTH,
          "--by-position", folder / "positions.json", "--json", folder / "evaluate.json")
@@ -66,16 +67,16 @@ def main():
     parser.add_argument("output_dir", type=Path)
     parser.add_argument("--corpus", type=Path, required=True, help="folder with train.txt and held-out.txt")
     parser.add_argument("--programs", type=Path, default=Path("build/release/apps"), help="folder of the programs")
-    parser.add_argument("--steps", type=int, default=2000, help="steps of 8,192 tokens (default 2000)")
+    parser.add_argument("--steps", type=int, default=500, help="steps of 8,192 tokens (default 500)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1)")
     parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS), help="only these models")
-    parser.add_argument("--rates", nargs="+", default=list(RATES), help="learning rates (default 1e-3 3e-3)")
+    parser.add_argument("--rates", nargs="+", default=list(RATES), help="learning rates (default 3e-3 1e-3)")
     options = parser.parse_args()
     programs = options.programs.resolve()
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         runs = {}
-        for name in options.only:
-            for rate in options.rates:
+        for rate in options.rates:
+            for name in options.only:
                 folder = options.output_dir / f"{name}-{rate}"
                 if not (folder / "evaluate.json").exists():
                     runs[pool.submit(run, programs, folder, name, rate, options.corpus, options.steps)] = folder.name
