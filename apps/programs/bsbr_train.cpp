@@ -140,13 +140,15 @@ void find_length(TrainingSettings& settings, MPI_Comm comm) {
   settings.length = shape.length;
 }
 
-ExitCode run(const Runtime& runtime, const TrainOptions& options) {
+ExitCode run(const Runtime& runtime, const TrainOptions& given) {
   const MPI_Comm comm = runtime.comm();
+  TrainOptions options = given;
   for (const std::string& output : {options.output, options.best, options.log, options.json}) {
     if (!output.empty() && output != "-") check_output_path(output, comm);
   }
   TrainingSettings settings = options.settings;
   const TrainingStart start = read_start(options, settings, comm);
+  if (!options.keep && start.record) options.keep = checkpoints_to_keep(*start.record);
   as_usage([&] { training_options(settings, Recompute::all).validate(); });
   require_countable(settings);
   require_own_files(options, settings);

@@ -50,16 +50,22 @@ class TrainingRun {
 
  private:
   Trainer<Real> make_trainer(Recompute recompute);
+  TrainingRecord make_record() const;
   Checkpoints make_checkpoints() const;
   void check_data();
   void open_log();
   void finish_log();
-  std::vector<MicroBatch> read(std::int64_t number);
-  bool take_step(std::int64_t number);
+  bool is_validated_behind(std::int64_t step) const;
+  void go_on();
+  void take_step();
+  bool ends_behind_step();
+  template <class Reading>
+  auto saving_if_it_fails(const Reading& reading);
   void note(const TrainingStep& step, double seconds);
-  double validate();
-  bool note_validation(double loss);
-  void save(bool is_last, bool is_best);
+  void log_step();
+  void validate();
+  std::string reason_to_stop();
+  void save(bool is_last);
   void show(const TrainingStep& step, double seconds);
   [[noreturn]] void give_up();
 
@@ -68,9 +74,11 @@ class TrainingRun {
   RunLimits m_limits;
   Progress m_progress;
   Trainer<Real> m_trainer;
-  Checkpoints m_checkpoints;
   TrainingRecord m_record;
-  std::optional<TrainingLog> m_log;  // of rank 0
+  Checkpoints m_checkpoints;
+  std::optional<TrainingLog> m_log;      // of rank 0
+  std::optional<StepTime> m_not_logged;  // of the last step, until its line is written
+  std::string m_status;                  // what progress says of the last step
   std::int64_t m_bad_in_a_row = 0;
 };
 

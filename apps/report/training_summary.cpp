@@ -101,6 +101,12 @@ void add_run(nlohmann::ordered_json& json, const TrainingSummary& summary) {
 
 }  // namespace
 
+void TrainingSummary::note_validation(double nats) {
+  if (std::isnan(nats)) return;
+  validation_loss = nats;
+  best_validation_loss = std::min(nats, best_validation_loss.value_or(nats));
+}
+
 double TrainingSummary::flops_per_step() const {
   return 3 * (forward_flops(config, windows_per_step(), settings.length) +
               head_flops(config, windows_per_step(), settings.length));

@@ -44,6 +44,9 @@ struct TrainingSummary {
   std::int64_t tokens_per_step() const { return windows_per_step() * settings.length; }
   std::int64_t steps_done() const { return step - first_step; }
 
+  /// A validation, of which NaN is none.
+  void note_validation(double nats);
+
   /// Useful floating-point operations of a step: three times the forward's.
   double flops_per_step() const;
 };

@@ -144,6 +144,14 @@ TrainingSettings resumed_settings(const TrainingSettings& settings, const Settin
   return resumed;
 }
 
+bool has_same_validation(const Attributes& one, const Attributes& other) {
+  for (const char* name : {"validation", "validation_tokens"}) {
+    const auto of_one = one.find(name), of_other = other.find(name);
+    if (of_one == one.end() || of_other == other.end() || of_one->second != of_other->second) return false;
+  }
+  return true;
+}
+
 void require_countable(const TrainingSettings& settings) {
   constexpr std::int64_t most = 1 << 24;
   if (settings.batch * settings.accumulate <= most) return;

@@ -46,6 +46,10 @@ Attributes to_attributes(const TrainingSettings& settings);
 TrainingSettings resumed_settings(const TrainingSettings& settings, const SettingNames& given,
                                   const TrainingRecord& record, const std::string& path);
 
+/// Whether two checkpoints with these attributes have measured their validation losses on the same data, as far as is
+/// known: the file's name and the number of tokens are the same.
+bool has_same_validation(const Attributes& one, const Attributes& other);
+
 /// \throws UsageError if a step would have more sequences than can be counted
 void require_countable(const TrainingSettings& settings);
 
