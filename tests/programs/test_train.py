@@ -274,11 +274,11 @@ class Keeping(Training):
             self.text(os.path.basename(what), content)
 
     def test_the_best_is_made_anew_where_the_losses_of_before_say_nothing(self):
-        model, best = self.small(), self.path("best.h5")
-        self.train(*self.validated(model, 6), "--best", best)
+        best, period, never = self.path("best.h5"), self.text("period", bytes(range(16)) * 300), self.text("never", bytes([255]) * 300)
+        self.train("--model", self.small(), "--input", period, "--length", 40, "--steps", 6, "--learning-rate", 3e-2, "--warmup-steps", 0,
+                   "--validation", period, "--validate-every", 2, "--best", best)
         first = attribute(best, "step")
-        self.held_out = self.text("noise", np.random.default_rng(1).bytes(300))  # of which the loss is higher
-        self.train("--resume", self.path("c.h5"), "--validation", self.held_out, "--steps", 10, "--best", best)
+        self.train("--resume", self.path("c.h5"), "--validation", never, "--steps", 10, "--best", best)
         self.assertGreater(attribute(best, "step"), first)
         kept = attribute(best, "step")
         self.train("--resume", self.path("c.h5"), "--steps", 12, "--best", self.path("other.h5"))
@@ -315,7 +315,7 @@ class Keeping(Training):
     @unittest.skipIf(os.environ.get("BSBR_SANITIZED") == "1" or "BSBR_FAULTS" not in os.environ, "nothing can be preloaded")
     def test_earlier_checkpoints_leave_nothing_behind_when_a_save_fails(self):
         start = [*self.options(self.small(), steps=8), "--keep", 2, "--save-every", 2, "--output", self.path("c.h5")]
-        done = run("bsbr_train", *start, environment=self.fault("call=pwrite action=ENOSPC path=c.h5.part number=40"))
+        done = run("bsbr_train", *start, environment=self.fault("call=fsync action=ENOSPC path=c.h5.part number=3"))
         self.assertEqual((done.code, done.err.count("warning")), (0, 1), done.err)
         self.assertEqual(sorted(os.path.basename(path) for path in glob.glob(self.path("c*"))), ["c-step-6.h5", "c.h5"])
 
