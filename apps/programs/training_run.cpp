@@ -143,7 +143,9 @@ void TrainingRun<Real>::validate() {
     counted += static_cast<double>(mean.counted);
   }
   m_job.validation->wait();
-  m_limits.note_validation(m_limits.seconds() - begin);
+  const double seconds = m_limits.seconds() - begin;
+  m_limits.note_validation(seconds);
+  m_summary.validation_seconds += seconds;
   const double loss = counted == 0 ? 0 : sum / counted;
   m_record.log.back().validation_loss = std::isnan(loss) ? std::numeric_limits<double>::infinity() : loss;
   m_summary.note_validation(m_record.log.back().validation_loss);
@@ -229,7 +231,9 @@ void TrainingRun<Real>::save(bool is_last) {
   m_job.data.wait();
   const double begin = m_limits.seconds();
   const SavingProblems problems = m_checkpoints.save(m_trainer, m_record);
-  m_limits.note_saving(m_limits.seconds() - begin);
+  const double seconds = m_limits.seconds() - begin;
+  m_limits.note_saving(seconds);
+  m_summary.checkpoint_seconds += seconds;
   for (const std::string& problem : problems.others) m_progress.warn(problem);
   if (!problems.failure) return;
   if (is_last) throw OutputError(*problems.failure);
