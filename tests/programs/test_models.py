@@ -20,14 +20,14 @@ class TrainedModel(Case):
             self.assertEqual(re.findall(r"\b[0-9a-f]{64}\b", file.read())[0], found)
         self.assertLessEqual(os.path.getsize(MODEL), 4_000_000)
 
-    def test_it_predicts_english_better_than_chance_by_far_and_the_better_the_longer_the_context(self):
+    def test_it_predicts_text_better_than_chance_by_far_and_the_better_the_longer_the_context(self):
         positions = self.path("positions.json")
         done = run("bsbr_evaluate", "--model", MODEL, "--input", os.path.join(ROOT, "README.md"), "--length", 1024, "--max-tokens", 8193,
                    "--by-position", positions, "--json", "-")
         self.assertEqual(done.code, 0, done.err)
-        self.assertLess(json.loads(done.out)["bits_per_token"], 3)  # 8 bits without any knowledge
+        self.assertLess(json.loads(done.out)["bits_per_token"], 4)  # 8 without any knowledge
         with open(positions, encoding="utf-8") as file:
-            losses = [place["loss"] for place in json.load(file)["positions"]]
+            losses = [place["loss"] for place in json.load(file)["ranges"]]
         self.assertLess(losses[-1], losses[0])
 
 
