@@ -2,6 +2,7 @@
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "bsbr/checkpoint.hpp"
 #include "bsbr/io.hpp"
@@ -9,6 +10,7 @@
 #include "harness/format.hpp"
 #include "harness/job/runtime.hpp"
 #include "harness/memory.hpp"
+#include "io/text.hpp"
 #include "measure/measurement.hpp"
 #include "measure/product_rate.hpp"
 #include "memory/footprint.hpp"
@@ -39,6 +41,19 @@ auto as_usage(const Work& work) {
     throw;
   } catch (const ConfigError& error) {
     throw UsageError(error.what(), error.hint());
+  }
+}
+
+/// What the library calls an invalid configuration is the command line's, or that of the checkpoint `resume`.
+template <class Work>
+auto as_setting(const std::string& resume, const Work& work) {
+  if (resume.empty()) return as_usage(work);
+  try {
+    return work();
+  } catch (const UsageError&) {
+    throw;
+  } catch (const ConfigError& error) {
+    throw FileError(resume + ": /training: " + error.what(), error.hint());
   }
 }
 
@@ -115,6 +130,10 @@ TrainingStart read_start(const TrainOptions& options, TrainingSettings& settings
   }
   start.record = read_training_record(options.resume, comm);
   settings = resumed_settings(settings, options.given, *start.record, options.resume);
+  if (settings.steps < start.record->step && !options.given.contains("steps")) {
+    throw FileError(options.resume + ": attribute steps of /training is " + std::to_string(settings.steps) +
+                    ", below its step, " + std::to_string(start.record->step));
+  }
   if (settings.steps < start.record->step) {
     throw UsageError("--steps " + std::to_string(settings.steps) + ": " + options.resume + " has " +
                          show_several(start.record->step, "step") + " already",
@@ -128,16 +147,56 @@ TrainingStart read_start(const TrainOptions& options, TrainingSettings& settings
   return start;
 }
 
+/// Looks at the file that an option names. What a checkpoint names may be elsewhere by now.
+TokenShape look_at(const std::string& option, const std::string& name, const TrainOptions& options,
+                   const TrainingSettings& settings, MPI_Comm comm) {
+  try {
+    return read_token_shape(source_of(name, settings), comm);
+  } catch (const FileError& error) {
+    if (options.resume.empty() || options.given.contains(option) || !error.hint().empty()) throw;
+    throw FileError(error.what(), options.resume + " has this name from --" + option + ", which may be given anew");
+  }
+}
+
+/// Of a run that is resumed the input must be what it was, as windows are counted in it.
+void find_input_shape(const TrainOptions& options, TrainingSettings& settings, const TokenShape& shape) {
+  const std::vector<std::int64_t> known = std::move(settings.input_shape);
+  settings.input_shape = shape.dimensions == 1 ? std::vector{shape.length} : std::vector{shape.batch, shape.length};
+  if (known.empty() || known == settings.input_shape) return;
+  throw FileError(settings.input + ": holds ids " + io::bracketed(settings.input_shape) + ", and " + options.resume +
+                      " was trained on " + io::bracketed(known) + ": its windows have become others",
+                  "the input as it was; or --input " + settings.input + " to go on with it as it is");
+}
+
 /// Rows of a dataset have a length of their own.
-void find_length(TrainingSettings& settings, MPI_Comm comm) {
+void find_length(TrainingSettings& settings, const TokenShape& shape) {
   if (settings.length > 0) return;
-  const TokenShape shape = read_token_shape(source_of(settings.input, settings), comm);
   if (shape.dimensions == 1) {
     throw UsageError(
         "--length is required: " + settings.input + " is one sequence of " + show_several(shape.length, "token"),
         "training takes windows of --length tokens from it");
   }
   settings.length = shape.length;
+}
+
+/// What the files of input and validation say before they are used.
+void look_at_sources(const TrainOptions& options, TrainingSettings& settings, MPI_Comm comm) {
+  const TokenShape shape = look_at("input", settings.input, options, settings, comm);
+  find_input_shape(options, settings, shape);
+  find_length(settings, shape);
+  if (!settings.validation.empty()) look_at("validation", settings.validation, options, settings, comm);
+}
+
+/// Of a new run the command line has been looked at already.
+void require_validation(const TrainOptions& options, const TrainingSettings& settings) {
+  if (!settings.validation.empty()) return;
+  if (!options.best.empty()) throw UsageError("--best is of the lowest validation loss, and there is no --validation");
+  for (const char* name : {"validate-every", "validation-tokens"}) {
+    if (options.given.contains(name)) {
+      throw UsageError(std::string("--") + name + ": " + options.resume + " has no validation",
+                       "--validation names what to measure the loss of");
+    }
+  }
 }
 
 ExitCode run(const Runtime& runtime, const TrainOptions& given) {
@@ -149,12 +208,11 @@ ExitCode run(const Runtime& runtime, const TrainOptions& given) {
   TrainingSettings settings = options.settings;
   const TrainingStart start = read_start(options, settings, comm);
   if (!options.keep && start.record) options.keep = checkpoints_to_keep(*start.record);
-  as_usage([&] { training_options(settings, Recompute::all).validate(); });
+  as_setting(options.resume, [&] { training_options(settings, Recompute::all).validate(); });
   require_countable(settings);
   require_own_files(options, settings);
-  if (!options.best.empty() && settings.validation.empty())
-    throw UsageError("--best is of the lowest validation loss, and there is no --validation");
-  find_length(settings, comm);
+  require_validation(options, settings);
+  look_at_sources(options, settings, comm);
   const TrainingGrid grid = as_usage([&] {
     return TrainingGrid(comm,
                         {.length = settings.length,
@@ -171,7 +229,9 @@ ExitCode run(const Runtime& runtime, const TrainOptions& given) {
                        settings.validation_tokens);
   }
   TrainingJob job{runtime, options, settings, start, grid, std::move(data), std::move(validation)};
-  const bool ended_early = settings.precision == Precision::float32 ? train<float>(job) : train<double>(job);
+  const bool ended_early = as_setting(options.resume, [&] {
+    return settings.precision == Precision::float32 ? train<float>(job) : train<double>(job);
+  });
   return ended_early ? stopped_early : done;
 }
 

@@ -15,7 +15,6 @@ using namespace harness;
 
 namespace {
 
-constexpr std::int64_t values_of_a_byte = 256;
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 bool was_taken(const LoggedStep& step) { return std::isfinite(step.loss) && std::isfinite(step.gradient_norm); }
@@ -77,24 +76,14 @@ Checkpoints TrainingRun<Real>::make_checkpoints() const {
   return {files, options.resume, *m_job.start.record, m_record.attributes, m_job.runtime.comm()};
 }
 
-/// Reads once what may hold ids beyond the vocabulary, so that these are reported before the first step.
+/// What is wrong with the data is reported before the first step.
 template <class Real>
 void TrainingRun<Real>::check_data() {
-  const auto read_all = [&](ValidationData data, const std::string& name) {
-    m_progress.step("checking " + name);
-    for (std::int64_t i = 1; i <= data.steps(); ++i) data.step(i);
-    data.wait();
-  };
-  const std::int64_t vocab_size = m_job.start.config.vocab_size;
-  const auto any_may_be_wrong = [&](const TokenShape& shape) {
-    return shape.type != "uint8" || vocab_size < values_of_a_byte;
-  };
-  if (!m_job.start.record && any_may_be_wrong(m_job.data.shape())) {
-    read_all(ValidationData(source_of(m_job.settings.input, m_job.settings), m_job.grid, vocab_size),
-             m_job.settings.input);
-  }
-  if (m_job.validation && any_may_be_wrong(m_job.validation->shape()))
-    read_all(*m_job.validation, m_job.settings.validation);
+  m_progress.step("checking " + m_job.settings.input);
+  m_job.data.check();
+  if (!m_job.validation) return;
+  m_progress.step("checking " + m_job.settings.validation);
+  m_job.validation->check();
 }
 
 template <class Real>
