@@ -1,4 +1,4 @@
-# What `cmake --install` copies besides the library and its programs: the Python tools, the examples, and sample module files. The tools keep
+# What `cmake --install` copies besides the library and its programs: the Python tools, the examples, a trained model, and sample module files. The tools keep
 # their places relative to each other, and module files find the prefix from where they lie, so that the tree may be moved.
 set(bsbr_data "${CMAKE_INSTALL_DATADIR}/bsbr")
 
@@ -17,6 +17,7 @@ foreach(name IN LISTS BSBR_TOOLS)  # a program in bin that runs the script
 endforeach()
 
 install(DIRECTORY examples DESTINATION "${bsbr_data}" PATTERN __pycache__ EXCLUDE)
+install(DIRECTORY models DESTINATION "${bsbr_data}" FILES_MATCHING PATTERN "*.h5" PATTERN README.md)
 
 # levels: of folders between a module file and the prefix.
 set(modules "${bsbr_data}/modulefiles")

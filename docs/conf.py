@@ -22,7 +22,7 @@ with open(os.path.join(ROOT, "CHANGELOG.md"), encoding="utf-8") as file:
 project = "bsbr"
 author = "the bsbr authors"
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/*.md", "examples/*.md"]
+include_patterns = ["*.md", "docs/*.md", "examples/*.md", "models/*.md"]
 
 extensions = ["myst_parser", "breathe", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx_copybutton"]
 myst_enable_extensions = ["dollarmath"]
@@ -59,12 +59,12 @@ templates_path = ["site"]
 # The order of the pages, by what a reader wants of them. A page that is not here is listed after these; one that does not exist is not.
 SECTIONS = {
     "What is computed": ["mathematics", "architectures", "formats", "weights"],
-    "Use": ["programs", "training", "commands", "library", "api", "python", "python_api", "faq"],
+    "Use": ["programs", "training", "learning", "commands", "library", "api", "python", "python_api", "faq"],
     "Run": ["centre", "gpu", "spack"],
     "Speed": ["performance", "tuning", "scaling"],
     "Inside": ["architecture", "adding-an-architecture"],
 }
-PROJECT = ["README", "examples/README", "CONTRIBUTING", "ROADMAP", "CHANGELOG", "SECURITY", "CODE_OF_CONDUCT"]
+PROJECT = ["README", "examples/README", "models/README", "CONTRIBUTING", "ROADMAP", "CHANGELOG", "SECURITY", "CODE_OF_CONDUCT"]
 
 # Sections of the Python API: the names that the package exports, by the module that has them.
 PYTHON_SECTIONS = {"_model": "Models", "_loss": "Losses", "_arrays": "Arrays", "errors": "Exceptions"}

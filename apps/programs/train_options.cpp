@@ -8,6 +8,7 @@
 #include "harness/command_line/command_line.hpp"
 #include "harness/job/runtime.hpp"
 #include "programs/recompute_option.hpp"
+#include "training/checkpoints.hpp"
 
 namespace bsbr::apps {
 
@@ -29,9 +30,9 @@ constexpr const char* after =
     "--accumulate times --batch windows of it, of --length tokens each, with the id behind each token for its target. "
     "Windows follow each other from a new offset in every epoch, in a new random order. Of a dataset of two dimensions "
     "each row is a sequence, with its attention_mask if there is one.\n"
-    "A checkpoint is a model file, which every program of bsbr takes, with what it needs to go on. --resume takes all "
-    "options that decide the numbers from it. --steps may be raised; --batch and --accumulate may change if their "
-    "product does not.\n"
+    "A checkpoint is a model file, which every program of bsbr takes, with what it needs to go on. --resume takes "
+    "all options that decide the numbers from it; the input must be what it was, unless --input is given. --steps "
+    "may be raised; --batch and --accumulate may change if their product does not.\n"
     "SIGTERM, SIGUSR1 and --max-seconds end a run behind its current step with a checkpoint and exit code 75; so does "
     "the end of a Slurm job, where the environment tells it. A second SIGTERM ends it at once.\n"
     "A step whose loss or gradient norm is NaN or infinite changes nothing.\n"
@@ -128,7 +129,9 @@ void add_checkpoints(CommandLine& line, TrainOptions& options) {
   line.add_text("-o,--output", "FILE", "checkpoint to write, at the end and before; may be that of --resume",
                 options.output);
   line.add_number("--save-every", "steps from one checkpoint to the next (default 1000)", options.save_every, 1);
-  line.add_number("--keep", "keep the last N checkpoints; earlier ones are called FILE-step-S (default 1)",
+  line.add_number("--keep",
+                  "keep the last N checkpoints; earlier ones of c.h5 are called c-step-S.h5 (default 1, "
+                  "or as before --resume)",
                   options.keep, 1, 1000);
   line.add_text("--best", "FILE", "also a checkpoint of the lowest validation loss so far", options.best);
 }
@@ -192,6 +195,13 @@ void require_own_files(const TrainOptions& options, const TrainingSettings& sett
   const bool prints = options.json == "-" || options.prints_text();
   require_own_names({output, best, log, json}, read, prints);
   require_own_names({best, log, json}, {{"--resume", options.resume}}, false);  // which the output may replace
+  if (options.keep.value_or(1) == 1) return;
+  for (const auto& [option, path] : {read[0], read[1], read[2], best, log, json}) {
+    if (!is_name_of_kept(path, options.output)) continue;
+    throw UsageError(option + " " + path + ": with --keep that name is one of an earlier checkpoint of " +
+                         options.output + ", which is replaced and removed",
+                     "another --output");
+  }
 }
 
 TrainOptions parse_train_options(int argc, const char* const* argv) {

@@ -16,7 +16,7 @@ struct TrainOptions {
   TrainingSettings settings;  ///< a resumed run's are those of its checkpoint, but for the ones that are given
   SettingNames given;         ///< settings that the command line has
   std::string output, best;   ///< checkpoints: the last one, and the one of the lowest validation loss; empty: none
-  std::int64_t keep = 1;      ///< how many of the last checkpoints there are to be
+  std::optional<std::int64_t> keep;  ///< how many of the last checkpoints there are to be; empty: as before, or 1
   std::int64_t save_every = 1000;
   std::optional<double> max_seconds;
   std::optional<std::int64_t> stop_after;

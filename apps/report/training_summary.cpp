@@ -53,7 +53,9 @@ std::string run_rows(const TrainingSummary& summary) {
     text += row("validation", describe_loss(*summary.validation_loss) + "; the lowest was " +
                                   show_number("%.6f", *summary.best_validation_loss) + " nats");
   }
-  text += row("time", show_duration(summary.seconds));
+  text += row("time", show_duration(summary.seconds) + ": steps " + show_duration(summary.step_seconds) +
+                          ", validation " + show_duration(summary.validation_seconds) + ", checkpoints " +
+                          show_duration(summary.checkpoint_seconds));
   if (summary.steps_done() > 0) {
     const double steps_per_second = static_cast<double>(summary.steps_done()) / summary.step_seconds;
     text += row("speed", show_count(std::llround(steps_per_second * static_cast<double>(summary.tokens_per_step()))) +
@@ -90,6 +92,8 @@ void add_run(nlohmann::ordered_json& json, const TrainingSummary& summary) {
   json["tokens_seen"] = summary.step * summary.tokens_per_step();
   json["seconds"] = summary.seconds;
   json["step_seconds"] = summary.step_seconds;
+  json["validation_seconds"] = summary.validation_seconds;
+  json["checkpoint_seconds"] = summary.checkpoint_seconds;
   const bool has_steps = summary.steps_done() > 0;
   const auto rate = [&](double of_step) {
     return has_steps ? std::optional(of_step * steps / summary.step_seconds) : std::nullopt;
@@ -100,6 +104,12 @@ void add_run(nlohmann::ordered_json& json, const TrainingSummary& summary) {
 }
 
 }  // namespace
+
+void TrainingSummary::note_validation(double nats) {
+  if (std::isnan(nats)) return;
+  validation_loss = nats;
+  best_validation_loss = std::min(nats, best_validation_loss.value_or(nats));
+}
 
 double TrainingSummary::flops_per_step() const {
   return 3 * (forward_flops(config, windows_per_step(), settings.length) +

@@ -26,11 +26,12 @@ struct TrainingSummary {
   std::int64_t predicted_memory_bytes = 0;  ///< of the largest rank
 
   // of a run
-  std::int64_t step = 0;       ///< the last one, from the first of all on
-  std::int64_t bad_steps = 0;  ///< of this run, that changed nothing
-  double seconds = 0;          ///< of this run: steps, reading, validation, checkpoints
-  double step_seconds = 0;     ///< of its steps alone
-  std::optional<double> loss;  ///< of the last step, before it
+  std::int64_t step = 0;                                  ///< the last one, from the first of all on
+  std::int64_t bad_steps = 0;                             ///< of this run, that changed nothing
+  double seconds = 0;                                     ///< of this run: steps, reading, validation, checkpoints
+  double step_seconds = 0;                                ///< of its steps alone
+  double validation_seconds = 0, checkpoint_seconds = 0;  ///< of all validations, and of all checkpoints written
+  std::optional<double> loss;                             ///< of the last step, before it
   std::optional<double> validation_loss, best_validation_loss;  ///< the last one; the lowest of all
   std::string stopped_by;                                       ///< why it ended early; empty: it did not
   std::int64_t peak_memory_bytes = 0;                           ///< of the largest rank
@@ -43,6 +44,9 @@ struct TrainingSummary {
   std::int64_t windows_per_step() const { return settings.batch * settings.accumulate; }
   std::int64_t tokens_per_step() const { return windows_per_step() * settings.length; }
   std::int64_t steps_done() const { return step - first_step; }
+
+  /// A validation, of which NaN is none.
+  void note_validation(double nats);
 
   /// Useful floating-point operations of a step: three times the forward's.
   double flops_per_step() const;

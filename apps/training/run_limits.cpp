@@ -42,22 +42,25 @@ double RunLimits::seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - m_start).count();
 }
 
-/// Whether there is no time for another step and the checkpoint behind it.
-bool RunLimits::job_ends_soon() {
-  return m_job_end && seconds_since_1970() + 2 * (m_longest_step + m_saving) + spare_seconds > *m_job_end;
+/// Whether there is no time for the validation that is due, another step and the checkpoint behind it.
+bool RunLimits::job_ends_soon(std::int64_t validation_steps) const {
+  if (!m_job_end) return false;
+  // One without gradients takes less time than a step: known enough until there has been a validation.
+  const double validation = m_validation > 0 ? m_validation : static_cast<double>(validation_steps) * m_step;
+  const double needed = m_step + m_saving + (validation_steps > 0 ? validation : 0);
+  return seconds_since_1970() + 2 * needed + spare_seconds > *m_job_end;
 }
 
-const char* RunLimits::own_reason(std::int64_t step) {
+const char* RunLimits::own_reason(std::int64_t step, bool is_last, std::int64_t validation_steps) const {
   if (const char* signal = harness::StopSignals::received()) return signal;
-  if (m_stop_after && step >= *m_stop_after) return "--stop-after";
-  if (m_max_seconds && seconds() >= *m_max_seconds) return "--max-seconds";
-  return job_ends_soon() ? "the end of the Slurm job" : "";
+  if (!is_last && m_stop_after && step >= *m_stop_after) return "--stop-after";
+  if (!is_last && m_max_seconds && seconds() >= *m_max_seconds) return "--max-seconds";
+  return job_ends_soon(validation_steps) ? "the end of the Slurm job" : "";
 }
 
-std::string RunLimits::reason_to_stop(MPI_Comm comm, std::int64_t step) {
-  m_longest_step = std::max(m_longest_step, seconds() - m_last_step);
-  m_last_step = seconds();
-  const std::int64_t number = parallel::all_reduce(number_of(own_reason(step)), MPI_MAX, comm);
+std::string RunLimits::reason_to_stop(MPI_Comm comm, std::int64_t step, bool is_last, std::int64_t validation_steps) {
+  const std::int64_t number =
+      parallel::all_reduce(number_of(own_reason(step, is_last, validation_steps)), MPI_MAX, comm);
   return reasons[static_cast<std::size_t>(number)];
 }
 

@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::int64_t most_warmup_steps = 100;
 constexpr double share_of_warmup = 0.1, share_of_lowest_rate = 0.1;
+constexpr std::int64_t most_windows = 1 << 24;  // in a step
+constexpr const char* input_shape = "input_shape";
 
 std::string attribute_name(std::string name) {
   std::replace(name.begin(), name.end(), '-', '_');
@@ -68,6 +70,15 @@ void read_setting(const TrainingRecord& record, const std::string& path, const s
   }
 }
 
+/// Older checkpoints have none.
+std::vector<std::int64_t> read_input_shape(const TrainingRecord& record, const std::string& path) {
+  const auto found = record.attributes.find(input_shape);
+  if (found == record.attributes.end()) return {};
+  const auto* shape = std::get_if<std::vector<std::int64_t>>(&found->second);
+  if (shape != nullptr && (shape->size() == 1 || shape->size() == 2)) return *shape;
+  throw FileError(path + ": attribute " + input_shape + " of /training is no list of one or two integers");
+}
+
 /// Checkpoints are files, and nobody vouches for them.
 void require_counts(const TrainingSettings& settings, const std::string& path) {
   const auto require = [&](const char* name, std::int64_t value, std::int64_t least, double most) {
@@ -83,6 +94,10 @@ void require_counts(const TrainingSettings& settings, const std::string& path) {
   require("validate_every", settings.validate_every, 1, any);
   require("validation_tokens", settings.validation_tokens, 0, any);
   require("seed", settings.seed, 0, any * 2);
+  if (settings.batch * settings.accumulate <= most_windows) return;
+  throw FileError(path + ": attributes batch and accumulate of /training are " + std::to_string(settings.batch) +
+                  " and " + std::to_string(settings.accumulate) + ": more than " + show_count(most_windows) +
+                  " sequences in a step");
 }
 
 /// Those that do not decide what a step does.
@@ -124,6 +139,7 @@ Attributes to_attributes(const TrainingSettings& settings) {
   Attributes attributes;
   for_each_setting(
       settings, [&](const std::string& name, const auto& value) { attributes[attribute_name(name)] = stored(value); });
+  if (!settings.input_shape.empty()) attributes[input_shape] = settings.input_shape;
   return attributes;
 }
 
@@ -132,23 +148,31 @@ TrainingSettings resumed_settings(const TrainingSettings& settings, const Settin
   TrainingSettings resumed = settings;
   for_each_setting(resumed, [&](const std::string& name, auto& value) {
     const auto wanted = stored(value);
-    const bool is_given = given.contains(name);
+    const bool is_given = given.contains(name) || (name == "bytes" && given.contains("input"));
     if (is_given && may_change(name)) return;
     read_setting(record, path, name, value);
     if (!is_given || name == "batch" || name == "accumulate" || stored(value) == wanted) return;
     throw UsageError("--" + name + " " + show(wanted) + " contradicts " + path + ", which has " + show(stored(value)),
                      "leave the option out: a run goes on with what it was begun with");
   });
+  if (!given.contains("input")) resumed.input_shape = read_input_shape(record, path);
   require_counts(resumed, path);
   resume_shape(resumed, settings, given, path);
   return resumed;
 }
 
+bool has_same_validation(const Attributes& one, const Attributes& other) {
+  for (const char* name : {"validation", "validation_tokens"}) {
+    const auto of_one = one.find(name), of_other = other.find(name);
+    if (of_one == one.end() || of_other == other.end() || of_one->second != of_other->second) return false;
+  }
+  return true;
+}
+
 void require_countable(const TrainingSettings& settings) {
-  constexpr std::int64_t most = 1 << 24;
-  if (settings.batch * settings.accumulate <= most) return;
+  if (settings.batch * settings.accumulate <= most_windows) return;
   throw UsageError("--batch " + show(settings.batch) + " times --accumulate " + show(settings.accumulate) +
-                   " are more than " + show_count(most) + " sequences in a step");
+                   " are more than " + show_count(most_windows) + " sequences in a step");
 }
 
 }  // namespace bsbr::apps

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "bsbr/checkpoint.hpp"
 #include "bsbr/config.hpp"
@@ -14,6 +15,7 @@ namespace bsbr::apps {
 
 struct TrainingSettings {
   std::string input;                       ///< FILE[:/dataset]
+  std::vector<std::int64_t> input_shape;   ///< of its ids: [ids] or [rows, length]; empty: not known, and no option
   bool bytes = false;                      ///< the input's bytes are the ids, whatever it is
   std::int64_t length = 0;                 ///< tokens of a sequence; 0: those of the input's rows
   std::int64_t batch = 8, accumulate = 1;  ///< sequences of a micro-batch, micro-batches of a step
@@ -40,11 +42,15 @@ void set_defaults(TrainingSettings& settings, const SettingNames& given, const M
 Attributes to_attributes(const TrainingSettings& settings);
 
 /// Of the run that the checkpoint `path` is of, with those of `given` that may be others: input, steps, validation, and
-/// how a step is cut into micro-batches.
-/// \throws FileError if the checkpoint does not have them all
+/// how a step is cut into micro-batches. Of another input the shape is not known, and `bytes` is what is given.
+/// \throws FileError if the checkpoint does not have them all, or a count is out of range
 /// \throws UsageError if one that is given contradicts the checkpoint
 TrainingSettings resumed_settings(const TrainingSettings& settings, const SettingNames& given,
                                   const TrainingRecord& record, const std::string& path);
+
+/// Whether two checkpoints with these attributes have measured their validation losses on the same data, as far as is
+/// known: the file's name and the number of tokens are the same.
+bool has_same_validation(const Attributes& one, const Attributes& other);
 
 /// \throws UsageError if a step would have more sequences than can be counted
 void require_countable(const TrainingSettings& settings);

@@ -109,7 +109,7 @@ struct TrainingStep {
   MeanLoss loss;             ///< before the step, over all its sequences
   double gradient_norm = 0;  ///< before clipping
   double learning_rate = 0;  ///< of this step
-  bool is_taken = false;     ///< no: loss or norm are not finite, and nothing has changed but the number of steps
+  bool is_taken = false;     ///< no: nothing has changed but the number of steps; Trainer::step() says when
 };
 
 /// A range of all weights that a rank owns, and what the optimiser keeps of it: views of the trainer's own memory.
@@ -131,7 +131,7 @@ class Trainer {
   /// chunk_size \throws MemoryError if there is not enough memory
   Trainer(const Weights<Real>& weights, const TrainingGrid& grid, const TrainingOptions& options);
 
-  /// One step of the optimiser. Collective.
+  /// One step of the optimiser; none if loss, norm or the clipped norm's square is not finite in Real. Collective.
   /// \param execution where the kernels run; it has been fenced when this returns
   /// \param batches grid.shape().accumulate of them, in order
   /// \param profile times and bytes are added to it; may be null
@@ -166,7 +166,7 @@ class Trainer {
   std::shared_ptr<State> m_state;
 };
 
-/// Predicts the bytes that a Trainer takes on this rank. Allocates nothing.
+/// Predicts the bytes that a Trainer takes on this rank. Allocates nothing. \throws ConfigError as Trainer() does
 template <class Real>
 std::int64_t training_bytes(const ModelConfig& config, const TrainingGrid& grid, const TrainingOptions& options);
 

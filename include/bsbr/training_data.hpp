@@ -45,6 +45,11 @@ class TrainingData {
   /// \throws Error if the step is below 1
   std::vector<MicroBatch> step(std::int64_t step);
 
+  /// Reads all of the source once, each rank a share of it, so that bad ids are found before the first step; ids of a
+  /// type that has none outside the vocabulary are not read. Collective over grid.comm().
+  /// \throws FileError on all ranks, as step(); also if no token of the source has a target
+  void check() const;
+
   /// Returns when nothing is being read, until step() is called again. HDF5 is not thread-safe: this goes before any
   /// other use of it, but by TrainingData and ValidationData. Not collective.
   void wait() const;
@@ -81,6 +86,9 @@ class ValidationData {
   /// \throws FileError on all ranks, as of TrainingData \throws MemoryError likewise \throws Error if there is no such
   /// step
   std::vector<MicroBatch> step(std::int64_t step);
+
+  /// As of TrainingData, of what its windows read.
+  void check() const;
 
   /// As of TrainingData.
   void wait() const;

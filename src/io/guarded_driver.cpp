@@ -143,7 +143,7 @@ H5FD_class_t driver_class() {
 }  // namespace
 
 void use_guarded_driver(hid_t access, const GuardedAccess& guarded) {
-  static const H5FD_class_t driver = driver_class();
+  static Driver driver{driver_class()};
   set_driver(access, driver, &guarded);
 }
 

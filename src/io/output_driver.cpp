@@ -103,7 +103,7 @@ H5FD_class_t driver_class() {
 }  // namespace
 
 void use_output_driver(hid_t access, const OutputAccess& output) {
-  static const H5FD_class_t driver = driver_class();
+  static Driver driver{driver_class()};
   set_driver(access, driver, &output);
 }
 

@@ -9,7 +9,9 @@
 #include "io/same_file.hpp"
 #include "io/text.hpp"
 #include "io/token_agreement.hpp"
+#include "io/token_scan.hpp"
 #include "parallel/agree.hpp"
+#include "parallel/collectives.hpp"
 
 namespace bsbr::io {
 namespace {
@@ -65,6 +67,22 @@ StepData::~StepData() {
 
 void StepData::wait() const {
   if (m_part.valid()) m_part.wait();
+}
+
+void StepData::check(const Block& part) const {
+  const MPI_Comm comm = m_grid.comm();
+  const TokenReader& reader = m_reader->source();
+  TokenScan found;
+  agree_on_file(m_source.path, comm, [&] {
+    const std::scoped_lock lock(source_in_use);
+    found = scan_tokens(reader, part, m_vocab_size, parallel::rank_in(comm), parallel::ranks_of(comm));
+  });
+  refuse_bad_ids(m_source.path, comm, reader, shape().length, m_vocab_size, found.bad_id);
+  if (shape().has_mask) refuse_bad_mask(m_source.path, comm, reader, shape().length, found.bad_mask);
+  if (parallel::all_reduce(found.targets, MPI_SUM, comm) > 0) return;
+  const std::string text = "none of the ids " + bracketed({part.rows, part.positions}) +
+                           " has a target, the id behind it in its row, with neither of them padding";
+  throw FileError(named(m_source.path, text.c_str()), "a mask has 1 for a token and 0 for padding");
 }
 
 /// Begins to read what this rank has of a step.

@@ -25,6 +25,11 @@ class StepData {
   ~StepData();
 
   const TokenShape& shape() const { return m_reader->shape(); }
+
+  /// Throws FileError on all ranks, with the first id of `part` that is outside the vocabulary, or mask value that is
+  /// none; also if nothing in it is to be predicted. Collective.
+  void check(const Block& part) const;
+
   std::int64_t windows_of_step() const { return m_grid.shape().batch * m_grid.shape().accumulate; }
 
   /// As TrainingData::step(). Where there is a step behind it, that is read ahead.

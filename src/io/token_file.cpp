@@ -1,7 +1,6 @@
 // Token files. Each rank opens the file and reads its part.
 #include <unistd.h>
 
-#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -11,6 +10,7 @@
 #include "io/same_file.hpp"
 #include "io/text.hpp"
 #include "io/token_agreement.hpp"
+#include "io/token_blocks.hpp"
 #include "io/token_reader.hpp"
 #include "parallel/mpi.hpp"
 
@@ -18,23 +18,6 @@ namespace bsbr {
 namespace {
 
 using namespace io;
-
-constexpr std::int64_t piece = 1 << 20;  // ids that are read at a time
-
-/// Calls function(block) for pieces of this rank's part, which are long in the direction in which the source stores
-/// them.
-template <class Function>
-void for_each_block(const Sequence& sequence, bool column_major, Function&& function) {
-  const std::int64_t batch = sequence.batch(), local = sequence.local_tokens();
-  if (local == 0) return;
-  const std::int64_t rows = column_major ? std::min(piece, batch) : std::max<std::int64_t>(1, piece / local);
-  const std::int64_t positions = std::max<std::int64_t>(1, piece / rows);
-  for (std::int64_t row = 0; row < batch; row += rows) {
-    for (std::int64_t done = 0; done < local; done += positions) {
-      function(Block{row, std::min(rows, batch - row), sequence.offset() + done, std::min(positions, local - done)});
-    }
-  }
-}
 
 /// What is read of a source, and where a sequence's position stands in it, counted row after row.
 class Selection {
@@ -69,7 +52,8 @@ BadElement read_part(const Sequence& sequence, const Selection& selection, bool 
                      const HostArray<Number**>& target, const Read& read) {
   BadElement bad;
   std::vector<std::int64_t> numbers;
-  for_each_block(sequence, column_major, [&](const Block& block) {
+  const Block part{0, sequence.batch(), sequence.offset(), sequence.local_tokens()};
+  for_each_block(part, column_major, [&](const Block& block) {
     numbers.resize(static_cast<std::size_t>(block.rows * block.positions));
     selection.read(block, numbers.data(), read);
     for (std::int64_t i = 0; i < block.rows * block.positions; ++i) {

@@ -49,6 +49,11 @@ std::vector<MicroBatch> TrainingData::step(std::int64_t step) {
   return m_state->data.step(step, true, [this](std::int64_t window) { return m_state->windows.window(window).first; });
 }
 
+void TrainingData::check() const {
+  const TokenShape& is = shape();
+  m_state->data.check({0, is.batch, 0, is.length});
+}
+
 void TrainingData::wait() const { m_state->data.wait(); }
 
 const TokenShape& TrainingData::shape() const { return m_state->data.shape(); }
@@ -64,6 +69,11 @@ struct ValidationData::State {
   std::int64_t windows_of(std::int64_t tokens) const {
     const std::int64_t all = is_stream() ? (data.shape().length - 1) / length : data.shape().batch;
     return tokens == 0 ? all : std::min(all, ratio_up(tokens, length));
+  }
+
+  /// What the windows read.
+  io::Block read() const {
+    return is_stream() ? io::Block{0, 1, 0, windows * length + 1} : io::Block{0, windows, 0, length};
   }
 
   io::Place place(std::int64_t window) const {
@@ -85,6 +95,8 @@ std::vector<MicroBatch> ValidationData::step(std::int64_t step) {
   if (step < 1 || step > steps()) refuse_step(step);
   return m_state->data.step(step, step < steps(), [this](std::int64_t window) { return m_state->place(window); });
 }
+
+void ValidationData::check() const { m_state->data.check(m_state->read()); }
 
 void ValidationData::wait() const { m_state->data.wait(); }
 

@@ -20,9 +20,9 @@ H5FD_class_t make_driver_class(const char* name, [[maybe_unused]] int value, std
   return driver;
 }
 
-void set_driver(hid_t access, const H5FD_class_t& driver, const void* driver_access) {
-  const Handle id(H5FDregister(&driver), H5FDunregister, "HDF5");  // the properties, and then the file, keep it
-  check_hdf5(H5Pset_driver(access, id, driver_access), "HDF5");
+void set_driver(hid_t access, Driver& driver, const void* driver_access) {
+  if (H5Iis_valid(driver.id) <= 0) driver.id = check_hdf5(H5FDregister(&driver.functions), "HDF5");
+  check_hdf5(H5Pset_driver(access, driver.id, driver_access), "HDF5");
 }
 
 }  // namespace bsbr::io

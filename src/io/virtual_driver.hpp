@@ -14,7 +14,15 @@ namespace bsbr::io {
 /// HDF5 registers none of them. HDF5 copies `access_size` bytes when a file gets the driver.
 H5FD_class_t make_driver_class(const char* name, int value, std::size_t access_size);
 
-/// Files that are opened with `access` use `driver`, which lives as long as the process; `driver_access` is copied.
-void set_driver(hid_t access, const H5FD_class_t& driver, const void* driver_access);
+/// A driver that HDF5 knows from its first file on, for as long as the process lives. It must not go with the last
+/// file: H5FD_close of HDF5 1.10 gives up its reference to the driver before it looks up the function that closes the
+/// file.
+struct Driver {
+  H5FD_class_t functions;
+  hid_t id = H5I_INVALID_HID;
+};
+
+/// Files that are opened with `access` use `driver`; `driver_access` is copied.
+void set_driver(hid_t access, Driver& driver, const void* driver_access);
 
 }  // namespace bsbr::io

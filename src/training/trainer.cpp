@@ -1,7 +1,9 @@
 // Steps of training: gradients over all micro-batches, each part with its owner, and an update of what a rank owns.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "parallel/collectives.hpp"
 #include "training/adamw.hpp"
 #include "training/clipping.hpp"
+#include "training/options.hpp"
 #include "training/owned_gradients.hpp"
 
 namespace bsbr {
@@ -51,6 +54,29 @@ parallel::Batches batches_of(const TrainingGrid& grid) {
 template <class Real>
 Array<Real*> some_of(const Array<Real*>& array, std::int64_t first, std::int64_t count) {
   return Array<Real*>(array.data() + first, static_cast<std::size_t>(count));
+}
+
+/// Of what is in range as a double. Throws ConfigError if Real makes it 0 or infinite, and a weight NaN.
+template <class Real>
+void require_in_precision(const TrainingOptions& options) {
+  options.validate();
+  const std::string in = sizeof(Real) == sizeof(float) ? " in float" : " in double";
+  const auto require_in = [&](std::string_view name, double value, double least, const std::string& hint) {
+    const auto rounded = static_cast<double>(static_cast<Real>(value));
+    training::require(std::isfinite(rounded) && rounded >= least, name, value,
+                      (std::isfinite(rounded) ? "0" : "infinite") + in, hint);
+  };
+  require_in("epsilon", options.optimizer.epsilon, std::numeric_limits<double>::denorm_min(),
+             "it keeps a weight in place whose gradients are 0: 1e-8 is usual");
+  require_in("weight_decay", options.optimizer.weight_decay, 0, "0.1 is usual, 0 is without decay");
+  require_in("learning_rate", options.learning_rate.learning_rate, 0, "1e-3 is usual for small models");
+}
+
+/// Whether the optimiser can square gradients of this norm.
+template <class Real>
+bool has_squares(double norm) {
+  const auto rounded = static_cast<Real>(norm);
+  return std::isfinite(rounded * rounded);
 }
 
 /// Of the weights a copy, which changes with every step.
@@ -254,7 +280,7 @@ void Trainer<Real>::State::update(const Execution& execution, double learning_ra
 template <class Real>
 Trainer<Real>::Trainer(const Weights<Real>& weights, const TrainingGrid& grid, const TrainingOptions& options) {
   parallel::agree(grid.comm(), [&] {
-    options.validate();
+    require_in_precision<Real>(options);
     require_head(weights.config());
     if (grid.sequence().chunk_size() != weights.config().chunk_size) {
       throw ConfigError("the grid is for chunk_size = " + std::to_string(grid.sequence().chunk_size()) +
@@ -277,11 +303,13 @@ TrainingStep Trainer<Real>::step(const Execution& execution, const std::vector<M
   result.learning_rate = state.options.learning_rate.at(result.step);
   result.loss = state.run_passes(execution, inputs, parallel::all_reduce(mine, MPI_SUM, comm), profile);
   result.gradient_norm = state.norm(execution);
-  result.is_taken = std::isfinite(result.loss.loss) && std::isfinite(result.gradient_norm);
+  if (!std::isfinite(result.loss.loss) || !std::isfinite(result.gradient_norm)) return result;
+  const double scale = training::clip_scale(result.gradient_norm, state.options.clip);
+  result.is_taken = has_squares<Real>(scale * result.gradient_norm);
   if (!result.is_taken) return result;
   {
     const Phase phase(execution, profile, "optimizer");
-    state.update(execution, result.learning_rate, training::clip_scale(result.gradient_norm, state.options.clip));
+    state.update(execution, result.learning_rate, scale);
   }
   state.share_weights(execution, profile);
   {
@@ -338,6 +366,7 @@ void Trainer<Real>::resume(std::int64_t steps) {
 
 template <class Real>
 std::int64_t training_bytes(const ModelConfig& config, const TrainingGrid& grid, const TrainingOptions& options) {
+  require_in_precision<Real>(options);
   const parallel::Leaves leaves(grid.sequence(), batches_of(grid));
   const StepShape& shape = grid.shape();
   std::int64_t most = 0, most_own = 0, owned = 0;

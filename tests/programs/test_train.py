@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import time
 import unittest
@@ -81,6 +82,24 @@ class Training(Case):
         self.check_failure(done, "bsbr_train", code, says, ranks)
         return done.err
 
+    def job(self, *arguments, ranks=1, name="k"):
+        command = [os.path.join(PROGRAMS, "bsbr_train"), *map(str, arguments), "--output", self.path(name + ".h5"), "--log",
+                   self.path(name + ".jsonl")]
+        folder = self.path(f"job-{name}-{time.time_ns()}")
+        os.mkdir(folder)
+        return Job([*MPIEXEC, str(ranks), *command] if ranks > 1 else command, folder)
+
+    def count_lines(self, name="k"):
+        try:
+            with open(self.path(name + ".jsonl"), encoding="utf-8") as file:
+                return sum(1 for _ in file)
+        except FileNotFoundError:
+            return 0
+
+    def code_of(self, job, limit=60):
+        self.assertTrue(Job.wait(job.has_ended, time.time() + limit), "it does not end")
+        return job.launcher.returncode
+
 
 class SameBits(Training):
     def check_architecture(self, architecture):
@@ -149,24 +168,6 @@ class SameBits(Training):
 
 
 class Ending(Training):
-    def job(self, *arguments, ranks=1, name="k"):
-        command = [os.path.join(PROGRAMS, "bsbr_train"), *map(str, arguments), "--output", self.path(name + ".h5"), "--log",
-                   self.path(name + ".jsonl")]
-        folder = self.path(f"job-{name}-{time.time_ns()}")
-        os.mkdir(folder)
-        return Job([*MPIEXEC, str(ranks), *command] if ranks > 1 else command, folder)
-
-    def count_lines(self, name="k"):
-        try:
-            with open(self.path(name + ".jsonl"), encoding="utf-8") as file:
-                return sum(1 for _ in file)
-        except FileNotFoundError:
-            return 0
-
-    def code_of(self, job, limit=60):
-        self.assertTrue(Job.wait(job.has_ended, time.time() + limit), "it does not end")
-        return job.launcher.returncode
-
     def endless(self):
         return self.options(self.small(), steps=1000000)
 
@@ -227,6 +228,130 @@ class Ending(Training):
                     self.assertEqual(set(file), {"weights", "training"})
         goes_on = ["--resume", output] if os.path.exists(output) else start
         self.check_same(wanted, self.train(*goes_on, "--save-every", 1, name="k"))
+
+
+class Keeping(Training):
+    """What a run leaves: the last checkpoints, the best one and the log, also when something goes wrong."""
+
+    def setUp(self):
+        super().setUp()
+        self.held_out = self.text("held-out", np.cumsum(np.random.default_rng(4).integers(0, 3, 300)).astype(np.uint8).tobytes())
+
+    def validated(self, model, steps, every=2):
+        return [*self.options(model, steps=steps), "--decay-steps", 100, "--validation", self.held_out, "--validate-every", every]
+
+    def fault(self, what):
+        return {"LD_PRELOAD": os.environ["BSBR_FAULTS"], "BSBR_FAULT": "rank=0 " + what, "BSBR_FAULT_MARK": self.path("mark")}
+
+    def validation_losses(self, log):
+        return {line["step"]: line["validation_loss"] for line in log if "validation_loss" in line}
+
+    def test_progress_tells_loss_speed_and_time_left(self):
+        done = run("bsbr_train", *self.options(self.small(), steps=40), "--output", self.path("c.h5"), "--progress", "on", "--progress-interval", 0.1)
+        self.assertEqual(done.code, 0, done.err)
+        self.assertRegex(done.err, r"step [1-9]\d* of 40, loss \d\.\d{4}, [\d,]+ tokens per second, \d.* left \(after ")
+
+    def test_a_run_that_has_to_stop_makes_up_for_its_validation_when_it_is_resumed(self):
+        model = self.small()
+        wanted = self.train(*self.validated(model, 4, every=1), name="whole")
+        self.assertEqual(list(self.validation_losses(wanted[1])), [1, 2, 3, 4])
+        for done in range(1, 4):
+            start = ["--resume", self.path("k.h5")] if done > 1 else self.validated(model, 4, every=1)
+            found = self.train(*start, "--max-seconds", 0, name="k", code=75)
+            self.assertEqual(list(self.validation_losses(found[1])), list(range(1, done)))
+        self.check_same(wanted, self.train("--resume", self.path("k.h5"), name="k"))
+
+    def test_what_is_trained_is_saved_when_data_break(self):
+        for name, what in (("input", self.data), ("validation", self.held_out)):
+            with open(what, "rb") as file:
+                content = file.read()
+            job = self.job(*self.validated(self.small(), 1000000), "--save-every", 1000000, name=name)
+            self.assertTrue(Job.wait(lambda name=name: self.count_lines(name) >= 3, time.time() + 60))
+            os.truncate(what, 30)
+            self.assertEqual(self.code_of(job), 3, job.read("err"))
+            self.assertIn(os.path.basename(what), job.read("err"))
+            self.assertEqual(attribute(self.path(name + ".h5"), "step"), self.count_lines(name))
+            self.text(os.path.basename(what), content)
+
+    def test_the_best_is_made_anew_where_the_losses_of_before_say_nothing(self):
+        best, period, never = self.path("best.h5"), self.text("period", bytes(range(16)) * 300), self.text("never", bytes([255]) * 300)
+        self.train("--model", self.small(), "--input", period, "--length", 40, "--steps", 6, "--learning-rate", 3e-2, "--warmup-steps", 0,
+                   "--validation", period, "--validate-every", 2, "--best", best)
+        first = attribute(best, "step")
+        self.train("--resume", self.path("c.h5"), "--validation", never, "--steps", 10, "--best", best)
+        self.assertGreater(attribute(best, "step"), first)
+        kept = attribute(best, "step")
+        self.train("--resume", self.path("c.h5"), "--steps", 12, "--best", self.path("other.h5"))
+        self.assertIn(attribute(self.path("other.h5"), "step"), (10, 12))
+        self.train("--resume", self.path("c.h5"), "--steps", 12, "--best", best)  # nothing new: it stays
+        self.assertGreaterEqual(attribute(best, "step"), kept)
+
+    @unittest.skipIf(os.environ.get("BSBR_SANITIZED") == "1" or "BSBR_FAULTS" not in os.environ, "nothing can be preloaded")
+    def test_the_best_is_there_after_a_kill_and_after_a_full_disk(self):
+        model, best, output = self.small(), self.path("best.h5"), ["--output", self.path("c.h5"), "--log", self.path("c.jsonl")]
+        start = [*self.validated(model, 4), "--save-every", 1, "--best", best]
+        wanted = self.train(*start, name="whole")
+        best_step = attribute(best, "step")
+        self.assertEqual(best_step, 4)
+        os.remove(best)
+        # Between the best and the last one of step 4, which is the fourth that is written.
+        done = run("bsbr_train", *start, *output, environment=self.fault("call=rename action=kill path=c.h5 number=4"))
+        self.assertNotEqual(done.code, 0)
+        self.assertEqual((attribute(self.path("c.h5"), "step"), attribute(best, "step")), (3, 4))
+        self.check_same(wanted, self.train("--resume", self.path("c.h5"), "--best", best))
+        self.assertEqual(attribute(best, "step"), best_step)
+        self.assertFalse(glob.glob(self.path("*.part")))
+        # The first best one meets a full disk. The loss of what never occurs only rises: later ones are not lower.
+        os.remove(best)
+        self.data, self.held_out = self.text("period", bytes(range(16)) * 300), self.text("never", bytes([255]) * 300)
+        worse = ["--model", model, "--input", self.data, "--length", 40, "--steps", 6, "--learning-rate", 3e-2, "--warmup-steps", 0,
+                 "--validation", self.held_out, "--validate-every", 2, "--best", best]
+        done = run("bsbr_train", *worse, *output, environment=self.fault("call=pwrite action=ENOSPC path=best.h5.part"))
+        self.assertEqual(done.code, 0, done.err)
+        losses = self.validation_losses(lines_of(self.path("c.jsonl")))
+        self.assertEqual(min(losses, key=losses.get), 2, losses)
+        self.assertGreater(attribute(best, "step"), 2)
+
+    @unittest.skipIf(os.environ.get("BSBR_SANITIZED") == "1" or "BSBR_FAULTS" not in os.environ, "nothing can be preloaded")
+    def test_earlier_checkpoints_leave_nothing_behind_when_a_save_fails(self):
+        start = [*self.options(self.small(), steps=8), "--keep", 2, "--save-every", 2, "--output", self.path("c.h5")]
+        done = run("bsbr_train", *start, environment=self.fault("call=fsync action=ENOSPC path=c.h5.part number=3"))
+        self.assertEqual((done.code, done.err.count("warning")), (0, 1), done.err)
+        self.assertEqual(sorted(os.path.basename(path) for path in glob.glob(self.path("c*"))), ["c-step-6.h5", "c.h5"])
+
+    def test_an_earlier_checkpoint_that_cannot_be_kept_decides_no_exit_code(self):
+        os.mkdir(self.path("c-step-4.h5"))
+        done = run("bsbr_train", *self.options(self.small(), steps=9), "--keep", 2, "--save-every", 2, "--stop-after", 6, "--output", self.path("c.h5"))
+        self.assertEqual((done.code, attribute(self.path("c.h5"), "step")), (75, 6), done.err)
+        self.assertIn("warning: " + self.path("c-step-4.h5"), done.err)
+        self.assertFalse(glob.glob(self.path("*.part")))
+
+    def test_names_of_earlier_checkpoints_belong_to_the_run(self):
+        model = self.small()
+        start = self.options(os.rename(model, self.path("c-step-2.h5")) or self.path("c-step-2.h5"))
+        self.refuse(2, ("--model", "c-step-2.h5", "--keep"), *start, "--output", self.path("c.h5"), "--keep", 2)
+        self.train(*start, "--save-every", 2)
+        # A resumed run keeps as many as before.
+        self.train(*self.options(self.path("c-step-2.h5")), "--keep", 3, "--save-every", 2, name="d")
+        self.train("--resume", self.path("d.h5"), "--steps", STEPS + 2, "--save-every", 2, name="d")
+        self.assertEqual(sorted(os.path.basename(path) for path in glob.glob(self.path("d-*"))), ["d-step-4.h5", "d-step-6.h5"])
+
+    def test_a_log_that_lacks_lines_gets_them_from_the_checkpoint(self):
+        start = self.validated(self.small(), STEPS)
+        wanted = self.train(*start)
+        self.train(*start, "--stop-after", 4, name="k", code=75)
+        lines = lines_of(self.path("k.jsonl"))
+        for there in ([], lines[:2], lines[2:], lines[1:3]):
+            self.text("k.jsonl", "".join(json.dumps(line) + "\n" for line in there).encode() + b'{"step": 5, "lo')
+            shutil.copy(self.path("k.h5"), self.path("l.h5"))
+            os.replace(self.path("k.jsonl"), self.path("l.jsonl"))
+            self.check_same(wanted, self.train("--resume", self.path("l.h5"), name="l"))
+            self.assertEqual([line["step"] for line in lines_of(self.path("l.jsonl")) if line["seconds"] is None],
+                             [line["step"] for line in lines if line not in there])
+
+    def test_a_tied_head_that_is_trained_is_warned_of(self):
+        done = run("bsbr_train", *self.options(self.model(head="tied")), "--output", self.path("c.h5"))
+        self.assertEqual((done.code, done.err.count("bsbr_train: warning: a tied head")), (0, 1), done.err)
 
 
 class Learning(Training):

@@ -16,6 +16,8 @@
 #include "config/splitmix64.hpp"
 #include "files.hpp"
 #include "io/step_reader.hpp"
+#include "io/token_blocks.hpp"
+#include "io/token_scan.hpp"
 #include "support/device_arrays.hpp"
 #include "training/window_order.hpp"
 
@@ -508,6 +510,126 @@ TEST(BadTrainingData, have_masks_of_other_numbers) {
   const TokenSource file = hdf5_file(folder, source);
   EXPECT_EQ(message_of<FileError>([&] { TrainingData(file, grid_of(4 * ranks()), vocab_size, {}).step(1); }),
             file.path + ": /attention_mask holds 2 at [2, 6], a mask has 1 for a token and 0 for padding");
+}
+
+/// Also those that no window has.
+TEST(BadTrainingData, are_found_anywhere_before_the_first_step) {
+  const TrainingGrid grid = grid_of(ranks());
+  constexpr std::int64_t ids = 2 * length + 9, windows = 2;
+  for (const std::int64_t bad : {std::int64_t{0}, length + 1, windows * length, windows * length + 1, ids - 1}) {
+    const Folder folder;
+    Source source{some_ids(ids), {}};
+    source.ids[static_cast<std::size_t>(bad)] = 999;
+    const TokenSource file = hdf5_file(folder, source);
+    const std::string message =
+        file.path + ": /input_ids holds 999 at [0, " + std::to_string(bad) + "], ids are 0 to 119";
+    const TrainingData data(file, grid, vocab_size, {});
+    EXPECT_EQ(message_of<FileError>([&] { data.check(); }), message);
+    const ValidationData validation(file, grid, vocab_size);
+    if (bad <= windows * length) {
+      EXPECT_EQ(message_of<FileError>([&] { validation.check(); }), message);
+    } else {
+      validation.check();
+    }
+    EXPECT_NO_THROW(TrainingData(file, grid, 1000, {}).check());
+  }
+}
+
+TEST(BadTrainingData, have_masks_of_other_numbers_in_any_row) {
+  const Folder folder;
+  Source source = rows_with_padding(7);
+  source.mask[5 * length + 2] = 5;
+  const TokenSource file = hdf5_file(folder, source);
+  const TrainingGrid grid = grid_of(ranks());
+  EXPECT_EQ(message_of<FileError>([&] { TrainingData(file, grid, vocab_size, {}).check(); }),
+            file.path + ": /attention_mask holds 5 at [5, 2], a mask has 1 for a token and 0 for padding");
+  EXPECT_NO_THROW(ValidationData(file, grid, vocab_size, 5 * length).check());
+}
+
+TEST(BadTrainingData, have_nothing_to_be_predicted) {
+  const Folder folder;
+  Source source = rows_with_padding(4);
+  std::fill(source.mask.begin(), source.mask.end(), 0);
+  for (const std::size_t t : {0, 2, 12, 13}) source.mask[t] = 1;  // the latter of two rows
+  const TokenSource file = hdf5_file(folder, source);
+  const TrainingGrid grid = grid_of(ranks());
+  const std::string message =
+      file.path + ": none of the ids [4, 13] has a target, the id behind it in its row, with neither of them padding";
+  EXPECT_EQ(message_of<FileError>([&] { TrainingData(file, grid, vocab_size, {}).check(); }), message);
+  EXPECT_EQ(message_of<FileError>([&] { ValidationData(file, grid, vocab_size).check(); }), message);
+}
+
+/// Ids of which one is bad, and how many of them are read; of the mask two neighbours of different blocks are 1.
+class ManyIds : public io::TokenReader {
+ public:
+  ManyIds(TokenShape shape, bool column_major, std::int64_t bad)
+      : m_shape(std::move(shape)), m_column_major(column_major), m_bad(bad) {}
+  TokenShape shape() const override { return m_shape; }
+  std::string ids_name() const override { return "holds "; }
+  bool is_column_major() const override { return m_column_major; }
+  void read_ids(const io::Block& block, std::int64_t* ids) const override {
+    read += block.rows * block.positions;
+    for (std::int64_t i = 0; i < block.rows * block.positions; ++i) {
+      const std::int64_t row = block.row + i / block.positions, position = block.position + i % block.positions;
+      ids[i] = row * m_shape.length + position == m_bad ? vocab_size : vocab_size - 1;
+    }
+  }
+  void read_mask(const io::Block& block, std::int64_t* mask) const override {
+    for (std::int64_t t = 0; t < block.positions; ++t)
+      mask[t] = block.position + t == io::ids_of_block - 1 || block.position + t == io::ids_of_block ? 1 : 0;
+  }
+
+  mutable std::int64_t read = 0;
+
+ private:
+  TokenShape m_shape;
+  bool m_column_major;
+  std::int64_t m_bad;
+};
+
+TEST(TokenScan, of_some_ranks_reads_everything_once) {
+  constexpr std::int64_t many = io::ids_of_block + 3;
+  for (const std::int64_t rows : {1, 3}) {
+    for (const bool column_major : {false, true}) {
+      const std::int64_t bad = (rows - 1) * many + many - 2;
+      const ManyIds reader({.batch = rows, .length = many, .dimensions = 2, .type = "int32"}, column_major, bad);
+      io::BadElement found;
+      std::int64_t targets = 0;
+      for (int rank = 0; rank < 3; ++rank) {
+        const io::TokenScan scan = io::scan_tokens(reader, {0, rows, 0, many}, vocab_size, rank, 3);
+        found.add(scan.bad_id.index, scan.bad_id.value);
+        targets += scan.targets;
+      }
+      EXPECT_EQ(targets, rows * (many - 1));
+      EXPECT_EQ(found.index, bad);
+      EXPECT_EQ(found.value, vocab_size);
+      EXPECT_EQ(reader.read, rows * many);
+    }
+  }
+}
+
+TEST(TokenScan, counts_targets_that_are_in_the_next_block) {
+  constexpr std::int64_t many = io::ids_of_block + 3;
+  const ManyIds reader({.batch = 1, .length = many, .has_mask = true, .type = "uint8"}, false, -1);
+  for (int rank = 0; rank < 2; ++rank) {
+    const io::TokenScan scan = io::scan_tokens(reader, {0, 1, 0, many}, 256, rank, 2);
+    EXPECT_EQ(scan.targets, rank == 0 ? 1 : 0);
+    EXPECT_EQ(scan.bad_mask.index, io::BadElement::none);
+  }
+}
+
+TEST(TokenScan, reads_no_ids_whose_type_has_none_outside_the_vocabulary) {
+  const auto reads = [](const char* type, std::int64_t vocabulary) {
+    const ManyIds reader({.batch = 1, .length = 50, .type = type}, false, -1);
+    io::scan_tokens(reader, {0, 1, 0, 50}, vocabulary, 0, 1);
+    return reader.read > 0;
+  };
+  EXPECT_FALSE(reads("uint8", 256));
+  EXPECT_TRUE(reads("uint8", 255));
+  EXPECT_FALSE(reads("uint16", 65536));
+  EXPECT_TRUE(reads("uint16", 65535));
+  EXPECT_TRUE(reads("int8", 65536));
+  EXPECT_TRUE(reads("uint32", 65536));
 }
 
 }  // namespace
