@@ -32,29 +32,22 @@ constexpr double share_of_product_rate = 0.7;
 constexpr const char* tied_head_note =
     "a tied head is for models that were converted: from random weights, one with a separate head learns better";
 
-/// What the library calls an invalid configuration was asked for on the command line here.
+/// What the library calls an invalid configuration is that of the checkpoint `resume`; empty: the command line's.
 template <class Work>
-auto as_usage(const Work& work) {
+auto as_setting(const std::string& resume, const Work& work) {
   try {
     return work();
   } catch (const UsageError&) {
     throw;
   } catch (const ConfigError& error) {
-    throw UsageError(error.what(), error.hint());
+    if (resume.empty()) throw UsageError(error.what(), error.hint());
+    throw FileError(resume + ": /training: " + error.what(), error.hint());
   }
 }
 
-/// What the library calls an invalid configuration is the command line's, or that of the checkpoint `resume`.
 template <class Work>
-auto as_setting(const std::string& resume, const Work& work) {
-  if (resume.empty()) return as_usage(work);
-  try {
-    return work();
-  } catch (const UsageError&) {
-    throw;
-  } catch (const ConfigError& error) {
-    throw FileError(resume + ": /training: " + error.what(), error.hint());
-  }
+auto as_usage(const Work& work) {
+  return as_setting("", work);
 }
 
 /// What is known before the run.

@@ -101,9 +101,12 @@ void TrainingRun<Real>::finish_log() {
   });
 }
 
+/// Whether a validation is due behind the last step, and has not been made.
 template <class Real>
-bool TrainingRun<Real>::is_validated_behind(std::int64_t step) const {
-  return m_job.validation && (step == m_job.settings.steps || step % m_job.settings.validate_every == 0);
+bool TrainingRun<Real>::lacks_validation() const {
+  const std::int64_t step = m_record.step;
+  return m_job.validation && (step == m_job.settings.steps || step % m_job.settings.validate_every == 0) &&
+         !m_record.log.empty() && m_record.log.back().step == step && std::isnan(m_record.log.back().validation_loss);
 }
 
 /// What has been trained so far is saved, if there is something wrong with the data.
@@ -135,7 +138,7 @@ void TrainingRun<Real>::validate() {
   const double seconds = m_limits.seconds() - begin;
   m_limits.note_validation(seconds);
   m_summary.validation_seconds += seconds;
-  const double loss = counted == 0 ? 0 : sum / counted;
+  const double loss = sum / counted;  // something counts: check_data() has seen to that
   m_record.log.back().validation_loss = std::isnan(loss) ? std::numeric_limits<double>::infinity() : loss;
   m_summary.note_validation(m_record.log.back().validation_loss);
 }
@@ -188,11 +191,10 @@ void TrainingRun<Real>::take_step() {
 /// stop does not wait for a validation: it is made up for when the run is resumed.
 template <class Real>
 std::string TrainingRun<Real>::reason_to_stop() {
-  const LoggedStep& step = m_record.log.back();
-  const bool is_last = step.step == m_job.settings.steps,
-             validates = is_validated_behind(step.step) && std::isnan(step.validation_loss);
+  const bool is_last = m_record.step == m_job.settings.steps, validates = lacks_validation();
   if (is_last && !validates) return "";
-  return m_limits.reason_to_stop(m_job.runtime.comm(), step.step, is_last, validates ? m_job.validation->steps() : 0);
+  return m_limits.reason_to_stop(m_job.runtime.comm(), m_record.step, is_last,
+                                 validates ? m_job.validation->steps() : 0);
 }
 
 /// Validation, log and checkpoints behind a step, as they are due. Returns whether the run ends.
@@ -200,7 +202,7 @@ template <class Real>
 bool TrainingRun<Real>::ends_behind_step() {
   const std::int64_t number = m_record.step;
   m_summary.stopped_by = reason_to_stop();
-  if (m_summary.stopped_by.empty() && is_validated_behind(number)) {
+  if (m_summary.stopped_by.empty() && lacks_validation()) {
     saving_if_it_fails([&] { validate(); });
     m_summary.stopped_by = reason_to_stop();
   }
@@ -241,8 +243,7 @@ void TrainingRun<Real>::give_up() {
 /// Behind the step of the checkpoint: what the run that wrote it had no time for.
 template <class Real>
 void TrainingRun<Real>::go_on() {
-  const bool is_behind =
-      m_record.step > 0 && is_validated_behind(m_record.step) && std::isnan(m_record.log.back().validation_loss);
+  const bool is_behind = lacks_validation();
   if (is_behind) validate();
   if (m_record.step == m_job.settings.steps)
     save(true);  // under the name that it is to have now

@@ -55,7 +55,7 @@ class TrainingRun {
   void check_data();
   void open_log();
   void finish_log();
-  bool is_validated_behind(std::int64_t step) const;
+  bool lacks_validation() const;
   void go_on();
   void take_step();
   bool ends_behind_step();

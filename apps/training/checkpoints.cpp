@@ -161,14 +161,10 @@ std::int64_t checkpoints_to_keep(const TrainingRecord& record) {
 }
 
 bool is_name_of_kept(const std::string& path, const std::string& output) {
-  if (path.empty() || output.empty()) return false;
   const auto normal = [](const std::string& name) { return std::filesystem::absolute(name).lexically_normal(); };
-  const std::string name = normal(path).string(), before = kept_name(normal(output), "").string();
-  const std::string ending = normal(output).extension().string();
-  const std::string begin = before.substr(0, before.size() - ending.size());
-  if (!name.starts_with(begin) || !name.ends_with(ending) || name.size() <= before.size()) return false;
-  const std::string step = name.substr(begin.size(), name.size() - before.size());
-  return std::all_of(step.begin(), step.end(), [](char c) { return c >= '0' && c <= '9'; });
+  const std::string stem = std::filesystem::path(path).stem().string(), step = stem.substr(stem.rfind('-') + 1);
+  return !step.empty() && step.find_first_not_of("0123456789") == std::string::npos &&
+         normal(path) == kept_name(normal(output), step);
 }
 
 }  // namespace bsbr::apps

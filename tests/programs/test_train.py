@@ -349,6 +349,20 @@ class Keeping(Training):
             self.assertEqual([line["step"] for line in lines_of(self.path("l.jsonl")) if line["seconds"] is None],
                              [line["step"] for line in lines if line not in there])
 
+    def test_a_checkpoint_without_a_log_goes_on(self):
+        start = self.validated(self.small(), STEPS)
+        wanted = self.train(*start)
+        self.train(*start, "--stop-after", 4, name="k", code=75)
+        with h5py.File(self.path("k.h5"), "r+") as file:
+            log = file["training/log"]
+            for name in list(log):
+                kind = log[name].dtype
+                del log[name]
+                log.create_dataset(name, (0,), kind)
+        found = self.train("--resume", self.path("k.h5"), name="k")
+        self.assertEqual([line["step"] for line in found[1]], [5, 6])
+        self.assertEqual(found[1], wanted[1][4:])
+
     def test_a_tied_head_that_is_trained_is_warned_of(self):
         done = run("bsbr_train", *self.options(self.model(head="tied")), "--output", self.path("c.h5"))
         self.assertEqual((done.code, done.err.count("bsbr_train: warning: a tied head")), (0, 1), done.err)
