@@ -11,7 +11,7 @@ namespace {
 /// What a rank has to say, as bits.
 constexpr std::int32_t nothing = 0, signal = 1, work_is_done = 2;
 
-constexpr std::chrono::milliseconds interval{50}, rest{40};  // between meetings, and how long the others sleep
+constexpr std::chrono::milliseconds interval{50}, nap{1};  // between meetings, and between looks who is there
 
 }  // namespace
 
@@ -31,11 +31,18 @@ void Meetings::end() {
 }
 
 void Meetings::wait_for_end() {
-  while ((meet(harness::StopSignals::received() != nullptr ? signal : nothing) & work_is_done) == 0)
-    std::this_thread::sleep_for(rest);  // MPI waits with all its might
+  while ((meet(harness::StopSignals::received() != nullptr ? signal : nothing) & work_is_done) == 0) continue;
 }
 
-/// What all ranks have to say.
-std::int32_t Meetings::meet(std::int32_t mine) const { return parallel::all_reduce(mine, MPI_BOR, m_comm); }
+/// What all ranks have to say. MPI waits busily, this does not.
+std::int32_t Meetings::meet(std::int32_t mine) const {
+  std::int32_t all = nothing;
+  MPI_Request request = MPI_REQUEST_NULL;
+  parallel::check(MPI_Iallreduce(&mine, &all, 1, MPI_INT32_T, MPI_BOR, m_comm, &request), "MPI_Iallreduce");
+  for (int complete = 0;; std::this_thread::sleep_for(nap)) {
+    parallel::check(MPI_Test(&request, &complete, MPI_STATUS_IGNORE), "MPI_Test");
+    if (complete != 0) return all;
+  }
+}
 
 }  // namespace bsbr::apps

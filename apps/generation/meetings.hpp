@@ -9,8 +9,8 @@
 
 namespace bsbr::apps {
 
-/// While rank 0 generates, all ranks meet some times a second: so a signal that has reached any of them stops rank 0,
-/// and those that wait are neither given up nor busy. StopSignals must be there.
+/// While rank 0 generates, all ranks meet some times a second: so a signal that has reached any of them stops rank 0.
+/// Those that wait sleep, as long as it takes: no time limit of the communicator holds. StopSignals must be there.
 class Meetings {
  public:
   explicit Meetings(MPI_Comm comm);

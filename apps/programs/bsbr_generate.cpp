@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <Kokkos_Core.hpp>
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <span>
@@ -63,6 +64,7 @@ StreamInfo find_stream(const GenerateOptions& options, const ModelConfig& config
   if (options.state_in.empty()) return {};
   const StreamInfo info = read_stream_info(options.state_in, comm);
   require_stream_of(options.state_in, info, config, options.precision);
+  if (info.batch == 0) throw FileError(options.state_in + ": has no sequence to go on with");
   if (info.tokens == 0 && prompt.shape.length == 0)
     throw FileError(options.state_in + ": its stream has read no token, and there is no prompt to go on from");
   if (prompt.shape.length == 0 || prompt.shape.batch == 1 || prompt.shape.batch == info.batch) return info;
@@ -90,23 +92,24 @@ Tokens tokens_of(const std::string& text, const Sequence& sequence) {
   return tokens;
 }
 
-/// The rank that has the last token of a sequence, which has one.
-int last_rank_of(const Sequence& sequence) {
-  int rank = sequence.ranks() - 1;
-  while (sequence.first_token_of(rank) == sequence.end()) --rank;
-  return rank;
-}
-
 /// What comes behind padding has nothing to go on from.
 void require_real_end(const Prompt& prompt, const Tokens& tokens, const Sequence& sequence) {
   parallel::agree(sequence.comm(), [&] {
-    if (!tokens.mask || sequence.rank() != last_rank_of(sequence)) return;
+    if (!tokens.mask || sequence.rank() != sequence.chunks().part_of(sequence.num_chunks() - 1)) return;
     for (std::int64_t row = 0; row < sequence.batch(); ++row) {
       if ((*tokens.mask)(row, sequence.local_tokens() - 1) == 1) continue;
       throw FileError(prompt.source.path + ": the last token of row " + std::to_string(row) + " is padding",
                       "prompts are padded on the left");
     }
   });
+}
+
+/// The same of a saved stream that goes on without a prompt.
+void require_real_end(const std::string& path, const std::vector<std::uint8_t>& last_real) {
+  const auto padding = std::find(last_real.begin(), last_real.end(), 0);
+  if (padding == last_real.end()) return;
+  throw FileError(path + ": the last token of sequence " + std::to_string(padding - last_real.begin()) + " is padding",
+                  "a prompt may follow it");
 }
 
 /// Row 0 so many times.
@@ -177,31 +180,64 @@ void feed(Model<Real>& model, Stream<Real>& stream, const std::vector<std::int32
   stream.feed(Execution(), model, stream.next(1), Kokkos::create_mirror_view_and_copy(Memory(), next));
 }
 
-/// Draws tokens and feeds them to the model, until there are enough or the ranks have to stop; saves the stream.
+/// Draws tokens and feeds them to the model, until there are enough or the ranks have to stop.
 template <class Real>
-void decode(const Job& job, Model<Real>& model, Stream<Real>& stream, Meetings& meetings, GenerationSummary& summary) {
+void draw_tokens(const Job& job, Model<Real>& model, Stream<Real>& stream, Meetings& meetings, TokenOutput& output,
+                 GenerationSummary& summary) {
   const GenerateOptions& options = job.options;
+  const StopSignals signals{SIGINT, SIGTERM};
   Chooser<Real> chooser{LogitLayer<Real>(model.weights()), Sampler(options.sampling)};
-  TokenOutput output({.path = options.output,
-                      .bytes = model.config().vocab_size == bytes_there_are,
-                      .ends_line = job.prints_on_terminal(),
-                      .batch = stream.batch()});
   stream.reserve(stream.tokens() + options.tokens);
   const auto start = std::chrono::steady_clock::now();
-  for (bool is_last = false; !is_last;) {
+  while (summary.tokens < options.tokens) {
+    summary.stopped_by = meetings.reason_to_stop();
+    if (!summary.stopped_by.empty()) break;
     const std::vector<std::int32_t> ids = chooser.choose(stream);
     output.add(ids);
-    summary.stopped_by = meetings.reason_to_stop();
-    is_last = ++summary.tokens == options.tokens || !summary.stopped_by.empty();
+    if (output.is_closed()) summary.stopped_by = "SIGPIPE";
+    const bool is_last = ++summary.tokens == options.tokens || output.is_closed();
     if (!is_last || !options.state_out.empty()) feed(model, stream, ids);
+    if (is_last) break;
   }
   summary.decode_seconds = seconds_since(start);
   summary.stream_bytes = stream.bytes();
-  output.finish();
-  if (options.state_out.empty()) return;
-  Attributes attributes = provenance(summary.environment, options);
-  attributes["input"] = options.input_name();
-  write_stream(options.state_out, stream, model.weights(), attributes);
+}
+
+template <class Real>
+void save(const Job& job, const Model<Real>& model, const Stream<Real>& stream, const GenerationSummary& summary) {
+  if (job.options.state_out.empty()) return;
+  Attributes attributes = provenance(summary.environment, job.options);
+  attributes["input"] = job.options.input_name();
+  write_stream(job.options.state_out, stream, model.weights(), attributes);
+}
+
+/// On rank 0: generates, writes what there is even if that fails, and saves the stream if it does not.
+template <class Real>
+void decode(const Job& job, Model<Real>& model, Stream<Real>& stream, Meetings& meetings, GenerationSummary& summary) {
+  TokenOutput output({.path = job.options.output,
+                      .bytes = model.config().vocab_size == bytes_there_are,
+                      .on_terminal = job.prints_on_terminal(),
+                      .batch = stream.batch()});
+  std::exception_ptr failure;
+  const auto attempt = [&](const auto& step) {
+    try {
+      step();
+    } catch (...) {
+      if (!failure) failure = std::current_exception();  // the first one is told
+    }
+  };
+  attempt([&] { draw_tokens(job, model, stream, meetings, output, summary); });
+  const bool has_drawn = !failure;
+  attempt([&] { output.finish(); });
+  if (output.is_closed()) summary.stopped_by = "SIGPIPE";
+  if (has_drawn) attempt([&] { save(job, model, stream, summary); });
+  if (failure) std::rethrow_exception(failure);
+}
+
+/// What the user can do about a logit that is not finite.
+std::string hint_of_overflow(Precision precision) {
+  return precision == Precision::float64 ? "weights that are NaN or infinite, or too large, do this"
+                                         : "if numbers overflow, --precision double may have room for them";
 }
 
 /// decode() on rank 0, while the others wait. Collective. Throws what it throws on all ranks, but DivergenceError
@@ -210,7 +246,6 @@ template <class Real>
 void decode_on_first(const Job& job, Model<Real>& model, std::optional<Stream<Real>>& stream,
                      GenerationSummary& summary) {
   const MPI_Comm comm = job.runtime.comm();
-  const StopSignals signals{SIGINT, SIGTERM};
   Meetings meetings(comm);
   std::exception_ptr failure;
   std::string problem;
@@ -224,14 +259,14 @@ void decode_on_first(const Job& job, Model<Real>& model, std::optional<Stream<Re
     }
     meetings.end();
   } else {
+    const StopSignals signals{SIGINT, SIGTERM};
     meetings.wait_for_end();
   }
   parallel::agree(comm, [&] {
     if (failure) std::rethrow_exception(failure);
   });
   parallel::broadcast(problem, comm);
-  if (!problem.empty())
-    throw DivergenceError(problem, "numbers of the model overflow: --precision double may have room for them");
+  if (!problem.empty()) throw DivergenceError(problem, hint_of_overflow(job.options.precision));
   parallel::broadcast(summary.stopped_by, comm);
 }
 
@@ -245,7 +280,10 @@ Stream<Real> prefill(const Job& job, Model<Real>& model, Progress& progress, Gen
   if (!options.state_in.empty()) progress.step("reading " + options.state_in);
   Stream<Real> stream = options.state_in.empty() ? Stream<Real>(model.config(), comm, job.prefill.batch())
                                                  : read_stream(options.state_in, model.weights(), comm);
-  if (job.prefill.length() == 0) return stream;
+  if (job.prefill.length() == 0) {
+    require_real_end(options.state_in, stream.last_real());
+    return stream;
+  }
   progress.step("reading " + options.input_name());
   const DeviceTokens tokens(read_prompts(options, job.prompt, job.prefill, model.config().vocab_size));
   Profile profile;
@@ -270,18 +308,27 @@ void compute(const Job& job, GenerationSummary& summary) {
   decode_on_first(job, model, stream, summary);
 }
 
+/// Of prompts, or of one token of each sequence: the last one, which one rank generates.
 template <class Real>
-Footprint predict(const ModelConfig& config, const Job& job) {
+Footprint predict_forward(const ModelConfig& config, const Job& job, const Sequence& tokens) {
+  return predict_footprint<Real>(config, tokens,
+                                 {.mask = job.prompt.shape.has_mask, .result = !job.options.state_out.empty()});
+}
+
+template <class Real>
+Footprint predict(const ModelConfig& config, const Job& job, const Sequence& last_token) {
   const Sequence& prompts = job.prefill;
-  Footprint footprint = predict_footprint<Real>(
-      config, prompts, {.mask = job.prompt.shape.has_mask, .result = !job.options.state_out.empty()});
-  if (!kernels::host_memory) return footprint;
-  footprint.added += stream_bytes<Real>(config, prompts.batch(), prompts.end(), prompts.ranks(), prompts.rank());
-  if (!job.runtime.is_first()) return footprint;
-  const std::int64_t gathered = stream_bytes<Real>(config, prompts.batch(), prompts.end() + job.options.tokens);
-  footprint.added += gathered + gathered / config.num_layers +  // one layer's grow in new arrays
-                     logit_layer_bytes<Real>(config, prompts.batch());
-  return footprint;
+  Footprint prefill = predict_forward<Real>(config, job, prompts);
+  if (!kernels::host_memory) return prefill;
+  const std::int64_t held = stream_bytes<Real>(config, prompts.batch(), prompts.end(), prompts.ranks(), prompts.rank());
+  prefill.added += held;
+  if (!job.runtime.is_first()) return prefill;
+  Footprint decode = predict_forward<Real>(config, job, last_token);
+  const std::int64_t gathered = stream_bytes<Real>(config, prompts.batch(), last_token.end());
+  decode.added += (prompts.ranks() > 1 ? held : 0) + gathered +
+                  gathered / config.num_layers +  // one layer's grow in new arrays
+                  logit_layer_bytes<Real>(config, prompts.batch());
+  return decode.added > prefill.added ? decode : prefill;
 }
 
 /// Whether it ended early.
@@ -289,8 +336,10 @@ template <class Real>
 bool generate(const Job& job, const ModelConfig& config) {
   const GenerateOptions& options = job.options;
   const MPI_Comm comm = job.runtime.comm();
+  const Sequence last_token(MPI_COMM_SELF, job.prefill.batch(), 1, config.chunk_size,
+                            job.prefill.end() + options.tokens - 1);
   Footprint footprint;
-  parallel::agree(comm, [&] { footprint = predict<Real>(config, job); });
+  parallel::agree(comm, [&] { footprint = predict<Real>(config, job, last_token); });
   require_memory(comm, footprint.added,
                  "run on more ranks or nodes, with a shorter prompt, a smaller --batch or fewer --tokens");
   GenerationSummary summary{.config = config,
@@ -300,6 +349,8 @@ bool generate(const Job& job, const ModelConfig& config) {
                             .model = options.model,
                             .input = options.input_name(),
                             .output = options.writes_stdout() ? "stdout" : options.output,
+                            .state_in = options.state_in,
+                            .state_out = options.state_out,
                             .batch = job.prefill.batch(),
                             .prompt_tokens = job.prefill.length(),
                             .first_token = job.prefill.origin()};

@@ -40,12 +40,23 @@ struct PieceJob {
 
   std::int64_t pieces() const { return (length + piece - 1) / piece; }
   std::int64_t size(std::int64_t number) const { return std::min(piece, length - number * piece); }
+
+  /// At most so many tokens of a sequence does a rank get, of all pieces: with fewer chunks in a piece than ranks some
+  /// get none, and others always one.
+  std::int64_t most_local_tokens(std::int64_t chunk_size, int ranks) const {
+    const std::int64_t chunks = piece / chunk_size + 2;  // that a piece may be in
+    const std::int64_t of_piece = (chunks / ranks + 1) * chunk_size;
+    return of_piece < length / pieces() ? of_piece * pieces() : length;
+  }
 };
 
 /// Sums of losses, and if they are wanted those of all tokens.
 class PieceLosses {
  public:
-  PieceLosses(const PieceJob& job, bool keeps) : m_keeps(keeps), m_sum(job.batch, job.length) {}
+  /// most_kept: losses that this rank may get to keep.
+  PieceLosses(const PieceJob& job, bool keeps, std::int64_t most_kept) : m_keeps(keeps), m_sum(job.batch, job.length) {
+    if (keeps) m_of_tokens.reserve(static_cast<std::size_t>(most_kept));
+  }
 
   /// Of the tokens of each sequence from `first` on.
   void add(const Batch& piece, std::int64_t first, const Array<double**>& losses) {
@@ -146,7 +157,8 @@ void compute(const PieceJob& job, Summary& summary) {
   Stream<Real> stream = options.state_in.empty() ? Stream<Real>(summary.config, comm, job.batch)
                                                  : read_stream<Real>(options.state_in, weights, comm);
   progress.step("reading " + options.input_name());
-  PieceLosses losses(job, !options.token_losses.empty());
+  const std::int64_t most_kept = job.batch * job.most_local_tokens(summary.config.chunk_size, parallel::ranks_of(comm));
+  PieceLosses losses(job, !options.token_losses.empty(), most_kept);
   compute_losses(job, weights, stream, losses, progress, summary);
   finish(job, weights, stream, losses, progress, summary);
 }
@@ -164,7 +176,9 @@ Footprint footprint_of(const PieceJob& job, const ModelConfig& config, bool has_
         {.mask = has_mask,
          .result = !job.options.token_losses.empty() || !job.options.state_out.empty(),
          .loss = true,
-         .kept_losses = job.options.token_losses.empty() ? 0 : job.batch * job.length / last.ranks()});
+         .kept_losses = job.options.token_losses.empty()
+                            ? 0
+                            : job.batch * job.most_local_tokens(config.chunk_size, last.ranks())});
     if (kernels::host_memory) footprint.added += stream + stream / config.num_layers;  // one layer's grow in new arrays
   });
   return footprint;

@@ -39,8 +39,8 @@ constexpr const char* after =
     "a "
     "stream has read that bsbr_generate or bsbr_evaluate has saved: with a prompt, or right away without one. Together "
     "two runs write what one would.\n"
-    "SIGINT (Ctrl-C) and SIGTERM end a run behind its current token: what there is is written, and the exit code is "
-    "75. A second one ends it at once.\n"
+    "SIGINT (Ctrl-C), SIGTERM and a closed stdout end a run after its current token: what was generated is written, "
+    "and the exit code is 75. A second signal ends it at once.\n"
     "\n"
     "Examples:\n"
     "  bsbr_generate -m trained.h5 --prompt 'Once upon a time' --tokens 500\n"
@@ -103,6 +103,7 @@ void check_together(const CommandLine& line, const GenerateOptions& options) {
   line.exclude("--prompt", "--input");
   line.exclude("--batch", "--state-in");  // there are as many sequences as the stream has
   line.exclude("--prompt", "--bytes");
+  line.require_with("--bytes", "--input");
   line.require("--tokens");
   if (options.prompt && options.prompt->empty())
     throw UsageError("--prompt is empty: there must be a token to go on from", "a space, or a line feed, is one");

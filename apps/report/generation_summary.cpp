@@ -19,6 +19,10 @@ double rate(std::int64_t tokens, std::int64_t batch, double seconds) {
   return tokens == 0 ? 0 : static_cast<double>(tokens * batch) / seconds;
 }
 
+nlohmann::ordered_json or_null(const std::string& text) {
+  return text.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(text);
+}
+
 std::string describe_sampling(const SamplingOptions& sampling) {
   if (sampling.temperature == 0) return "the largest logit";
   std::string text = "temperature " + show_number("%g", sampling.temperature);
@@ -60,6 +64,8 @@ nlohmann::ordered_json to_json(const GenerationSummary& summary) {
   json["model"] = summary.model;
   json["input"] = summary.input;
   json["output"] = summary.output;
+  json["state_in"] = or_null(summary.state_in);
+  json["state_out"] = or_null(summary.state_out);
   json["temperature"] = summary.sampling.temperature;
   json["top_k"] = summary.sampling.top_k;
   json["top_p"] = summary.sampling.top_p;
@@ -68,8 +74,7 @@ nlohmann::ordered_json to_json(const GenerationSummary& summary) {
   json["first_token"] = summary.first_token;
   json["prompt_tokens"] = summary.prompt_tokens;
   json["tokens"] = summary.tokens;
-  json["stopped_by"] = nullptr;
-  if (!summary.stopped_by.empty()) json["stopped_by"] = summary.stopped_by;
+  json["stopped_by"] = or_null(summary.stopped_by);
   json["prefill_seconds"] = summary.prefill_seconds;
   json["prefill_tokens_per_second"] = rate(summary.prompt_tokens, summary.batch, summary.prefill_seconds);
   json["decode_seconds"] = summary.decode_seconds;

@@ -17,6 +17,7 @@ struct GenerationSummary {
   SamplingOptions sampling;
   Environment environment;
   std::string model, input, output;
+  std::string state_in, state_out;                                 ///< files of streams; empty: none
   std::int64_t batch = 0, prompt_tokens = 0;                       ///< sequences, and tokens of each prompt
   std::int64_t first_token = 0;                                    ///< position of the prompt's first one
   std::int64_t tokens = 0;                                         ///< generated, of each sequence

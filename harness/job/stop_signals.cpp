@@ -38,10 +38,13 @@ StopSignals::StopSignals(std::initializer_list<int> signals) {
   for (std::size_t i = 0; i < known.size(); ++i) {
     noted[i] = std::find(signals.begin(), signals.end(), known[i].number) != signals.end();
     if (!noted[i]) continue;
+    ::sigaction(known[i].number, nullptr, &before[i]);
+    noted[i] = before[i].sa_handler != SIG_IGN;  // as of SIGINT for what a script starts with `&`
+    if (!noted[i]) continue;
     struct sigaction ours {};
     ours.sa_handler = note_signal;
     ours.sa_flags = SA_RESTART;
-    ::sigaction(known[i].number, &ours, &before[i]);
+    ::sigaction(known[i].number, &ours, nullptr);
   }
 }
 

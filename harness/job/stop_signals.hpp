@@ -7,8 +7,8 @@
 
 namespace bsbr::harness {
 
-/// While this object lives, the first of these signals is only noted. A second SIGTERM or SIGINT has the effect it had
-/// before, which ends the process at once.
+/// While this object lives, the first of these signals is only noted, unless it was ignored before. A second SIGTERM or
+/// SIGINT has the effect it had before, which ends the process at once.
 class StopSignals {
  public:
   /// `signals`: of SIGTERM, SIGINT and SIGUSR1.

@@ -46,8 +46,9 @@ struct AttentionInput {
 template <class Real>
 struct AttentionState {
   std::int64_t tokens = 0;     ///< of each sequence, seen so far
+  std::int64_t batch = 0;      ///< sequences; of a state of no token 0
   std::int64_t first_key = 0;  ///< `keys` are those of the tokens [first_key, tokens)
-  Array<Real*> keys;           ///< [token][batch][key, value of all heads]
+  Array<Real*> keys;           ///< [token][batch][key, value of all heads], and perhaps room for more tokens
   Array<std::uint8_t*> real;   ///< [token][batch], of the same tokens: 0 where it is padding; empty: all are real
 
   // linear, delta_net, gau: sums and states of segments (docs/architecture.md#across-ranks).
@@ -60,6 +61,10 @@ struct AttentionState {
   Array<Real*> chunk_states;                ///< [block of this rank][chunk][batch][width]: F of whole chunks
   Array<Real*> retrieval;                   ///< [chunk][batch][r, h]: of all that have begun
   Array<const std::uint8_t**> real_chunks;  ///< [batch, chunk]: of the same, 1 where a chunk has a real token
+  /// [block][batch][width]: G of the chunk that has begun. Empty where it is not known, and has to be mixed again:
+  /// where none has begun, or several ranks share the sequence, or a sequence has no real token in it; with
+  /// compression.
+  Array<Real*> mixed_states;
 
   /// bsbr with router_key = mean, of a chunk that has begun: the sum of the attention's input over its real tokens,
   /// [batch][hidden_dim]. A Layer fills it in, which forms h.

@@ -26,8 +26,12 @@ class Workspace {
   Workspace(const ModelConfig& config, const Sequence& sequence);
   ~Workspace();
 
-  /// The sequence that it was made for.
+  /// The sequence that it was made for, or moved to.
   const Sequence& sequence() const { return m_sequence; }
+
+  /// Makes it one for another sequence of as many sequences, and tokens and chunks on this rank, as the next token of a
+  /// stream is. Only the attention is made anew. Not collective. \throws MemoryError as the constructor does
+  void move_to(const Sequence& sequence);
 
   Array<Real****> projections;  ///< [3 or 4, batch, local tokens, attention_dim]: query, key, value and, for gau, gate
   Array<Real***>
@@ -37,6 +41,7 @@ class Workspace {
   std::unique_ptr<kernels::PanelBuffers<Real>> panels;  ///< rows between the products of a chain
 
  private:
+  ModelConfig m_config;
   Sequence m_sequence;
   Array<Real****> m_separate_heads;  // where they may not be the key
 };

@@ -29,6 +29,11 @@ class Sequence {
   Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size, std::int64_t origin = 0,
            std::int64_t chunks_together = 1);
 
+  /// The next `length` tokens behind these, on the same ranks. Collective, but without a new communicator.
+  /// \throws ConfigError if the length is negative, or the sequence would be too long
+  /// \throws CommunicationError if MPI fails, or the ranks do not pass the same length
+  Sequence next(std::int64_t length) const;
+
   std::int64_t batch() const { return m_batch; }              ///< number of sequences
   std::int64_t length() const { return m_length; }            ///< tokens of one sequence, over all ranks
   std::int64_t chunk_size() const { return m_chunk_size; }    ///< tokens in a chunk; the last one may have fewer
@@ -57,6 +62,9 @@ class Sequence {
   }  ///< the duplicated communicator; it lives as long as the last copy of this Sequence
 
  private:
+  Sequence(std::shared_ptr<MPI_Comm> comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size,
+           std::int64_t origin, std::int64_t chunks_together);
+
   std::shared_ptr<MPI_Comm> m_comm;
   std::int64_t m_batch, m_length, m_chunk_size, m_origin;
   Partition m_chunks;

@@ -14,8 +14,9 @@ namespace bsbr {
 /// go on with one of them only.
 ///
 /// What a stream holds, of each layer and sequence: standard, hopfield: keys and values of all tokens; sliding_window:
-/// of its window; linear, delta_net, gau: a few running states; bsbr: states, r and h of all chunks, of which each rank
-/// has a part, keys and values of the chunk that has begun. Besides, the hidden states of the last tokens.
+/// of its window; linear, delta_net, gau: a few running states; bsbr: states of all chunks, of which each rank has a
+/// part, r and h of all chunks, keys and values of the chunk that has begun, and what it retrieves, which is mixed once
+/// a chunk where one rank has all. Besides, the hidden states of the last tokens.
 template <class Real>
 class Stream {
  public:
@@ -28,21 +29,26 @@ class Stream {
   Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch);
 
   /// A stream that goes on behind `tokens` tokens of each sequence, of which a forward on such ranks has left `states`,
-  /// one for each layer, and last_states().
+  /// one for each layer, last_states() and last_real().
   /// \throws ConfigError as above
   /// \throws ShapeError if the states are not those of so many layers and tokens
   Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::int64_t tokens,
-         std::vector<AttentionState<Real>> states, const Array<Real**>& last_states);
+         std::vector<AttentionState<Real>> states, const Array<Real**>& last_states,
+         std::vector<std::uint8_t> last_real = {});
 
   const ModelConfig& config() const { return m_config; }  ///< of the model
-  std::int64_t batch() const { return m_ranks.batch(); }  ///< number of sequences
-  std::int64_t tokens() const { return m_tokens; }        ///< of each sequence so far, padding counted
-  MPI_Comm comm() const { return m_ranks.comm(); }        ///< the duplicated communicator
+  std::int64_t batch() const { return m_last.batch(); }   ///< number of sequences
+  std::int64_t tokens() const { return m_last.end(); }    ///< of each sequence so far, padding counted
+  MPI_Comm comm() const { return m_last.comm(); }         ///< the duplicated communicator
   const std::vector<AttentionState<Real>>& states() const { return m_states; }  ///< of the layers
 
   /// Hidden states of the last tokens, after the final norm, from which the next ones are drawn: [batch, hidden_dim],
   /// on all ranks. The next feed() writes others into the array. Empty if there is no token yet.
   const Array<Real**>& last_states() const { return m_last_states; }
+
+  /// [batch], on all ranks: 0 where the last token is padding, of whose hidden states nothing can be drawn; empty: all
+  /// are real.
+  const std::vector<std::uint8_t>& last_real() const { return m_last_real; }
 
   /// The shape of the next `length` tokens of each sequence, and this rank's part of them: for feed(), which may be
   /// given others of the same place and ranks. Collective.
@@ -65,24 +71,25 @@ class Stream {
                       const std::optional<Array<const std::uint8_t**>>& mask = std::nullopt,
                       Profile* profile = nullptr);
 
-  /// Gives arrays that grow with the chunks room for `tokens` tokens of each sequence, so that none is copied until
-  /// then. Without it they double when they are full. Not collective. \throws MemoryError if there is not enough memory
+  /// Gives arrays that grow room for `tokens` tokens of each sequence, so that none is copied until then. Without it
+  /// they double when they are full. Not collective. \throws MemoryError if there is not enough memory
   void reserve(std::int64_t tokens);
 
   /// Whether it can go on: no piece has failed.
   bool is_whole() const { return m_is_whole; }
 
-  /// Bytes that the states of the layers take on this rank, room for more chunks included.
+  /// Bytes that the states of the layers take on this rank, room for more tokens included.
   std::int64_t bytes() const;
 
  private:
-  void keep_last_states(const Execution& execution, const Sequence& piece, const Array<Real***>& hidden_states) const;
+  void keep_last_tokens(const Execution& execution, const Sequence& piece, const Array<Real***>& hidden_states,
+                        const std::optional<Array<const std::uint8_t**>>& mask);
 
   ModelConfig m_config;
-  Sequence m_ranks;  // of no token: batch and communicator
-  std::int64_t m_tokens = 0;
+  Sequence m_last;  // what has been fed last, on the stream's own communicator
   std::vector<AttentionState<Real>> m_states;
   Array<Real**> m_last_states;
+  std::vector<std::uint8_t> m_last_real;
   bool m_is_whole = true;  // no forward has been given up
 };
 
@@ -95,9 +102,10 @@ class Stream {
 template <class Real>
 std::optional<Stream<Real>> gather_on_first(const Execution& execution, const Stream<Real>& stream);
 
-/// Predicts Stream::bytes() after `tokens` tokens, on the rank `rank` of `ranks`, without padding. Where chunks have
-/// come without reserve(), bsbr may hold up to twice as much. Allocates nothing.
-/// \throws ConfigError as Stream does
+/// Predicts Stream::bytes() after `tokens` tokens, on the rank `rank` of `ranks`, without padding. Behind pieces
+/// without reserve() there may be room for up to twice as many keys, and chunks; and always so where only the keys of a
+/// window, or of a chunk that has begun, are kept. 2^60 where it is more than that. Allocates nothing. \throws
+/// ConfigError as Stream does
 template <class Real>
 std::int64_t stream_bytes(const ModelConfig& config, std::int64_t batch, std::int64_t tokens, int ranks = 1,
                           int rank = 0);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "attention/attention.hpp"
 #include "attention/mask_rows.hpp"
 #include "attention/overlap.hpp"
 #include "bsbr/error.hpp"
@@ -59,13 +60,15 @@ void pack_keys(const Execution& execution, const AttentionInput<Real>& input, st
 template <class Real>
 void require_kept_keys(const Sequence& sequence, std::int64_t width, std::int64_t first,
                        const AttentionState<Real>& state) {
-  const auto rows = sequence.origin() - first, keys = static_cast<std::int64_t>(state.keys.size()),
+  const auto rows = sequence.origin() - state.first_key, keys = static_cast<std::int64_t>(state.keys.size()),
              marks = static_cast<std::int64_t>(state.real.size());
   if (state.tokens == 0) return;
-  if (state.first_key != first || keys != rows * sequence.batch() * 2 * width ||
+  if (state.first_key > first || state.batch != sequence.batch() || keys < rows * sequence.batch() * 2 * width ||
       (marks != 0 && marks != rows * sequence.batch()))
-    refuse_state("it has " + std::to_string(keys) + " elements of keys from token " + std::to_string(state.first_key) +
-                 " on, not " + std::to_string(rows * sequence.batch() * 2 * width) + " from " + std::to_string(first));
+    refuse_state("it has " + std::to_string(keys) + " elements of keys of " + std::to_string(state.batch) +
+                 " sequences from token " + std::to_string(state.first_key) + " on, not " +
+                 std::to_string((sequence.origin() - first) * sequence.batch() * 2 * width) + " of " +
+                 std::to_string(sequence.batch()) + " from " + std::to_string(first));
 }
 
 void refuse_state(const std::string& what) {
@@ -82,8 +85,11 @@ void keep_keys(const Execution& execution, const Sequence& sequence, const Paddi
   const parallel::Slice own = keys.of_rank(sequence.rank()), own_marks = marks.of_rank(sequence.rank());
   const std::int64_t before = first - state.first_key;  // rows that are not kept any longer
 
-  const Array<Real*> rows("bsbr::attention::kept_keys", keys.total());
-  if (keys.earlier() > 0)
+  // There may be room, in which rows that stay do not overlap their new place.
+  const bool fits = static_cast<std::int64_t>(state.keys.size()) >= keys.total() &&
+                    (before == 0 || before * keys.row >= keys.earlier());
+  const Array<Real*> rows = fits ? state.keys : allocate<Real>("kept_keys", keys.total());
+  if (keys.earlier() > 0 && (before > 0 || !fits))
     Kokkos::deep_copy(execution, parallel::range_of(rows, {0, keys.earlier()}),
                       parallel::range_of(state.keys, {before * keys.row, keys.earlier()}));
   if (own.count > 0) {
@@ -94,7 +100,7 @@ void keep_keys(const Execution& execution, const Sequence& sequence, const Paddi
 
   Array<std::uint8_t*> real;
   if (mask.has_padding() || state.real.size() > 0) {
-    real = Array<std::uint8_t*>("bsbr::attention::kept_mask", marks.total());
+    real = allocate<std::uint8_t>("kept_mask", marks.total());
     Kokkos::deep_copy(execution, real, std::uint8_t{1});
     if (state.real.size() > 0 && marks.earlier() > 0)
       Kokkos::deep_copy(execution, parallel::range_of(real, {0, marks.earlier()}),
@@ -109,9 +115,50 @@ void keep_keys(const Execution& execution, const Sequence& sequence, const Paddi
     share(execution, marks, real, "mask", profile);
   }
   execution.fence();
+  state.batch = batch;
   state.first_key = first;
   state.keys = rows;
   state.real = real;
+}
+
+bool are_appended(const Sequence& sequence, std::int64_t first_needed) {
+  return sequence.ranks() == 1 && sequence.length() > 0 && sequence.length() <= sequence.origin() - first_needed;
+}
+
+template <class Real>
+void append_keys(const Execution& execution, const Sequence& sequence, const PaddingMask& mask,
+                 const AttentionInput<Real>& input, AttentionState<Real>& state) {
+  const std::int64_t batch = sequence.batch(), row = batch * 2 * static_cast<std::int64_t>(input.key.extent(2));
+  const std::int64_t before = sequence.origin() - state.first_key, total = before + sequence.length();
+  if (static_cast<std::int64_t>(state.keys.size()) < total * row) {
+    const Array<Real*> more = allocate<Real>("kept_keys", std::max(total, 2 * before) * row);
+    Kokkos::deep_copy(execution, parallel::range_of(more, {0, before * row}),
+                      parallel::range_of(state.keys, {0, before * row}));
+    state.keys = more;
+  }
+  pack_keys(execution, input, 0, sequence.length(), state.keys, before * row);
+  if (!mask.has_padding() && state.real.size() == 0) return;
+  const Array<std::uint8_t*> real = allocate<std::uint8_t>("kept_mask", total * batch);
+  Kokkos::deep_copy(execution, real, std::uint8_t{1});
+  if (state.real.size() > 0) Kokkos::deep_copy(execution, parallel::range_of(real, {0, before * batch}), state.real);
+  if (mask.has_padding()) pack_mask(execution, mask, real, before * batch);
+  state.real = real;
+}
+
+template <class Real>
+void drop_keys(const Execution& execution, const Sequence& sequence, std::int64_t width, std::int64_t first,
+               AttentionState<Real>& state) {
+  const std::int64_t batch = sequence.batch(), row = batch * 2 * width;
+  const std::int64_t dropped = first - state.first_key, kept = sequence.end() - first;
+  if (dropped == 0 || dropped < kept) return;  // so that what stays and its new place do not overlap
+  Kokkos::deep_copy(execution, parallel::range_of(state.keys, {0, kept * row}),
+                    parallel::range_of(state.keys, {dropped * row, kept * row}));
+  if (state.real.size() > 0) {
+    const Array<std::uint8_t*> real = allocate<std::uint8_t>("kept_mask", kept * batch);
+    Kokkos::deep_copy(execution, real, parallel::range_of(state.real, {dropped * batch, kept * batch}));
+    state.real = real;
+  }
+  state.first_key = first;
 }
 
 template void pack_keys<float>(const Execution&, const AttentionInput<float>&, std::int64_t, std::int64_t,
@@ -120,8 +167,14 @@ template void pack_keys<double>(const Execution&, const AttentionInput<double>&,
                                 const Array<double*>&, std::int64_t);
 template void require_kept_keys<float>(const Sequence&, std::int64_t, std::int64_t, const AttentionState<float>&);
 template void require_kept_keys<double>(const Sequence&, std::int64_t, std::int64_t, const AttentionState<double>&);
+template void append_keys<float>(const Execution&, const Sequence&, const PaddingMask&, const AttentionInput<float>&,
+                                 AttentionState<float>&);
+template void drop_keys<float>(const Execution&, const Sequence&, std::int64_t, std::int64_t, AttentionState<float>&);
 template void keep_keys<float>(const Execution&, const Sequence&, const PaddingMask&, const AttentionInput<float>&,
                                std::int64_t, AttentionState<float>&, Profile*);
+template void append_keys<double>(const Execution&, const Sequence&, const PaddingMask&, const AttentionInput<double>&,
+                                  AttentionState<double>&);
+template void drop_keys<double>(const Execution&, const Sequence&, std::int64_t, std::int64_t, AttentionState<double>&);
 template void keep_keys<double>(const Execution&, const Sequence&, const PaddingMask&, const AttentionInput<double>&,
                                 std::int64_t, AttentionState<double>&, Profile*);
 

@@ -19,8 +19,8 @@ template <class Real>
 void pack_keys(const Execution& execution, const AttentionInput<Real>& input, std::int64_t first, std::int64_t count,
                const Array<Real*>& rows, std::int64_t offset);
 
-/// Throws ShapeError unless the state has the keys, and marks if any, of the tokens [first, sequence.origin()). width:
-/// elements of a key.
+/// Throws ShapeError unless the state has the keys, and marks if any, of the tokens [first, sequence.origin()), and
+/// perhaps of some before them. width: elements of a key.
 template <class Real>
 void require_kept_keys(const Sequence& sequence, std::int64_t width, std::int64_t first,
                        const AttentionState<Real>& state);
@@ -33,5 +33,21 @@ void require_kept_keys(const Sequence& sequence, std::int64_t width, std::int64_
 template <class Real>
 void keep_keys(const Execution& execution, const Sequence& sequence, const PaddingMask& mask,
                const AttentionInput<Real>& input, std::int64_t first, AttentionState<Real>& state, Profile* profile);
+
+/// Whether keys are appended to those of the state before they are read, rather than copied with them to another place:
+/// those of one rank, where they are no more than the earlier ones that they need, the tokens [first_needed, origin).
+bool are_appended(const Sequence& sequence, std::int64_t first_needed);
+
+/// state.keys, and state.real: those of the sequence behind those that are there. For one rank. An array that is full
+/// is replaced by one of twice the size, so that each row is copied about once, however short the pieces are.
+template <class Real>
+void append_keys(const Execution& execution, const Sequence& sequence, const PaddingMask& mask,
+                 const AttentionInput<Real>& input, AttentionState<Real>& state);
+
+/// Drops the keys, `width` elements each, and marks of tokens before `first`, once they are at least as many as those
+/// up to the sequence's end, which stay.
+template <class Real>
+void drop_keys(const Execution& execution, const Sequence& sequence, std::int64_t width, std::int64_t first,
+               AttentionState<Real>& state);
 
 }  // namespace bsbr::attention

@@ -11,8 +11,11 @@ namespace bsbr::attention {
 
 template <class Real>
 KeyHalo<Real>::KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed)
-    : m_sequence(sequence), m_width(config.attention_dim()), m_plan(sequence, first_needed) {
-  if (!m_plan.moves_anything()) return;
+    : m_sequence(sequence),
+      m_width(config.attention_dim()),
+      m_are_appended(are_appended(sequence, first_needed(0))),
+      m_plan(sequence, first_needed) {
+  if (m_are_appended || !m_plan.moves_anything()) return;
   m_rows.emplace(m_plan, key_row(config, sequence));
   m_real_rows.emplace(m_plan, sequence.batch());
   m_real = Array<std::uint8_t**>("bsbr::attention::halo_mask", sequence.batch(), m_plan.rows());
@@ -22,7 +25,7 @@ template <class Real>
 std::int64_t KeyHalo<Real>::bytes(const ModelConfig& config, const Sequence& sequence,
                                   const parallel::FirstNeeded& first_needed) {
   const parallel::HaloPlan plan(sequence, first_needed);
-  if (!plan.moves_anything()) return 0;
+  if (are_appended(sequence, first_needed(0)) || !plan.moves_anything()) return 0;
   return parallel::Halo<Real>::bytes(plan, key_row(config, sequence)) +
          2 * parallel::Halo<std::uint8_t>::bytes(plan, sequence.batch());
 }
@@ -41,8 +44,12 @@ void KeyHalo<Real>::take_earlier(const Execution& execution, const Array<Number*
 
 template <class Real>
 kernels::KeysAndValues<Real> KeyHalo<Real>::start(const Execution& execution, const PaddingMask& mask,
-                                                  const AttentionInput<Real>& input, const AttentionState<Real>* state,
+                                                  const AttentionInput<Real>& input, AttentionState<Real>* state,
                                                   Profile* profile) {
+  if (m_are_appended) {
+    const Phase phase(execution, profile, "exchange");
+    return append(execution, mask, input, *state);
+  }
   if (!m_rows) return {input.key, input.value, mask.tokens(), m_sequence.first_token()};
   m_row_messages.reset();  // a forward that failed may have left some
   m_mask_messages.reset();
@@ -50,14 +57,36 @@ kernels::KeysAndValues<Real> KeyHalo<Real>::start(const Execution& execution, co
   pack_keys(execution, input, 0, m_sequence.local_tokens(), m_rows->data(), m_rows->own_offset());
   if (state != nullptr) take_earlier(execution, state->keys, state->first_key, *m_rows);
   m_row_messages = m_rows->start(execution, m_sequence.comm());
+  const auto key = columns(m_rows->data(), m_plan.rows(), 0), value = columns(m_rows->data(), m_plan.rows(), m_width);
   const bool was_padded = state != nullptr && state->real.size() > 0;
-  if (!mask.has_padding() && !was_padded) return {columns(0), columns(m_width), {}, m_plan.first_token()};
+  if (!mask.has_padding() && !was_padded) return {key, value, {}, m_plan.first_token()};
   Kokkos::deep_copy(execution, m_real_rows->data(), std::uint8_t{1});
   if (mask.has_padding()) pack_mask(execution, mask, m_real_rows->data(), m_real_rows->own_offset());
   if (was_padded) take_earlier(execution, state->real, state->first_key, *m_real_rows);
   unpack_mask(execution, m_real_rows->data(), m_real);  // what is there
   m_mask_messages = m_real_rows->start(execution, m_sequence.comm());
-  return {columns(0), columns(m_width), m_real, m_plan.first_token()};
+  return {key, value, m_real, m_plan.first_token()};
+}
+
+/// Those of the state, with this sequence's behind them.
+template <class Real>
+kernels::KeysAndValues<Real> KeyHalo<Real>::append(const Execution& execution, const PaddingMask& mask,
+                                                   const AttentionInput<Real>& input, AttentionState<Real>& state) {
+  append_keys(execution, m_sequence, mask, input, state);
+  const std::int64_t count = m_sequence.end() - state.first_key;
+  const auto key = columns(state.keys, count, 0), value = columns(state.keys, count, m_width);
+  if (state.real.size() == 0) return {key, value, {}, state.first_key};
+  m_real = Array<std::uint8_t**>("bsbr::attention::halo_mask", m_sequence.batch(), count);
+  unpack_mask(execution, state.real, m_real);
+  return {key, value, m_real, state.first_key};
+}
+
+template <class Real>
+void KeyHalo<Real>::keep(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
+                         std::int64_t first, AttentionState<Real>& state, Profile* profile) const {
+  if (!m_are_appended) return keep_keys(execution, m_sequence, mask, input, first, state, profile);
+  const Phase phase(execution, profile, "exchange");
+  drop_keys(execution, m_sequence, m_width, first, state);
 }
 
 template <class Real>
@@ -77,13 +106,13 @@ void KeyHalo<Real>::finish(const Execution& execution, Profile* profile) {
   unpack_mask(execution, m_real_rows->data(), m_real);
 }
 
-/// Columns [first, first + width) of the rows, as [batch, token, width].
+/// Columns [first, first + width) of `count` rows [token][batch][key, value], as [batch, token, width].
 template <class Real>
-Strided<const Real***> KeyHalo<Real>::columns(std::int64_t first) const {
-  const auto batch = static_cast<std::size_t>(m_sequence.batch()), rows = static_cast<std::size_t>(m_plan.rows());
-  const auto width = static_cast<std::size_t>(m_width);
-  return Strided<const Real***>(m_rows->data().data() + first,
-                                Kokkos::LayoutStride(batch, 2 * width, rows, batch * 2 * width, width, 1));
+Strided<const Real***> KeyHalo<Real>::columns(const Array<Real*>& rows, std::int64_t count, std::int64_t first) const {
+  const auto batch = static_cast<std::size_t>(m_sequence.batch()), tokens = static_cast<std::size_t>(count),
+             width = static_cast<std::size_t>(m_width);
+  return Strided<const Real***>(rows.data() + first,
+                                Kokkos::LayoutStride(batch, 2 * width, tokens, batch * 2 * width, width, 1));
 }
 
 template class KeyHalo<float>;

@@ -12,7 +12,8 @@
 namespace bsbr::attention {
 
 /// Fetches the keys and values that this rank needs from earlier ranks, and of tokens before the sequence from the
-/// state. If none are needed, uses the input in place and allocates nothing.
+/// state. If none are needed, uses the input in place and allocates nothing; where few are added to those of the state,
+/// the state's array.
 template <class Real>
 class KeyHalo {
  public:
@@ -23,23 +24,30 @@ class KeyHalo {
   /// Whether any rank needs keys of another.
   bool moves_anything() const { return m_rows.has_value(); }
 
-  /// Keys, values and mask from the first needed token to the last of this rank. Until finish() only this rank's own
-  /// are there. Collective.
-  /// state: of the tokens before the sequence; null where it begins.
+  /// Keys, values and mask from the first needed token, or an earlier one, to the last of this rank. Until finish()
+  /// only this rank's own are there. Collective. state: of the tokens before the sequence, which may get this one's
+  /// keys here; null where it begins.
   kernels::KeysAndValues<Real> start(const Execution& execution, const PaddingMask& mask,
-                                     const AttentionInput<Real>& input, const AttentionState<Real>* state,
-                                     Profile* profile);
+                                     const AttentionInput<Real>& input, AttentionState<Real>* state, Profile* profile);
   void progress();
   void finish(const Execution& execution, Profile* profile);
 
+  /// state.keys, and state.real: those of the tokens [first, sequence.end()), and perhaps of some before them. Behind
+  /// finish(). Collective.
+  void keep(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, std::int64_t first,
+            AttentionState<Real>& state, Profile* profile) const;
+
  private:
-  Strided<const Real***> columns(std::int64_t first) const;
+  kernels::KeysAndValues<Real> append(const Execution& execution, const PaddingMask& mask,
+                                      const AttentionInput<Real>& input, AttentionState<Real>& state);
+  Strided<const Real***> columns(const Array<Real*>& rows, std::int64_t count, std::int64_t first) const;
   template <class Number>
   void take_earlier(const Execution& execution, const Array<Number*>& kept, std::int64_t first_kept,
                     const parallel::Halo<Number>& halo) const;
 
   Sequence m_sequence;
   std::int64_t m_width;
+  bool m_are_appended;  // to those of the state, rather than copied behind them
   parallel::HaloPlan m_plan;
   std::optional<parallel::Halo<Real>> m_rows;                // [token][batch][key, value]
   std::optional<parallel::Halo<std::uint8_t>> m_real_rows;   // [token][batch]

@@ -59,8 +59,7 @@ class RunningState {
 
   /// Keys and values from the beginning of the step on that this rank's first token is in. Collective.
   kernels::KeysAndValues<Real> keys(const Execution& execution, const PaddingMask& mask,
-                                    const AttentionInput<Real>& input, const AttentionState<Real>* state,
-                                    Profile* profile) {
+                                    const AttentionInput<Real>& input, AttentionState<Real>* state, Profile* profile) {
     const kernels::KeysAndValues<Real> keys = m_keys.start(execution, mask, input, state, profile);
     m_keys.finish(execution, profile);  // a step's keys: too few to be worth hiding
     return keys;
@@ -86,8 +85,7 @@ class RunningState {
                                            .step = m_step};
     m_scan.scan(execution, tokens, rule, state, profile);
     if (state == nullptr) return;
-    const Phase phase(execution, profile, "exchange");
-    keep_keys(execution, m_sequence, mask, input, m_sequence.end() / m_step * m_step, *state, profile);
+    m_keys.keep(execution, mask, input, m_sequence.end() / m_step * m_step, *state, profile);
     state->tokens = m_sequence.end();
   }
 

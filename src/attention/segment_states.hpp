@@ -65,6 +65,12 @@ class Segments {
   bool begins_sequence() const { return has_tokens() && m_first == origin(); }
   bool ends_sequence() const { return has_tokens() && m_end == sequence_end(); }
 
+  /// Whether this rank has all tokens, and they are within a segment that has begun before them and goes on behind
+  /// them: no state of whole segments is read, and none added.
+  bool goes_on_within_one() const {
+    return begins_sequence() && ends_sequence() && joins_previous() && whole() == earlier();
+  }
+
   parallel::PrefixTree tree(bool keeps) const {
     const std::int64_t all = leaves(keeps), begin = std::min(has_tokens() ? first() : all, all);
     return {all, begin, has_tokens() ? std::clamp(last(), begin, all) : begin};
@@ -132,6 +138,7 @@ class SegmentStates {
   void start(const Execution& execution, const AttentionState<Real>* state) {
     m_keeps = state != nullptr;
     m_tree = m_segments.tree(m_keeps);
+    if (m_segments.goes_on_within_one()) return;
     std::int64_t i = 0;
     for_nodes_before(m_segments.earlier(), [&](std::int64_t b) {
       Kokkos::deep_copy(execution, left(parallel::level_of(b)), piece(state->sums, i, m_elements));
@@ -141,6 +148,7 @@ class SegmentStates {
 
   /// What tokens behind the sequence need of its whole segments, on all ranks. After the results. Collective.
   void save(const Execution& execution, AttentionState<Real>& state, const Sequence& sequence) const {
+    if (m_segments.whole() == m_segments.earlier()) return;  // it has them already
     std::int64_t count = 0;
     for_nodes_before(m_segments.whole(), [&](std::int64_t) { ++count; });
     const Array<Real*> sums("bsbr::attention::kept_sums", count * m_elements);

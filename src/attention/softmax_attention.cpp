@@ -112,7 +112,11 @@ void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMa
   else
     attend_to_rows(execution, mask, input, output, state, record, profile);
   if (state == nullptr) return;
-  keep_keys(execution, m_sequence, mask, input, kept_from(m_sequence.end()), *state, profile);
+  const std::int64_t kept = kept_from(m_sequence.end());
+  if (m_keys)
+    m_keys->keep(execution, mask, input, kept, *state, profile);
+  else
+    keep_keys(execution, m_sequence, mask, input, kept, *state, profile);
   state->tokens = m_sequence.end();
 }
 
@@ -141,7 +145,7 @@ void SoftmaxAttention<Real>::attend_by_heads(const Execution& execution, const P
 template <class Real>
 void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const PaddingMask& mask,
                                             const AttentionInput<Real>& input, const Array<Real***>& output,
-                                            const AttentionState<Real>* state, AttentionRecord<Real>* record,
+                                            AttentionState<Real>* state, AttentionRecord<Real>* record,
                                             Profile* profile) {
   const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
   const std::int64_t first = m_sequence.first_token(), last = first + m_sequence.local_tokens();

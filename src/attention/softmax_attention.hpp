@@ -60,7 +60,7 @@ class SoftmaxAttention : public Attention<Real> {
   void attend_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                        const Array<Real***>& output, AttentionRecord<Real>* record, Profile* profile);
   void attend_to_rows(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
-                      const Array<Real***>& output, const AttentionState<Real>* state, AttentionRecord<Real>* record,
+                      const Array<Real***>& output, AttentionState<Real>* state, AttentionRecord<Real>* record,
                       Profile* profile);
   void reserve(AttentionRecord<Real>& record) const;
   void gradient_by_heads(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,

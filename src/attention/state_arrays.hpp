@@ -24,8 +24,8 @@ struct StateArray {
 
   /// Of its blocks, the first dimension, a rank has those that it mixes; else every rank has all of it.
   bool by_block = false;
-  /// The dimension of chunks, for more of which than there are the array may have room; −1: there is none.
-  int chunks = -1;
+  /// The dimension of tokens or chunks, for more of which than there are the array may have room; −1: there is none.
+  int growing = -1;
 
   /// Elements of all dimensions from `first` on; most_elements, if there are more than that.
   std::int64_t elements(std::size_t first = 0) const {
@@ -53,12 +53,16 @@ template <class Real>
 struct StateArrays {
   std::int64_t first_key = 0, kept_tokens = 0;  // `keys` and `real` are of the tokens [first_key, first_key + kept)
   std::int64_t marked_chunks = 0;               // `real_chunks`
+  std::int64_t mixed_elements = 0;              // `mixed_states` of one rank alone, which no file has
   std::vector<StateArray<Real>> arrays;         // those that have elements
 
   /// Keys and values of width `width` from first_key on are kept of `tokens` tokens.
   StateArrays(std::int64_t batch, std::int64_t tokens, std::int64_t first, std::int64_t width)
       : first_key(first), kept_tokens(tokens - first) {
-    add({"keys", &AttentionState<Real>::keys, {kept_tokens, batch, 2 * width}});
+    add({.name = "keys",
+         .member = &AttentionState<Real>::keys,
+         .shape = {kept_tokens, batch, 2 * width},
+         .growing = 0});
   }
 
   void add(StateArray<Real> array) {

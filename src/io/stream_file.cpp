@@ -33,7 +33,7 @@ using attention::StateArray, attention::StateArrays;
 constexpr FileFormat stream_format{"bsbr-stream", "a state file", 1};
 constexpr const char *stream_group = "/stream", *batch_name = "batch", *tokens_name = "tokens",
                      *precision_name = "precision", *hash_name = "model_hash",
-                     *last_states_path = "/stream/last_states";
+                     *last_states_path = "/stream/last_states", *last_real_name = "last_real";
 constexpr const char *real_name = "real", *real_chunks_name = "real_chunks";  // marks of a layer
 
 /// Sequences may have so many tokens: as on the command lines of the programs.
@@ -78,16 +78,21 @@ void write_head(hid_t file, const Stream<Real>& stream, std::uint64_t hash, cons
   write_attribute(group, tokens_name, stream.tokens());
   write_attribute(group, precision_name, std::string(to_string(precision_of<Real>)));
   write_attribute(group, hash_name, show_hash(hash));
+  if (stream.tokens() == 0) return;
+  std::vector<std::uint8_t> real = stream.last_real();
+  if (real.empty()) real.assign(static_cast<std::size_t>(stream.batch()), 1);
+  write_dataset(group, last_real_name, {stream.batch()}, H5T_NATIVE_UINT8, real.data());
 }
 
-/// Marks [rows, columns]: 1 where something is real. None, and all is.
+/// Marks [rows, columns] behind `skipped` other rows: 1 where something is real. None, and all is.
 template <class View>
-void write_marks(hid_t group, const char* name, std::int64_t rows, std::int64_t columns, const View& marks) {
+void write_marks(hid_t group, const char* name, std::int64_t rows, std::int64_t columns, const View& marks,
+                 std::int64_t skipped = 0) {
   if (rows * columns == 0) return;
   std::vector<std::uint8_t> all(static_cast<std::size_t>(rows * columns), 1);
   if (marks.size() > 0) {
     const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), marks);
-    std::copy_n(host.data(), all.size(), all.begin());
+    std::copy_n(host.data() + skipped * columns, all.size(), all.begin());
   }
   write_dataset(group, name, {rows, columns}, H5T_NATIVE_UINT8, all.data());
 }
@@ -101,7 +106,7 @@ Places lay_out(hid_t file, const Stream<Real>& stream, const StateArrays<Real>& 
     const Handle group = make_group(file, layer_group(layer));
     for (const StateArray<Real>& array : shape.arrays)
       places.push_back(place_of(create_dataset(group, array.name, array.shape, native_real<Real>())));
-    write_marks(group, real_name, shape.kept_tokens, stream.batch(), state.real);
+    write_marks(group, real_name, shape.kept_tokens, stream.batch(), state.real, shape.first_key - state.first_key);
     write_marks(group, real_chunks_name, stream.batch(), shape.marked_chunks, state.real_chunks);
   }
   const ModelConfig& config = stream.config();
@@ -111,21 +116,23 @@ Places lay_out(hid_t file, const Stream<Real>& stream, const StateArrays<Real>& 
   return places;
 }
 
-/// This rank's share of the first `count` numbers, which all ranks have, of what lies at `place`.
+/// This rank's share of the numbers [first, first + count), which all ranks have, of what lies at `place`.
 template <class Real>
-void fill_share(const Descriptor& file, std::int64_t place, const Elements<Real>& numbers, std::int64_t count, int rank,
-                int ranks) {
+void fill_share(const Descriptor& file, std::int64_t place, const Elements<Real>& numbers, std::int64_t first,
+                std::int64_t count, int rank, int ranks) {
   const Partition shares{count, ranks};
   write_elements<Real>(file, place + shares.begin(rank) * static_cast<std::int64_t>(sizeof(Real)), numbers,
-                       shares.begin(rank), shares.size(rank));
+                       first + shares.begin(rank), shares.size(rank));
 }
 
 /// This rank's part of an array that lies at `place`: of one that all ranks have a share, of others its blocks.
+/// skipped: rows of the first dimension in front of those of the file.
 template <class Real>
 void fill_array(const Descriptor& file, std::int64_t place, const StateArray<Real>& array,
-                const Array<const Real*>& numbers, int rank, int ranks) {
+                const Array<const Real*>& numbers, std::int64_t skipped, int rank, int ranks) {
   const Elements<Real> elements(numbers.data(), numbers.size());
-  if (!array.by_block) return fill_share<Real>(file, place, elements, array.elements(), rank, ranks);
+  if (!array.by_block)
+    return fill_share<Real>(file, place, elements, skipped * array.elements(1), array.elements(), rank, ranks);
   if (!array.is_first_with_block(rank, ranks)) return;
   const auto write = [&](std::int64_t at, std::int64_t from, std::int64_t count) {
     write_elements<Real>(file, place + at * static_cast<std::int64_t>(sizeof(Real)), elements, from, count);
@@ -137,7 +144,7 @@ void fill_array(const Descriptor& file, std::int64_t place, const StateArray<Rea
 
 template <class Real>
 std::int64_t bytes_of(const Stream<Real>& stream, const StateArrays<Real>& shape) {
-  std::int64_t bytes = stream.batch() * (shape.kept_tokens + shape.marked_chunks);
+  std::int64_t bytes = stream.batch() * (shape.kept_tokens + shape.marked_chunks + 1);
   for (const StateArray<Real>& array : shape.arrays)
     bytes += array.elements() * static_cast<std::int64_t>(sizeof(Real));
   return bytes * static_cast<std::int64_t>(stream.states().size()) +
@@ -234,19 +241,20 @@ Array<Real*> read_array(const InputFile& file, const std::string& group, const S
   return numbers;
 }
 
-/// Marks [rows, columns] on the host; none where there is nothing to be marked.
+/// Marks [rows, columns], or [rows], on the host; none where there is nothing to be marked.
 std::vector<std::uint8_t> read_marks(const InputFile& file, const std::string& path, const Extents& shape) {
-  if (shape[0] * shape[1] == 0) return {};
+  const std::int64_t columns = shape.size() == 1 ? 1 : shape[1];
+  if (shape[0] * columns == 0) return {};
   const Dataset dataset = find_array(file, path, shape);
   if (!is_integer(dataset.type()))
     throw ContentError(path + " holds " + describe(dataset.type()) + ", must hold integers");
-  std::vector<std::uint8_t> marks(static_cast<std::size_t>(shape[0] * shape[1]));
-  dataset.read(H5T_NATIVE_UINT8, {0, 0}, shape, marks.data());
+  std::vector<std::uint8_t> marks(static_cast<std::size_t>(shape[0] * columns));
+  dataset.read(H5T_NATIVE_UINT8, Extents(shape.size(), 0), shape, marks.data());
   const auto bad = std::find_if(marks.begin(), marks.end(), [](std::uint8_t mark) { return mark > 1; });
   if (bad == marks.end()) return marks;
-  const std::int64_t index = bad - marks.begin();
-  throw ContentError(path + ' ' + bracketed({index / shape[1], index % shape[1]}) + " is " + std::to_string(*bad) +
-                     ", must be 0 or 1");
+  Extents place{(bad - marks.begin()) / columns};
+  if (shape.size() > 1) place.push_back((bad - marks.begin()) % columns);
+  throw ContentError(path + ' ' + bracketed(place) + " is " + std::to_string(*bad) + ", must be 0 or 1");
 }
 
 template <class Real>
@@ -254,6 +262,7 @@ AttentionState<Real> read_layer(const InputFile& file, const std::string& group,
                                 const StreamInfo& info, int rank, int ranks) {
   AttentionState<Real> state;
   state.tokens = info.tokens;
+  state.batch = info.batch;
   state.first_key = shape.first_key;
   for (const StateArray<Real>& array : shape.arrays) state.*array.member = read_array(file, group, array, rank, ranks);
   const auto real = read_marks(file, group + '/' + real_name, {shape.kept_tokens, info.batch});
@@ -304,7 +313,7 @@ void write_stream(const std::string& path, const Stream<Real>& stream, const Wei
   const int rank = parallel::rank_in(comm), ranks = parallel::ranks_of(comm);
   const std::uint64_t hash = rank == 0 ? weights_hash(weights) : 0;
   write_shared(path, comm,
-               {.datasets = static_cast<std::int64_t>((shape.arrays.size() + 2) * stream.states().size() + 1),
+               {.datasets = static_cast<std::int64_t>((shape.arrays.size() + 2) * stream.states().size() + 2),
                 .bytes = bytes_of(stream, shape),
                 .lay_out =
                     [&](hid_t file, const OutputFile&) {
@@ -315,12 +324,15 @@ void write_stream(const std::string& path, const Stream<Real>& stream, const Wei
                     [&](const Descriptor& file, const Places& places) {
                       auto place = places.begin();
                       for (const AttentionState<Real>& state : stream.states()) {
-                        for (const StateArray<Real>& array : shape.arrays)
-                          fill_array<Real>(file, *place++, array, state.*array.member, rank, ranks);
+                        for (const StateArray<Real>& array : shape.arrays) {
+                          const bool are_keys = array.member == &AttentionState<Real>::keys;
+                          const std::int64_t skipped = are_keys ? shape.first_key - state.first_key : 0;
+                          fill_array<Real>(file, *place++, array, state.*array.member, skipped, rank, ranks);
+                        }
                       }
                       const Elements<Real> last(stream.last_states().data(), stream.last_states().size());
                       if (place != places.end())
-                        fill_share(file, *place, last, static_cast<std::int64_t>(last.size()), rank, ranks);
+                        fill_share(file, *place, last, 0, static_cast<std::int64_t>(last.size()), rank, ranks);
                     },
                 .finish = {}});
 }
@@ -338,8 +350,8 @@ StreamInfo read_stream_info(const std::string& path, MPI_Comm comm) {
 void require_stream_of(const std::string& path, const StreamInfo& info, const ModelConfig& config,
                        Precision precision) {
   const auto refuse = [&](const std::string& what) {
-    throw FileError(named(path, ("is the stream of another model: " + what).c_str()),
-                    "a stream goes on with the model that has read its tokens so far");
+    throw FileError(named(path, ("is the stream of another model or configuration: " + what).c_str()),
+                    "a stream goes on with the model that has read its tokens so far, with the same --chunk-size");
   };
   if (const std::string other = difference(info.config, config); !other.empty()) refuse("its " + other);
   if (info.precision == precision) return;
@@ -356,14 +368,16 @@ Stream<Real> read_stream(const std::string& path, const Weights<Real>& weights, 
   const int rank = parallel::rank_in(comm), ranks = parallel::ranks_of(comm);
   std::vector<AttentionState<Real>> states;
   Array<Real**> last_states;
+  std::vector<std::uint8_t> last_real;
   agree_on_file(path, comm, [&] {
     const InputFile file(path);
     const auto shape = attention::state_arrays<Real>(info.config, info.batch, info.tokens);
     for (std::size_t layer = 0; layer < static_cast<std::size_t>(info.config.num_layers); ++layer)
       states.push_back(read_layer(file, layer_group(layer), shape, info, rank, ranks));
     last_states = read_last_states<Real>(file, info);
+    if (info.tokens > 0) last_real = read_marks(file, std::string(stream_group) + '/' + last_real_name, {info.batch});
   });
-  return {weights.config(), comm, info.batch, info.tokens, std::move(states), last_states};
+  return {weights.config(), comm, info.batch, info.tokens, std::move(states), last_states, std::move(last_real)};
 }
 
 template void write_stream(const std::string&, const Stream<float>&, const Weights<float>&, const Attributes&);

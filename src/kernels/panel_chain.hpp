@@ -157,7 +157,7 @@ template <class Real, class First, class... Rest>
 void run_slab_stages(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first,
                      std::int64_t count, Real* input, Real* other, const ProductWorkspace& workspace,
                      const Stage<Real, First>& stage, const Rest&... rest) {
-  stage.weight.multiply(execution, count, input, other, workspace);
+  stage.weight.multiply(execution, count, input, stage.weight.row_stride(stage.weight.in()), other, workspace);
   for_rows(execution, label, rows, first, count, stage.weight.row_stride(stage.weight.out()), other, stage.after);
   run_slab_stages(execution, label, rows, first, count, other, input, workspace, rest...);
 }

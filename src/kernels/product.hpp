@@ -73,13 +73,14 @@ class ProductWeight {
     multiply_tiles(0, Packing(m_out, m_in).tiles, rows, input, in_stride, product, out_stride);
   }
 
-  /// product [rows, out] = input [rows, in] · weightᵀ, rows row_stride apart, in the order of `execution`: by one call
-  /// of a GPU's BLAS, or by all threads of a host, for a few rows.
-  void multiply(const Execution& execution, std::int64_t rows, const Real* input, Real* product,
+  /// product [rows, out] = input [rows, in] · weightᵀ, in the order of `execution`: by one call of a GPU's BLAS, or by
+  /// all threads of a host, for a few rows. Rows are row_stride apart; those of the input on a host in_stride.
+  void multiply(const Execution& execution, std::int64_t rows, const Real* input,
+                [[maybe_unused]] std::int64_t in_stride, Real* product,
                 [[maybe_unused]] const ProductWorkspace& workspace) const {
     if constexpr (on_host) {
       const ProductWeight weight = *this;
-      const std::int64_t in_stride = row_stride(m_in), out_stride = row_stride(m_out);
+      const std::int64_t out_stride = row_stride(m_out);
       Kokkos::parallel_for(
           "bsbr::kernels::multiply_few_rows",
           Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>>(execution, 0, Packing(m_out, m_in).tiles),

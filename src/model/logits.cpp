@@ -2,8 +2,8 @@
 #include <string>
 
 #include "bsbr/sampling.hpp"
-#include "kernels/logits.hpp"
 #include "kernels/poison.hpp"
+#include "kernels/product.hpp"
 #include "model/allocate.hpp"
 #include "model/stages.hpp"
 
@@ -11,7 +11,7 @@ namespace bsbr {
 
 template <class Real>
 struct LogitLayer<Real>::Modules {
-  std::vector<kernels::ProductWeight<Real>> blocks;
+  kernels::ProductWeight<Real> head;  // [vocab, D]
   kernels::ProductWorkspace workspace;
 };
 
@@ -19,7 +19,7 @@ template <class Real>
 LogitLayer<Real>::LogitLayer(const Weights<Real>& weights) : m_config(weights.config()) {
   require_kokkos();
   m_modules = std::make_shared<const Modules>(
-      Modules{kernels::logit_blocks<Real>(head_matrix(weights)), kernels::make_product_workspace()});
+      Modules{kernels::ProductWeight<Real>(head_matrix(weights)), kernels::make_product_workspace()});
 }
 
 template <class Real>
@@ -35,7 +35,8 @@ typename LogitLayer<Real>::Logits LogitLayer<Real>::logits(const Execution& exec
     m_logits = allocate<Real**>("logits", rows, kernels::ProductWeight<Real>::row_stride(m_config.vocab_size));
   }
   kernels::poison(execution, m_logits);
-  kernels::logits<Real>(execution, m_modules->blocks, m_modules->workspace, hidden_states, m_logits);
+  m_modules->head.multiply(execution, static_cast<std::int64_t>(rows), hidden_states.data(), m_config.hidden_dim,
+                           m_logits.data(), m_modules->workspace);
   const auto host = Kokkos::create_mirror_view(m_logits);
   Kokkos::deep_copy(execution, host, m_logits);  // nothing, where that is the host's memory already
   execution.fence();
@@ -45,7 +46,7 @@ typename LogitLayer<Real>::Logits LogitLayer<Real>::logits(const Execution& exec
 
 template <class Real>
 std::int64_t logit_layer_bytes(const ModelConfig& config, std::int64_t rows) {
-  return kernels::vocabulary_bytes<Real>(config.vocab_size, config.hidden_dim) +
+  return kernels::ProductWeight<Real>::bytes(config.vocab_size, config.hidden_dim) +
          kernels::tuning::product_workspace_bytes +
          rows * kernels::ProductWeight<Real>::row_stride(config.vocab_size) * static_cast<std::int64_t>(sizeof(Real));
 }

@@ -2,6 +2,7 @@
 #include "bsbr/model.hpp"
 
 #include <string>
+#include <utility>
 
 #include "bsbr/error.hpp"
 #include "kernels/embedding.hpp"
@@ -27,6 +28,7 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
                           bool has_mask, std::vector<AttentionState<Real>>* states) {
   const int with_mask = parallel::all_reduce(has_mask ? 1 : 0, MPI_SUM, sequence.comm());
   const bool kept = m_workspace != nullptr && same_part(m_workspace->sequence(), sequence);
+  const bool moves = !kept && m_workspace != nullptr && same_shape(m_workspace->sequence(), sequence);
   parallel::agree(sequence.comm(), [&] {
     if (sequence.chunk_size() != config().chunk_size) {
       throw ShapeError("the sequence has chunk_size = " + std::to_string(sequence.chunk_size()) +
@@ -44,12 +46,17 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
     }
   });
   if (!kept) {  // the old ones' memory first; on all ranks at once, since a communicator may go with it
-    m_workspace.reset();
     m_no_padding.reset();
-    m_states = {};
+    if (!moves) m_workspace.reset();
+    if (!moves) m_states = {};
   }
   parallel::agree(sequence.comm(), [&] {
-    if (!kept) m_workspace = std::make_unique<Workspace<Real>>(config(), sequence);
+    if (moves) {
+      auto workspace = std::move(m_workspace);  // of no use if this fails
+      workspace->move_to(sequence);
+      m_workspace = std::move(workspace);
+    }
+    if (!m_workspace) m_workspace = std::make_unique<Workspace<Real>>(config(), sequence);
     if (!has_mask && !m_no_padding) m_no_padding.emplace(execution, sequence);
     const bool only_ours = m_states.use_count() == 1;  // otherwise the caller has a copy, or there are none yet
     if (!only_ours) {

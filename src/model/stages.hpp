@@ -19,6 +19,13 @@ inline bool same_part(const Sequence& a, const Sequence& b) {
          a.origin() == b.origin() && a.chunks().unit == b.chunks().unit && parallel::same_comm(a.comm(), b.comm());
 }
 
+/// Whether such a workspace may be moved to another sequence, which is on the same ranks: all ranks say the same.
+inline bool same_shape(const Sequence& a, const Sequence& b) {
+  return a.ranks() == 1 && b.ranks() == 1 && a.batch() == b.batch() && a.length() == b.length() &&
+         a.num_chunks() == b.num_chunks() && a.chunk_size() == b.chunk_size() &&
+         parallel::same_comm(a.comm(), b.comm());
+}
+
 /// Throws ShapeError unless ids are [batch, local tokens] and all within the vocabulary.
 inline void validate_ids(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
                          std::int64_t vocab_size) {

@@ -29,13 +29,15 @@ const ModelConfig& require_causal(const ModelConfig& config) {
                     "forward the whole sequence at once");
 }
 
-/// The same array with room for the chunks of `roomy`: chunks are its first dimension, or the second one.
+/// The same array with room for the tokens or chunks of `roomy`, which are its first dimension, or the second one.
 template <class Real>
 Array<Real*> with_room(const attention::StateArray<Real>& roomy, const Array<Real*>& array, std::int64_t blocks) {
-  const std::int64_t outer = roomy.chunks == 0 ? 1 : blocks;
-  const auto dimension = static_cast<std::size_t>(roomy.chunks);
+  const std::int64_t outer = roomy.growing == 0 ? 1 : blocks;
+  const auto dimension = static_cast<std::size_t>(roomy.growing);
   const std::int64_t wide = roomy.elements(dimension), narrow = static_cast<std::int64_t>(array.size()) / outer;
   if (wide <= narrow) return array;
+  if (wide >= attention::most_elements / outer)
+    throw MemoryError("no memory for " + std::string(roomy.name) + " of so many tokens");
   const Array<Real*> more = attention::allocate<Real>(roomy.name, outer * wide);
   for (std::int64_t i = 0; i < outer; ++i) {
     const auto from = std::make_pair(i * narrow, (i + 1) * narrow), to = std::make_pair(i * wide, i * wide + narrow);
@@ -75,22 +77,27 @@ Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batc
 
 template <class Real>
 Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::int64_t tokens,
-                     std::vector<AttentionState<Real>> states, const Array<Real**>& last_states)
+                     std::vector<AttentionState<Real>> states, const Array<Real**>& last_states,
+                     std::vector<std::uint8_t> last_real)
     : m_config(require_causal(config)),
-      m_ranks(comm, batch, 0, config.chunk_size, tokens),
-      m_tokens(tokens),
+      m_last(comm, batch, 0, config.chunk_size, tokens),
       m_states(std::move(states)),
-      m_last_states(last_states) {
-  parallel::agree(m_ranks.comm(), [&] {
-    const auto is_other = [&](const AttentionState<Real>& state) { return state.tokens != m_tokens; };
+      m_last_states(last_states),
+      m_last_real(std::move(last_real)) {
+  parallel::agree(m_last.comm(), [&] {
+    const auto is_other = [&](const AttentionState<Real>& state) { return state.tokens != tokens; };
     if (static_cast<std::int64_t>(m_states.size()) != config.num_layers ||
         std::any_of(m_states.begin(), m_states.end(), is_other)) {
       throw ShapeError("the states are not those of " + std::to_string(config.num_layers) + " layers behind " +
-                       std::to_string(m_tokens) + " tokens");
+                       std::to_string(tokens) + " tokens");
     }
     const auto rows = static_cast<std::int64_t>(last_states.extent(0)),
                width = static_cast<std::int64_t>(last_states.extent(1));
-    if (m_tokens == 0 || batch == 0 || (rows == batch && width == config.hidden_dim)) return;
+    if (!m_last_real.empty() && static_cast<std::int64_t>(m_last_real.size()) != batch) {
+      throw ShapeError("last_real has " + std::to_string(m_last_real.size()) + " elements, there are " +
+                       std::to_string(batch) + " sequences");
+    }
+    if (tokens == 0 || batch == 0 || (rows == batch && width == config.hidden_dim)) return;
     throw ShapeError("the last tokens' hidden states are [" + std::to_string(rows) + ", " + std::to_string(width) +
                      "], not [" + std::to_string(batch) + ", " + std::to_string(config.hidden_dim) + "]");
   });
@@ -98,54 +105,63 @@ Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batc
 
 template <class Real>
 Sequence Stream<Real>::next(std::int64_t length) const {
-  return {m_ranks.comm(), batch(), length, m_config.chunk_size, m_tokens};
+  return m_last.next(length);
 }
 
 template <class Real>
 Array<Real***> Stream<Real>::feed(const Execution& execution, Model<Real>& model, const Sequence& piece,
                                   const Array<const std::int32_t**>& ids,
                                   const std::optional<Array<const std::uint8_t**>>& mask, Profile* profile) {
-  parallel::agree(m_ranks.comm(), [&] {
+  parallel::agree(m_last.comm(), [&] {
     if (!m_is_whole) throw ShapeError("an earlier piece of this stream has failed: it cannot go on");
     if (const std::string other = difference(model.config(), m_config); !other.empty())
       throw ShapeError("the model is another one than the stream's: its " + other);
-    if (piece.batch() != batch() || piece.origin() != m_tokens || piece.ranks() != m_ranks.ranks()) {
+    if (piece.batch() != batch() || piece.origin() != tokens() || piece.ranks() != m_last.ranks()) {
       throw ShapeError("a piece of " + std::to_string(piece.batch()) + " sequences from token " +
                        std::to_string(piece.origin()) + " on is not the next one of " + std::to_string(batch()) +
-                       " sequences of " + std::to_string(m_tokens) + " tokens");
+                       " sequences of " + std::to_string(tokens()) + " tokens");
     }
     if (piece.length() > 0 && !m_last_states.is_allocated())
       m_last_states = allocate<Real**>("stream::last_states", batch(), m_config.hidden_dim);
   });
   m_is_whole = false;
   const Array<Real***> hidden_states = model.forward(execution, piece, ids, mask, profile, &m_states);
-  keep_last_states(execution, piece, hidden_states);
-  m_tokens = piece.end();
+  keep_last_tokens(execution, piece, hidden_states, mask);
+  m_last = m_last.next(piece.length());
   m_is_whole = true;
   return hidden_states;
 }
 
-/// Those of the rank that has the last tokens, on all ranks.
+/// Hidden states and marks of the rank that has the last tokens, on all ranks.
 template <class Real>
-void Stream<Real>::keep_last_states(const Execution& execution, const Sequence& piece,
-                                    const Array<Real***>& hidden_states) const {
+void Stream<Real>::keep_last_tokens(const Execution& execution, const Sequence& piece,
+                                    const Array<Real***>& hidden_states,
+                                    const std::optional<Array<const std::uint8_t**>>& mask) {
   if (piece.length() == 0) return;
   const int owner = piece.chunks().part_of(piece.num_chunks() - 1);
+  const std::int64_t last = piece.local_tokens() - 1;
   if (piece.rank() == owner)
-    Kokkos::deep_copy(execution, m_last_states,
-                      Kokkos::subview(hidden_states, Kokkos::ALL, piece.local_tokens() - 1, Kokkos::ALL));
+    Kokkos::deep_copy(execution, m_last_states, Kokkos::subview(hidden_states, Kokkos::ALL, last, Kokkos::ALL));
   if (piece.ranks() > 1)
-    parallel::broadcast(execution, m_ranks.comm(), owner, Array<Real*>(m_last_states.data(), m_last_states.size()));
+    parallel::broadcast(execution, m_last.comm(), owner, Array<Real*>(m_last_states.data(), m_last_states.size()));
   execution.fence();
+  m_last_real.clear();
+  if (!mask) return;
+  m_last_real.resize(static_cast<std::size_t>(batch()));
+  if (piece.rank() == owner) {
+    const auto real = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), *mask);
+    for (std::size_t row = 0; row < m_last_real.size(); ++row) m_last_real[row] = real(row, last);
+  }
+  parallel::broadcast(m_last_real.data(), batch(), m_last.comm(), owner);
 }
 
 template <class Real>
 void Stream<Real>::reserve(std::int64_t tokens) {
-  if (tokens <= m_tokens) return;
-  const int rank = m_ranks.rank(), ranks = m_ranks.ranks();
+  if (tokens <= this->tokens()) return;
+  const int rank = m_last.rank(), ranks = m_last.ranks();
   const auto roomy = attention::state_arrays<Real>(m_config, batch(), tokens);
   for (const auto& array : roomy.arrays) {
-    if (array.chunks < 0) continue;
+    if (array.growing < 0) continue;
     for (AttentionState<Real>& state : m_states) {
       Array<Real*>& member = state.*array.member;
       member = with_room(array, member, array.block_count(rank, ranks));
@@ -158,7 +174,7 @@ std::int64_t Stream<Real>::bytes() const {
   std::int64_t numbers = 0, marks = 0;
   for (const AttentionState<Real>& state : m_states) {
     for (const auto* array : {&state.keys, &state.sums, &state.states, &state.sum, &state.state, &state.chunk_states,
-                              &state.retrieval, &state.router_sums})
+                              &state.retrieval, &state.router_sums, &state.mixed_states})
       numbers += static_cast<std::int64_t>(array->size());
     marks += static_cast<std::int64_t>(state.real.size() + state.real_chunks.size());
   }
@@ -191,15 +207,17 @@ std::optional<Stream<Real>> gather_on_first(const Execution& execution, const St
   execution.fence();
   if (rank != 0) return std::nullopt;
   return Stream<Real>(stream.config(), MPI_COMM_SELF, stream.batch(), stream.tokens(), std::move(states),
-                      stream.last_states());
+                      stream.last_states(), stream.last_real());
 }
 
 template <class Real>
 std::int64_t stream_bytes(const ModelConfig& config, std::int64_t batch, std::int64_t tokens, int ranks, int rank) {
   const auto layer = attention::state_arrays<Real>(require_causal(config), batch, tokens);
-  std::int64_t numbers = 0;
+  __int128 numbers = 0;
   for (const auto& array : layer.arrays) numbers += array.elements_of(rank, ranks);
-  return config.num_layers * (numbers * static_cast<std::int64_t>(sizeof(Real)) + layer.marked_chunks * batch);
+  if (ranks == 1) numbers += layer.mixed_elements;
+  const __int128 bytes = config.num_layers * (numbers * sizeof(Real) + __int128{layer.marked_chunks} * batch);
+  return static_cast<std::int64_t>(std::min<__int128>(bytes, attention::most_elements));
 }
 
 template <class Real>

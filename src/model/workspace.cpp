@@ -33,7 +33,8 @@ struct Sizes {
 }  // namespace
 
 template <class Real>
-Workspace<Real>::Workspace(const ModelConfig& config, const Sequence& sequence) : m_sequence(sequence) {
+Workspace<Real>::Workspace(const ModelConfig& config, const Sequence& sequence)
+    : m_config(config), m_sequence(sequence) {
   attention = Attention<Real>::create(config, sequence);
   const Sizes sizes(config, sequence, !attention->output_may_be_key());
   projections = allocate<Real****>("layer::projections", sizes.projections, sizes.batch, sizes.tokens, sizes.width);
@@ -48,6 +49,13 @@ Workspace<Real>::Workspace(const ModelConfig& config, const Sequence& sequence) 
   } catch (const std::exception& error) {
     throw MemoryError("no memory for panels of width " + std::to_string(sizes.panel_width) + ": " + error.what());
   }
+}
+
+template <class Real>
+void Workspace<Real>::move_to(const Sequence& sequence) {
+  attention.reset();  // its memory first
+  attention = Attention<Real>::create(m_config, sequence);
+  m_sequence = sequence;
 }
 
 template <class Real>

@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "bsbr/error.hpp"
 #include "parallel/collectives.hpp"
@@ -29,7 +30,11 @@ void require_same(MPI_Comm comm, const std::array<std::int64_t, 5>& mine) {
 
 Sequence::Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size, std::int64_t origin,
                    std::int64_t chunks_together)
-    : m_comm(parallel::duplicate(comm)), m_batch(batch), m_length(length), m_chunk_size(chunk_size), m_origin(origin) {
+    : Sequence(parallel::duplicate(comm), batch, length, chunk_size, origin, chunks_together) {}
+
+Sequence::Sequence(std::shared_ptr<MPI_Comm> comm, std::int64_t batch, std::int64_t length, std::int64_t chunk_size,
+                   std::int64_t origin, std::int64_t chunks_together)
+    : m_comm(std::move(comm)), m_batch(batch), m_length(length), m_chunk_size(chunk_size), m_origin(origin) {
   require_same(*m_comm, {batch, length, chunk_size, origin, chunks_together});
   if (batch < 0) throw ConfigError("batch = " + std::to_string(batch) + " is negative");
   if (length < 0) throw ConfigError("length = " + std::to_string(length) + " is negative");
@@ -43,6 +48,10 @@ Sequence::Sequence(MPI_Comm comm, std::int64_t batch, std::int64_t length, std::
   m_chunks.parts = parallel::ranks_of(*m_comm);
   m_chunks.unit = chunks_together;
   m_rank = parallel::rank_in(*m_comm);
+}
+
+Sequence Sequence::next(std::int64_t length) const {
+  return {m_comm, m_batch, length, m_chunk_size, end(), m_chunks.unit};
 }
 
 std::int64_t Sequence::first_token_of(int rank) const {

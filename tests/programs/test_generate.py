@@ -198,6 +198,28 @@ class Generate(Case):
                 with h5py.File(state) as file:
                     self.assertEqual(file["stream"].attrs["tokens"], len(PROMPT) + found["tokens"])
 
+    def test_a_reader_that_has_enough_ends_it_with_what_there_is(self):
+        summary, state = self.path("summary.json"), self.path("s.h5")
+        command = [os.path.join(PROGRAMS, "bsbr_generate"), "--model", self.with_head(), "--prompt", PROMPT, "--tokens", "1000000", "--json", summary,
+                   "--state-out", state]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}) as job:
+            self.assertEqual(len(job.stdout.read(10)), 10)
+            job.stdout.close()
+            self.assertEqual((job.wait(60), job.stderr.read()), (75, b""))
+        with open(summary, encoding="utf-8") as file:
+            found = json.load(file)
+        self.assertEqual(found["stopped_by"], "SIGPIPE")
+        with h5py.File(state) as file:
+            self.assertEqual(file["stream"].attrs["tokens"], len(PROMPT) + found["tokens"])
+
+    def test_other_ranks_wait_longer_than_their_time_limit(self):
+        """Prefill and messages have it; that rank 0 works alone for a while is no fault."""
+        done = run("bsbr_generate", "--model", self.with_head(), "--prompt", PROMPT, "--tokens", 20000, "--timeout", 1, "--output", self.path("text"),
+                   "--json", self.path("summary.json"), ranks=3)
+        self.assertEqual(done.code, 0, done.err)
+        with open(self.path("summary.json"), encoding="utf-8") as file:
+            self.assertGreater(json.load(file)["decode_seconds"], 1)
+
     # ---- what is refused ----
 
     def test_usage(self):
@@ -246,6 +268,17 @@ class Generate(Case):
             file["stream"].attrs["tokens"] = 0
         self.refuse(3, ("s.h5", "no token", "no prompt"), "--model", self.path("model.h5"), *start)
 
+    def test_a_stream_that_ends_with_padding_needs_a_prompt(self):
+        model, state, rows = self.with_head(), self.path("s.h5"), self.path("rows.h5")
+        with h5py.File(rows, "w") as file:
+            file["input_ids"] = np.ones((2, 6), np.int32)
+            file["attention_mask"] = np.array([[1] * 6, [1] * 4 + [0] * 2], np.uint8)
+        self.assertEqual(run("bsbr_evaluate", "--model", model, "--input", rows, "--state-out", state, "--quiet").code, 0)
+        start = ["--model", model, "--state-in", state, "--tokens", 5]
+        for ranks in (1, 3):
+            self.refuse(3, ("s.h5", "the last token of sequence 1 is padding", "a prompt may follow"), *start, ranks=ranks)
+        self.assertEqual(len(self.generate(*start, "--prompt", "x")), 2 * 6)
+
     def test_a_full_disk_leaves_no_state(self):
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (6 << 20, 6 << 20))  # larger than the files of MPI
@@ -264,14 +297,14 @@ class Generate(Case):
         with h5py.File(model, "r+") as file:
             file["weights/lm_head.weight"][...] *= 3e38 / np.abs(file["weights/lm_head.weight"][()]).max()
         for ranks in (1, 3):
-            self.refuse(7, ("token 1", "logit of id"), "--model", model, "--prompt", "x", "--tokens", 5, ranks=ranks)
+            self.refuse(7, ("token 1", "logit of id", "--precision double"), "--model", model, "--prompt", "x", "--tokens", 5, ranks=ranks)
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_a_full_disk(self):
         start = ["--model", self.with_head(), "--prompt", PROMPT, "--tokens", 5]
         with open("/dev/full", "w") as full:
             done = self.run_raw(*start, stdout=full, stderr=subprocess.PIPE)
-        self.assertEqual((done.returncode, done.stderr), (6, b"bsbr_generate: error: stdout cannot be written\n"))
+        self.assertEqual((done.returncode, done.stderr), (6, b"bsbr_generate: error: stdout cannot be written: No space left on device\n"))
         self.refuse(6, "no-such-folder", *start, "--output", self.path("no-such-folder/text"))
 
     def test_a_file_that_may_not_grow_leaves_nothing(self):

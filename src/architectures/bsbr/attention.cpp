@@ -115,11 +115,12 @@ StateArrays<Real> Bsbr<Real>::state_arrays(const ModelConfig& config, std::int64
               .member = &State::chunk_states,
               .shape = {blocks.blocks(), whole, batch, blocks.width},
               .by_block = true,
-              .chunks = 1});
+              .growing = 1});
   arrays.add({.name = "retrieval",
               .member = &State::retrieval,
               .shape = {whole + begun, batch, 2 * config.hidden_dim},
-              .chunks = 0});
+              .growing = 0});
+  if (config.compression_factor == 0) arrays.mixed_elements = begun * blocks.elements(blocks.blocks(), 1);
   if (averages_router_keys(config)) arrays.add({"router_sums", &State::router_sums, {begun, batch, config.hidden_dim}});
   return arrays;
 }
@@ -219,7 +220,9 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
   const bool compressed = m_config.compression_factor > 0;
   const kernels::KeysAndValues<Real> keys = m_keys.start(execution, mask, input, state, profile);
   m_keys.finish(execution, profile);
-  const ChunkMarks marks = chunk_marks(execution, m_sequence, mask, state);
+  const bool is_mixed = state != nullptr && has_mixed_states(mask, *state);
+  const ChunkMarks marks =
+      is_mixed ? ChunkMarks{state->real_chunks, {}} : chunk_marks(execution, m_sequence, mask, state);
   {
     const Phase phase(execution, profile, "states");
     if (compressed) {
@@ -229,7 +232,7 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
     pack_retrieval(execution, mask, input, state);
     if (compressed) {
       form_compressed_states(execution, keys, input);
-    } else {
+    } else if (!is_mixed || m_sequence.end() % m_config.chunk_size == 0) {  // else no state is needed yet
       const LocalChunks local(m_sequence);
       form_states(execution, "bsbr::attention::form_states", m_blocks, local, keys, m_local);
       if (averages_states(m_config)) average_states(execution, m_blocks, local, keys, m_local);
@@ -238,7 +241,7 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
   if (record != nullptr) clear_padding(execution, m_blocks, LocalChunks(m_sequence), m_local);
   if (state != nullptr) {  // before the output may take the key's place
     const std::int64_t whole = m_sequence.end() / m_config.chunk_size * m_config.chunk_size;
-    keep_keys(execution, m_sequence, mask, input, whole, *state, profile);
+    m_keys.keep(execution, mask, input, whole, *state, profile);
   }
   if (m_sequence.ranks() == 1) {
     {
@@ -246,7 +249,12 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
       attend_within(execution, keys, input, output, 0, 1);
     }
     const Phase phase(execution, profile, "mixing");
-    mix(execution, marks, input, state, record);
+    if (is_mixed) {
+      go_on_in_chunk(execution, marks, *state);
+    } else {
+      mix(execution, marks, input, state, record);
+      if (state != nullptr) keep_mixed_states(execution, marks, *state);
+    }
   } else {
     mix_across_ranks(execution, keys, marks, input, output, state, record, profile);
   }
@@ -254,6 +262,49 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
   if (record != nullptr) Kokkos::deep_copy(execution, record->mixed, m_local);
   const Phase phase(execution, profile, "retrieval");
   retrieve(execution, marks, input, output);
+}
+
+/// Whether G of these tokens is known: that of a chunk which has begun before them, in which all of them are.
+template <class Real>
+bool Bsbr<Real>::has_mixed_states(const PaddingMask& mask, const AttentionState<Real>& state) const {
+  return m_sequence.ranks() == 1 && m_sequence.num_chunks() == 1 && m_sequence.origin() % m_config.chunk_size != 0 &&
+         !mask.has_padding() && state.mixed_states.size() > 0;
+}
+
+/// m_local: F → G, which is known. state: gets F, if the chunk ends.
+template <class Real>
+void Bsbr<Real>::go_on_in_chunk(const Execution& execution, const ChunkMarks& marks,
+                                AttentionState<Real>& state) const {
+  keep_chunks<Real>(execution, m_sequence, m_transpose.gathered(), m_states, m_retrieval, marks, state);
+  Kokkos::deep_copy(execution, m_local, state.mixed_states);
+  if (m_sequence.end() % m_config.chunk_size == 0) state.mixed_states = {};
+}
+
+/// G of the chunk that has begun, if one has, in which every sequence has a real token: it goes on with the same marks.
+template <class Real>
+void Bsbr<Real>::keep_mixed_states(const Execution& execution, const ChunkMarks& marks,
+                                   AttentionState<Real>& state) const {
+  state.mixed_states = {};
+  if (m_config.compression_factor > 0 || m_sequence.end() % m_config.chunk_size == 0) return;
+  const kernels::StateBlocks blocks = m_blocks;
+  const auto real = marks.real;
+  const std::int64_t rows = blocks.batch, chunks = m_sequence.local_chunks(),
+                     last = static_cast<std::int64_t>(real.extent(1)) - 1;
+  std::int64_t real_rows = 0;
+  Kokkos::parallel_reduce(
+      "bsbr::attention::real_rows", Kokkos::RangePolicy<Execution>(execution, 0, rows),
+      KOKKOS_LAMBDA(const std::int64_t row, std::int64_t& count) { count += real(row, last); }, real_rows);
+  if (real_rows < rows) return;
+  state.mixed_states = allocate<Real>("kept_mixed_states", blocks.elements(blocks.blocks(), 1));
+  const Array<const Real*> mixed = m_local;
+  const Array<Real*> kept = state.mixed_states;
+  kernels::copy_rows(
+      execution, "bsbr::attention::keep_mixed_states", blocks.blocks() * rows, blocks.width,
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        const std::int64_t block = i / rows, row = i % rows;
+        return kernels::RowCopies<Real, 1>{{&mixed(blocks.offset(block, chunks - 1, row, chunks))},
+                                           {&kept(blocks.offset(block, 0, row, 1))}};
+      });
 }
 
 /// o_t += g q_t G, with G of the local chunks in m_local.

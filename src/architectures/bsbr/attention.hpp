@@ -64,6 +64,8 @@ class Bsbr : public Attention<Real> {
                         AttentionRecord<Real>* record, Profile* profile) const;
   void mix(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
            AttentionState<Real>* state, AttentionRecord<Real>* record) const;
+  void go_on_in_chunk(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>& state) const;
+  void keep_mixed_states(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>& state) const;
   void send_log_sums(const Execution& execution, const AttentionRecord<Real>& record, Profile* profile) const;
   void retrieve(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
                 const Array<Real***>& output) const;
@@ -126,6 +128,7 @@ class Bsbr : public Attention<Real> {
   void require_leaves(const AttentionGradient<Real>& gradient) const;
   void require_projection_leaves(const AttentionGradient<Real>& gradient, std::int64_t leaf_count) const;
   void require_state(const AttentionState<Real>& state) const;
+  bool has_mixed_states(const PaddingMask& mask, const AttentionState<Real>& state) const;
 
   ModelConfig m_config;
   Sequence m_sequence;
