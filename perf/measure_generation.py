@@ -8,10 +8,10 @@ Needs the built programs and a Python with PyTorch, h5py and numpy, such as the 
 All models have width 512, 8 heads, 4 layers, a feed-forward layer of 2,048, chunks of 128 and a vocabulary of 256 bytes, in float32.
 
     decode    bytes of weights that a token needs, by its time, against the rate of adding up an array that is larger than all caches
-    late      time of a token behind a prompt of --late tokens by that behind one of 1,000, each over whole chunks
+    late      time of a token after a prompt of --late tokens by that after one of 1,000, each over whole chunks
     batch     tokens a second of 16 sequences against one
     pieces    bsbr_evaluate of 65,536 tokens in pieces of 4,096 against all at once
-    peer      standard: 1,000 tokens behind 8,192, against the same model in PyTorch with a cache of keys and values. Both are greedy, and
+    peer      standard: 1,000 tokens after 8,192, against the same model in PyTorch with a cache of keys and values. Both are greedy, and
               must choose the same tokens
 
 A round is one run of each, since the speed of a machine drifts; medians of the rounds' ratios are told. Exit codes are those of
@@ -146,7 +146,7 @@ def measure_decode(programs, options):
 
 
 def measure_late(programs, options):
-    return {architecture: rounds(options, f"{architecture}: a token behind {options.late:,} by one behind {EARLY:,}",
+    return {architecture: rounds(options, f"{architecture}: a token after {options.late:,} by one after {EARLY:,}",
                                  lambda: programs.token_seconds(architecture, options.late, TOKENS)
                                  / programs.token_seconds(architecture, EARLY, TOKENS))
             for architecture in ARCHITECTURES}

@@ -11,7 +11,7 @@ import re
 import numpy as np
 from command_line import BAD_INPUT, Failure, unusable
 
-# Where parts of a text may end: before a space, and behind a line, between two letters or signs. Most tokenizers begin a token there in
+# Where parts of a text may end: before a space, and after a line, between two letters or signs. Most tokenizers begin a token there in
 # either case; each place is tried before it is used.
 CUT = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")
 PART = 2**16  # characters, or ids, that are coded at a time
@@ -108,7 +108,7 @@ class Tokenizer:
     def place_to_end(self, ids, begin):
         """The last place near the end where the text of the ids before it is the beginning of the text of all; 0 if there is none.
 
-        It is not where a character has some of its bytes in the ids before, and some in those behind.
+        It is not where a character has some of its bytes in the ids before, and some in those after.
         """
         for end in range(len(ids) - CONTEXT, max(begin, len(ids) - CONTEXT - TRIES), -1):
             before = ids[max(0, end - CONTEXT):end]

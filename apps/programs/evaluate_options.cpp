@@ -34,7 +34,7 @@ constexpr const char* after =
     "token has none, nor has one that is padding or comes before padding. The loss is the mean over all positions that "
     "have a target, of all sequences, in double precision.\n"
     "--length L evaluates windows of the input, which then is a single sequence. Window i has the L ids from i S on, S "
-    "as --stride says, and the last one's target is the id behind them; there are as many windows as fit. A window "
+    "as --stride says, and the last one's target is the id after them; there are as many windows as fit. A window "
     "sees "
     "nothing of the one before. With S < L windows overlap, and what counts of each but the first are the last S "
     "tokens: each has at least L - S tokens before it.\n"
@@ -70,9 +70,8 @@ void add_windows(CommandLine& line, EvaluateOptions& options) {
 void add_streams(CommandLine& line, EvaluateOptions& options) {
   line.start_group("Streams");
   line.add_number("--pieces", "feed each sequence to a stream, N tokens at a time", options.pieces, 1);
-  line.add_text("--state-in", "FILE", "HDF5 file: go on behind the stream that --state-out has saved",
-                options.state_in);
-  line.add_text("--state-out", "FILE", "HDF5 file: save the stream behind the last token", options.state_out);
+  line.add_text("--state-in", "FILE", "HDF5 file: continue the stream that --state-out has saved", options.state_in);
+  line.add_text("--state-out", "FILE", "HDF5 file: save the stream after the last token", options.state_out);
 }
 
 void add_gradients(CommandLine& line, EvaluateOptions& options) {
@@ -101,7 +100,7 @@ void check_windows(const CommandLine& line, const EvaluateOptions& options) {
   if (options.max_tokens && *options.max_tokens <= *options.length) {
     throw UsageError("--max-tokens " + show_count(*options.max_tokens) + ": a window of --length " +
                      show_count(*options.length) + " takes " + show_count(*options.length + 1) +
-                     " ids, as the last token's target is the id behind it");
+                     " ids, as the last token's target is the id after it");
   }
 }
 

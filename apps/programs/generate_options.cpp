@@ -21,24 +21,21 @@ constexpr const char* usage =
     "                     [--quiet] [--timeout SECONDS]";
 
 constexpr const char* description =
-    "Continues a text, or token ids, with a model that has a head: token by token, each drawn from what the model "
-    "makes "
-    "of all before it. The same seed gives the same tokens on any number of ranks and threads.";
+    "Continues a text, or token ids, with a model that has a head. The same seed gives the same tokens on any number "
+    "of ranks and threads.";
 
 constexpr const char* after =
     "A model whose vocabulary is 256 reads and writes bytes: they go to stdout as they come, never half a character "
-    "of UTF-8. Any other model takes token ids as --input, of bsbr_forward's files, and writes ids, one a line. What "
-    "is "
-    "written is what is new, without the prompt.\n"
+    "of UTF-8. Any other model takes token ids as --input, of bsbr_forward's files, and writes ids, one a line. The "
+    "prompt is not repeated.\n"
     "A token is drawn from softmax(logits / temperature), of which --top-k and then --top-p leave the most probable "
     "tokens only. --temperature 0 takes the most probable one.\n"
     "With --batch N the prompt is continued N times, each time with random numbers of its own. Where the input has "
-    "several rows, each is a prompt. Of several sequences one is written after the other, with a line feed behind "
+    "several rows, each is a prompt. Of several sequences one is written after the other, with a line feed after "
     "each.\n"
-    "--state-out saves what the model knows of prompt and generated tokens. With --state-in a run goes on behind what "
-    "a "
-    "stream has read that bsbr_generate or bsbr_evaluate has saved: with a prompt, or right away without one. Together "
-    "two runs write what one would.\n"
+    "--state-out saves the stream: what the model has to know of prompt and generated tokens. With --state-in a run "
+    "continues a stream that bsbr_generate or bsbr_evaluate has saved, with a prompt or without one. Two runs write "
+    "what one would.\n"
     "SIGINT (Ctrl-C), SIGTERM and a closed stdout end a run after its current token: what was generated is written, "
     "and the exit code is 75. A second signal ends it at once.\n"
     "\n"
@@ -84,9 +81,8 @@ void add_sampling(CommandLine& line, GenerateOptions& options) {
 
 void add_streams(CommandLine& line, GenerateOptions& options) {
   line.start_group("Streams");
-  line.add_text("--state-in", "FILE", "HDF5 file: go on behind the stream that --state-out has saved",
-                options.state_in);
-  line.add_text("--state-out", "FILE", "HDF5 file: save the stream behind the last token", options.state_out);
+  line.add_text("--state-in", "FILE", "HDF5 file: continue the stream that --state-out has saved", options.state_in);
+  line.add_text("--state-out", "FILE", "HDF5 file: save the stream after the last token", options.state_out);
 }
 
 void add_output(CommandLine& line, GenerateOptions& options) {

@@ -27,13 +27,13 @@ constexpr const char* description =
 
 constexpr const char* after =
     "The input is one stream of ids: the bytes of a file, or a dataset or array of one dimension. A step takes "
-    "--accumulate times --batch windows of it, of --length tokens each, with the id behind each token for its target. "
+    "--accumulate times --batch windows of it, of --length tokens each, with the id after each token for its target. "
     "Windows follow each other from a new offset in every epoch, in a new random order. Of a dataset of two dimensions "
     "each row is a sequence, with its attention_mask if there is one.\n"
     "A checkpoint is a model file, which every program of bsbr takes, with what it needs to go on. --resume takes "
     "all options that decide the numbers from it; the input must be what it was, unless --input is given. --steps "
     "may be raised; --batch and --accumulate may change if their product does not.\n"
-    "SIGTERM, SIGUSR1 and --max-seconds end a run behind its current step with a checkpoint and exit code 75; so does "
+    "SIGTERM, SIGUSR1 and --max-seconds end a run after its current step with a checkpoint and exit code 75; so does "
     "the end of a Slurm job, where the environment tells it. A second SIGTERM ends it at once.\n"
     "A step whose loss or gradient norm is NaN or infinite changes nothing.\n"
     "\n"
@@ -81,8 +81,8 @@ void add_steps(CommandLine& line, TrainOptions& options) {
                   "batches of a step; N batches have the bits of one of N times as many sequences "
                   "(default 1)",
                   settings.accumulate, 1, largest_batch);
-  line.add_number("--stop-after", "stop behind step N, as a signal would", options.stop_after, 1);
-  line.add("--max-seconds", "SECONDS", "stop behind the step in which so many seconds are over",
+  line.add_number("--stop-after", "stop after step N, as a signal would", options.stop_after, 1);
+  line.add("--max-seconds", "SECONDS", "stop after the step in which so many seconds are over",
            [&options](const std::string& name, const std::string& text) {
              constexpr double longest = 1e9;
              options.max_seconds = number(name, text, 0, longest);

@@ -48,7 +48,7 @@ std::string to_text(const GenerationSummary& summary) {
          speed_row("generated", summary.tokens, summary.batch, summary.decode_seconds) +
          (summary.stopped_by.empty() ? "" : row("stopped by", summary.stopped_by)) +
          row("stream",
-             (summary.first_token > 0 ? "goes on behind " + show_several(summary.first_token, "token") + "; " : "") +
+             (summary.first_token > 0 ? "continues after " + show_several(summary.first_token, "token") + "; " : "") +
                  "holds " + show_bytes(summary.stream_bytes) + " in the end") +
          row("memory", show_bytes(summary.peak_memory_bytes) + " at the peak of the largest rank, " +
                            show_bytes(summary.predicted_memory_bytes) + " predicted") +

@@ -29,7 +29,7 @@ std::string describe_tokens(const Summary& summary) {
 }
 
 std::string describe_stream(const Streamed& stream) {
-  return (stream.origin > 0 ? "goes on behind " + show_several(stream.origin, "token") + ", " : "") +
+  return (stream.origin > 0 ? "continues after " + show_several(stream.origin, "token") + ", " : "") +
          show_several(stream.piece, "token") + " at a time; holds " + show_bytes(stream.bytes) +
          " in the end, on the largest rank";
 }

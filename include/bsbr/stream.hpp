@@ -1,4 +1,4 @@
-// Sequences that come in pieces: what a model has to know of the tokens so far.
+// Sequences that come in pieces: what a model needs to know of the tokens so far.
 #pragma once
 
 #include <cstdint>

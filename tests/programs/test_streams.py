@@ -108,7 +108,7 @@ class Streams(Case):
         self.evaluate("first", "--model", model, "--input", first, "--state-out", self.path("s.h5"))
         done = run("bsbr_evaluate", "--json", "-", "--dry-run", "--model", model, "--input", second, "--state-in", self.path("s.h5"))
         self.assertEqual(json.loads(done.out)["stream_bytes"], summary["stream_bytes"])
-        self.assertIn("goes on behind 90 tokens, 113 tokens at a time",
+        self.assertIn("continues after 90 tokens, 113 tokens at a time",
                       run("bsbr_evaluate", "--model", model, "--input", second, "--state-in", self.path("s.h5")).out)
 
     # ---- what is refused ----
