@@ -186,6 +186,49 @@ TYPED_TEST(Streamed, has_the_bits_of_the_whole_with_room_for_more) {
   }
 }
 
+/// Keys are appended, and what bsbr retrieves is mixed once a chunk.
+TYPED_TEST(Streamed, keeps_its_arrays_from_token_to_token) {
+  for (const Architecture architecture : {Architecture::standard, Architecture::sliding_window, Architecture::bsbr}) {
+    ModelConfig config = small_sizes();
+    config.architecture = architecture;
+    auto model = random_model<TypeParam>(config);
+    const std::int64_t prompt = 2 * config.chunk_size + 3, length = 3 * config.chunk_size - 1;
+    const auto batch = random_batch(config, 2, length, 79);
+    Stream<TypeParam> stream(config, MPI_COMM_SELF, 2);
+    feed(stream, model, batch.piece(0, prompt));
+    stream.reserve(length);
+    feed(stream, model, batch.piece(prompt, prompt + 1));
+    const AttentionState<TypeParam> before = stream.states().front();
+    while (stream.tokens() < length) feed(stream, model, batch.piece(stream.tokens(), stream.tokens() + 1));
+    const AttentionState<TypeParam>& after = stream.states().front();
+    if (architecture == Architecture::standard) EXPECT_EQ(after.keys.data(), before.keys.data());
+    if (architecture == Architecture::sliding_window) {
+      const std::int64_t row = 2 * 2 * config.attention_dim();
+      EXPECT_LE(static_cast<std::int64_t>(after.keys.size()), 2 * (config.window_size + 1) * row);
+    }
+    if (architecture != Architecture::bsbr) continue;
+    EXPECT_EQ(after.chunk_states.data(), before.chunk_states.data());
+    EXPECT_EQ(after.mixed_states.data(), before.mixed_states.data());
+    EXPECT_GT(after.mixed_states.size(), 0u);
+  }
+}
+
+/// Of which sequences something can be drawn.
+TYPED_TEST(Streamed, knows_whose_last_token_is_padding) {
+  const ModelConfig config = small_sizes();
+  auto model = random_model<TypeParam>(config);
+  auto batch = random_batch(config, 2, 3 * config.chunk_size, 80);
+  Stream<TypeParam> stream(config, MPI_COMM_WORLD, 2);
+  EXPECT_TRUE(stream.last_real().empty());
+  batch.mask.assign(static_cast<std::size_t>(2 * batch.length), 1);
+  batch.mask.back() = 0;
+  feed(stream, model, batch);
+  EXPECT_EQ(stream.last_real(), (std::vector<std::uint8_t>{1, 0}));
+  batch.mask.clear();
+  feed(stream, model, batch);
+  EXPECT_TRUE(stream.last_real().empty());
+}
+
 /// D elements a token for a key and a value each, D·d/B and 2·D/B for what is kept of a chunk.
 TYPED_TEST(Streamed, grows_as_documented) {
   constexpr auto real = static_cast<double>(sizeof(TypeParam));
