@@ -301,9 +301,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadContent{"a_last_token_that_is_neither",
                    [](hid_t file) {
                      remove(file, "/stream/last_real");
-                     make_integers(file, "/stream/last_real", {2}, H5T_STD_U8LE, [] {
-                       return std::vector<std::int64_t>{1, 3};
-                     });
+                     make_integers(file, "/stream/last_real", {2}, H5T_STD_U8LE, {1, 3});
                    },
                    "/stream/last_real [1] is 3, must be 0 or 1"},
         BadContent{"a_missing_array", [](hid_t file) { remove(file, "/stream/layers.1/keys"); },

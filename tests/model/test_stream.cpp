@@ -201,7 +201,9 @@ TYPED_TEST(Streamed, keeps_its_arrays_from_token_to_token) {
     const AttentionState<TypeParam> before = stream.states().front();
     while (stream.tokens() < length) feed(stream, model, batch.piece(stream.tokens(), stream.tokens() + 1));
     const AttentionState<TypeParam>& after = stream.states().front();
-    if (architecture == Architecture::standard) EXPECT_EQ(after.keys.data(), before.keys.data());
+    if (architecture == Architecture::standard) {
+      EXPECT_EQ(after.keys.data(), before.keys.data());
+    }
     if (architecture == Architecture::sliding_window) {
       const std::int64_t row = 2 * 2 * config.attention_dim();
       EXPECT_LE(static_cast<std::int64_t>(after.keys.size()), 2 * (config.window_size + 1) * row);
