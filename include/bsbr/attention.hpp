@@ -46,7 +46,7 @@ struct AttentionInput {
 template <class Real>
 struct AttentionState {
   std::int64_t tokens = 0;     ///< of each sequence, seen so far
-  std::int64_t batch = 0;      ///< sequences; of a state of no token 0
+  std::int64_t key_row = 0;    ///< elements of one token's keys and values, those of the whole batch
   std::int64_t first_key = 0;  ///< `keys` are those of the tokens [first_key, tokens)
   Array<Real*> keys;           ///< [token][batch][key, value of all heads], and perhaps room for more tokens
   Array<std::uint8_t*> real;   ///< [token][batch], of the same tokens: 0 where it is padding; empty: all are real

@@ -60,15 +60,16 @@ void pack_keys(const Execution& execution, const AttentionInput<Real>& input, st
 template <class Real>
 void require_kept_keys(const Sequence& sequence, std::int64_t width, std::int64_t first,
                        const AttentionState<Real>& state) {
-  const auto rows = sequence.origin() - state.first_key, keys = static_cast<std::int64_t>(state.keys.size()),
-             marks = static_cast<std::int64_t>(state.real.size());
+  const std::int64_t row = sequence.batch() * 2 * width, tokens = sequence.origin() - state.first_key;
+  const auto keys = static_cast<std::int64_t>(state.keys.size()), marks = static_cast<std::int64_t>(state.real.size());
   if (state.tokens == 0) return;
-  if (state.first_key > first || state.batch != sequence.batch() || keys < rows * sequence.batch() * 2 * width ||
-      (marks != 0 && marks != rows * sequence.batch()))
-    refuse_state("it has " + std::to_string(keys) + " elements of keys of " + std::to_string(state.batch) +
-                 " sequences from token " + std::to_string(state.first_key) + " on, not " +
-                 std::to_string((sequence.origin() - first) * sequence.batch() * 2 * width) + " of " +
-                 std::to_string(sequence.batch()) + " from " + std::to_string(first));
+  if (state.first_key <= first && state.key_row == row && keys >= tokens * row &&
+      (marks == 0 || marks == tokens * sequence.batch()))
+    return;
+  refuse_state("it has " + std::to_string(keys) + " elements of keys, " + std::to_string(state.key_row) +
+               " a token, from token " + std::to_string(state.first_key) + " on, not " +
+               std::to_string((sequence.origin() - first) * row) + ", " + std::to_string(row) + " a token, from " +
+               std::to_string(first));
 }
 
 void refuse_state(const std::string& what) {
@@ -115,13 +116,13 @@ void keep_keys(const Execution& execution, const Sequence& sequence, const Paddi
     share(execution, marks, real, "mask", profile);
   }
   execution.fence();
-  state.batch = batch;
+  state.key_row = keys.row;
   state.first_key = first;
   state.keys = rows;
   state.real = real;
 }
 
-bool are_appended(const Sequence& sequence, std::int64_t first_needed) {
+bool appends_keys(const Sequence& sequence, std::int64_t first_needed) {
   return sequence.ranks() == 1 && sequence.length() > 0 && sequence.length() <= sequence.origin() - first_needed;
 }
 

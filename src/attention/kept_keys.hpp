@@ -36,7 +36,7 @@ void keep_keys(const Execution& execution, const Sequence& sequence, const Paddi
 
 /// Whether keys are appended to those of the state before they are read, rather than copied with them to another place:
 /// those of one rank, where they are no more than the earlier ones that they need, the tokens [first_needed, origin).
-bool are_appended(const Sequence& sequence, std::int64_t first_needed);
+bool appends_keys(const Sequence& sequence, std::int64_t first_needed);
 
 /// state.keys, and state.real: those of the sequence behind those that are there. For one rank. An array that is full
 /// is replaced by one of twice the size, so that each row is copied about once, however short the pieces are.

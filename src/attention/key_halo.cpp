@@ -13,7 +13,7 @@ template <class Real>
 KeyHalo<Real>::KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed)
     : m_sequence(sequence),
       m_width(config.attention_dim()),
-      m_are_appended(are_appended(sequence, first_needed(0))),
+      m_are_appended(appends_keys(sequence, first_needed(0))),
       m_plan(sequence, first_needed) {
   if (m_are_appended || !m_plan.moves_anything()) return;
   m_rows.emplace(m_plan, key_row(config, sequence));
@@ -25,7 +25,7 @@ template <class Real>
 std::int64_t KeyHalo<Real>::bytes(const ModelConfig& config, const Sequence& sequence,
                                   const parallel::FirstNeeded& first_needed) {
   const parallel::HaloPlan plan(sequence, first_needed);
-  if (are_appended(sequence, first_needed(0)) || !plan.moves_anything()) return 0;
+  if (appends_keys(sequence, first_needed(0)) || !plan.moves_anything()) return 0;
   return parallel::Halo<Real>::bytes(plan, key_row(config, sequence)) +
          2 * parallel::Halo<std::uint8_t>::bytes(plan, sequence.batch());
 }

@@ -24,6 +24,9 @@ class KeyHalo {
   /// Whether any rank needs keys of another.
   bool moves_anything() const { return m_rows.has_value(); }
 
+  /// Whether they are read where the state has them.
+  bool are_appended() const { return m_are_appended; }
+
   /// Keys, values and mask from the first needed token, or an earlier one, to the last of this rank. Until finish()
   /// only this rank's own are there. Collective. state: of the tokens before the sequence, which may get this one's
   /// keys here; null where it begins.
@@ -32,8 +35,8 @@ class KeyHalo {
   void progress();
   void finish(const Execution& execution, Profile* profile);
 
-  /// state.keys, and state.real: those of the tokens [first, sequence.end()), and perhaps of some before them. Behind
-  /// finish(). Collective.
+  /// state.keys, and state.real: those of the tokens [first, sequence.end()), and perhaps of some before them. After
+  /// finish(), and if they are appended, after all that reads them. Collective.
   void keep(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input, std::int64_t first,
             AttentionState<Real>& state, Profile* profile) const;
 

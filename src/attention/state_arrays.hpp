@@ -52,13 +52,14 @@ struct StateArray {
 template <class Real>
 struct StateArrays {
   std::int64_t first_key = 0, kept_tokens = 0;  // `keys` and `real` are of the tokens [first_key, first_key + kept)
+  std::int64_t key_row = 0;                     // elements of one token's
   std::int64_t marked_chunks = 0;               // `real_chunks`
   std::int64_t mixed_elements = 0;              // `mixed_states` of one rank alone, which no file has
   std::vector<StateArray<Real>> arrays;         // those that have elements
 
   /// Keys and values of width `width` from first_key on are kept of `tokens` tokens.
   StateArrays(std::int64_t batch, std::int64_t tokens, std::int64_t first, std::int64_t width)
-      : first_key(first), kept_tokens(tokens - first) {
+      : first_key(first), kept_tokens(tokens - first), key_row(batch * 2 * width) {
     add({.name = "keys",
          .member = &AttentionState<Real>::keys,
          .shape = {kept_tokens, batch, 2 * width},

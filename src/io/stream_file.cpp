@@ -262,7 +262,7 @@ AttentionState<Real> read_layer(const InputFile& file, const std::string& group,
                                 const StreamInfo& info, int rank, int ranks) {
   AttentionState<Real> state;
   state.tokens = info.tokens;
-  state.batch = info.batch;
+  state.key_row = shape.key_row;
   state.first_key = shape.first_key;
   for (const StateArray<Real>& array : shape.arrays) state.*array.member = read_array(file, group, array, rank, ranks);
   const auto real = read_marks(file, group + '/' + real_name, {shape.kept_tokens, info.batch});

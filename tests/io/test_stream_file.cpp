@@ -92,7 +92,7 @@ TYPED_TEST(StreamFile, goes_on_with_the_same_bits_on_any_number_of_ranks) {
       auto stream = read_stream(path, model.weights(), some.comm());
       EXPECT_EQ(stream.tokens(), saved);
       EXPECT_TRUE(same_bits(last_states(stream), last_rows, config.hidden_dim));
-      EXPECT_EQ(stream.bytes(), stream_bytes<TypeParam>(config, 2, saved, count, some.rank()));
+      EXPECT_LE(stream.bytes(), stream_bytes<TypeParam>(config, 2, saved, count, some.rank()));
       for (const std::int64_t end : {saved + 1, length - 3, length}) {
         const std::int64_t begin = stream.tokens();
         const auto piece = feed(stream, model, batch.piece(begin, end));

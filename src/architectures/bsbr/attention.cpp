@@ -239,10 +239,11 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
     }
   }
   if (record != nullptr) clear_padding(execution, m_blocks, LocalChunks(m_sequence), m_local);
-  if (state != nullptr) {  // before the output may take the key's place
+  const auto keep_keys = [&] {
     const std::int64_t whole = m_sequence.end() / m_config.chunk_size * m_config.chunk_size;
     m_keys.keep(execution, mask, input, whole, *state, profile);
-  }
+  };
+  if (state != nullptr && !m_keys.are_appended()) keep_keys();  // before the output may take the key's place
   if (m_sequence.ranks() == 1) {
     {
       const Phase phase(execution, profile, "within_chunk");
@@ -260,6 +261,7 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
   }
   if (state != nullptr) state->tokens = m_sequence.end();
   if (record != nullptr) Kokkos::deep_copy(execution, record->mixed, m_local);
+  if (state != nullptr && m_keys.are_appended()) keep_keys();  // not before they have been read
   const Phase phase(execution, profile, "retrieval");
   retrieve(execution, marks, input, output);
 }
