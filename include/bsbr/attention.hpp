@@ -61,9 +61,9 @@ struct AttentionState {
   Array<Real*> chunk_states;                ///< [block of this rank][chunk][batch][width]: F of whole chunks
   Array<Real*> retrieval;                   ///< [chunk][batch][r, h]: of all that have begun
   Array<const std::uint8_t**> real_chunks;  ///< [batch, chunk]: of the same, 1 where a chunk has a real token
-  /// [block][batch][width]: G of the chunk that has begun. Empty where it is not known, and has to be mixed again:
-  /// where none has begun, or several ranks share the sequence, or a sequence has no real token in it; with
-  /// compression.
+  /// [block][batch][width]: what the chunk that has begun retrieves, g·G. Empty where it is not known, and has to be
+  /// mixed again: where none has begun, or several ranks share the sequence, or a sequence has no real token in it;
+  /// with compression.
   Array<Real*> mixed_states;
 
   /// bsbr with router_key = mean, of a chunk that has begun: the sum of the attention's input over its real tokens,

@@ -4,10 +4,10 @@
 //
 //     row = prologue(t);  row = after_1(row · W_1ᵀ);  row = after_2(row · W_2ᵀ);  …
 //
-// On a host each thread takes a panel of rows through the whole chain, in buffers that stay in its cache. On a GPU each
-// step is one launch, or one BLAS call, over a slab of rows; and so it is on a host where rows are few, as when a model
-// decodes token by token: threads share out the columns of each product. On a host a row's bits do not depend on the
-// panel that it is in, nor on its place there.
+// On a host each thread takes a panel of rows through the whole chain, in buffers that stay in its cache. Where rows
+// are few, as when a model decodes token by token, all threads go through the chain together, and share out the columns
+// of each product, so that a weight is read once. On a GPU each step is one launch, or one BLAS call, over a slab of
+// rows. On a host a row's bits do not depend on the panel that it is in, nor on its place there.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -19,6 +19,7 @@
 #include "kernels/poison.hpp"
 #include "kernels/product.hpp"
 #include "kernels/scratch.hpp"
+#include "kernels/spin_barrier.hpp"
 #include "kernels/tuning.hpp"
 
 namespace bsbr::kernels {
@@ -107,13 +108,6 @@ std::int64_t panel_height(const Execution& execution, std::int64_t rows) {
   return (rows + whole - 1) / whole < panels ? height : whole;
 }
 
-/// Whether a host's threads share out columns rather than rows: where each would have less than two tiles of rows.
-template <class Real>
-bool are_few(const Execution& execution, const Rows& rows) {
-  const std::int64_t threads = execution.concurrency(), all = rows.batch * rows.count;
-  return threads > 1 && all <= tuning::panel_rows && all <= threads * 2 * product_kernel<Real>().rows;
-}
-
 template <class Real, class Prologue, class First, class... Rest>
 void run_on_host(const Execution& execution, const std::string& label, const Rows& rows,
                  const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stage<Real, First>& first,
@@ -136,16 +130,73 @@ void run_on_host(const Execution& execution, const std::string& label, const Row
                        });
 }
 
-/// function(team, batch, row, data + (index − first) · stride) for the rows of all sequences with elements [first,
-/// first + count), one team a row.
+/// Whether a host's threads share out columns rather than rows: where each would have less than two tiles of rows.
+template <class Real>
+bool are_few(const Execution& execution, const Rows& rows) {
+  const std::int64_t threads = execution.concurrency(), all = rows.batch * rows.count;
+  return threads > 1 && all <= tuning::panel_rows && all <= threads * 2 * product_kernel<Real>().rows;
+}
+
+/// One of the threads that go through a chain together.
+struct ChainThread {
+  int rank, threads;
+  SpinBarrier* barrier;
+  int waits = 0;
+
+  /// function(row) for this thread's rows of `count`; returns when all threads have done theirs.
+  template <class Function>
+  void for_rows(std::int64_t count, const Function& function) {
+    for (std::int64_t row = rank; row < count; row += threads) function(row);
+    barrier->wait(waits);
+  }
+};
+
+/// The stages of a chain for all rows, which `input` holds: some threads together.
+template <class Real>
+void run_stages_together(ChainThread&, const Rows&, Real*, Real*) {}
+
+template <class Real, class First, class... Rest>
+void run_stages_together(ChainThread& thread, const Rows& rows, Real* input, Real* other,
+                         const Stage<Real, First>& stage, const Rest&... rest) {
+  const SerialTeam team{};
+  const std::int64_t all = rows.batch * rows.count, in_stride = stage.weight.row_stride(stage.weight.in()),
+                     out_stride = stage.weight.row_stride(stage.weight.out());
+  stage.weight.multiply_part(thread.rank, thread.threads, all, input, in_stride, other, out_stride);
+  thread.barrier->wait(thread.waits);
+  thread.for_rows(all, [&](std::int64_t row) { call(team, stage.after, rows, row, other + row * out_stride); });
+  run_stages_together(thread, rows, other, input, rest...);
+}
+
+/// A few rows, with all threads together: a team of them, so that they run at the same time.
+template <class Real, class Prologue, class First, class... Rest>
+void run_together(const Execution& execution, const std::string& label, const Rows& rows,
+                  const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stage<Real, First>& first,
+                  const Rest&... rest) {
+  const int threads = execution.concurrency();
+  const std::int64_t stride = first.weight.row_stride(first.weight.in());
+  Real *input = buffers.get(0, 0), *other = buffers.get(0, 1);
+  SpinBarrier barrier(threads);
+  using OneTeam = Kokkos::TeamPolicy<Execution, Kokkos::Schedule<Kokkos::Static>>;
+  Kokkos::parallel_for(
+      label, OneTeam(execution, 1, threads), [=, shared = &barrier](const OneTeam::member_type& member) {
+        const SerialTeam team{};
+        ChainThread thread{member.team_rank(), threads, shared};
+        thread.for_rows(rows.batch * rows.count,
+                        [&](std::int64_t row) { call(team, prologue, rows, row, input + row * stride); });
+        run_stages_together(thread, rows, input, other, first, rest...);
+      });
+}
+
+/// function(team, batch, row, data + (index − first) · width) for the rows of all sequences with elements [first, first
+/// + count), one team a row.
 template <class Real, class Function>
 void for_rows(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first,
-              std::int64_t count, std::int64_t stride, Real* data, const Function& function) {
+              std::int64_t count, std::int64_t width, Real* data, const Function& function) {
   const std::int64_t rows_of_one = rows.count;
   Kokkos::parallel_for(
       label, team_policy(execution, count, 0), KOKKOS_LAMBDA(const TeamMember& member) {
         const std::int64_t index = first + member.league_rank();
-        function(as_team(member), index / rows_of_one, index % rows_of_one, data + member.league_rank() * stride);
+        function(as_team(member), index / rows_of_one, index % rows_of_one, data + member.league_rank() * width);
       });
 }
 
@@ -157,21 +208,20 @@ template <class Real, class First, class... Rest>
 void run_slab_stages(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first,
                      std::int64_t count, Real* input, Real* other, const ProductWorkspace& workspace,
                      const Stage<Real, First>& stage, const Rest&... rest) {
-  stage.weight.multiply(execution, count, input, stage.weight.row_stride(stage.weight.in()), other, workspace);
-  for_rows(execution, label, rows, first, count, stage.weight.row_stride(stage.weight.out()), other, stage.after);
+  stage.weight.multiply(execution, count, input, other, workspace);
+  for_rows(execution, label, rows, first, count, stage.weight.out(), other, stage.after);
   run_slab_stages(execution, label, rows, first, count, other, input, workspace, rest...);
 }
 
 template <class Real, class Prologue, class First, class... Rest>
-void run_in_slabs(const Execution& execution, const std::string& label, const Rows& rows,
-                  const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stage<Real, First>& stage,
-                  const Rest&... rest) {
+void run_on_device(const Execution& execution, const std::string& label, const Rows& rows,
+                   const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stage<Real, First>& stage,
+                   const Rest&... rest) {
   constexpr std::int64_t height = tuning::panel_rows;
   const std::int64_t all = rows.batch * rows.count;
   for (std::int64_t first = 0; first < all; first += height) {
     const std::int64_t count = std::min(height, all - first);
-    for_rows(execution, label, rows, first, count, stage.weight.row_stride(stage.weight.in()), buffers.get(0, 0),
-             prologue);
+    for_rows(execution, label, rows, first, count, stage.weight.in(), buffers.get(0, 0), prologue);
     run_slab_stages(execution, label, rows, first, count, buffers.get(0, 0), buffers.get(0, 1), buffers.workspace(),
                     stage, rest...);
   }
@@ -190,10 +240,13 @@ void panel_chain(const Execution& execution, const std::string& label, const Row
     throw ShapeError("a row of " + label + " has " + std::to_string(widest) + " elements, its buffer room for " +
                      std::to_string(buffers.width()));
   if constexpr (on_host) {
-    if (!detail::are_few<Real>(execution, rows))
-      return detail::run_on_host(execution, label, rows, buffers, prologue, stages...);
+    if (detail::are_few<Real>(execution, rows))
+      detail::run_together(execution, label, rows, buffers, prologue, stages...);
+    else
+      detail::run_on_host(execution, label, rows, buffers, prologue, stages...);
+  } else {
+    detail::run_on_device(execution, label, rows, buffers, prologue, stages...);
   }
-  detail::run_in_slabs(execution, label, rows, buffers, prologue, stages...);
 }
 
 }  // namespace bsbr::kernels

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "bsbr/error.hpp"
+#include "bsbr/partition.hpp"
 #include "kernels/compat.hpp"
 #include "kernels/device_product.hpp"
 #include "kernels/product_kernel.hpp"
@@ -70,24 +71,29 @@ class ProductWeight {
   /// elements apart; those of the product have room for whole tiles: row_stride(out()).
   void multiply(std::int64_t rows, const Real* input, std::int64_t in_stride, Real* product,
                 std::int64_t out_stride) const {
-    multiply_tiles(0, Packing(m_out, m_in).tiles, rows, input, in_stride, product, out_stride);
+    multiply_part(0, 1, rows, input, in_stride, product, out_stride);
+  }
+
+  /// The same of some of the columns only: of one of `parts` parts that are about equal.
+  void multiply_part(int part, int parts, std::int64_t rows, const Real* input, std::int64_t in_stride, Real* product,
+                     std::int64_t out_stride) const {
+    const Partition tiles{Packing(m_out, m_in).tiles, parts};
+    multiply_tiles(tiles.begin(part), tiles.end(part), rows, input, in_stride, product, out_stride);
   }
 
   /// product [rows, out] = input [rows, in] · weightᵀ, in the order of `execution`: by one call of a GPU's BLAS, or by
-  /// all threads of a host, for a few rows. Rows are row_stride apart; those of the input on a host in_stride.
-  void multiply(const Execution& execution, std::int64_t rows, const Real* input,
-                [[maybe_unused]] std::int64_t in_stride, Real* product,
+  /// all threads of a host, which share out the columns, for a few rows. Rows of the product are row_stride apart.
+  void multiply(const Execution& execution, std::int64_t rows, const Real* input, Real* product,
                 [[maybe_unused]] const ProductWorkspace& workspace) const {
     if constexpr (on_host) {
       const ProductWeight weight = *this;
-      const std::int64_t out_stride = row_stride(m_out);
-      Kokkos::parallel_for(
-          "bsbr::kernels::multiply_few_rows",
-          Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>>(execution, 0, Packing(m_out, m_in).tiles),
-          [=](const std::int64_t tile) {
-            [[maybe_unused]] const SerialTeam team{};
-            weight.multiply_tiles(tile, tile + 1, rows, input, in_stride, product, out_stride);
-          });
+      const std::int64_t in_stride = m_in, out_stride = row_stride(m_out);
+      const int parts = execution.concurrency();
+      Kokkos::parallel_for("bsbr::kernels::multiply_few_rows", Kokkos::RangePolicy<Execution>(execution, 0, parts),
+                           [=](const int part) {
+                             [[maybe_unused]] const SerialTeam team{};
+                             weight.multiply_part(part, parts, rows, input, in_stride, product, out_stride);
+                           });
     } else {
       const Transpose of_matrix = m_transpose == Transpose::no ? Transpose::yes : Transpose::no;
       device_product<Real>(execution,

@@ -12,6 +12,7 @@
 #include "kernels/math.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/tile_product.hpp"
+#include "kernels/tuning.hpp"
 
 namespace bsbr::kernels {
 
@@ -239,12 +240,17 @@ void copy_rows(const Execution& execution, const std::string& label, std::int64_
   using Policy = Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>>;
   if (width == 0) return;  // rows without elements may lie beyond an array's end
   if constexpr (on_host) {
-    Kokkos::parallel_for(label, Policy(execution, 0, rows), [=](const std::int64_t row) {
+    const auto copy = [=](const std::int64_t row) {
       const auto copied = copies(row);
       for (int n = 0; n < copied.size; ++n) {
         if (copied.to[n] != nullptr) std::copy_n(copied.from[n], width, copied.to[n]);
       }
-    });
+    };
+    if (rows * width > HostSizes::elements_of_one_thread) {
+      Kokkos::parallel_for(label, Policy(execution, 0, rows), copy);
+    } else {
+      for (std::int64_t row = 0; row < rows; ++row) copy(row);  // as a host's launch does, before it returns
+    }
   } else {
     Kokkos::parallel_for(
         label, Policy(execution, 0, rows * width), KOKKOS_LAMBDA(const std::int64_t i) {

@@ -124,6 +124,9 @@ struct HostSizesWith : CommonSizes, Registers {
   /// Columns that a thread takes where threads share out columns; elements of a long array that it takes at a time.
   static constexpr int thread_columns = 128, thread_elements = 4096;
 
+  /// Elements that one thread copies: fewer are not worth waking others.
+  static constexpr int elements_of_one_thread = 16384;
+
   /// Groups of ids of which threads add up the embedding's gradient.
   static constexpr int id_groups = 8;
 

@@ -35,8 +35,8 @@ typename LogitLayer<Real>::Logits LogitLayer<Real>::logits(const Execution& exec
     m_logits = allocate<Real**>("logits", rows, kernels::ProductWeight<Real>::row_stride(m_config.vocab_size));
   }
   kernels::poison(execution, m_logits);
-  m_modules->head.multiply(execution, static_cast<std::int64_t>(rows), hidden_states.data(), m_config.hidden_dim,
-                           m_logits.data(), m_modules->workspace);
+  m_modules->head.multiply(execution, static_cast<std::int64_t>(rows), hidden_states.data(), m_logits.data(),
+                           m_modules->workspace);
   const auto host = Kokkos::create_mirror_view(m_logits);
   Kokkos::deep_copy(execution, host, m_logits);  // nothing, where that is the host's memory already
   execution.fence();

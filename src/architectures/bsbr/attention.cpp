@@ -250,12 +250,10 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
       attend_within(execution, keys, input, output, 0, 1);
     }
     const Phase phase(execution, profile, "mixing");
-    if (is_mixed) {
+    if (is_mixed)
       go_on_in_chunk(execution, marks, *state);
-    } else {
+    else
       mix(execution, marks, input, state, record);
-      if (state != nullptr) keep_mixed_states(execution, marks, *state);
-    }
   } else {
     mix_across_ranks(execution, keys, marks, input, output, state, record, profile);
   }
@@ -263,7 +261,14 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
   if (record != nullptr) Kokkos::deep_copy(execution, record->mixed, m_local);
   if (state != nullptr && m_keys.are_appended()) keep_keys();  // not before they have been read
   const Phase phase(execution, profile, "retrieval");
-  retrieve(execution, marks, input, output);
+  if (!is_mixed) {
+    gate_states(execution, input);
+    retrieve(execution, marks, input, m_local, output);
+    if (state != nullptr) keep_mixed_states(execution, marks, *state);
+    return;
+  }
+  retrieve(execution, marks, input, state->mixed_states, output);
+  if (m_sequence.end() % m_config.chunk_size == 0) state->mixed_states = {};
 }
 
 /// Whether G of these tokens is known: that of a chunk which has begun before them, in which all of them are.
@@ -273,21 +278,26 @@ bool Bsbr<Real>::has_mixed_states(const PaddingMask& mask, const AttentionState<
          !mask.has_padding() && state.mixed_states.size() > 0;
 }
 
-/// m_local: F → G, which is known. state: gets F, if the chunk ends.
+/// What the state keeps of tokens of a chunk of which it knows G: r and h, and F if the chunk ends.
 template <class Real>
 void Bsbr<Real>::go_on_in_chunk(const Execution& execution, const ChunkMarks& marks,
                                 AttentionState<Real>& state) const {
-  keep_chunks<Real>(execution, m_sequence, m_transpose.gathered(), m_states, m_retrieval, marks, state);
-  Kokkos::deep_copy(execution, m_local, state.mixed_states);
-  if (m_sequence.end() % m_config.chunk_size == 0) state.mixed_states = {};
+  if (m_sequence.end() % m_config.chunk_size == 0) {
+    keep_chunks<Real>(execution, m_sequence, m_transpose.gathered(), m_states, m_retrieval, marks, state);
+  } else {
+    const parallel::Slice row{m_sequence.earlier_chunks() * static_cast<std::int64_t>(m_retrieval.size()),
+                              static_cast<std::int64_t>(m_retrieval.size())};
+    Kokkos::deep_copy(execution, parallel::range_of(state.retrieval, row), m_retrieval);
+  }
 }
 
-/// G of the chunk that has begun, if one has, in which every sequence has a real token: it goes on with the same marks.
+/// g G of the chunk that has begun, if one has, in which every sequence has a real token: it goes on with the same
+/// marks. m_local: g G of the local chunks.
 template <class Real>
 void Bsbr<Real>::keep_mixed_states(const Execution& execution, const ChunkMarks& marks,
                                    AttentionState<Real>& state) const {
   state.mixed_states = {};
-  if (m_config.compression_factor > 0 || m_sequence.end() % m_config.chunk_size == 0) return;
+  if (m_sequence.ranks() > 1 || m_config.compression_factor > 0 || m_sequence.end() % m_config.chunk_size == 0) return;
   const kernels::StateBlocks blocks = m_blocks;
   const auto real = marks.real;
   const std::int64_t rows = blocks.batch, chunks = m_sequence.local_chunks(),
@@ -309,21 +319,25 @@ void Bsbr<Real>::keep_mixed_states(const Execution& execution, const ChunkMarks&
       });
 }
 
-/// o_t += g q_t G, with G of the local chunks in m_local.
+/// m_local: G → g G of the local chunks. With compression M stays, and g is applied where it is decompressed.
+template <class Real>
+void Bsbr<Real>::gate_states(const Execution& execution, const AttentionInput<Real>& input) const {
+  if (!gates_retrieval(m_config) || m_config.compression_factor > 0) return;
+  const Array<const Real*> gate = input.retrieval_gate;
+  scale_states(
+      execution, "bsbr::attention::gate_states", m_blocks, LocalChunks(m_sequence), m_local,
+      KOKKOS_LAMBDA(std::int64_t, std::int64_t, std::int64_t head) { return gate(head); });
+}
+
+/// o_t += q_t (g G). states: g G of the local chunks, or M of them.
 template <class Real>
 void Bsbr<Real>::retrieve(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
-                          const Array<Real***>& output) const {
+                          const Array<const Real*>& states, const Array<Real***>& output) const {
   const Array<const Real*> gate = gates_retrieval(m_config) ? input.retrieval_gate : Array<const Real*>();
   if (m_config.compression_factor > 0)
-    return retrieve_compressed(execution, StateForm::plain, marks, input, gate, input.query, m_local, output);
-  const LocalChunks local(m_sequence);
-  if (gates_retrieval(m_config)) {
-    scale_states(
-        execution, "bsbr::attention::gate_states", m_blocks, local, m_local,
-        KOKKOS_LAMBDA(std::int64_t, std::int64_t, std::int64_t head) { return gate(head); });
-  }
-  apply_states<StateForm::plain, Real>(execution, "bsbr::attention::retrieve", m_blocks, local,
-                                       m_sequence.first_token(), input.query, {}, m_local, output);
+    return retrieve_compressed(execution, StateForm::plain, marks, input, gate, input.query, states, output);
+  apply_states<StateForm::plain, Real>(execution, "bsbr::attention::retrieve", m_blocks, LocalChunks(m_sequence),
+                                       m_sequence.first_token(), input.query, {}, states, output);
 }
 
 /// F of this rank's chunks → G of them. Every rank mixes some blocks of all chunks:

@@ -67,8 +67,9 @@ class Bsbr : public Attention<Real> {
   void go_on_in_chunk(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>& state) const;
   void keep_mixed_states(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>& state) const;
   void send_log_sums(const Execution& execution, const AttentionRecord<Real>& record, Profile* profile) const;
+  void gate_states(const Execution& execution, const AttentionInput<Real>& input) const;
   void retrieve(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
-                const Array<Real***>& output) const;
+                const Array<const Real*>& states, const Array<Real***>& output) const;
   void retrieve_compressed(const Execution& execution, StateForm form, const ChunkMarks& marks,
                            const AttentionInput<Real>& input, const Array<const Real*>& gate,
                            const Strided<const Real***>& tokens, const Array<const Real*>& mixed,
