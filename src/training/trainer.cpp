@@ -9,6 +9,7 @@
 
 #include "bsbr/error.hpp"
 #include "bsbr/training.hpp"
+#include "config/require_number.hpp"
 #include "model/gradient_pass.hpp"
 #include "model/stages.hpp"
 #include "model/targets.hpp"
@@ -16,7 +17,6 @@
 #include "parallel/collectives.hpp"
 #include "training/adamw.hpp"
 #include "training/clipping.hpp"
-#include "training/options.hpp"
 #include "training/owned_gradients.hpp"
 
 namespace bsbr {
@@ -63,8 +63,8 @@ void require_in_precision(const TrainingOptions& options) {
   const std::string in = sizeof(Real) == sizeof(float) ? " in float" : " in double";
   const auto require_in = [&](std::string_view name, double value, double least, const std::string& hint) {
     const auto rounded = static_cast<double>(static_cast<Real>(value));
-    training::require(std::isfinite(rounded) && rounded >= least, name, value,
-                      (std::isfinite(rounded) ? "0" : "infinite") + in, hint);
+    require_number(std::isfinite(rounded) && rounded >= least, name, value,
+                   (std::isfinite(rounded) ? "0" : "infinite") + in, hint);
   };
   require_in("epsilon", options.optimizer.epsilon, std::numeric_limits<double>::denorm_min(),
              "it keeps a weight in place whose gradients are 0: 1e-8 is usual");
