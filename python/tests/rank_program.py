@@ -174,7 +174,7 @@ def check_errors_of_streams() -> None:
     pieces = [case.ids[:2, :6], case.ids[:2, 6:]]
     stream.feed(pieces[0])
     raises(bsbr_hpc.ShapeError, "ids[1, 0] = 99, must be 0 to 16", lambda: stream.feed([[1], [99 if last else 1]]))
-    raises(bsbr_hpc.ShapeError, "ids are [3, 1], this rank's part of the piece [2, 1]", lambda: stream.feed([[1], [1], [1]]))
+    raises(bsbr_hpc.ShapeError, "ids have 3 rows, the stream is of 2 sequences", lambda: stream.feed([[1], [1], [1]]))
     raises(bsbr_hpc.ConfigError, "top_k = -1 is below 0", lambda: stream.choose(top_k=-1 if last else 0))
     raises(TypeError, "tokens is 'all', which is not a whole number",
            lambda: model.generate([1], "all" if last else 1))  # type: ignore[arg-type]

@@ -84,8 +84,8 @@ def test_bytes_grow_with_what_an_architecture_keeps() -> None:
         stream.feed(np.zeros((2, 300), int))
         bytes_of[architecture] = (before, stream.bytes)
     keys_and_values = 330 * 2 * 8 * 4 * 2 * 2  # floats, of two layers and two sequences
-    assert bytes_of["standard"][1] >= keys_and_values and bytes_of["bsbr"][0] < bytes_of["bsbr"][1] < keys_and_values
-    assert 0 < bytes_of["linear"][0] <= bytes_of["linear"][1] < keys_and_values / 10
+    assert bytes_of["standard"][1] >= keys_and_values and 0 < bytes_of["bsbr"][0] < bytes_of["bsbr"][1]
+    assert all(0 < size < keys_and_values / 8 for size in bytes_of["linear"])
 
 
 def test_a_stream_outlives_the_name_of_its_model() -> None:
@@ -284,8 +284,8 @@ def test_ctrl_c_ends_between_tokens_and_leaves_a_whole_stream(model: bsbr_hpc.Mo
 @pytest.mark.parametrize(
     ("kind", "arguments", "text"),
     [
-        (bsbr_hpc.ShapeError, ([[1], [2], [3]],), "ids are [3, 1], this rank's part of the piece [2, 1]"),
-        (bsbr_hpc.ShapeError, ([1, 2],), "ids are [1, 2], this rank's part of the piece [2, 2]"),
+        (bsbr_hpc.ShapeError, ([[1], [2], [3]],), "ids have 3 rows, the stream is of 2 sequences"),
+        (bsbr_hpc.ShapeError, ([1, 2],), "ids have 1 rows, the stream is of 2 sequences"),
         (bsbr_hpc.ShapeError, ([[1], [256]],), "ids[1, 0] = 256, must be 0 to 255"),
         (bsbr_hpc.ShapeError, ([[1], [2]], [[1], [3]]), "mask[1, 0] = 3, must be 0 or 1"),
         (bsbr_hpc.ShapeError, ([[1], [2]], [1, 1]), "mask is [1, 2], ids are [2, 1]"),

@@ -61,7 +61,7 @@ class Stream:
     @property
     def bytes(self) -> int:
         """Bytes that the stream holds on this rank, room for more tokens included."""
-        return self._stream.bytes
+        return self._stream.held_bytes
 
     def sequence(self, length: int) -> Sequence:
         """Which part of the next `length` tokens of each sequence this rank holds: [offset, offset + local_tokens) of them.
@@ -95,6 +95,8 @@ class Stream:
 
         def check() -> None:  # the library would give the stream up
             fits = (piece.batch, piece.local_tokens)
+            if len(own_ids) != self.batch:
+                raise ShapeError(f"ids have {len(own_ids)} rows, the stream is of {self.batch} sequences")
             if own_ids.shape != fits:
                 raise ShapeError(f"ids are {list(own_ids.shape)}, this rank's part of the piece {list(fits)}")
 
@@ -198,7 +200,7 @@ class Stream:
             stream.reserve(stream.tokens + tokens)
             return Stream(self._model, stream)._generate(tokens, sampler, feeds_last=False)
 
-        ids = agreed(comm, generated)
+        ids: Any = agreed(comm, generated)
         result: NDArray[np.int32] = ids if comm is None else comm.bcast(ids)
         return result
 

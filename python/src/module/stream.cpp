@@ -122,7 +122,7 @@ void add_stream(nb::module_& module) {
   nb::class_<AnyStream>(module, "Stream")
       .def_prop_ro("batch", &AnyStream::batch)
       .def_prop_ro("tokens", &AnyStream::tokens)
-      .def_prop_ro("bytes", &AnyStream::bytes)
+      .def_prop_ro("held_bytes", &AnyStream::bytes)  // `bytes` is a type in the stub
       .def("next", &AnyStream::next, nb::arg("length"))
       .def("reserve", &AnyStream::reserve, nb::arg("tokens"))
       .def("feed", &AnyStream::feed, nb::arg("piece"), nb::arg("ids").noconvert(), nb::arg("mask").noconvert().none())
