@@ -67,7 +67,7 @@ SECTIONS = {
 PROJECT = ["README", "examples/README", "models/README", "CONTRIBUTING", "ROADMAP", "CHANGELOG", "SECURITY", "CODE_OF_CONDUCT"]
 
 # Sections of the Python API: the names that the package exports, by the module that has them.
-PYTHON_SECTIONS = {"_model": "Models", "_loss": "Losses", "_arrays": "Arrays", "errors": "Exceptions"}
+PYTHON_SECTIONS = {"_model": "Models", "_stream": "Streams", "_loss": "Losses", "_arrays": "Arrays", "errors": "Exceptions"}
 
 
 def tables_of_contents():

@@ -2,6 +2,7 @@
 
 rank_program.py states FOLDER NAME…      writes the states of golden files, in FOLDER/NAME-PRECISION-WAY.npy
 rank_program.py gradients FOLDER NAME…   writes losses and gradients of golden files, in FOLDER/NAME-PRECISION-WAY.npz
+rank_program.py streams FOLDER NAME…     writes what streams of golden files give, in FOLDER/NAME-PRECISION.npz, and their state files beside it
 rank_program.py errors                   raises errors that are of one rank's data or of a file, and prints "good" where they are caught
 """
 
@@ -71,6 +72,34 @@ def save_gradients(path: Path, result: bsbr_hpc.LossAndGradients, loss: bsbr_hpc
         np.savez(path, token_losses=of_gradients, **arrays)
 
 
+def write_stream(folder: Path, name: str, precision: str) -> None:
+    """Fed in four pieces, two of them as each rank's own part; saved behind three, and loaded by all ranks."""
+    case = GradientCase.read(name)
+    model = bsbr_hpc.Model.load(case.path, precision, COMM)
+    stream, states, path = model.stream(case.ids.shape[0]), [], folder / f"{name}-{precision}.h5"
+
+    def feed(first: int, last: int, own: bool) -> None:
+        piece = stream.sequence(last - first)
+        begin, end = (first + piece.offset, first + piece.offset + piece.local_tokens) if own else (first, last)
+        mask = None if case.mask is None else case.mask[:, begin:end]
+        parts = COMM.allgather(stream.feed(case.ids[:, begin:end], mask, piece if own else None))
+        states.append(np.concatenate(parts, axis=1))
+
+    length = case.ids.shape[1]
+    for first, last, own in ((0, 1, False), (1, 7, True), (7, length - 1, False)):
+        feed(first, last, own)
+    stream.save(path)
+    stream = model.load_stream(path)
+    feed(length - 1, length, True)
+    logits, ids = stream.logits(), stream.generate(9, seed=5)
+    once = model.generate(case.ids[:1, :5], 9, batch=2, temperature=0.7, top_k=5, seed=6)
+    for array in (logits, ids, once):
+        assert COMM.bcast(array).tobytes() == array.tobytes()
+    assert stream.tokens == length + 9
+    if COMM.rank == 0:
+        np.savez(path.with_suffix(".npz"), states=np.concatenate(states, axis=1), logits=logits, ids=ids, once=once)
+
+
 def raises(kind: type[Exception], text: str, call: Callable[[], Any]) -> None:
     try:
         call()
@@ -108,6 +137,7 @@ def check_errors() -> None:
     first = model.sequence(case.ids.shape[1], case.ids.shape[0]).first_token
     np.testing.assert_array_equal(part, alone[:, first : first + part.shape[1]])
     check_errors_of_gradients()
+    check_errors_of_streams()
     sys.stdout.write("good\n")
 
 
@@ -135,8 +165,31 @@ def check_errors_of_gradients() -> None:
     assert model.gradients(case.ids, mask=case.mask).loss == alone.loss(case.ids, mask=case.mask).loss
 
 
+def check_errors_of_streams() -> None:
+    """The same of streams, which go on afterwards."""
+    case = GradientCase.read("bsbr_masks")
+    model = bsbr_hpc.Model.load(case.path, comm=COMM)
+    last = COMM.rank == COMM.size - 1
+    stream = model.stream(2)
+    pieces = [case.ids[:2, :6], case.ids[:2, 6:]]
+    stream.feed(pieces[0])
+    raises(bsbr_hpc.ShapeError, "ids[1, 0] = 99, must be 0 to 16", lambda: stream.feed([[1], [99 if last else 1]]))
+    raises(bsbr_hpc.ShapeError, "ids have 3 rows, the stream is of 2 sequences", lambda: stream.feed([[1], [1], [1]]))
+    raises(bsbr_hpc.ConfigError, "top_k = -1 is below 0", lambda: stream.choose(top_k=-1 if last else 0))
+    raises(TypeError, "tokens is 'all', which is not a whole number",
+           lambda: model.generate([1], "all" if last else 1))  # type: ignore[arg-type]
+    raises(bsbr_hpc.FileError, "none.h5: there is no such file", lambda: model.load_stream("none.h5"))
+    raises(TypeError, "batch is 0.5, which is not a whole number", lambda: model.stream(0.5 if last else 1))  # type: ignore[arg-type]
+    width = model.config.hidden_dim
+    large = {"lm_head.weight": np.full((17, width), 3e38), "layer_norm.bias": np.full(width, 10.0)}
+    overflowing = bsbr_hpc.Model(model.config.replace(head="separate"), {**case.weights(), **large}, comm=COMM)
+    raises(bsbr_hpc.Error, "the logit of id 0 is inf: no token can be chosen", lambda: overflowing.generate([1, 2], 3))
+    expected = bsbr_hpc.Model.load(case.path).forward(case.ids[:2])[:, 6:]
+    np.testing.assert_array_equal(np.concatenate(COMM.allgather(stream.feed(pieces[1])), axis=1), expected)
+
+
 if __name__ == "__main__":
-    writers = {"states": write_states, "gradients": write_gradients}
+    writers = {"states": write_states, "gradients": write_gradients, "streams": write_stream}
     if sys.argv[1] in writers:
         for case_name in sys.argv[3:]:
             for real in ("float32", "float64"):

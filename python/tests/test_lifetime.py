@@ -36,6 +36,12 @@ def test_losses_and_gradients_may_be_alive_at_the_end() -> None:
         "loss, result = model.loss(ids, mask=mask), model.gradients(ids, mask=mask); assert result.gradients\n" + CHECK)
 
 
+def test_streams_may_be_alive_at_the_end_or_outlive_their_model() -> None:
+    run(USE + "model = bsbr_hpc.Model(model.config.replace(head='tied'), model.state_dict())\n"
+        "stream, other = model.stream(len(ids)), model.stream(); stream.feed(ids, mask); more = stream.generate(3)\n"
+        "model = bsbr_hpc.Model.load(path); del other\n" + CHECK)
+
+
 def test_objects_in_a_cycle_or_in_builtins_may_be_alive_at_the_end() -> None:
     run(USE + "import builtins; builtins.kept = [model, states, sequence]; builtins.kept.append(builtins.kept)")
 
@@ -133,14 +139,17 @@ def ended_well(pid):
 
 
 def test_a_forked_process_gets_an_error_instead_of_hanging() -> None:
-    run("import sys, os; os.environ['OMP_NUM_THREADS'] = '2'\n" + USE + FORKED + """
+    run("import sys, os; os.environ['OMP_NUM_THREADS'] = '2'\n" + USE + "stream = model.stream(); stream.feed([1, 2])\n" + FORKED + """
 calls = [lambda: model.forward(ids, mask), lambda: model(ids), lambda: model.loss(ids), lambda: model.gradients(ids),
          lambda: model.sequence(9), lambda: model.gradient_sequence(9), lambda: bsbr_hpc.Model.load(path),
+         lambda: stream.feed([1]), lambda: stream.save("x.h5"), lambda: model.stream(), lambda: model.load_stream("none.h5"),
+         lambda: stream.choose(), lambda: stream.sequence(1),
          lambda: bsbr_hpc.Model(model.config, {}), lambda: model.save("x.h5"), lambda: bsbr_hpc.Model.load("none.h5")]
 pid = child(*calls)
 if pid == 0:
     assert model.config.num_heads == 2 and repr(model) and model.state_dict() and bsbr_hpc.ModelConfig()  # what needs neither
-    del model, states, sequence, calls; gc.collect()
+    assert stream.tokens == 2 and stream.bytes > 0 and repr(stream)
+    del model, states, sequence, stream, calls; gc.collect()
     sys.exit(0)  # as a program ends, with all functions of the end
 ended_well(pid)
 """ + CHECK)
@@ -186,10 +195,12 @@ def test_the_environment_is_left_as_it_was_so_that_mpirun_works_as_a_child() -> 
         "assert (done.returncode, done.stdout.count('(1, 1, 12)')) == (0, 2), done\n" + CHECK)
 
 
-def test_other_threads_run_during_a_forward_pass() -> None:
+@pytest.mark.parametrize("call", ["forward", "feed"])
+def test_other_threads_run_during_a_forward_pass(call: str) -> None:
     config = bsbr_hpc.ModelConfig(hidden_dim=64, num_heads=2, ff_dim=256, num_layers=4)
     weights = {name: np.ones(shape, "f4") for name, shape in config.weight_shapes().items()}
     model = bsbr_hpc.Model(config, weights)
+    forward = model.forward if call == "forward" else model.stream().feed
     states = {"in_forward": False, "ended": False, "seen": 0}
 
     def watch() -> None:
@@ -203,7 +214,7 @@ def test_other_threads_run_during_a_forward_pass() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(60)  # the watcher gets the interpreter only where this thread gives it away
     states["in_forward"] = True
-    model.forward(ids)
+    forward(ids)
     states["in_forward"] = False
     seen = states["seen"]
     sys.setswitchinterval(interval)

@@ -63,6 +63,30 @@ def test_ranks_give_losses_and_gradients_with_the_bits_of_one_process(tmp_path: 
                         np.testing.assert_array_equal(written[key], array, err_msg=f"{name}, {precision}, {way}: {key}")
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_streams_on_ranks_have_the_bits_of_one_process_and_its_state_files(tmp_path: Path, ranks: int) -> None:
+    done = run(ranks, *PROGRAM, "streams", str(tmp_path), *GRADIENT_NAMES)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in GRADIENT_NAMES:
+        case = GradientCase.read(name)
+        length = case.ids.shape[1]
+        for precision in ("float32", "float64"):
+            model = bsbr_hpc.Model.load(case.path, precision)
+            stream = model.stream(case.ids.shape[0])
+            states = [stream.feed(case.ids[:, first:last], None if case.mask is None else case.mask[:, first:last])
+                      for first, last in ((0, length - 1), (length - 1, length))]
+            loaded = model.load_stream(tmp_path / f"{name}-{precision}.h5")
+            assert loaded.tokens == length - 1
+            np.testing.assert_array_equal(loaded.feed(case.ids[:, -1:], None if case.mask is None else case.mask[:, -1:]), states[1])
+            expected = {"states": np.concatenate(states, axis=1), "logits": stream.logits(), "ids": stream.generate(9, seed=5),
+                        "once": model.generate(case.ids[:1, :5], 9, batch=2, temperature=0.7, top_k=5, seed=6)}
+            np.testing.assert_array_equal(expected["states"], model.forward(case.ids, case.mask))
+            with np.load(tmp_path / f"{name}-{precision}.npz") as written:
+                assert set(written) == set(expected)
+                for key, array in expected.items():
+                    np.testing.assert_array_equal(written[key], array, err_msg=f"{name}, {precision}: {key}")
+
+
 def test_errors_are_raised_on_all_ranks() -> None:
     done = run(3, *PROGRAM, "errors")
     assert (done.returncode, done.stderr) == (0, "")

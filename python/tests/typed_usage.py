@@ -54,12 +54,29 @@ def learned(model: bsbr_hpc.Model, mask: Optional[NDArray[np.bool_]]) -> bsbr_hp
     return bsbr_hpc.Model(model.config, {name: weight - 0.1 * gradients[name] for name, weight in model.state_dict().items()})
 
 
+def continued(model: bsbr_hpc.Model, path: Path) -> NDArray[np.int32]:
+    ids, mask = bsbr_hpc.pad([[1, 2, 3], b"x"], left=True)
+    new: NDArray[np.int32] = model.generate(ids, 4, mask, temperature=0.8, top_k=40, top_p=0.95, seed=1)
+    stream: bsbr_hpc.Stream = model.stream(batch=2)
+    piece: bsbr_hpc.Sequence = stream.sequence(3)
+    states: NDArray[Any] = stream.feed(ids, mask, piece)
+    logits: NDArray[Any] = stream.logits()
+    chosen: NDArray[np.int32] = stream.choose(temperature=0)
+    stream.feed(chosen)
+    stream.save(path)
+    loaded: bsbr_hpc.Stream = model.load_stream(path)
+    numbers: tuple[int, int, int, int] = (loaded.tokens, loaded.batch, loaded.bytes, piece.origin + piece.offset)
+    print(numbers, states.shape, logits.argmax(axis=1), new.shape)
+    return loaded.generate(3, seed=np.int64(2).item())
+
+
 def main() -> None:
     config = bsbr_hpc.ModelConfig(architecture="bsbr", hidden_dim=16, num_heads=2, ff_dim=8, num_layers=1, dropout=0.1, head="tied")
     head_width: int = config.hidden_dim // config.num_heads
     print(bsbr_hpc.__version__, bsbr_hpc.git_commit, head_width, made(config), states_of(sys.argv[1], np.ones(9, bool)).shape)
     with tempfile.TemporaryDirectory() as folder:
         print(used(made(config), Path(folder) / "model.h5").shape)
+        print(continued(bsbr_hpc.Model(config, made(config).state_dict()), Path(folder) / "stream.h5"))
     print(learned(made(config), np.ones(9, bool)))
     try:
         bsbr_hpc.ModelConfig(num_heads=7)

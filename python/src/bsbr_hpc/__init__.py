@@ -3,6 +3,7 @@
     model = bsbr_hpc.Model.load("model.h5")
     states = model.forward(ids)    # [batch, tokens, hidden_dim]
     loss = model.loss(ids).loss    # of the next tokens, by a model with a head; model.gradients(ids) also differentiates it
+    more = model.generate(ids, 50) # the next 50 tokens; model.stream() reads a sequence piece by piece
 
 MPI and Kokkos are started at the first use of a model and finalised when the interpreter exits.
 """
@@ -12,6 +13,7 @@ from ._core import ModelConfig, Sequence, git_commit as _git_commit, version as 
 from .errors import CommunicationError, ConfigError, Error, FileError, MemoryError, OutputError, ShapeError
 from ._loss import Loss, LossAndGradients
 from ._model import Model
+from ._stream import Stream
 
 __version__: str = _version()
 git_commit: str = _git_commit()
@@ -29,6 +31,7 @@ __all__ = [
     "OutputError",
     "Sequence",
     "ShapeError",
+    "Stream",
     "git_commit",
     "pad",
 ]

@@ -45,6 +45,16 @@ def whole_number(name: str, value: Any) -> int:
     raise TypeError(f"{name} is {value!r}, which is not a whole number")
 
 
+def real_number(name: str, value: Any) -> float:
+    """The float of any type of number. TypeError for others, truth values and text among them."""
+    if not isinstance(value, (bool, np.bool_, str, bytes, bytearray)):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise TypeError(f"{name} is {value!r}, which is not a number")
+
+
 def _as_taken(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     return np.require(array, dtype, ("C_CONTIGUOUS", "ALIGNED"))
 
@@ -147,13 +157,16 @@ def as_weight(name: str, value: Any) -> NDArray[Any]:
     return _as_taken(array, array.dtype)
 
 
-def pad(sequences: Iterable[Any], value: int = 0, length: Optional[int] = None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Pads sequences of different lengths at the end, for `Model.forward`.
+def pad(
+    sequences: Iterable[Any], value: int = 0, length: Optional[int] = None, left: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Pads sequences of different lengths at the end, for `Model.forward`; at the beginning, for `Model.generate`.
 
     Args:
         sequences: sequences of ids [tokens]: lists or arrays of integers, or bytes and text for a model of bytes.
         value: the id of padding. Any id of the vocabulary will do, since padding does not change the states of tokens.
         length: tokens of the result; that of the longest sequence if None.
+        left: pads at the beginning, as prompts have to be: what follows a prompt follows its last token.
 
     Returns:
         ids [batch, length], int64, and mask [batch, length], True for a token and False for padding.
@@ -179,6 +192,7 @@ def pad(sequences: Iterable[Any], value: int = 0, length: Optional[int] = None) 
     ids = np.full((len(rows), longest if length is None else length), value, np.int64)
     mask = np.zeros(ids.shape, np.bool_)
     for index, row in enumerate(rows):
-        ids[index, : row.size] = row
-        mask[index, : row.size] = True
+        first = ids.shape[1] - row.size if left else 0
+        ids[index, first : first + row.size] = row
+        mask[index, first : first + row.size] = True
     return ids, mask

@@ -1,27 +1,22 @@
-"""The model: weights from a file or from arrays, its forward pass, its loss and its gradients."""
+"""The model: weights from a file or from arrays, its forward pass, its loss and its gradients, streams and what they generate."""
 
 from __future__ import annotations
 
-import builtins
-import contextlib
-import json
-import os
-import sys
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, errors
+from . import _core
 from ._arrays import as_ids, as_mask, as_targets, as_weight, ids_of, mask_of, targets_of, whole_number
+from ._calls import Path, agreed, hdf5_lock, path_of
 from ._core import ModelConfig, Sequence
 from ._loss import Loss, LossAndGradients
+from ._stream import Stream, count_of, sampler_of
+from .errors import ShapeError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
-
-Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
-Result = TypeVar("Result")
 
 _LOADERS = {"float32": _core.load_float32, "float64": _core.load_float64}
 _MAKERS = {"float32": _core.from_arrays_float32, "float64": _core.from_arrays_float64}
@@ -44,43 +39,27 @@ def _recompute(name: str) -> _core.Recompute:
         raise ValueError(f"recompute is {name!r}, known are {', '.join(_core.Recompute.__members__)}") from None
 
 
-def _path(path: Path) -> bytes:
-    """A name is bytes to the system, and need not be text."""
-    name = os.fsencode(path)
-    if b"\0" in name:
-        raise ValueError("a path has a byte 0")
-    return name
-
-
-def _hdf5_lock() -> contextlib.AbstractContextManager[Any]:
-    """h5py's: with an h5py of the same HDF5 library, which is rarely thread-safe, other threads may be in it."""
-    lock: contextlib.AbstractContextManager[Any] = getattr(sys.modules.get("h5py._objects"), "phil", contextlib.nullcontext())
-    return lock
-
-
-def _agreed(comm: Any, call: Callable[[], Result]) -> Result:
-    """call(), or on all ranks the error of the lowest rank on which it raised one. Collective, so that no rank waits for another."""
-    text, result = "", None
-    try:
-        result = call()
-    except (errors.Error, TypeError, ValueError) as error:
-        if comm is None:
-            raise
-        kind = type(error).__name__ if hasattr(errors, type(error).__name__) or type(error) in (TypeError, ValueError) else "ValueError"
-        text = json.dumps([kind, str(error), getattr(error, "hint", "")])
-    text = text if comm is None else _core.agree(comm, text)
-    if text:
-        kind, message, hint = json.loads(text)
-        found = getattr(errors, kind, None)
-        raise found(message, hint) if found else getattr(builtins, kind)(message)
-    return result  # type: ignore[return-value]
+def _prompts(ids: NDArray[Any], mask: Optional[NDArray[Any]], batch: int) -> tuple[NDArray[Any], Optional[NDArray[Any]]]:
+    """Ids and mask of the sequences that are continued: rows, or one row `batch` times. ShapeError unless they can be."""
+    rows, length = ids.shape
+    if ids.size == 0:
+        raise ShapeError("the prompt is empty: there must be a token to go on from")
+    if mask is not None and not mask[:, -1].all():
+        raise ShapeError(f"mask[{int(mask[:, -1].argmin())}, {length - 1}] = 0: the last token of a prompt is padding",
+                         "bsbr_hpc.pad(prompts, left=True) pads them at the beginning")
+    if batch < 1:
+        raise ShapeError(f"batch is {batch}, must be 1 at least")
+    if batch > 1 and rows > 1:
+        raise ShapeError(f"batch is {batch}, and prompt has {rows} rows, each of which is continued")
+    return ids.repeat(batch, axis=0), None if mask is None else mask.repeat(batch, axis=0)
 
 
 class Model:
     """A transformer with one of the seven attentions.
 
-    With an mpi4py communicator as `comm`, making a model, `sequence`, `gradient_sequence`, `forward`, `loss` and `gradients` are
-    collective: all ranks call them, in the same order, and errors are raised on all ranks. Without one a model is this process's own.
+    With an mpi4py communicator as `comm`, making a model, `sequence`, `gradient_sequence`, `forward`, `loss`, `gradients`, `stream`,
+    `load_stream` and `generate` are collective: all ranks call them, in the same order, and errors are raised on all ranks. Without one a
+    model is this process's own.
     """
 
     _model: _core.Model
@@ -118,7 +97,7 @@ class Model:
             model: _core.Model = maker(checked, {name: as_weight(name, weight) for name, weight in weights.items()}, comm)
             return model
 
-        self._comm, self._model = comm, _agreed(comm, make)
+        self._comm, self._model = comm, agreed(comm, make)
 
     @classmethod
     def load(cls, path: Path, precision: Any = "float32", comm: Optional[Intracomm] = None, **changes: Union[str, int, float]) -> Model:
@@ -137,8 +116,8 @@ class Model:
             MemoryError, CommunicationError: as for `Model`.
         """
         model = cls.__new__(cls)
-        load, name = _by_precision(_LOADERS, precision), _path(path)
-        with _hdf5_lock():
+        load, name = _by_precision(_LOADERS, precision), path_of(path)
+        with hdf5_lock():
             model._comm, model._model = comm, load(name, comm, changes)
         return model
 
@@ -174,7 +153,7 @@ class Model:
         """
         from . import convert
 
-        config, weights = _agreed(comm, lambda: convert.weights_of(source, kind, allow_unused=allow_unused, **fields))
+        config, weights = agreed(comm, lambda: convert.weights_of(source, kind, allow_unused=allow_unused, **fields))
         return cls(config, weights, precision, comm)
 
     @property
@@ -213,7 +192,7 @@ class Model:
         return self._model.gradient_sequence(*self._sizes(length, batch))
 
     def _sizes(self, length: int, batch: int) -> tuple[int, int]:
-        return _agreed(self._comm, lambda: (whole_number("length", length), whole_number("batch", batch)))
+        return agreed(self._comm, lambda: (whole_number("length", length), whole_number("batch", batch)))
 
     def _prepared(
         self, sequence: Optional[Sequence], divide: Callable[[int, int], Sequence], ids: Any, mask: Any, targets: Any = None
@@ -226,19 +205,19 @@ class Model:
             real = None if mask is None else mask_of(mask, tokens.shape)
             return tokens, real, None if targets is None else targets_of(targets, tokens.shape)
 
-        tokens, real, wanted = _agreed(self._comm, given)
+        tokens, real, wanted = agreed(self._comm, given)
         if sequence is None:
             sequence = divide(tokens.shape[1], tokens.shape[0])
-            part = slice(sequence.first_token, sequence.first_token + sequence.local_tokens)
+            part = slice(sequence.offset, sequence.offset + sequence.local_tokens)
             tokens, real = tokens[:, part], None if real is None else real[:, part]
             wanted = None if wanted is None else wanted[:, part]
-        first = sequence.first_token
+        first = sequence.offset
 
         def taken() -> tuple[NDArray[np.int32], Optional[NDArray[np.uint8]], Optional[NDArray[np.int32]]]:
             own_mask = None if real is None else as_mask(real, first)
             return as_ids(tokens, vocab_size, first), own_mask, None if wanted is None else as_targets(wanted, vocab_size, first)
 
-        return (sequence, *_agreed(self._comm, taken))
+        return (sequence, *agreed(self._comm, taken))
 
     def forward(self, ids: Any, mask: Any = None, sequence: Optional[Sequence] = None) -> NDArray[Any]:
         """Hidden states after the final norm.
@@ -313,9 +292,72 @@ class Model:
             ConfigError: the model has no head, or `sequence` is not one of `Model.gradient_sequence`.
             ShapeError, TypeError, MemoryError, CommunicationError, Error: as for `loss`.
         """
-        kind = _agreed(self._comm, lambda: _recompute(recompute))
+        kind = agreed(self._comm, lambda: _recompute(recompute))
         sequence, own_ids, own_mask, own_targets = self._prepared(sequence, self._model.gradient_sequence, ids, mask, targets)
         return LossAndGradients(**self._model.gradients(sequence, own_ids, own_targets, own_mask, kind))
+
+    def stream(self, batch: int = 1) -> Stream:
+        """A stream: sequences that are fed to the model piece by piece, with the bits of one forward pass of the whole.
+
+        Args:
+            batch: number of sequences.
+
+        Raises:
+            ConfigError: tokens see later ones: bsbr with a causality other than causal has no streams; or a negative number.
+            TypeError: not a whole number.
+            CommunicationError: as for `Model`.
+        """
+        return Stream(self, self._model.stream(agreed(self._comm, lambda: whole_number("batch", batch))))
+
+    def load_stream(self, path: Path) -> Stream:
+        """The stream of a state file, which `Stream.save`, `bsbr_generate` or `bsbr_evaluate` has written of this model, on any number of ranks.
+
+        Raises:
+            FileError: the file cannot be read, or its stream is of another model or precision.
+            MemoryError, CommunicationError: as for `Model`.
+        """
+        name = path_of(path)
+        with hdf5_lock():
+            return Stream(self, self._model.load_stream(name))
+
+    def generate(
+        self, prompt: Any, tokens: int, mask: Any = None, *, batch: int = 1,
+        temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0,
+    ) -> NDArray[np.int32]:
+        """Continues prompts: what `bsbr_generate` writes, for the same options. All ranks read the prompts, rank 0 draws token by token.
+        `Stream.generate` goes on with what has been read already.
+
+        Args:
+            prompt: ids [batch, tokens] or [tokens], bytes or text, as for `forward`.
+            tokens: how many are to be generated, of each sequence.
+            mask: of the shape of `prompt`. Prompts of different lengths are padded at the beginning: `bsbr_hpc.pad(prompts, left=True)`.
+            batch: continues the same prompt so many times, each time with random numbers of its own.
+            temperature, top_k, top_p, seed: as for `Stream.choose`.
+
+        Returns:
+            The new ids, [batch, tokens]; the same on all ranks. Of a model of bytes `bytes(ids[0].tolist())` is the text.
+
+        Raises:
+            ConfigError: the model has no head, tokens see later ones (bsbr with a causality other than causal), or an argument is outside its
+                range.
+            ShapeError: extents that do not fit, an id outside the vocabulary, a mask value other than 0 and 1, a prompt that is empty or ends
+                with padding, or several prompts and a `batch`.
+            TypeError, MemoryError, CommunicationError: as for `forward`.
+            Error: as for `Stream.choose`, and as for `forward`.
+        """
+        vocab_size = self.config.vocab_size
+
+        def given() -> tuple[NDArray[Any], Optional[NDArray[Any]], int, _core.Sampler]:
+            self._model.require_head()
+            ids = ids_of(prompt, vocab_size)
+            real = None if mask is None else mask_of(mask, ids.shape)
+            count, sampler = count_of("tokens", tokens), sampler_of(temperature, top_k, top_p, seed)
+            return *_prompts(ids, real, whole_number("batch", batch)), count, sampler
+
+        ids, real, count, sampler = agreed(self._comm, given)
+        stream = self.stream(ids.shape[0])
+        stream.feed(ids, real)
+        return stream._generate_at_end(count, sampler)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """The weights: name in PyTorch's state_dict -> array in the model's precision, with the shapes of `config.weight_shapes()`.
@@ -331,8 +373,8 @@ class Model:
         Raises:
             OutputError: the file cannot be written.
         """
-        name = _path(path)
-        with _hdf5_lock():
+        name = path_of(path)
+        with hdf5_lock():
             self._model.save(name)
 
     def __reduce__(self) -> tuple[Any, ...]:

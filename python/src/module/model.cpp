@@ -1,10 +1,9 @@
-// Sequence and Model in Python. Arrays arrive as the library takes them: bsbr_hpc/_arrays.py prepares them.
+// Sequence and Model in Python.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 
-#include <array>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -13,44 +12,17 @@
 #include <utility>
 #include <vector>
 
+#include "arrays.hpp"
 #include "bsbr/bsbr.hpp"
+#include "make_once.hpp"
 #include "module.hpp"
+#include "stream.hpp"
 
 namespace bsbr::python {
 namespace {
 
-template <class Value>
-using Rows = nb::ndarray<const Value, nb::ndim<2>, nb::c_contig, nb::device::cpu>;  // [batch, local tokens]
 using Elements = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using ByName = nb::typed<nb::dict, nb::str, nb::any>;
-
-/// The same memory as a View, or a copy of it in the device's memory.
-template <class Value>
-Array<const Value**> view_of(const Rows<Value>& rows) {
-  return Kokkos::create_mirror_view_and_copy(Memory(),
-                                             HostArray<const Value**>(rows.data(), rows.shape(0), rows.shape(1)));
-}
-
-template <class Value>
-std::optional<Array<const Value**>> view_of(const std::optional<Rows<Value>>& rows) {
-  return rows ? std::optional(view_of(*rows)) : std::nullopt;
-}
-
-/// What NumPy arrays keep of a View on whose memory they are.
-template <class View>
-nb::capsule owner_of(const View& view) {
-  return {new View(view), [](void* kept) noexcept { delete static_cast<View*>(kept); }};
-}
-
-/// The same memory as a NumPy array, or a copy of it in the host's memory.
-template <class View>
-nb::object numpy_of(const View& array) {
-  const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), array);
-  std::array<std::size_t, View::rank> shape{};
-  for (std::size_t i = 0; i < shape.size(); ++i) shape[i] = host.extent(i);
-  return nb::cast(
-      nb::ndarray<nb::numpy, typename View::value_type>(host.data(), shape.size(), shape.data(), owner_of(host)));
-}
 
 /// One NumPy array of `Element`s for each weight, by name, all on the same memory: that of the elements of Weights or a
 /// WeightArray, or a copy of them in the host's memory.
@@ -184,6 +156,10 @@ class AnyModel {
   virtual ByName gradients(const Sequence& sequence, const Rows<std::int32_t>& ids,
                            const std::optional<Rows<std::int32_t>>& targets,
                            const std::optional<Rows<std::uint8_t>>& mask, Recompute recompute) = 0;
+  /// A stream of no tokens. Collective.
+  virtual std::unique_ptr<AnyStream> stream(std::int64_t batch) = 0;
+  /// The stream of a state file. Collective.
+  virtual std::unique_ptr<AnyStream> load_stream(const std::string& path) = 0;
 
   Sequence sequence(std::int64_t length, std::int64_t batch) {
     return kept_or_made(m_sequence, length, batch,
@@ -193,6 +169,9 @@ class AnyModel {
     return kept_or_made(m_gradient_sequence, length, batch,
                         [&] { return bsbr::gradient_sequence(m_comm, batch, length, config().chunk_size); });
   }
+
+ protected:
+  MPI_Comm comm() const { return m_comm; }
 
  private:
   template <class Make>
@@ -237,7 +216,7 @@ class TypedModel : public AnyModel {
     TokenLosses losses;
     {
       const nb::gil_scoped_release others_may_run;
-      make_once(m_head, sequence.comm());
+      make_once(m_head, m_model.weights(), sequence.comm());
       const Execution execution;
       const Batch batch(sequence, ids, targets, mask);
       const Array<Real***> states = m_model.forward(execution, sequence, batch.ids, batch.mask);
@@ -254,7 +233,7 @@ class TypedModel : public AnyModel {
     std::optional<LossAndGradients<Real>> result;
     {
       const nb::gil_scoped_release others_may_run;
-      make_once(m_gradient, sequence.comm());
+      make_once(m_gradient, m_model.weights(), sequence.comm());
       const Batch batch(sequence, ids, targets, mask);
       require_all_or_none(sequence.comm(), "recompute = none", recompute == Recompute::none);
       result = m_gradient->compute(Execution(), sequence, batch.ids, batch.targets, batch.mask, nullptr, recompute);
@@ -276,18 +255,23 @@ class TypedModel : public AnyModel {
     write_model(path, m_model.weights());
   }
 
- private:
-  /// Makes what has a copy of the weights of its own, when it is needed first. Collective.
-  template <class Part>
-  void make_once(std::optional<Part>& part, MPI_Comm comm) {
-    parallel::agree(comm, [&] {
-      if (!part) part.emplace(m_model.weights());
-    });
+  std::unique_ptr<AnyStream> stream(std::int64_t batch) override {
+    start();
+    const nb::gil_scoped_release others_may_run;
+    return make_stream(m_model, m_logits, Stream<Real>(config(), comm(), batch));
   }
 
+  std::unique_ptr<AnyStream> load_stream(const std::string& path) override {
+    start();
+    const nb::gil_scoped_release others_may_run;
+    return make_stream(m_model, m_logits, read_stream(path, m_model.weights(), comm()));
+  }
+
+ private:
   Model<Real> m_model;
   std::optional<OutputLayer<Real>> m_head;
   std::optional<ModelGradient<Real>> m_gradient;
+  std::optional<LogitLayer<Real>> m_logits;  // for all streams
 };
 
 /// A path is bytes, as for the system. The configuration is read first, so that changes of it are refused before the
@@ -321,34 +305,41 @@ std::unique_ptr<AnyModel> from_arrays(const ModelConfig& config, const ByName& a
 }
 
 std::string repr(const Sequence& sequence) {
-  return "Sequence(length=" + std::to_string(sequence.length()) + ", batch=" + std::to_string(sequence.batch()) +
-         ", chunk_size=" + std::to_string(sequence.chunk_size()) + ", rank=" + std::to_string(sequence.rank()) +
-         ", ranks=" + std::to_string(sequence.ranks()) + ", first_token=" + std::to_string(sequence.first_token()) +
+  const std::string origin = sequence.origin() == 0 ? "" : ", origin=" + std::to_string(sequence.origin());
+  return "Sequence(length=" + std::to_string(sequence.length()) + origin +
+         ", batch=" + std::to_string(sequence.batch()) + ", chunk_size=" + std::to_string(sequence.chunk_size()) +
+         ", rank=" + std::to_string(sequence.rank()) + ", ranks=" + std::to_string(sequence.ranks()) +
+         ", first_token=" + std::to_string(sequence.first_token()) +
          ", local_tokens=" + std::to_string(sequence.local_tokens()) + ")";
 }
 
 void add_sequence(nb::module_& module) {
   nb::class_<Sequence>(
       module, "Sequence",
-      "Shape of a batch of sequences of equal length, and the part of it that this rank holds. Made by Model.sequence "
-      "and Model.gradient_sequence.")
+      "Shape of a batch of sequences of equal length, or of a piece of them, and the part of it that this rank holds. "
+      "Made by Model.sequence, Model.gradient_sequence and Stream.sequence.")
       .def("__repr__", &repr)
       .def_prop_ro("batch", &Sequence::batch, "Number of sequences.")
-      .def_prop_ro("length", &Sequence::length, "Tokens of one sequence, over all ranks.")
+      .def_prop_ro("length", &Sequence::length, "Tokens of one sequence, or of its piece, over all ranks.")
+      .def_prop_ro("origin", &Sequence::origin, "Tokens of one sequence before these: 0 but for pieces of a stream.")
       .def_prop_ro("chunk_size", &Sequence::chunk_size, "Tokens in a chunk. A rank holds whole chunks.")
-      .def_prop_ro("first_token", &Sequence::first_token, "First token of this rank's part.")
+      .def_prop_ro("first_token", &Sequence::first_token,
+                   "First token of this rank's part, by its place in the sequence.")
+      .def_prop_ro("offset", &Sequence::offset,
+                   "First token of this rank's part, by its place among these: first_token - origin.")
       .def_prop_ro("local_tokens", &Sequence::local_tokens,
                    "Tokens of one sequence that this rank holds; 0 if there are more ranks than chunks.")
       .def_prop_ro("rank", &Sequence::rank, "This process's rank in the model's communicator.")
       .def_prop_ro("ranks", &Sequence::ranks, "Number of ranks of the model's communicator.")
       .def("first_token_of", &Sequence::first_token_of, nb::arg("rank"),
-           "First token of a rank's part, for rank = 0 … ranks; that of `ranks` is `length`.");
+           "First token of a rank's part, for rank = 0 … ranks; that of `ranks` is `origin + length`.");
 }
 
 }  // namespace
 
 void add_model(nb::module_& module) {
   add_sequence(module);
+  add_stream(module);
   nb::enum_<Recompute> recompute(module, "Recompute");
   for (const auto& [value, name] : recomputations) recompute.value(std::string(name).c_str(), value);
   nb::class_<AnyModel>(module, "Model")
@@ -367,7 +358,15 @@ void add_model(nb::module_& module) {
       .def("loss", &AnyModel::loss, nb::arg("sequence"), nb::arg("ids").noconvert(),
            nb::arg("targets").noconvert().none(), nb::arg("mask").noconvert().none())
       .def("gradients", &AnyModel::gradients, nb::arg("sequence"), nb::arg("ids").noconvert(),
-           nb::arg("targets").noconvert().none(), nb::arg("mask").noconvert().none(), nb::arg("recompute"));
+           nb::arg("targets").noconvert().none(), nb::arg("mask").noconvert().none(), nb::arg("recompute"))
+      .def("require_head", [](const AnyModel& model) { require_head(model.config()); })
+      .def("stream", &AnyModel::stream, nb::arg("batch"), nb::keep_alive<0, 1>())
+      .def(
+          "load_stream",
+          [](AnyModel& model, const nb::bytes& path) {
+            return model.load_stream({path.c_str(), path.size()});
+          },
+          nb::arg("path"), nb::keep_alive<0, 1>());
   const nb::arg path("path"), config("config"), arrays("arrays"), changes("changes");
   module.def("load_float32", &load<float>, path, nb::arg("comm").none(), changes);
   module.def("load_float64", &load<double>, path, nb::arg("comm").none(), changes);

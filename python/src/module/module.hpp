@@ -32,5 +32,6 @@ void add_errors();
 void add_runtime(nb::module_& module);
 void add_config(nb::module_& module);
 void add_model(nb::module_& module);
+void add_stream(nb::module_& module);  // after the class Sequence
 
 }  // namespace bsbr::python
