@@ -16,6 +16,7 @@
 #include "bsbr/partition.hpp"
 #include "kernels/compat.hpp"
 #include "kernels/device_product.hpp"
+#include "kernels/huge_pages.hpp"
 #include "kernels/product_kernel.hpp"
 #include "kernels/tile_product.hpp"
 #include "kernels/transpose.hpp"
@@ -35,8 +36,7 @@ class ProductWeight {
       : m_out(out), m_in(in), m_transpose(transpose) {
     if constexpr (!on_host) return;
     try {
-      m_packed = Array<Real*>(Kokkos::view_alloc(std::string("bsbr::packed_weight"), Kokkos::WithoutInitializing),
-                              Packing(out, in).elements());
+      m_packed = allocate_in_huge_pages<Real>("bsbr::packed_weight", Packing(out, in).elements());
     } catch (const std::exception& error) {
       throw MemoryError("no memory for a packed weight [" + std::to_string(out) + ", " + std::to_string(in) +
                         "]: " + error.what());
