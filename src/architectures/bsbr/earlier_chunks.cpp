@@ -93,6 +93,7 @@ template <class Real>
 void require_chunks(const Sequence& sequence, const kernels::GatheredStates& gathered, std::int64_t row,
                     const AttentionState<Real>& state) {
   const std::int64_t whole = sequence.earlier_chunks();
+  if (sequence.batch() == 0) return;
   if (room_of(state.chunk_states, gathered.blocks.elements(gathered.block_count, 1)) < whole ||
       room_of(state.retrieval, row) < begun(sequence) ||
       (begun(sequence) > 0 && (static_cast<std::int64_t>(state.real_chunks.extent(0)) != sequence.batch() ||
