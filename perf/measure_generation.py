@@ -98,6 +98,13 @@ class Programs(peers.Programs):
         heads = ["--num-heads", 1] if architecture == "gau" else []
         return self.make_model(architecture, "--head", "separate", *heads)
 
+    def summary(self, program, model, *arguments):
+        summary = json.loads(self.run(program, "--model", model, *arguments, "--json", "-"))
+        if summary["ranks"] * summary["threads_per_rank"] != self.threads:
+            raise Failure(USAGE, f"{program} ran with {summary['threads_per_rank']} threads, must be {self.threads} as in PyTorch")
+        self.about = {name: summary[name] for name in ("version", "git_commit", "kokkos_version")}
+        return summary
+
     def generate(self, architecture, prompt, tokens, *how):
         """The summary of a run, whose text is in generated.txt."""
         return self.summary("bsbr_generate", self.model(architecture), "--input", self.text(prompt), "--tokens", tokens, "--temperature", 0,
