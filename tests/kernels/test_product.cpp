@@ -132,12 +132,12 @@ TYPED_TEST(Product, of_few_rows_by_all_threads_has_the_bits_of_one_thread) {
     for (const std::int64_t in : {1, 513, 1100}) {
       const kernels::ProductWeight<Real> weight{
           Array<const Real**>(to_device<Real**>(random_numbers<Real>(out, in, 5), out, in))};
-      const std::int64_t in_stride = weight.row_stride(in), stride = weight.row_stride(out);
+      const std::int64_t stride = weight.row_stride(out);
       for (const std::int64_t rows : {1, 7, 16}) {
-        const auto input = random_numbers<Real>(rows, in_stride, 6);
+        const auto input = random_numbers<Real>(rows, in, 6);
         std::vector<Real> one(static_cast<std::size_t>(rows * stride), std::numeric_limits<Real>::quiet_NaN());
         auto all = one;
-        weight.multiply(rows, input.data(), in_stride, one.data(), stride);
+        weight.multiply(rows, input.data(), in, one.data(), stride);
         weight.multiply(Execution(), rows, input.data(), all.data(), kernels::make_product_workspace());
         for (std::int64_t i = 0; i < rows * out; ++i) {
           const auto at = static_cast<std::size_t>(i / out * stride + i % out);

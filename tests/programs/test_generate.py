@@ -276,7 +276,7 @@ class Generate(Case):
         self.assertEqual(run("bsbr_evaluate", "--model", model, "--input", rows, "--state-out", state, "--quiet").code, 0)
         start = ["--model", model, "--state-in", state, "--tokens", 5]
         for ranks in (1, 3):
-            self.refuse(3, ("s.h5", "the last token of sequence 1 is padding", "a prompt may follow"), *start, ranks=ranks)
+            self.refuse(3, ("s.h5", "the last token of sequence 1 is padding", "hint: a prompt may follow"), *start, ranks=ranks)
         self.assertEqual(len(self.generate(*start, "--prompt", "x")), 2 * 6)
 
     def test_a_full_disk_leaves_no_state(self):
@@ -297,7 +297,7 @@ class Generate(Case):
         with h5py.File(model, "r+") as file:
             file["weights/lm_head.weight"][...] *= 3e38 / np.abs(file["weights/lm_head.weight"][()]).max()
         for ranks in (1, 3):
-            self.refuse(7, ("token 1", "logit of id", "--precision double"), "--model", model, "--prompt", "x", "--tokens", 5, ranks=ranks)
+            self.refuse(7, ("token 1", "logit of id", "hint: if numbers overflow, --precision double"), "--model", model, "--prompt", "x", "--tokens", 5, ranks=ranks)
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_a_full_disk(self):
