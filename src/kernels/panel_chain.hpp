@@ -167,16 +167,19 @@ void run_stages_together(ChainThread& thread, const Rows& rows, Real* input, Rea
   run_stages_together(thread, rows, other, input, rest...);
 }
 
-/// A few rows, with all threads together: a team of them, so that they run at the same time.
+/// A few rows, with all threads together, or as many as Kokkos allows (64): a team of them, so that they run at the
+/// same time.
 template <class Real, class Prologue, class First, class... Rest>
 void run_together(const Execution& execution, const std::string& label, const Rows& rows,
                   const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stage<Real, First>& first,
                   const Rest&... rest) {
-  const int threads = execution.concurrency();
+  using OneTeam = Kokkos::TeamPolicy<Execution, Kokkos::Schedule<Kokkos::Static>>;
+  const auto any_body = [](const typename OneTeam::member_type&) {};
+  const int largest_team = OneTeam(execution, 1, 1).team_size_max(any_body, Kokkos::ParallelForTag());
+  const int threads = std::min(static_cast<int>(execution.concurrency()), largest_team);
   const std::int64_t stride = first.weight.row_stride(first.weight.in());
   Real *input = buffers.get(0, 0), *other = buffers.get(0, 1);
   SpinBarrier barrier(threads);
-  using OneTeam = Kokkos::TeamPolicy<Execution, Kokkos::Schedule<Kokkos::Static>>;
   Kokkos::parallel_for(
       label, OneTeam(execution, 1, threads), [=, shared = &barrier](const OneTeam::member_type& member) {
         const SerialTeam team{};
