@@ -1,13 +1,12 @@
 // State files: what all ranks write together, on which ranks a stream goes on with it, and what is said of bad ones.
 #include "bsbr/stream_file.hpp"
 
-#include <optional>
-
 #include "bsbr/error.hpp"
 #include "files.hpp"
 #include "support/bits.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
+#include "support/run_stream.hpp"
 #include "support/variants.hpp"
 #include "support/world.hpp"
 
@@ -38,15 +37,6 @@ std::vector<ModelConfig> all_variants() {
 
 Batch batch_of(const ModelConfig& config, Padding padding = Padding::none) {
   return random_batch(config, 2, length, 81, padding);
-}
-
-template <class Real>
-std::vector<Real> feed(Stream<Real>& stream, Model<Real>& model, const Batch& piece) {
-  const Sequence sequence = stream.next(piece.length);
-  std::optional<Array<const std::uint8_t**>> mask;
-  if (!piece.mask.empty()) mask = local_part<std::uint8_t>(sequence, piece.mask);
-  const auto ids = local_part<std::int32_t>(sequence, piece.ids);
-  return gather_tokens(sequence, stream.feed(Execution(), model, sequence, ids, mask));
 }
 
 template <class Real>

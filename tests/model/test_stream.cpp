@@ -9,6 +9,7 @@
 #include "support/bits.hpp"
 #include "support/reals.hpp"
 #include "support/run_model.hpp"
+#include "support/run_stream.hpp"
 #include "support/variants.hpp"
 #include "support/world.hpp"
 
@@ -21,16 +22,6 @@ ModelConfig small_sizes() {
   ModelConfig sizes = small_config(Architecture::bsbr);
   sizes.num_layers = 2;
   return sizes;
-}
-
-/// Hidden states of the next tokens of a stream, [batch, tokens, hidden_dim] on every rank.
-template <class Real>
-std::vector<Real> feed(Stream<Real>& stream, Model<Real>& model, const Batch& piece) {
-  const Sequence sequence = stream.next(piece.length);
-  std::optional<Array<const std::uint8_t**>> mask;
-  if (!piece.mask.empty()) mask = local_part<std::uint8_t>(sequence, piece.mask);
-  const auto ids = local_part<std::int32_t>(sequence, piece.ids);
-  return gather_tokens(sequence, stream.feed(Execution(), model, sequence, ids, mask));
 }
 
 /// The last rows of hidden states [batch, tokens, hidden_dim] are what the stream keeps, on every rank.
