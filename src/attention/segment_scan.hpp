@@ -70,12 +70,16 @@ class SegmentScan {
   void scan(const Execution& execution, const Tokens& tokens, const Rule& rule, AttentionState<Real>* state,
             Profile* profile) {
     m_states.start(execution, state);
-    const Kept kept = state != nullptr && m_sequence.end() % m_segments.tokens() != 0
+    // Where no step ends nothing is added to what the state has, and u of these tokens is formed anew with the next
+    // ones.
+    const bool stays = state != nullptr && m_sequence.ranks() == 1 && m_segments.goes_on_within_one() &&
+                       tokens.end() == tokens.begin();
+    const Kept kept = state != nullptr && m_sequence.end() % m_segments.tokens() != 0 && !stays
                           ? Kept(m_states.elements(), m_parts.total())
                           : Kept();
     m_sequence.ranks() == 1 ? scan_alone(execution, tokens, rule, state, kept, profile)
                             : scan_with_others(execution, tokens, rule, state, kept, profile);
-    if (state == nullptr) return;
+    if (state == nullptr || stays) return;
     const Phase phase(execution, profile, "exchange");
     m_states.save(execution, *state, m_sequence);
     state->sum = kept.sum;
@@ -92,7 +96,7 @@ class SegmentScan {
   struct Kept {
     Kept() = default;
     Kept(std::int64_t elements, std::int64_t states)
-        : sum("bsbr::attention::kept_sum", elements), state("bsbr::attention::kept_state", states) {}
+        : sum(allocate<Real>("kept_sum", elements)), state(allocate<Real>("kept_state", states)) {}
     Array<Real*> sum, state;
   };
 
@@ -117,9 +121,11 @@ class SegmentScan {
         memory.after = kept.state.data();
         keep_sum(execution, tokens, rule, begun && count == 1 ? memory.first_sum : nullptr, kept);
       }
-      if (count == 1) {
-        if (end > first) memory.sums = m_states.sum(first);
+      if (count == 1 && end > first) {
+        memory.sums = m_states.sum(first);
         run<kernels::ScanPass::both>(execution, tokens, rule, segments(tokens, first, 1), memory);
+      } else if (count == 1) {
+        run<kernels::ScanPass::results>(execution, tokens, rule, segments(tokens, first, 1), memory);
       } else if (end > first) {
         auto summed = sums(first);
         summed.first_sum = memory.first_sum;

@@ -46,11 +46,12 @@ KOKKOS_INLINE_FUNCTION void solve_delta_rule(const Team& team, Real beta, int co
   Real* factors = tile.scores + Tile::query_columns;  // [s, t]
 
   // u_t = β (v_t − k_t S)
-  detail::apply_running_state(team, count, columns, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1}, tile);
+  detail::apply_running_state(team, 0, count, columns, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1},
+                              tile);
   for_each(team, count * columns, [&](const int i) { u[i] = beta * (u[i] - predicted[i]); });
 
   // factors[s, t] = −β k_s·k_t
-  for_each_in_rows(team, count, Tile::tokens, [&](const int s) {
+  for_each_in_rows(team, count, count, [&](const int s) {
     Real* row = factors + s * stride;
     return [=](const int t) { row[t] *= -beta; };
   });

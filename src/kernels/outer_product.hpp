@@ -124,10 +124,10 @@ void add_outer_tile(const ProductKernel<Real>& kernel, const typename OuterProdu
   const Real *left = packed + packing.row(row), *right = packed + packing.tile(tile);
   Real* target = weight_gradient + row * packing.in + column;
   if (width == packing.columns) {
-    return kernel.tile(height, depth, left, packing.stride, right, target, packing.in, true);
+    return kernel.tile(height, depth, left, packing.stride, right, target, packing.in, true, {});
   }
   Real sums[ProductKernel<Real>::most_rows * ProductKernel<Real>::most_columns];  // a kernel writes whole tiles
-  kernel.tile(height, depth, left, packing.stride, right, sums, packing.columns, false);
+  kernel.tile(height, depth, left, packing.stride, right, sums, packing.columns, false, {});
   for (int i = 0; i < height; ++i) {
     for (std::int64_t j = 0; j < width; ++j) target[i * packing.in + j] += sums[i * packing.columns + j];
   }

@@ -136,20 +136,31 @@ class ProductWeight {
                       std::int64_t in_stride, Real* product, std::int64_t out_stride) const {
     const ProductKernel<Real> kernel = product_kernel<Real>();
     const Packing packing(m_out, m_in);
-    const std::int64_t block_tiles = std::max<std::int64_t>(1, HostSizes::product_columns / packing.columns);
     // product[row …, columns of the tile] = Σ input[row …, k …] · weight[columns of the tile, k …], or += after the
     // first part of the sum
-    const auto multiply_tile = [&](std::int64_t row, std::int64_t k, std::int64_t tile) {
+    const auto multiply_tile = [&](std::int64_t row, std::int64_t k, std::int64_t tile, const ReadAhead<Real>& ahead) {
       const int height = static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - row)),
                 depth = static_cast<int>(packing.depth(k));
       kernel.tile(height, depth, input + row * in_stride + k, in_stride, m_packed.data() + packing.offset(k, tile),
-                  product + row * out_stride + tile * packing.columns, out_stride, k > 0);
+                  product + row * out_stride + tile * packing.columns, out_stride, k > 0, ahead);
     };
+    // Few rows meet a tile of the weight before the next one, for which they ask meanwhile, each tile of rows for its
+    // share: so memory is read all the time.
+    const std::int64_t row_tiles = (rows + kernel.rows - 1) / kernel.rows;
+    const bool few = row_tiles <= HostSizes::few_row_tiles;
+    const auto ahead = [&](std::int64_t row, std::int64_t k, std::int64_t tile) -> ReadAhead<Real> {
+      const bool is_last = tile + 1 == last_tile;
+      const std::int64_t next = is_last ? first_tile : tile + 1, part = is_last ? k + packing.step : k;
+      if (!few || part >= m_in) return {};
+      const std::int64_t share = (packing.columns + row_tiles - 1) / row_tiles;
+      return {m_packed.data() + packing.offset(part, next) + row / kernel.rows * share * packing.depth(part), share};
+    };
+    const std::int64_t block_tiles = few ? 1 : std::max<std::int64_t>(1, HostSizes::product_columns / packing.columns);
     for (std::int64_t k = 0; k < m_in; k += packing.step) {
       for (std::int64_t first = first_tile; first < last_tile; first += block_tiles) {
         const std::int64_t last = std::min(first + block_tiles, last_tile);
         for (std::int64_t row = 0; row < rows; row += kernel.rows) {
-          for (std::int64_t tile = first; tile < last; ++tile) multiply_tile(row, k, tile);
+          for (std::int64_t tile = first; tile < last; ++tile) multiply_tile(row, k, tile, ahead(row, k, tile));
         }
       }
     }

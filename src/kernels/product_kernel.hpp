@@ -9,6 +9,14 @@
 
 namespace bsbr::kernels {
 
+/// What a kernel asks caches for while it multiplies: `step` elements for each step of its depth, from `from` on. Null:
+/// nothing.
+template <class Real>
+struct ReadAhead {
+  const Real* from = nullptr;
+  std::int64_t step = 0;
+};
+
 /// One tile of c = a·b that stays in registers over the whole depth. Each element is one chain of multiply-adds from 0,
 /// so that its bits depend on its row of a and its column of b only.
 template <class Real>
@@ -22,7 +30,7 @@ struct ProductKernel {
   /// c [rows, columns] = a [rows, depth] · b [depth, columns], or += . Rows of a and c lie a_stride and c_stride
   /// elements apart, those of b one after the other.
   void (*tile)(int rows, int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride,
-               bool add);
+               bool add, const ReadAhead<Real>& ahead);
 };
 
 /// Those that this CPU can run, the fastest first; never empty.

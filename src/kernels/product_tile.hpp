@@ -20,10 +20,15 @@ constexpr int columns = tile_vectors* lanes<Real>;
 static_assert(tile_rows <= ProductKernel<float>::most_rows && columns<float> <= ProductKernel<float>::most_columns);
 
 /// c[row, :] = Σ_k a[row, k] b[k, :], or += .
-template <int rows, class Real>
-void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride, bool add) {
+template <int rows, bool reads_ahead, class Real>
+void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride, bool add,
+          [[maybe_unused]] const ReadAhead<Real>& ahead) {
   Vector<Real> sums[rows][tile_vectors] = {};
   for (int k = 0; k < depth; ++k) {
+    if constexpr (reads_ahead) {
+      constexpr int line = 64 / static_cast<int>(sizeof(Real));
+      for (int i = 0; i < columns<Real>; i += line) __builtin_prefetch(ahead.from + k * ahead.step + i);
+    }
     Vector<Real> b_row[tile_vectors];
     for (int v = 0; v < tile_vectors; ++v) b_row[v] = load<Vector<Real>>(b + k * columns<Real> + v * lanes<Real>);
     for (int row = 0; row < rows; ++row) {
@@ -42,8 +47,13 @@ void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* 
 /// The same of 1 to tile_rows rows.
 template <class Real>
 void tile_of(int rows, int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride,
-             bool add) {
-  with_constant<tile_rows>(rows, [&](auto count) { tile<count>(depth, a, a_stride, b, c, c_stride, add); });
+             bool add, const ReadAhead<Real>& ahead) {
+  with_constant<tile_rows>(rows, [&](auto count) {
+    if (ahead.from == nullptr)
+      tile<count, false>(depth, a, a_stride, b, c, c_stride, add, ahead);
+    else
+      tile<count, true>(depth, a, a_stride, b, c, c_stride, add, ahead);
+  });
 }
 
 #define BSBR_NAME_OF(instructions) #instructions

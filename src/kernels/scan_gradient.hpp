@@ -241,7 +241,7 @@ KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const AdjointTokens<Real
   };
   transpose_rows(team, Tile::tokens, tile.key_width, Real(1), query, tile.transposed, Tile::score_stride);
   transpose_keys(team, count, tile);
-  form_step_scores(team, count, tile);
+  form_step_scores(team, 0, count, tile);
 
   // values[t] = Σ_{s ≤ t} (k_t·q_s) do_s
   load_output_gradient(team, tokens, part, begin, count, Real(1), tile);

@@ -337,11 +337,13 @@ KOKKOS_INLINE_FUNCTION void load_tokens(const Team& team, const ScanTokens<Real>
   load_values(team, tokens, rule, part, is_real, count, tile);
 }
 
-/// tile.output[t, :] = x_t S of the first `columns` columns; x_t are the rows of `left`.
+/// tile.output[t, :] = x_t S of the first `columns` columns, for first ≤ t < count; x_t are the rows of `left`.
 template <class Tile, class Real>
-KOKKOS_INLINE_FUNCTION void apply_running_state(const Team& team, int count, int columns, const LeftFactor<Real>& left,
-                                                const Tile& tile) {
-  form_product(team, count, columns, tile.key_width, left, tile.state, tile.stride, tile.output, tile.stride);
+KOKKOS_INLINE_FUNCTION void apply_running_state(const Team& team, int first, int count, int columns,
+                                                const LeftFactor<Real>& left, const Tile& tile) {
+  form_product(team, count - first, columns, tile.key_width,
+               LeftFactor<Real>{left.data + first * left.row_stride, left.row_stride, left.depth_stride}, tile.state,
+               tile.stride, tile.output + first * tile.stride, tile.stride);
 }
 
 /// Σ k_sᵀ u_s of the tile is added to the sum of the segment, and where u depends on the state to the state.
@@ -386,21 +388,29 @@ struct QueriesOfTile {
   }
 };
 
-/// transposed[k, t] = element k of q_t as the rule maps it; 0 where there is none. A host maps queries as rows, in
-/// tile.queries, a GPU as columns.
+/// The first token of a tile whose result is wanted, or one before it: whole vectors of queries are computed.
+template <class Real, class Tokens>
+KOKKOS_INLINE_FUNCTION int first_wanted(const Tokens& tokens, std::int64_t first_token) {
+  if (first_token >= tokens.first) return 0;
+  return static_cast<int>(tokens.first - first_token) / lanes<Real> * lanes<Real>;
+}
+
+/// transposed[k, t] = element k of q_t as the rule maps it, for first ≤ t < count; 0 where there is none. A host maps
+/// queries as rows, in tile.queries, a GPU as columns, and all.
 template <class Tile, class Real, class Rule>
-inline void transpose_queries(const SerialTeam& team, const QueriesOfTile<Real>& queries, const Rule& rule,
+inline void transpose_queries(const SerialTeam& team, const QueriesOfTile<Real>& queries, int first, const Rule& rule,
                               std::int64_t head, const Tile& tile) {
-  const int width = tile.key_width, stride = padded<Real>(width);
-  const auto is_wanted = [&](int t) { return queries(t) != nullptr; };
-  load_padded_rows(team, Tile::tokens, queries, width, tile.queries, stride);
-  rule.map(team, head, TileRows<Real>{tile.queries, Tile::tokens, width, stride, 1}, is_wanted);
+  const int width = tile.key_width, stride = padded<Real>(width), count = padded<Real>(queries.count) - first;
+  const auto query = [&](int t) { return queries(first + t); };
+  const auto is_wanted = [&](int t) { return query(t) != nullptr; };
+  load_padded_rows(team, count, query, width, tile.queries, stride);
+  rule.map(team, head, TileRows<Real>{tile.queries, count, width, stride, 1}, is_wanted);
   const auto row = [&](int t) -> const Real* { return tile.queries + t * stride; };
-  transpose_rows(team, Tile::tokens, width, Real(1), row, tile.transposed, Tile::score_stride);
+  transpose_rows(team, count, width, Real(1), row, tile.transposed + first, Tile::score_stride);
 }
 
 template <class Tile, class Real, class Rule>
-KOKKOS_INLINE_FUNCTION void transpose_queries(const TeamMember& team, const QueriesOfTile<Real>& queries,
+KOKKOS_INLINE_FUNCTION void transpose_queries(const TeamMember& team, const QueriesOfTile<Real>& queries, int,
                                               const Rule& rule, std::int64_t head, const Tile& tile) {
   const auto is_wanted = [&](int t) { return queries(t) != nullptr; };
   transpose_rows(team, Tile::tokens, tile.key_width, Real(1), queries, tile.transposed, Tile::score_stride);
@@ -410,7 +420,8 @@ KOKKOS_INLINE_FUNCTION void transpose_queries(const TeamMember& team, const Quer
 template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void load_queries(const Team& team, const ScanTokens<Real>& tokens, const Rule& rule,
                                          const ScanPart& part, std::int64_t first, int count, const Tile& tile) {
-  transpose_queries(team, QueriesOfTile<Real>(tokens, part, first, count), rule, part.head, tile);
+  transpose_queries(team, QueriesOfTile<Real>(tokens, part, first, count), first_wanted<Real>(tokens, first), rule,
+                    part.head, tile);
 }
 
 /// The queries of this rank's tokens from `first` on, where they lie.
@@ -431,25 +442,27 @@ KOKKOS_INLINE_FUNCTION void transpose_keys(const Team& team, int count, const Ti
                  Tile::score_stride);
 }
 
-/// scores[s, t] = k_s·q_t, and where they are needed after them k_s·k_t. Those of s > t are not used.
+/// scores[s, t] = k_s·q_t for first ≤ t < count, and where they are needed after them k_s·k_t of all t. Those of s > t
+/// are not used.
 template <class Tile>
-KOKKOS_INLINE_FUNCTION void form_step_scores(const Team& team, int count, const Tile& tile) {
+KOKKOS_INLINE_FUNCTION void form_step_scores(const Team& team, int first, int count, const Tile& tile) {
   using Real = typename Tile::Number;
-  form_product(team, count, Tile::score_columns, tile.key_width,
-               LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1}, tile.transposed, Tile::score_stride,
-               tile.scores, Tile::score_stride);
+  const int end = Tile::score_columns - Tile::tokens + padded<Real>(count);  // of the last ones, queries or keys
+  form_product(team, count, end - first, tile.key_width, LeftFactor<Real>{tile.keys, padded<Real>(tile.key_width), 1},
+               tile.transposed + first, Tile::score_stride, tile.scores + first, Tile::score_stride);
 }
 
-/// output[t, :] += Σ_{s < t + sees_itself} scores[s, t] u_s
+/// output[t, :] += Σ_{s < t + sees_itself} scores[s, t] u_s for first ≤ t < count
 template <class Tile>
-KOKKOS_INLINE_FUNCTION void add_own_step(const Team& team, int count, int sees_itself, const Tile& tile) {
+KOKKOS_INLINE_FUNCTION void add_own_step(const Team& team, int first, int count, int sees_itself, const Tile& tile) {
   using Real = typename Tile::Number;
   add_product_of_ranges(
-      team, count, tile.block,
-      [=](int t) {
-        return DepthRange{0, t + sees_itself};
+      team, count - first, tile.block,
+      [=](int row) {
+        return DepthRange{0, first + row + sees_itself};
       },
-      LeftFactor<Real>{tile.scores, 1, Tile::score_stride}, tile.values, tile.stride, tile.output, tile.stride);
+      LeftFactor<Real>{tile.scores + first, 1, Tile::score_stride}, tile.values, tile.stride,
+      tile.output + first * tile.stride, tile.stride);
 }
 
 /// powers[j] = γ^j, one factor after the other, by one thread: so that they do not depend on the team.
@@ -517,16 +530,17 @@ KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const Tokens& tokens, co
                                       std::int64_t begin, std::int64_t end, const Tile& tile) {
   using Real = typename Tile::Number;
   const auto count = static_cast<int>(end - begin);
+  const int first = Tile::has_results ? first_wanted<Real>(tokens, begin) : 0;
   load_tokens(team, tokens, rule, part, begin, count, tile);
   if constexpr (Tile::has_results) load_queries(team, tokens, rule, part, begin, count, tile);
   if constexpr (Rule::corrects_state) transpose_keys(team, count, tile);
-  if constexpr (Tile::has_scores) form_step_scores(team, count, tile);
+  if constexpr (Tile::has_scores) form_step_scores(team, first, count, tile);
   rule.prepare(team, tile, count);
   if constexpr (Tile::has_results) {
     if constexpr (decays<Rule>) decay_queries(team, count, tile);
     form_running_state(team, tile);
-    apply_running_state(team, count, tile.block, LeftFactor<Real>{tile.transposed, 1, Tile::score_stride}, tile);
-    add_own_step(team, count, tokens.sees_itself, tile);
+    apply_running_state(team, first, count, tile.block, LeftFactor<Real>{tile.transposed, 1, Tile::score_stride}, tile);
+    add_own_step(team, first, count, tokens.sees_itself, tile);
     store_results(team, tokens, rule, part, begin, count, tile);
     keep_rows(team, tokens, rule, part, begin, count, tile);
   }
@@ -557,7 +571,7 @@ KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const Tokens& tokens, c
     // o_t = q_t S, of this rank's tokens
     form_running_state(team, tile);
     for (std::int64_t first = begin < tokens.first ? tokens.first : begin; first < end; first += size) {
-      apply_running_state(team, count_at(first), tile.block, queries_from(tokens, part, first), tile);
+      apply_running_state(team, 0, count_at(first), tile.block, queries_from(tokens, part, first), tile);
       store_results(team, tokens, rule, part, first, count_at(first), tile);
     }
   }

@@ -121,6 +121,10 @@ struct HostSizesWith : CommonSizes, Registers {
   /// Columns of a product in a block of a weight, which all rows of a panel meet before the next block.
   static constexpr int product_columns = 256;
 
+  /// Tiles of rows, or fewer, all of which meet a tile of columns of a weight before the next one: so few that the
+  /// product may be limited by how fast the weight is read.
+  static constexpr int few_row_tiles = 16;
+
   /// Columns that a thread takes where threads share out columns; elements of a long array that it takes at a time.
   static constexpr int thread_columns = 128, thread_elements = 4096;
 
@@ -141,6 +145,10 @@ struct HostSizesWith : CommonSizes, Registers {
 
   /// Queries of a softmax tile, keys in the gradient of keys; how many a forward's team takes, to fetch keys but once.
   static constexpr int query_tile = 64, most_query_tiles = 4;
+
+  /// Queries of a group that are computed one by one rather than in tiles; for one, how many vectors of keys are scored
+  /// side by side, and how many of a value's columns are summed.
+  static constexpr int few_queries = 4, scored_vectors = 2, value_vectors = 8;
 
   /// Columns of a running state that one team carries along the sequence.
   static constexpr int scan_columns = 64;

@@ -7,7 +7,7 @@
 #include <type_traits>
 
 #include "config/causality.hpp"
-#include "kernels/softmax_tiles.hpp"
+#include "kernels/softmax.hpp"
 #include "kernels/tokens.hpp"
 
 namespace bsbr::kernels {
@@ -127,8 +127,8 @@ void token_softmax(const Execution& execution, const std::string& label, std::in
                    const VisibleRange& visible, Real scale, const Strided<const Real***>& query,
                    const KeysAndValues<Real>& keys, const std::type_identity_t<Strided<Real***>>& output,
                    std::int64_t origin, std::int64_t first, std::int64_t last, std::int64_t unit = 1) {
-  softmax_tiles<Real>(execution, label,
-                      detail::token_problem(heads, visible, scale, query, keys, output, origin, first, last, unit));
+  softmax<Real>(execution, label,
+                detail::token_problem(heads, visible, scale, query, keys, output, origin, first, last, unit));
 }
 
 /// The same bits, and log_sum [batch, heads, tokens from `origin` on] = log₂ Σ_s exp(query_t·key_s·scale), the missing
@@ -142,7 +142,7 @@ void token_softmax_with_log_sums(const Execution& execution, const std::string& 
                                  std::int64_t last, std::int64_t unit = 1) {
   const TokenSoftmaxWithLogSums<Real, VisibleRange> problem{
       detail::token_problem(heads, visible, scale, query, keys, output, origin, first, last, unit), log_sum};
-  softmax_tiles<Real>(execution, label, problem);
+  softmax<Real>(execution, label, problem);
 }
 
 }  // namespace bsbr::kernels

@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "support/bits.hpp"
 #include "support/device_arrays.hpp"
 #include "support/random_model.hpp"
 
@@ -24,12 +25,14 @@ std::vector<Real> random_numbers(std::int64_t rows, std::int64_t columns, std::u
   return std::vector<Real>(numbers.begin(), numbers.end());
 }
 
-/// c [rows, columns] of one tile, by a kernel; what is beyond `rows` must stay.
+/// c [rows, columns] of one tile, by a kernel; what is beyond `rows` must stay. Reading ahead changes no bit.
 template <class Real>
 std::vector<Real> tile_by(const kernels::ProductKernel<Real>& kernel, int rows, int depth, const std::vector<Real>& a,
                           std::int64_t a_stride, const std::vector<Real>& b, bool add) {
-  std::vector<Real> c(static_cast<std::size_t>(kernel.rows * kernel.columns), Real(3));
-  kernel.tile(rows, depth, a.data(), a_stride, b.data(), c.data(), kernel.columns, add);
+  std::vector<Real> c(static_cast<std::size_t>(kernel.rows * kernel.columns), Real(3)), ahead = c;
+  kernel.tile(rows, depth, a.data(), a_stride, b.data(), c.data(), kernel.columns, add, {});
+  kernel.tile(rows, depth, a.data(), a_stride, b.data(), ahead.data(), kernel.columns, add, {b.data(), 3});
+  EXPECT_TRUE(same_bits(ahead, c, kernel.columns)) << kernel.name;
   return c;
 }
 

@@ -12,8 +12,8 @@
 #include "bsbr/error.hpp"
 #include "config/causality.hpp"
 #include "kernels/rows.hpp"
+#include "kernels/softmax.hpp"
 #include "kernels/softmax_gradient.hpp"
-#include "kernels/softmax_tiles.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/exchange.hpp"
 
@@ -518,11 +518,10 @@ void Bsbr<Real>::mix(const Execution& execution, const ChunkMarks& marks, const 
     const Mixing<Real> mixing = mixing_of(marks, earlier, first, count);
     const Retrieval<Real> retrieval{mixing, 0, mixing.dealt.before(m_sequence.num_chunks()), m_mixed, null_logits};
     if (record == nullptr) {
-      kernels::softmax_tiles<Real>(execution, "bsbr::attention::mix_states", retrieval);
+      kernels::softmax<Real>(execution, "bsbr::attention::mix_states", retrieval);
     } else {
       const Array<Real*>& log_sums = m_sequence.ranks() == 1 ? record->mixing_log_sums : m_mixed_log_sums;
-      kernels::softmax_tiles<Real>(execution, "bsbr::attention::mix_states",
-                                   RetrievalWithLogSums<Real>{retrieval, log_sums});
+      kernels::softmax<Real>(execution, "bsbr::attention::mix_states", RetrievalWithLogSums<Real>{retrieval, log_sums});
     }
     if (m_transpose.stores()) m_transpose.store(execution, m_mixed, first, count, m_states);
   }
