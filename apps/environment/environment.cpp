@@ -20,6 +20,7 @@
 #include "harness/job/processors.hpp"
 #include "harness/job/runtime.hpp"
 #include "kernels/backend.hpp"
+#include "kernels/instructions.hpp"
 
 namespace bsbr::apps {
 
@@ -111,6 +112,7 @@ void add_environment(nlohmann::ordered_json& json, const Environment& environmen
   add("binding", show_binding(environment.places));
   add("job_id", environment.job_id);
   json["gemm"] = environment.gemm;
+  json["vectors"] = kernels::instructions();
   json["kokkos_version"] = environment.kokkos_version;
   json["mpi_version"] = environment.mpi_version;
   json["hdf5_version"] = environment.hdf5_version;

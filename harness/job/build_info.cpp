@@ -17,6 +17,7 @@
 #include "harness/format.hpp"
 #include "kernels/backend.hpp"
 #include "kernels/device_product.hpp"
+#include "kernels/instructions.hpp"
 #include "kernels/product_kernel.hpp"
 
 namespace bsbr::harness {
@@ -71,7 +72,8 @@ std::string build_info(const std::string& program) {
   return version_line(program) + row("commit", git_commit()) + row("compiler", build_compiler) +
          row("build type", type.empty() ? "none" : type) + row("flags", build_flags) + row("Kokkos", kokkos_version()) +
          row("execution", execution_spaces()) + row("threads", "at most " + show_count(most_threads()) + " per rank") +
-         row("MPI", mpi_version()) + row("HDF5", hdf5_version()) + row("products", product_name());
+         row("MPI", mpi_version()) + row("HDF5", hdf5_version()) + row("products", product_name()) +
+         row("vectors", kernels::instructions());
 }
 
 }  // namespace bsbr::harness

@@ -97,7 +97,12 @@ class Bsbr(CMakePackage, CudaPackage, ROCmPackage):
             self.define("BSBR_ENABLE_PROGRAMS", True),
             self.define("BSBR_ENABLE_PERF", False),
             self.define("BSBR_NATIVE", False),  # Spack's compiler wrappers choose the instructions
+            self.define("BSBR_CPU_LEVELS", self.is_for_any_cpu()),
         ]
+
+    def is_for_any_cpu(self):
+        """Whether the library is to choose the instructions when a program starts: it is shared, and the target is no one CPU."""
+        return self.spec.satisfies("+shared ~cuda ~rocm") and str(self.spec.target) in ("x86_64", "x86_64_v2")
 
     @run_after("install")
     def keep_examples(self):
