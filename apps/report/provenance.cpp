@@ -1,6 +1,8 @@
 // Where a result comes from.
 #include "report/provenance.hpp"
 
+#include "kernels/instructions.hpp"
+
 namespace bsbr::apps {
 
 Attributes provenance(const Environment& environment, const ModelOptions& options) {
@@ -11,6 +13,7 @@ Attributes provenance(const Environment& environment, const ModelOptions& option
                         {"mpi_version", environment.mpi_version},
                         {"execution_space", environment.execution_space},
                         {"gemm", environment.gemm},
+                        {"vectors", kernels::instructions()},
                         {"ranks", std::int64_t{environment.ranks}},
                         {"threads_per_rank", std::int64_t{environment.threads_per_rank}},
                         {"precision", std::string(to_string(options.precision))},

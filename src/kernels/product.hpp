@@ -152,8 +152,9 @@ class ProductWeight {
       const bool is_last = tile + 1 == last_tile;
       const std::int64_t next = is_last ? first_tile : tile + 1, part = is_last ? k + packing.step : k;
       if (!few || part >= m_in) return {};
-      const std::int64_t share = (packing.columns + row_tiles - 1) / row_tiles;
-      return {m_packed.data() + packing.offset(part, next) + row / kernel.rows * share * packing.depth(part), share};
+      const std::int64_t share = (packing.columns + row_tiles - 1) / row_tiles, begin = row / kernel.rows * share;
+      if (begin >= packing.columns) return {};
+      return {m_packed.data() + packing.offset(part, next) + begin * packing.depth(part), share};
     };
     const std::int64_t block_tiles = few ? 1 : std::max<std::int64_t>(1, HostSizes::product_columns / packing.columns);
     for (std::int64_t k = 0; k < m_in; k += packing.step) {

@@ -9,8 +9,8 @@
 
 namespace bsbr::kernels {
 
-/// What a kernel asks caches for while it multiplies: `step` elements for each step of its depth, from `from` on. Null:
-/// nothing.
+/// What a kernel asks caches for while it multiplies: at step k of its depth for the elements of a row of b from
+/// from + k · step on. Null: nothing.
 template <class Real>
 struct ReadAhead {
   const Real* from = nullptr;

@@ -231,7 +231,8 @@ KOKKOS_INLINE_FUNCTION void load_output_gradient(const Team& team, const Adjoint
 ///     do_t
 template <class Tile, class Real, class Rule>
 KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const AdjointTokens<Real>& tokens, const Rule& rule,
-                                      const ScanPart& part, std::int64_t begin, std::int64_t end, const Tile& tile) {
+                                      const ScanPart& part, std::int64_t begin, std::int64_t end, bool goes_on,
+                                      const Tile& tile) {
   constexpr int with_values = Tile::blocks == 1 ? 1 : Tile::blocks - 1;  // A's block has none
   const auto count = static_cast<int>(end - begin);
   const int columns = with_values * tile.block;
@@ -254,6 +255,7 @@ KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const AdjointTokens<Real
     const auto set = [](Real result, Real) { return result; };
     store_gradient(team, tokens, true, part, begin, count, tile.values, tile.stride, set);
   }
+  if (!goes_on) return;
   add_to_state(team, count, tile);
   load_output_gradient(team, tokens, part, begin, count, Real(-1), tile);
   add_product(team, tile.key_width, columns, count, LeftFactor<Real>{tile.transposed, Tile::score_stride, 1},

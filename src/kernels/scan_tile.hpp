@@ -206,7 +206,17 @@ namespace detail {
 
 /// block[k, 0 … width) = source[k, 0 … columns), as far as it goes, then zeros, of `rows` rows; source: null: zeros.
 template <class Real>
-KOKKOS_INLINE_FUNCTION void load_block(const Team& team, const Real* source, int rows, int columns, Real* block,
+inline void load_block(const SerialTeam&, const Real* source, int rows, int columns, Real* block, int width,
+                       int stride) {
+  const int copied = source == nullptr ? 0 : std::min(columns, width);
+  for (int row = 0; row < rows; ++row) {
+    if (copied > 0) std::copy_n(source + std::int64_t{row} * columns, copied, block + row * stride);
+    std::fill_n(block + row * stride + copied, width - copied, Real(0));
+  }
+}
+
+template <class Real>
+KOKKOS_INLINE_FUNCTION void load_block(const TeamMember& team, const Real* source, int rows, int columns, Real* block,
                                        int width, int stride) {
   for_each_in_rows(team, rows, width, [&](const int row) {
     const Real* from = source != nullptr ? source + std::int64_t{row} * columns : nullptr;
@@ -524,10 +534,10 @@ KOKKOS_INLINE_FUNCTION void keep_rows(const Team& team, const Tokens& tokens, co
   }
 }
 
-/// A step whose tokens see each other: one tile.
+/// A step whose tokens see each other: one tile. goes_on: the state is needed after it.
 template <class Tile, class Tokens, class Rule>
 KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const Tokens& tokens, const Rule& rule, const ScanPart& part,
-                                      std::int64_t begin, std::int64_t end, const Tile& tile) {
+                                      std::int64_t begin, std::int64_t end, bool goes_on, const Tile& tile) {
   using Real = typename Tile::Number;
   const auto count = static_cast<int>(end - begin);
   const int first = Tile::has_results ? first_wanted<Real>(tokens, begin) : 0;
@@ -544,6 +554,7 @@ KOKKOS_INLINE_FUNCTION void scan_tile(const Team& team, const Tokens& tokens, co
     store_results(team, tokens, rule, part, begin, count, tile);
     keep_rows(team, tokens, rule, part, begin, count, tile);
   }
+  if (!goes_on) return;
   if constexpr (decays<Rule>) decay_state(team, count, tile);
   add_to_state(team, count, tile);
 }

@@ -27,11 +27,13 @@ struct SeenKeys {
   static constexpr int most = HostSizes::key_tile;
   const Real *keys[most], *values[most];
   int count = 0;
+  bool in_range;  // some key of the tile, whether it exists or not
 
   /// Those of the keys [first, first + most) in `range`. What follows after a tile is asked for.
   template <class Problem>
   SeenKeys(const Problem& problem, std::int64_t group, std::int64_t first, KeyRange range) {
     const std::int64_t begin = std::max(range.begin, first), end = std::min(range.end, first + most);
+    in_range = begin < end;
     for (std::int64_t s = begin; s < end; ++s) {
       if (s + most < range.end) {
         prefetch(problem.key(group, s + most), problem.key_width);
@@ -135,7 +137,7 @@ inline void attend_row(const Problem& problem, std::int64_t group, std::int64_t 
                        const QueryTile<Real>& query) {
   constexpr int step = HostSizes::scored_vectors, most = HostSizes::value_vectors, n = lanes<Real>;
   const SeenKeys<Real> seen(problem, group, first_key, problem.range(query.first));
-  if (seen.count == 0) return;
+  if (!seen.in_range) return;
   Real scores[(SeenKeys<Real>::most + step * n - 1) / (step * n) * step * n];
   for (int i = 0; i < seen.count; i += step * n) score_keys<step>(seen, i, query.queries, problem.key_width, scores);
   const Real rescale = weigh_keys(seen.count, query, scores);

@@ -69,7 +69,8 @@ KOKKOS_INLINE_FUNCTION void scan_part(const Team& team, const Tokens& tokens, co
     last = (first / tokens.step + 1) * tokens.step;  // the first step of all may have no beginning
     if (last > end) last = end;
     if constexpr (Rule::sees_own_step) {
-      scan_tile(team, tokens, rule, part, first, last, tile);
+      const bool goes_on = last < end || end == tokens.end() || memory.sum != nullptr;
+      scan_tile(team, tokens, rule, part, first, last, goes_on, tile);
     } else {
       static_assert(!decays<Rule> && !Rule::corrects_state, "only the state of tokens that see their own step may");
       scan_chunk(team, tokens, rule, part, first, last, tile);

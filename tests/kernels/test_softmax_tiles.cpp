@@ -126,6 +126,7 @@ struct Problem {
   Array<const int*> nulls;
   Array<const Real*> scores_of_nulls;
   Array<Real***> results;
+  Array<Real**> log_sums;
   Seen seen;
 
   explicit Problem(const Case& test)
@@ -145,6 +146,7 @@ struct Problem {
         nulls(to_device<int*>(test.null_keys, test.length)),
         scores_of_nulls(to_device<Real*>(test.null_scores, groups)),
         results("test::results", groups, test.length, value_width + surplus),
+        log_sums("test::log_sums", groups, test.length),
         seen(test.seen) {
     Kokkos::deep_copy(results, Real(untouched));
   }
@@ -160,6 +162,7 @@ struct Problem {
   KOKKOS_FUNCTION int null_keys(std::int64_t t) const { return nulls(t); }
   KOKKOS_FUNCTION Real null_score(std::int64_t group) const { return scores_of_nulls(group); }
   KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t t) const { return &results(group, t, 0); }
+  KOKKOS_FUNCTION Real& log_sum(std::int64_t group, std::int64_t t) const { return log_sums(group, t); }
 };
 
 /// What softmax_tiles and, on a host, softmax_rows give: [group, length, value_width + surplus]; `untouched` where they
@@ -171,10 +174,13 @@ std::vector<Real> run(const Case& test) {
   Execution().fence();
   std::vector<Real> results = to_host(problem.results);
   if constexpr (kernels::on_host) {
+    const std::vector<Real> log_sums = to_host(problem.log_sums);
     Kokkos::deep_copy(problem.results, Real(untouched));
+    Kokkos::deep_copy(problem.log_sums, Real(0));
     kernels::softmax_rows<Real>(Execution(), "test::softmax_rows", problem);
     Execution().fence();
     EXPECT_TRUE(same_numbers(to_host(problem.results), results)) << test;
+    EXPECT_TRUE(same_numbers(to_host(problem.log_sums), log_sums)) << test;
   }
   return results;
 }
@@ -341,6 +347,10 @@ TYPED_TEST(SoftmaxTiles, null_keys_may_have_a_score_of_their_own_in_each_group) 
     expect_right<TypeParam>(test);
     test.null_scores = {nothing, -1e4, 50};  // without weight, or with nearly all of it
     expect_right<TypeParam>(test);
+    test.null_scores = {-nothing, nan, 3};  // not hidden, also where no other key exists
+    run<TypeParam>(test);
+    std::fill(test.key_exists.begin(), test.key_exists.end(), std::uint8_t{0});
+    EXPECT_TRUE(std::isnan(run<TypeParam>(test)[static_cast<std::size_t>(2 * (12 + surplus))])) << test;
   }
 }
 
