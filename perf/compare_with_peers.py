@@ -405,7 +405,8 @@ class Programs:
 
     def make_model(self, architecture, *options):
         model = self.file(architecture + ".h5")
-        fields = dict(SIZES, temperature=TEMPERATURE) if architecture == "hopfield" else SIZES
+        own = dict(hopfield=dict(temperature=TEMPERATURE), gau=dict(num_heads=1))  # gau has one head, as published
+        fields = {**SIZES, **own.get(architecture, {})}
         configuration = [word for name, value in fields.items() for word in ("--" + name.replace("_", "-"), value)]
         self.run("bsbr_init", "--output", model, "--architecture", architecture, "--seed", 1, *configuration, *options)
         return model
