@@ -105,8 +105,12 @@ class Programs(peers.Programs):
         return summary
 
     def generate(self, architecture, prompt, tokens, *how):
-        """The summary of a run, whose text is in generated.txt."""
-        return self.summary("bsbr_generate", self.model(architecture), "--input", self.text(prompt), "--tokens", tokens, "--temperature", 0,
+        """The summary of a run after a prompt, whose text is in generated.txt."""
+        return self.go_on(architecture, tokens, "--input", self.text(prompt), *how)
+
+    def go_on(self, architecture, tokens, *how):
+        """The same after whatever `how` names."""
+        return self.summary("bsbr_generate", self.model(architecture), "--tokens", tokens, "--temperature", 0,
                             "--output", self.file("generated.txt"), *how)
 
     def text(self, tokens):
@@ -120,14 +124,12 @@ class Programs(peers.Programs):
         """Of one step, which takes a token of each sequence."""
         return self.generate(architecture, prompt, tokens, *how)["decode_seconds"] / tokens
 
-
     def token_seconds_after(self, architecture, tokens):
         """The same of one sequence, from a saved stream."""
         stream = self.file(f"{architecture}.{tokens}.h5")
         if not os.path.exists(stream):
             self.summary("bsbr_evaluate", self.model(architecture), "--input", self.text(tokens), "--pieces", 16384, "--state-out", stream)
-        return self.summary("bsbr_generate", self.model(architecture), "--state-in", stream, "--tokens", TOKENS, "--temperature", 0,
-                            "--output", self.file("generated.txt"))["decode_seconds"] / TOKENS
+        return self.go_on(architecture, TOKENS, "--state-in", stream)["decode_seconds"] / TOKENS
 
 
 def rounds(options, what, one):
