@@ -201,10 +201,7 @@ inline void start_row(const Problem& problem, std::int64_t group, const QueryTil
   const auto scale = static_cast<Real>(problem.scale * log2_e);
   const Real* row = problem.query(group, query.first);
   for (int k = 0; k < problem.key_width; ++k) query.queries[k] = scale * row[k];
-  const int null_keys = problem.null_keys(query.first);
-  const Real null_score = null_keys > 0 ? score_of_null_keys<Real>(problem, group) : minus_infinity<Real>;
-  query.largest[0] = null_score;
-  query.total[0] = static_cast<Real>(null_score == minus_infinity<Real> ? 0 : null_keys);
+  start_sums(problem, group, problem.null_keys(query.first), query.largest[0], query.total[0]);
 }
 
 /// All queries of the groups [first_group, last_group).

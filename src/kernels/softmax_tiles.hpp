@@ -166,6 +166,14 @@ KOKKOS_INLINE_FUNCTION Real score_of_null_keys(const Problem& problem, [[maybe_u
   }
 }
 
+/// Starts the sums of a query that has so many null keys: the score of these and their number, or −∞ and 0.
+template <class Real, class Problem>
+KOKKOS_INLINE_FUNCTION void start_sums(const Problem& problem, std::int64_t group, int null_keys, Real& largest,
+                                       Real& total) {
+  largest = null_keys > 0 ? score_of_null_keys<Real>(problem, group) : minus_infinity<Real>;
+  total = static_cast<Real>(largest == minus_infinity<Real> ? 0 : null_keys);
+}
+
 /// Loads the queries of a tile and starts their sums: largest = −∞, total = 0, output = 0; or, with null keys, largest
 /// = their score and total = their number.
 template <int query_tile, class Real, class Problem>
@@ -184,9 +192,7 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
   set_ranges(team, tile, query_tile, [&](std::int64_t t) { return problem.range(t); });
   for_each(team, query_tile, [&](const int q) {
     const int null_keys = q < tile.count ? problem.null_keys(tile.first + q) : 0;
-    const Real null_score = null_keys > 0 ? score_of_null_keys<Real>(problem, group) : minus_infinity<Real>;
-    tile.largest[q] = null_score;
-    tile.total[q] = static_cast<Real>(null_score == minus_infinity<Real> ? 0 : null_keys);
+    start_sums(problem, group, null_keys, tile.largest[q], tile.total[q]);
   });
   for_each(team, query_tile * value_stride, [&](const int i) { tile.output[i] = 0; });
 }
