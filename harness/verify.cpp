@@ -134,7 +134,7 @@ void broadcast(GradientVerification& verification, MPI_Comm comm) {
 /// `what`: what holds the elements, such as "hidden state"; `first`: which one is the first that differs.
 void require_finite(std::int64_t in_one, std::int64_t in_both, const std::string& what, const std::string& first,
                     Precision precision) {
-  const std::string hint = precision == Precision::float32 ? "--precision double has a wider range" : "";
+  const std::string hint = precision != Precision::float64 ? "--precision double has a wider range" : "";
   if (in_one == 0 && in_both == 0) return;
   if (in_one == 0) {
     throw VerificationError(
@@ -203,7 +203,8 @@ Verification verify(const Weights<Real>& weights, const Sequence& sequence, cons
     parallel::agree(sequence.comm(), [&] {
       if (sequence.rank() != 0) return;
       const reference::Matrix expected =
-          reference::forward(weights.config(), map, {ids.begin(), ids.end()}, mask).hidden_states;
+          reference::forward(weights.config(), map, {ids.begin(), ids.end()}, mask, {}, weights.rounding())
+              .hidden_states;
       for (std::int64_t token = 0; token < expected.rows; ++token) {
         const auto begin = static_cast<std::size_t>(token * width);
         add(compare(&found[begin], &expected.values[begin], width), {row, token}, verification);

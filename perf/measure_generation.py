@@ -5,12 +5,14 @@
     perf/measure_generation.py --measurements decode,batch
 
 Needs the built programs and a Python with PyTorch, h5py and numpy, such as the one that perf/compare_with_peers.py makes in build/peers.
-All models have width 512, 8 heads, 4 layers, a feed-forward layer of 2,048, chunks of 128 and a vocabulary of 256 bytes, in float32.
+All models have width 512, 8 heads, 4 layers, a feed-forward layer of 2,048, chunks of 128 and a vocabulary of 256 bytes; all but one
+measurement are of float32.
 
     decode    bytes of weights that a token needs, by its time, against the rate of adding up an array that is larger than all caches
-    late      time of a token after --late tokens by that after 1,000, each over whole chunks, from streams that bsbr_evaluate has saved: the
-              first token after a long prompt also frees the memory in which it was read
+    late      time of a token after --late tokens by that after 1,000, both rounded down to whole chunks, from streams that bsbr_evaluate has
+              saved: 512 tokens, four chunks
     batch     tokens a second of 16 sequences against one
+    bfloat16  tokens a second with --precision bfloat16 against float
     pieces    bsbr_evaluate of 65,536 tokens in pieces of 4,096 against all at once
     peer      standard: 1,000 tokens after 8,192, against the same model in PyTorch with a cache of keys and values. Both are greedy, and
               must choose the same tokens
@@ -30,10 +32,11 @@ import compare_with_peers as peers
 from compare_with_peers import BUG, SIZES, USAGE, Failure, Parser, count, report_error
 
 PROGRAM = "measure_generation.py"
-MEASUREMENTS = ("decode", "late", "batch", "pieces", "peer")
+MEASUREMENTS = ("decode", "late", "batch", "bfloat16", "pieces", "peer")
 ARCHITECTURES = ("bsbr", "linear", "delta_net", "gau", "sliding_window")  # whose tokens do not take longer and longer
 READ_BYTES = 1 << 30
-EARLY, TOKENS = 1000, 512  # four chunks
+CHUNK = 128
+EARLY, TOKENS = 1000, 4 * CHUNK
 
 
 def main(arguments):
@@ -163,9 +166,10 @@ def measure_decode(programs, options):
 
 
 def measure_late(programs, options):
-    return {architecture: rounds(options, f"{architecture}: a token after {options.late:,} by one after {EARLY:,}",
-                                 lambda: programs.token_seconds_after(architecture, options.late)
-                                 / programs.token_seconds_after(architecture, EARLY))
+    late, early = (max(CHUNK, tokens // CHUNK * CHUNK) for tokens in (options.late, EARLY))
+    return {architecture: rounds(options, f"{architecture}: a token after {late:,} by one after {early:,}",
+                                 lambda: programs.token_seconds_after(architecture, late)
+                                 / programs.token_seconds_after(architecture, early))
             for architecture in ARCHITECTURES}
 
 
@@ -173,6 +177,13 @@ def measure_batch(programs, options):
     return {architecture: rounds(options, f"{architecture}: tokens a second of 16 sequences by those of one",
                                  lambda: 16 * programs.token_seconds(architecture, EARLY, TOKENS)
                                  / programs.token_seconds(architecture, EARLY, TOKENS, "--batch", 16))
+            for architecture in ("bsbr", "standard", "linear")}
+
+
+def measure_bfloat16(programs, options):
+    return {architecture: rounds(options, f"{architecture}: tokens a second in bfloat16 by those in float",
+                                 lambda: programs.token_seconds(architecture, EARLY, TOKENS)
+                                 / programs.token_seconds(architecture, EARLY, TOKENS, "--precision", "bfloat16"))
             for architecture in ("bsbr", "standard", "linear")}
 
 

@@ -67,7 +67,7 @@ std::vector<Place> gather_places(MPI_Comm comm) {
 
 }  // namespace
 
-Environment find_environment(const Runtime& runtime) {
+Environment find_environment(const Runtime& runtime, Precision precision) {
   Environment environment;
   environment.version = version();
   environment.git_commit = git_commit();
@@ -75,7 +75,7 @@ Environment find_environment(const Runtime& runtime) {
   environment.hdf5_version = hdf5_version();
   environment.mpi_version = mpi_version();
   environment.execution_space = Execution::name();
-  environment.gemm = product_name();
+  environment.gemm = product_name(rounding_of(precision));
   environment.processor = processor_name();
   environment.job_id = job_id();
   environment.ranks = runtime.ranks();

@@ -26,8 +26,8 @@ struct Environment {
   std::vector<std::string> notes;  ///< what is probably unintended about them: one line each
 };
 
-/// Collective. Kokkos must be set up.
-Environment find_environment(const harness::Runtime& runtime);
+/// Collective. Kokkos must be set up. precision: that of the run, whose products are named.
+Environment find_environment(const harness::Runtime& runtime, Precision precision);
 
 /// "2 ranks of 1 thread, OpenMP, float, bsbr avx512"
 std::string describe(const Environment& environment, Precision precision);

@@ -25,6 +25,7 @@ struct Extras {
   bool loss = false;       ///< the model's head computes losses
   bool gradients = false;  ///< and their gradients
   Recompute recompute = Recompute::all;
+  Rounding rounding = Rounding::none;
   std::int64_t kept_losses = 0;  ///< of tokens on this rank, which are kept until those of all batches are there
 };
 

@@ -57,6 +57,7 @@ class Contestant {
     parallel::agree(m_comm, [&] {
       const auto seed = static_cast<std::uint64_t>(m_options.seed);
       if (!m_weights) m_weights = random_weights<Real>(m_config, seed);
+      m_weights->set_rounding(rounding_of(m_options.precision));
       ids = Kokkos::create_mirror_view_and_copy(Memory(), random_tokens(sequence, m_config.vocab_size, seed));
     });
     return ids;
@@ -78,7 +79,7 @@ class Contestant {
   void require_fit(const Sequence& sequence) const {
     std::int64_t added = 0;
     parallel::agree(m_comm, [&] {
-      added = predict_footprint<Real>(m_config, sequence, {}).added;
+      added = predict_footprint<Real>(m_config, sequence, {.rounding = rounding_of(m_options.precision)}).added;
       if (m_weights) added -= parameter_count(m_config) * static_cast<std::int64_t>(sizeof(Real));
     });
     require_memory(m_comm, added, "");
@@ -207,8 +208,8 @@ void require_results(const Comparison& comparison) {
 
 void run(const Runtime& runtime, const CompareOptions& options) {
   if (!options.json.empty() && options.json != "-") check_output_path(options.json, runtime.comm());
-  Comparison comparison{options, find_environment(runtime), true, {}, {}};
-  if (options.precision == Precision::float32)
+  Comparison comparison{options, find_environment(runtime, options.precision), true, {}, {}};
+  if (options.precision != Precision::float64)
     compare<float>(runtime, comparison);
   else
     compare<double>(runtime, comparison);

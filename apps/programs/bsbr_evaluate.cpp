@@ -183,6 +183,7 @@ void compute(const Job& job, Recompute recompute, Summary& summary) {
   progress.step("reading " + options.model);
   Weights<Real> weights = read_weights<Real>(options.model, job.runtime.comm());
   weights.set_config(summary.config);
+  weights.set_rounding(rounding_of(options.precision));
   progress.step("reading " + options.input_name());
   Losses losses(job.sequences, !options.token_losses.empty());
   if (options.gradients.empty()) {
@@ -210,7 +211,8 @@ Extras extras_of(const Job& job, bool has_mask) {
                 .result = keeps || with_gradients,
                 .verify = options.verify,
                 .loss = true,
-                .gradients = with_gradients};
+                .gradients = with_gradients,
+                .rounding = rounding_of(options.precision)};
   if (keeps && job.sequences.batches() > 1) extras.kept_losses = job.sequences.count * job.batch.local_tokens();
   return extras;
 }
@@ -249,7 +251,7 @@ void run(const Runtime& runtime, const EvaluateOptions& options) {
   check_outputs(runtime, options, {options.token_losses, options.gradients, options.by_position, options.state_out});
   with_model(runtime, options, [&](const ModelConfig& config, const std::string& stdin_path) {
     require_head(config);
-    if (options.precision == Precision::float32)
+    if (options.precision != Precision::float64)
       evaluate<float>(runtime, options, stdin_path, config);
     else
       evaluate<double>(runtime, options, stdin_path, config);

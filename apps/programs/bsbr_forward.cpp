@@ -50,6 +50,7 @@ void compute(const Runtime& runtime, const ForwardOptions& options, const std::s
   progress.step("reading " + options.model);
   Weights<Real> weights = read_weights<Real>(options.model, runtime.comm());
   weights.set_config(summary.config);
+  weights.set_rounding(rounding_of(options.precision));
   Model<Real> model(weights);
 
   const Execution execution;
@@ -82,7 +83,10 @@ void forward(const Runtime& runtime, const ForwardOptions& options, const std::s
   const Sequence sequence(runtime.comm(), shape.batch, shape.length, config.chunk_size);
   if (options.verify) require_verifiable(config, shape.batch, shape.length);
   Footprint footprint;
-  const Extras extras{shape.has_mask, !options.output.empty(), options.verify};
+  const Extras extras{.mask = shape.has_mask,
+                      .result = !options.output.empty(),
+                      .verify = options.verify,
+                      .rounding = rounding_of(options.precision)};
   parallel::agree(runtime.comm(), [&] { footprint = predict_footprint<Real>(config, sequence, extras); });
 
   Summary summary = begin_summary(runtime, options, config, shape);
@@ -95,7 +99,7 @@ void forward(const Runtime& runtime, const ForwardOptions& options, const std::s
 void run(const Runtime& runtime, const ForwardOptions& options) {
   check_outputs(runtime, options, {options.output});
   with_model(runtime, options, [&](const ModelConfig& config, const std::string& stdin_path) {
-    if (options.precision == Precision::float32)
+    if (options.precision != Precision::float64)
       forward<float>(runtime, options, stdin_path, config);
     else
       forward<double>(runtime, options, stdin_path, config);

@@ -290,6 +290,7 @@ Stream<Real> prefill(const Job& job, Model<Real>& model, Progress& progress, Gen
   profile.progress = progress.forward("prompt, ", 0, 1);
   const auto start = std::chrono::steady_clock::now();
   stream.feed(Execution(), model, job.prefill, tokens.ids, tokens.mask, &profile);
+  model.release_memory();  // which the first token would have to do
   summary.prefill_seconds = seconds_since(start);
   return stream;
 }
@@ -299,7 +300,9 @@ void compute(const Job& job, GenerationSummary& summary) {
   const GenerateOptions& options = job.options;
   std::optional<Progress> progress(std::in_place, options.progress, job.runtime.is_first(), "bsbr_generate");
   progress->step("reading " + options.model);
-  Model<Real> model = read_model<Real>(options.model, job.runtime.comm());
+  Weights<Real> weights = read_weights<Real>(options.model, job.runtime.comm());
+  weights.set_rounding(rounding_of(options.precision));
+  Model<Real> model(weights);
   std::optional<Stream<Real>> stream = gather_on_first(Execution(), prefill(job, model, *progress, summary));
   if (options.writes_stdout())
     progress.reset();  // its line would stand among the text
@@ -312,7 +315,9 @@ void compute(const Job& job, GenerationSummary& summary) {
 template <class Real>
 Footprint predict_forward(const ModelConfig& config, const Job& job, const Sequence& tokens) {
   return predict_footprint<Real>(config, tokens,
-                                 {.mask = job.prompt.shape.has_mask, .result = !job.options.state_out.empty()});
+                                 {.mask = job.prompt.shape.has_mask,
+                                  .result = !job.options.state_out.empty(),
+                                  .rounding = rounding_of(job.options.precision)});
 }
 
 template <class Real>
@@ -327,7 +332,7 @@ Footprint predict(const ModelConfig& config, const Job& job, const Sequence& las
   const std::int64_t gathered = stream_bytes<Real>(config, prompts.batch(), last_token.end());
   decode.added += (prompts.ranks() > 1 ? held : 0) + gathered +
                   gathered / config.num_layers +  // one layer's grow in new arrays
-                  logit_layer_bytes<Real>(config, prompts.batch());
+                  logit_layer_bytes<Real>(config, prompts.batch(), rounding_of(job.options.precision));
   return decode.added > prefill.added ? decode : prefill;
 }
 
@@ -345,7 +350,7 @@ bool generate(const Job& job, const ModelConfig& config) {
   GenerationSummary summary{.config = config,
                             .precision = options.precision,
                             .sampling = options.sampling,
-                            .environment = find_environment(job.runtime),
+                            .environment = find_environment(job.runtime, options.precision),
                             .model = options.model,
                             .input = options.input_name(),
                             .output = options.writes_stdout() ? "stdout" : options.output,
@@ -380,7 +385,7 @@ ExitCode run(const Runtime& runtime, const GenerateOptions& options) {
                            saved.tokens);
     const Job job{runtime, options, prompt, prefill};
     ended_early =
-        options.precision == Precision::float32 ? generate<float>(job, config) : generate<double>(job, config);
+        options.precision == Precision::float64 ? generate<double>(job, config) : generate<float>(job, config);
   });
   return ended_early ? stopped_early : done;
 }

@@ -55,7 +55,7 @@ TrainingSummary begin_summary(const TrainingJob& job) {
   TrainingSummary summary;
   summary.config = job.start.config;
   summary.settings = job.settings;
-  summary.environment = find_environment(job.runtime);
+  summary.environment = find_environment(job.runtime, job.settings.precision);
   summary.stored = {source_of(job.settings.input, job.settings).path, job.data.shape()};
   summary.start = job.options.start();
   summary.output = job.options.output;

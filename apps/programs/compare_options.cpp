@@ -16,8 +16,9 @@ namespace {
 
 constexpr const char* usage =
     "[--architectures all|A,B,...] [--seq-lengths N,N,...]\n"
-    "                    [--hidden-dim N ...] [--precision float|double] [--batch N]\n"
-    "                    [--seed S] [--repeat N] [--max-seconds-per-case SECONDS]\n"
+    "                    [--hidden-dim N ...] [--precision float|double|bfloat16]\n"
+    "                    [--batch N] [--seed S] [--repeat N]\n"
+    "                    [--max-seconds-per-case SECONDS]\n"
     "                    [--format table|csv|tsv] [--json FILE|-]\n"
     "                    [--progress auto|on|off] [--progress-interval SECONDS]\n"
     "                    [--quiet] [--timeout SECONDS]";
@@ -112,7 +113,7 @@ void add_comparison(CommandLine& line, CompareOptions& options, std::vector<Arch
       "--seq-lengths", "N,N,...", std::string("sequence lengths in tokens (default ") + standard_lengths + ")",
       [&options](const std::string& name, const std::string& text) { options.seq_lengths = read_lengths(name, text); });
   line.add_number("--batch", "number of sequences (default 1)", options.batch, 1);
-  line.add_choice<Precision>("--precision", "of weights and states (default float)", options.precision);
+  line.add_choice<Precision>("--precision", "of the computation (default float)", options.precision);
   line.add_number("--seed", "random seed of weights and tokens (default 0)", options.seed, 0, 9e18);
   line.add_number("--repeat", "time N forwards of each case and report the median (default 3)", options.repeat, 1, 1e9);
   line.add("--max-seconds-per-case", "SECONDS",

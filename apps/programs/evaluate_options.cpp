@@ -16,7 +16,7 @@ constexpr const char* usage =
     "                     [--length L [--stride S] [--batch N]]\n"
     "                     [--pieces N] [--state-in S.h5] [--state-out S.h5]\n"
     "                     [--causality C] [--chunk-size B]\n"
-    "                     [--precision float|double] [--repeat N] [--verify]\n"
+    "                     [--precision float|double|bfloat16] [--repeat N] [--verify]\n"
     "                     [--gradients G.h5] [--recompute auto|all|none]\n"
     "                     [--token-losses T.h5] [--by-position FILE]\n"
     "                     [--json FILE|-] [--dry-run]\n"
@@ -119,6 +119,9 @@ void check_together(const CommandLine& line, const EvaluateOptions& options) {
   line.require("--model");
   line.require("--input");
   line.require_with("--recompute", "--gradients");
+  if (!options.gradients.empty() && options.precision == Precision::bfloat16)
+    throw UsageError("--gradients with --precision bfloat16: there are no gradients of rounded products",
+                     "--precision float");
   check_windows(line, options);
   check_streams(line, options);
   const NamedFile token_losses{"--token-losses", options.token_losses}, gradients{"--gradients", options.gradients},

@@ -153,6 +153,7 @@ void compute(const PieceJob& job, Summary& summary) {
   progress.step("reading " + options.model);
   Weights<Real> weights = read_weights<Real>(options.model, comm);
   weights.set_config(summary.config);
+  weights.set_rounding(rounding_of(options.precision));
   if (!options.state_in.empty()) progress.step("reading " + options.state_in);
   Stream<Real> stream = options.state_in.empty() ? Stream<Real>(summary.config, comm, job.batch)
                                                  : read_stream<Real>(options.state_in, weights, comm);
@@ -176,6 +177,7 @@ Footprint footprint_of(const PieceJob& job, const ModelConfig& config, bool has_
         {.mask = has_mask,
          .result = !job.options.token_losses.empty() || !job.options.state_out.empty(),
          .loss = true,
+         .rounding = rounding_of(job.options.precision),
          .kept_losses = job.options.token_losses.empty()
                             ? 0
                             : job.batch * job.most_local_tokens(config.chunk_size, last.ranks())});

@@ -13,7 +13,7 @@ constexpr const char* usage =
     "--model M.h5 (--input FILE[:/dataset] | --random-tokens N)\n"
     "                    [--bytes] [--batch N] [--seed S] [--max-tokens N]\n"
     "                    [--output R.h5] [--causality C] [--chunk-size B]\n"
-    "                    [--precision float|double]\n"
+    "                    [--precision float|double|bfloat16]\n"
     "                    [--repeat N] [--verify] [--dry-run] [--json FILE|-]\n"
     "                    [--progress auto|on|off] [--progress-interval SECONDS]\n"
     "                    [--quiet] [--timeout SECONDS]";

@@ -16,7 +16,7 @@ constexpr const char* usage =
     "                     [--state-in S.h5] [--state-out S.h5]\n"
     "                     [--temperature X] [--top-k K] [--top-p P] [--seed S]\n"
     "                     [--output FILE|-] [--json FILE|-]\n"
-    "                     [--precision float|double]\n"
+    "                     [--precision float|double|bfloat16]\n"
     "                     [--progress auto|on|off] [--progress-interval SECONDS]\n"
     "                     [--quiet] [--timeout SECONDS]";
 
@@ -125,7 +125,7 @@ GenerateOptions parse_generate_options(int argc, const char* const* argv) {
   add_sampling(line, options);
   add_streams(line, options);
   line.start_group("Computation");
-  line.add_choice<Precision>("--precision", "of weights and states (default float)", options.precision);
+  line.add_choice<Precision>("--precision", "of the computation (default float)", options.precision);
   add_output(line, options);
   add_ranks(line, options);
   line.parse(argc, argv);

@@ -43,7 +43,7 @@ InitOptions parse_init_options(int argc, const char* const* argv) {
   CommandLine line("bsbr_init", usage, description, after);
   line.start_group("Files");
   line.add_text("-o,--output", "FILE", "model file to write", options.output);
-  line.add_choice<Precision>("--precision", "of the weights in the file (default float)", options.precision);
+  line.add_stored_precision("of the weights in the file (default float)", options.precision);
   line.add_number("--seed", "random seed (default 0)", options.seed, 0, 9e18);
   line.start_group("Configuration");
   line.add_choice<Architecture>("--architecture", "attention of the model", options.config.architecture);

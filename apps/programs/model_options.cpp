@@ -27,7 +27,7 @@ void add_computation(CommandLine& line, ModelOptions& options) {
   line.start_group("Computation");
   line.add_choice<Causality>("--causality", "overrides the model's, for bsbr only", options.causality);
   line.add_number("--chunk-size", "tokens in a chunk; overrides the model's", options.chunk_size, 1, largest_size);
-  line.add_choice<Precision>("--precision", "of weights, states and result (default float)", options.precision);
+  line.add_choice<Precision>("--precision", "of the computation (default float)", options.precision);
   line.add_number(
       "--repeat",
       "run the forward N times and report the median time; the first run includes allocating memory (default 1)",

@@ -89,7 +89,7 @@ Summary begin_summary(const Runtime& runtime, const ModelOptions& options, const
   summary.precision = options.precision;
   summary.batch = shape.batch;
   summary.length = shape.length;
-  summary.environment = find_environment(runtime);
+  summary.environment = find_environment(runtime, options.precision);
   summary.model = options.model;
   summary.input = options.input_name();
   summary.stored = {options.input.empty() ? "" : options.source().path, shape};

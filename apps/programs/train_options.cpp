@@ -138,8 +138,7 @@ void add_checkpoints(CommandLine& line, TrainOptions& options) {
 
 void add_computation(CommandLine& line, TrainOptions& options) {
   line.start_group("Computation");
-  line.add_choice<Precision>("--precision", "of weights, gradients and moments (default float)",
-                             options.settings.precision);
+  line.add_stored_precision("of weights, gradients and moments (default float)", options.settings.precision);
   add_recompute_option(line, options.recompute);
   line.add("--sequence-ranks", "N",
            "ranks that share a sequence; the others take other sequences (default the fewest "

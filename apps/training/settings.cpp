@@ -49,8 +49,9 @@ bool take(const std::string& text, bool& value) {
 }
 bool take(const std::string& text, Precision& value) {
   const auto known = from_string<Precision>(text);
-  value = known.value_or(value);
-  return known.has_value();
+  if (!known || *known == Precision::bfloat16) return false;
+  value = *known;
+  return true;
 }
 
 std::string show(const std::string& text) { return text; }

@@ -184,6 +184,17 @@ void CommandLine::add(const std::string& option, const std::string& value, const
   m_app.add_option_function<std::string>(option, take, help)->type_name(value)->group(m_group);
 }
 
+void CommandLine::add_stored_precision(const std::string& help, Precision& target) {
+  const std::string known =
+      std::string(to_string(Precision::float32)) + ", " + std::string(to_string(Precision::float64));
+  add("--precision", "NAME", help + ": " + known, [&target, known](const std::string& name, const std::string& text) {
+    const auto value = from_string<Precision>(text);
+    if (!value || *value == Precision::bfloat16) refuse_name(name, text, known);
+    target = *value;
+  });
+  offer("--precision", known);
+}
+
 void CommandLine::offer(const std::string& option, const std::string& names) {
   std::string words = names;
   std::replace(words.begin(), words.end(), ',', ' ');

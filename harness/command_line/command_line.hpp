@@ -70,6 +70,9 @@ class CommandLine {
     offer(option, list_of_names<Value>());
   }
 
+  /// float or double: a precision in which numbers are stored.
+  void add_stored_precision(const std::string& help, Precision& target);
+
   /// What shells complete as values of an option: "float, double".
   void offer(const std::string& option, const std::string& names);
 

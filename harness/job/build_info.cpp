@@ -49,8 +49,8 @@ std::string mpi_version() {
   return name;
 }
 
-std::string product_name() {
-  if constexpr (kernels::on_host) return std::string("bsbr ") + kernels::product_kernel<float>().name;
+std::string product_name(Rounding rounding) {
+  if constexpr (kernels::on_host) return std::string("bsbr ") + kernels::product_kernel<float>(rounding).name;
   if constexpr (kernels::on_cuda) return kernels::tf32_products() ? "cublasLt, floats as TF32" : "cublasLt";
   return std::string("the BLAS of ") + Execution::name();
 }

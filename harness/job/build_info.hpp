@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "bsbr/rounding.hpp"
+
 namespace bsbr::harness {
 
 /// "3.4.01", as Kokkos' releases are called.
@@ -12,7 +14,7 @@ std::string kokkos_version();
 std::string mpi_version();
 
 /// What multiplies matrices: "bsbr avx512", the library's own kernel; on a GPU its vendor's BLAS.
-std::string product_name();
+std::string product_name(Rounding rounding = Rounding::none);
 
 /// "bsbr_forward 0.1.0+g1a2b3c4 (OpenMP, Kokkos 3.4.01, Open MPI v4.1.4, HDF5 1.10.8)". Needs neither MPI nor Kokkos
 /// set up, as the other.

@@ -6,6 +6,7 @@
 #include "bsbr/config.hpp"
 #include "bsbr/mask.hpp"
 #include "bsbr/profile.hpp"
+#include "bsbr/rounding.hpp"
 #include "bsbr/sequence.hpp"
 #include "bsbr/types.hpp"
 
@@ -31,6 +32,8 @@ struct AttentionInput {
   Array<const Real**> decompress_weight;  ///< bsbr with compression: decompress_proj [d², S]; else empty
   Array<const Real*> compress_bias;       ///< bsbr with compression: [S]; else empty
   Array<const Real*> decompress_bias;     ///< bsbr with compression: [d²]; else empty
+
+  Rounding rounding = Rounding::none;  ///< bsbr with compression: of the rows that these weights, rounded as well, meet
 
   Array<const Real*> null_logit;  ///< bsbr with null_chunk: the logit of retrieving nothing, [num_heads]; else empty
   Array<const Real*> retrieval_gate;  ///< bsbr with retrieval_gate: what retrieval is multiplied by, [num_heads]
@@ -61,9 +64,9 @@ struct AttentionState {
   Array<Real*> chunk_states;                ///< [block of this rank][chunk][batch][width]: F of whole chunks
   Array<Real*> retrieval;                   ///< [chunk][batch][r, h]: of all that have begun
   Array<const std::uint8_t**> real_chunks;  ///< [batch, chunk]: of the same, 1 where a chunk has a real token
-  /// [block][batch][width]: what the chunk that has begun retrieves, g·G. Empty where it is not known, and has to be
-  /// mixed again: where none has begun, or several ranks share the sequence, or a sequence has no real token in it;
-  /// with compression.
+  /// What the chunk that has begun retrieves, g·G: [block][batch][width], with compression [batch][head][d²]. Empty
+  /// where it is not known, and has to be mixed again: where none has begun, or several ranks share the sequence, or a
+  /// sequence has no real token in it.
   Array<Real*> mixed_states;
 
   /// bsbr with router_key = mean, of a chunk that has begun: the sum of the attention's input over its real tokens,
@@ -134,6 +137,11 @@ class Attention {
   static std::unique_ptr<Attention> create(const ModelConfig& config, const Sequence& sequence);
 
   virtual ~Attention() = default;
+
+  /// Makes it one for another sequence with as many ranks, sequences, and tokens and chunks on this rank, as the next
+  /// token of a stream is. What it has allocated serves again, as far as that needs as much. Not collective.
+  /// \throws MemoryError if there is not enough memory; it is of no use then
+  virtual void move_to(const Sequence& sequence) = 0;
 
   /// Computes the heads' results, before out_proj. Collective over the sequence's communicator.
   /// \param execution where the kernels are enqueued

@@ -17,6 +17,7 @@
 #include "bsbr/partition.hpp"
 #include "bsbr/piece_loss.hpp"
 #include "bsbr/profile.hpp"
+#include "bsbr/rounding.hpp"
 #include "bsbr/sampling.hpp"
 #include "bsbr/sequence.hpp"
 #include "bsbr/stream.hpp"

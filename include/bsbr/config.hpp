@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bsbr/architecture.hpp"
+#include "bsbr/rounding.hpp"
 
 namespace bsbr {
 
@@ -48,10 +49,11 @@ enum class RouterKey {
   mean   ///< its mean over the real tokens of the chunk
 };
 
-/// The floating-point type of weights, states and results.
+/// The numbers that a model computes in.
 enum class Precision {
   float32,  ///< float
-  float64   ///< double
+  float64,  ///< double
+  bfloat16  ///< float, with the factors of matrix products rounded to bfloat16: Rounding
 };
 
 /// A value of an enumeration, and its name in files and on command lines.
@@ -84,9 +86,14 @@ inline constexpr auto state_scales =
 /// All kinds of router key, and their names.
 inline constexpr auto router_keys =
     std::to_array<Named<RouterKey>>({{RouterKey::last, "last"}, {RouterKey::mean, "mean"}});
-/// Both precisions, and their names.
-inline constexpr auto precisions =
-    std::to_array<Named<Precision>>({{Precision::float32, "float"}, {Precision::float64, "double"}});
+/// All precisions, and their names.
+inline constexpr auto precisions = std::to_array<Named<Precision>>(
+    {{Precision::float32, "float"}, {Precision::float64, "double"}, {Precision::bfloat16, "bfloat16"}});
+
+/// What is rounded in a precision.
+constexpr Rounding rounding_of(Precision precision) {
+  return precision == Precision::bfloat16 ? Rounding::bfloat16 : Rounding::none;
+}
 
 /// The array above that lists the values and names of the enumeration `Value`.
 template <class Value>

@@ -68,7 +68,8 @@ class OutputLayer {
 
 /// Predicts the bytes of OutputLayer and of its TokenLosses and targets on this rank. Allocates nothing.
 template <class Real>
-std::int64_t output_layer_bytes(const ModelConfig& config, const Sequence& sequence);
+std::int64_t output_layer_bytes(const ModelConfig& config, const Sequence& sequence,
+                                Rounding rounding = Rounding::none);
 
 /// The mean loss of some positions.
 struct MeanLoss {

@@ -12,6 +12,10 @@ class PaddingMask {
   /// No padding: every token is real.
   PaddingMask(const Execution& execution, const Sequence& sequence);
 
+  /// Makes one without padding that of another sequence with as many sequences, tokens and chunks. Allocates nothing;
+  /// copies share the arrays, and change with it.
+  void move_to(const Execution& execution, const Sequence& sequence);
+
   /// Collective over the sequence's communicator; exceptions are thrown on all ranks.
   /// \param execution where the kernels run
   /// \param sequence the shape of the batch
@@ -28,7 +32,7 @@ class PaddingMask {
 
   /// [batch, local chunks]: the last real token of each chunk, as an index into the local tokens; −1 if the chunk has
   /// none.
-  const Array<const std::int64_t**>& last_real() const { return m_last_real; }
+  Array<const std::int64_t**> last_real() const { return m_last_real; }
 
   /// [batch, chunks of the whole sequence]: 1 if the chunk has a real token.
   const Array<const std::uint8_t**>& real_chunks() const { return m_real_chunks; }
@@ -38,7 +42,7 @@ class PaddingMask {
 
  private:
   Array<const std::uint8_t**> m_tokens;
-  Array<const std::int64_t**> m_last_real;
+  Array<std::int64_t**> m_last_real;
   Array<const std::uint8_t**> m_real_chunks;
   Array<const std::int64_t**> m_nearest_real;
 };

@@ -29,8 +29,7 @@ class Workspace {
   /// The sequence that it was made for, or moved to.
   const Sequence& sequence() const { return m_sequence; }
 
-  /// Makes it one for another sequence of as many sequences, and tokens and chunks on this rank, as the next token of a
-  /// stream is. Only the attention is made anew. Not collective. \throws MemoryError as the constructor does
+  /// Makes it one for another sequence: Attention::move_to. Not collective.
   void move_to(const Sequence& sequence);
 
   Array<Real****> projections;  ///< [3 or 4, batch, local tokens, attention_dim]: query, key, value and, for gau, gate
@@ -85,9 +84,9 @@ class Layer {
   std::shared_ptr<const LayerModules<Real>> m_modules;
 };
 
-/// Bytes of the repacked weights of all layers of a model; 0 on a GPU.
+/// Bytes of the repacked weights of all layers of a model; 0 on a GPU, unless they are rounded.
 template <class Real>
-std::int64_t packed_weight_bytes(const ModelConfig& config);
+std::int64_t packed_weight_bytes(const ModelConfig& config, Rounding rounding = Rounding::none);
 
 /// A transformer with one of the seven attentions.
 template <class Real>
@@ -117,6 +116,10 @@ class Model {
   Array<Real***> forward(const Execution& execution, const Sequence& sequence, const Array<const std::int32_t**>& ids,
                          const std::optional<Array<const std::uint8_t**>>& mask = std::nullopt,
                          Profile* profile = nullptr, std::vector<AttentionState<Real>>* states = nullptr);
+
+  /// Frees what the last forward has kept for the next one, before a sequence of another shape would. Collective over
+  /// the communicator of the last forward.
+  void release_memory();
 
  private:
   /// Checks the arguments of forward and allocates its memory, on all ranks.

@@ -36,12 +36,13 @@ class LogitLayer {
   struct Modules;
   ModelConfig m_config;
   std::shared_ptr<const Modules> m_modules;
-  Array<Real**> m_logits;  // [most rows so far, vocab_size and what whole tiles need beyond]
+  Array<Real**> m_logits;   // [most rows so far, vocab_size and what whole tiles need beyond]
+  Array<Real**> m_rounded;  // [most rows so far, hidden_dim and as much]: hidden states as factors, if they are rounded
 };
 
 /// Predicts the bytes of a LogitLayer that has been given so many rows at most. Allocates nothing.
 template <class Real>
-std::int64_t logit_layer_bytes(const ModelConfig& config, std::int64_t rows);
+std::int64_t logit_layer_bytes(const ModelConfig& config, std::int64_t rows, Rounding rounding = Rounding::none);
 
 /// How the next token is chosen.
 struct SamplingOptions {

@@ -29,12 +29,12 @@ class Stream {
   Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch);
 
   /// A stream that goes on behind `tokens` tokens of each sequence, of which a forward on such ranks has left `states`,
-  /// one for each layer, last_states() and last_real().
+  /// one for each layer, last_states(), last_real() and rounding().
   /// \throws ConfigError as above
   /// \throws ShapeError if the states are not those of so many layers and tokens
   Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::int64_t tokens,
          std::vector<AttentionState<Real>> states, const Array<Real**>& last_states,
-         std::vector<std::uint8_t> last_real = {});
+         std::vector<std::uint8_t> last_real = {}, std::optional<Rounding> rounding = std::nullopt);
 
   const ModelConfig& config() const { return m_config; }  ///< of the model
   std::int64_t batch() const { return m_last.batch(); }   ///< number of sequences
@@ -75,6 +75,9 @@ class Stream {
   /// they double when they are full. Not collective. \throws MemoryError if there is not enough memory
   void reserve(std::int64_t tokens);
 
+  /// Of the model that has read its tokens; empty where that is not known.
+  std::optional<Rounding> rounding() const { return m_rounding; }
+
   /// Whether it can go on: no piece has failed.
   bool is_whole() const { return m_is_whole; }
 
@@ -90,6 +93,7 @@ class Stream {
   std::vector<AttentionState<Real>> m_states;
   Array<Real**> m_last_states;
   std::vector<std::uint8_t> m_last_real;
+  std::optional<Rounding> m_rounding;
   bool m_is_whole = true;  // no forward has been given up
 };
 

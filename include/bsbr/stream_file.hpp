@@ -14,7 +14,7 @@ namespace bsbr {
 /// What a state file says of its stream.
 struct StreamInfo {
   ModelConfig config;                        ///< of the model that was fed
-  Precision precision = Precision::float32;  ///< of the run, and of the numbers in the file
+  Precision precision = Precision::float32;  ///< of the run; numbers in the file are float or double
   std::int64_t batch = 0;                    ///< number of sequences
   std::int64_t tokens = 0;                   ///< of each sequence
   std::uint64_t model_hash = 0;              ///< weights_hash() of the model

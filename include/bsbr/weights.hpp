@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bsbr/config.hpp"
+#include "bsbr/rounding.hpp"
 #include "bsbr/types.hpp"
 
 namespace bsbr {
@@ -61,6 +62,12 @@ class Weights {
   /// \throws ConfigError if `config` is not valid or has other weights
   void set_config(const ModelConfig& config);
 
+  /// What the factors of products with these weights are rounded to. The elements stay as they are.
+  Rounding rounding() const { return m_rounding; }
+
+  /// \throws ConfigError if Real is double, and not Rounding::none
+  void set_rounding(Rounding rounding);
+
   /// All elements, [parameter_count].
   const Array<Real*>& data() const { return m_array.data(); }
 
@@ -79,6 +86,7 @@ class Weights {
  private:
   ModelConfig m_config;
   WeightArray<Real> m_array;
+  Rounding m_rounding = Rounding::none;
 };
 
 /// Random weights from the distributions that PyTorch uses for a new model: linear layers uniform in ±1/√in, the

@@ -48,6 +48,18 @@ def check(states: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(states, expected, rtol=0, atol=1e-10)
 
 
+def test_bfloat16_rounds_factors_and_keeps_all_else(case: Case) -> None:
+    model, rounded = bsbr_hpc.Model.load(case.path), bsbr_hpc.Model.load(case.path, "bfloat16")
+    states, expected = rounded.forward(case.ids, case.mask), model.forward(case.ids, case.mask)
+    assert rounded.precision == "bfloat16" and states.dtype == np.float32
+    difference = np.abs(states - expected).max()
+    assert 1e-4 < difference < 0.2
+    np.testing.assert_array_equal(rounded.state_dict()["embedding.weight"], model.state_dict()["embedding.weight"])
+    for same in (pickle.loads(pickle.dumps(rounded)), bsbr_hpc.Model(rounded.config, model.state_dict(), "bfloat16")):
+        assert same.precision == "bfloat16"
+        np.testing.assert_array_equal(same.forward(case.ids, case.mask), states)
+
+
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_ids_may_be_of_any_integer_type(model: bsbr_hpc.Model, case: Case, expected: np.ndarray, dtype: str) -> None:
     check(model.forward(case.ids.astype(dtype), case.mask), expected)

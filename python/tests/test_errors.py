@@ -188,7 +188,7 @@ def test_changes_that_weights_do_not_depend_on_are_taken() -> None:
 def test_other_precisions_and_communicators_are_refused(case: Case) -> None:
     for precision in ("half", "bf16", np.float16, 32, float, None):
         error = error_of(lambda: bsbr_hpc.Model.load(case.path, precision), ValueError)
-        assert str(error) == f"precision is {precision!r}, known are float32, float64; half precision is not available"
+        assert str(error) == f"precision is {precision!r}, known are float32, float64, bfloat16"
     for precision in ("float32", "float", np.float32, np.dtype("f4"), np.dtype(">f4")):
         assert bsbr_hpc.Model.load(case.path, precision).precision == "float32"
     assert bsbr_hpc.Model.load(case.path, np.float64).precision == bsbr_hpc.Model.load(case.path, "double").precision == "float64"

@@ -7,6 +7,7 @@
 #include "architectures/traits.hpp"
 #include "bsbr/attention.hpp"
 #include "bsbr/error.hpp"
+#include "kernels/huge_pages.hpp"
 #include "kernels/poison.hpp"
 
 namespace bsbr::attention {
@@ -40,14 +41,28 @@ bool output_may_be_key(const ModelConfig& config);
 template <class Real>
 bool gradient_reads_output(const ModelConfig& config);
 
-/// Zeros, labelled "bsbr::attention::<label>". Throws MemoryError.
+/// Zeros, labelled "bsbr::attention::<label>". Arrays of far more than a huge page are in such: states and keys of many
+/// tokens are read from end to end. Throws MemoryError.
 template <class Number>
 Array<Number*> allocate(const char* label, std::int64_t count) {
+  constexpr std::int64_t many = (std::int64_t{1} << 26) / static_cast<std::int64_t>(sizeof(Number));
+  const std::string name = std::string("bsbr::attention::") + label;
   try {
-    return Array<Number*>(std::string("bsbr::attention::") + label, count);
+    if (count < many) return Array<Number*>(name, count);
+    const Array<Number*> array = kernels::allocate_in_huge_pages<Number>(name, count);
+    Kokkos::deep_copy(array, Number(0));
+    return array;
   } catch (const std::exception& error) {
     throw MemoryError("no memory for " + std::to_string(count) + " elements of " + label + ": " + error.what());
   }
+}
+
+/// Room for `count` elements: zeros, unless the array has just that many. Throws MemoryError.
+template <class Number>
+void reserve(Array<Number*>& array, const char* label, std::int64_t count) {
+  if (static_cast<std::int64_t>(array.size()) == count) return;
+  array = {};  // its memory first
+  array = allocate<Number>(label, count);
 }
 
 /// Room for [batch, local tokens, width], unless there is already. Throws MemoryError.

@@ -75,7 +75,7 @@ Array<const std::uint8_t**> HeadTranspose<Real>::gather_mask(const Execution& ex
   }
   parallel::Gather<std::uint8_t> gather(execution, m_sequence.comm(), m_real_rows, m_sequence.batch(), tokens);
   finish(gather, "mask", profile);
-  unpack_mask(execution, m_real_rows, m_real);
+  unpack_mask(execution, m_real_rows, m_sequence.length(), m_real);
   return m_real;
 }
 

@@ -64,7 +64,7 @@ void require_kept_keys(const Sequence& sequence, std::int64_t width, std::int64_
   const auto keys = static_cast<std::int64_t>(state.keys.size()), marks = static_cast<std::int64_t>(state.real.size());
   if (state.tokens == 0) return;
   if (state.first_key <= first && state.key_row == row && keys >= tokens * row &&
-      (marks == 0 || marks == tokens * sequence.batch()))
+      (marks == 0 || marks >= tokens * sequence.batch()))
     return;
   refuse_state("it has " + std::to_string(keys) + " elements of keys, " + std::to_string(state.key_row) +
                " a token, from token " + std::to_string(state.first_key) + " on, not " +
@@ -139,11 +139,20 @@ void append_keys(const Execution& execution, const Sequence& sequence, const Pad
   }
   pack_keys(execution, input, 0, sequence.length(), state.keys, before * row);
   if (!mask.has_padding() && state.real.size() == 0) return;
-  const Array<std::uint8_t*> real = allocate<std::uint8_t>("kept_mask", total * batch);
-  Kokkos::deep_copy(execution, real, std::uint8_t{1});
-  if (state.real.size() > 0) Kokkos::deep_copy(execution, parallel::range_of(real, {0, before * batch}), state.real);
-  if (mask.has_padding()) pack_mask(execution, mask, real, before * batch);
-  state.real = real;
+  const parallel::Slice earlier{0, before * batch}, own{before * batch, sequence.length() * batch};
+  if (static_cast<std::int64_t>(state.real.size()) < total * batch) {
+    const Array<std::uint8_t*> more =
+        allocate<std::uint8_t>("kept_mask", static_cast<std::int64_t>(state.keys.size()) / row * batch);
+    if (state.real.size() > 0)
+      Kokkos::deep_copy(execution, parallel::range_of(more, earlier), parallel::range_of(state.real, earlier));
+    else
+      Kokkos::deep_copy(execution, parallel::range_of(more, earlier), std::uint8_t{1});
+    state.real = more;
+  }
+  if (mask.has_padding())
+    pack_mask(execution, mask, state.real, own.offset);
+  else
+    Kokkos::deep_copy(execution, parallel::range_of(state.real, own), std::uint8_t{1});
 }
 
 template <class Real>
@@ -154,11 +163,11 @@ void drop_keys(const Execution& execution, const Sequence& sequence, std::int64_
   if (dropped == 0 || dropped < kept) return;  // so that what stays and its new place do not overlap
   Kokkos::deep_copy(execution, parallel::range_of(state.keys, {0, kept * row}),
                     parallel::range_of(state.keys, {dropped * row, kept * row}));
-  if (state.real.size() > 0) {
-    const Array<std::uint8_t*> real = allocate<std::uint8_t>("kept_mask", kept * batch);
-    Kokkos::deep_copy(execution, real, parallel::range_of(state.real, {dropped * batch, kept * batch}));
-    state.real = real;
-  }
+  if (kept == 0)
+    state.real = {};  // what comes may have no padding
+  else if (state.real.size() > 0)
+    Kokkos::deep_copy(execution, parallel::range_of(state.real, {0, kept * batch}),
+                      parallel::range_of(state.real, {dropped * batch, kept * batch}));
   state.first_key = first;
 }
 

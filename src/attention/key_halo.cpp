@@ -11,12 +11,21 @@ namespace bsbr::attention {
 
 template <class Real>
 KeyHalo<Real>::KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed)
-    : m_sequence(sequence),
-      m_width(config.attention_dim()),
-      m_are_appended(appends_keys(sequence, first_needed(0))),
-      m_plan(sequence, first_needed) {
+    : m_sequence(sequence), m_width(config.attention_dim()), m_plan(sequence, first_needed) {
+  move_to(sequence, first_needed);
+}
+
+template <class Real>
+void KeyHalo<Real>::move_to(const Sequence& sequence, const parallel::FirstNeeded& first_needed) {
+  m_sequence = sequence;
+  m_plan = parallel::HaloPlan(sequence, first_needed);
+  m_are_appended = appends_keys(sequence, first_needed(0));
+  m_row_messages.reset();
+  m_mask_messages.reset();
+  m_rows.reset();
+  m_real_rows.reset();
   if (m_are_appended || !m_plan.moves_anything()) return;
-  m_rows.emplace(m_plan, key_row(config, sequence));
+  m_rows.emplace(m_plan, sequence.batch() * 2 * m_width);
   m_real_rows.emplace(m_plan, sequence.batch());
   m_real = Array<std::uint8_t**>("bsbr::attention::halo_mask", sequence.batch(), m_plan.rows());
 }
@@ -63,7 +72,7 @@ kernels::KeysAndValues<Real> KeyHalo<Real>::start(const Execution& execution, co
   Kokkos::deep_copy(execution, m_real_rows->data(), std::uint8_t{1});
   if (mask.has_padding()) pack_mask(execution, mask, m_real_rows->data(), m_real_rows->own_offset());
   if (was_padded) take_earlier(execution, state->real, state->first_key, *m_real_rows);
-  unpack_mask(execution, m_real_rows->data(), m_real);  // what is there
+  unpack_mask(execution, m_real_rows->data(), m_plan.rows(), m_real);  // what is there
   m_mask_messages = m_real_rows->start(execution, m_sequence.comm());
   return {key, value, m_real, m_plan.first_token()};
 }
@@ -76,8 +85,10 @@ kernels::KeysAndValues<Real> KeyHalo<Real>::append(const Execution& execution, c
   const std::int64_t count = m_sequence.end() - state.first_key;
   const auto key = columns(state.keys, count, 0), value = columns(state.keys, count, m_width);
   if (state.real.size() == 0) return {key, value, {}, state.first_key};
-  m_real = Array<std::uint8_t**>("bsbr::attention::halo_mask", m_sequence.batch(), count);
-  unpack_mask(execution, state.real, m_real);
+  const auto batch = static_cast<std::size_t>(m_sequence.batch());
+  if (m_real.extent(0) != batch || static_cast<std::int64_t>(m_real.extent(1)) < count)
+    m_real = Array<std::uint8_t**>("bsbr::attention::halo_mask", batch, state.real.size() / batch);
+  unpack_mask(execution, state.real, count, m_real);
   return {key, value, m_real, state.first_key};
 }
 
@@ -103,7 +114,7 @@ void KeyHalo<Real>::finish(const Execution& execution, Profile* profile) {
   if (!m_mask_messages) return;
   attention::finish(*m_mask_messages, "mask", profile);
   m_mask_messages.reset();
-  unpack_mask(execution, m_real_rows->data(), m_real);
+  unpack_mask(execution, m_real_rows->data(), m_plan.rows(), m_real);
 }
 
 /// Columns [first, first + width) of `count` rows [token][batch][key, value], as [batch, token, width].

@@ -21,6 +21,9 @@ class KeyHalo {
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence,
                             const parallel::FirstNeeded& first_needed);
 
+  /// Those of another sequence. Room for appended marks stays.
+  void move_to(const Sequence& sequence, const parallel::FirstNeeded& first_needed);
+
   /// Whether any rank needs keys of another.
   bool moves_anything() const { return m_rows.has_value(); }
 
@@ -50,7 +53,7 @@ class KeyHalo {
 
   Sequence m_sequence;
   std::int64_t m_width;
-  bool m_are_appended;  // to those of the state, rather than copied behind them
+  bool m_are_appended = false;  // to those of the state, rather than copied behind them
   parallel::HaloPlan m_plan;
   std::optional<parallel::Halo<Real>> m_rows;                // [token][batch][key, value]
   std::optional<parallel::Halo<std::uint8_t>> m_real_rows;   // [token][batch]

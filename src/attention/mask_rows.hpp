@@ -9,7 +9,8 @@ namespace bsbr::attention {
 void pack_mask(const Execution& execution, const PaddingMask& mask, const Array<std::uint8_t*>& rows,
                std::int64_t offset);
 
-/// real [batch, token] = rows [token][batch]
-void unpack_mask(const Execution& execution, const Array<const std::uint8_t*>& rows, const Array<std::uint8_t**>& real);
+/// real [batch, token] = rows [token][batch] of `count` tokens, for more of which both may have room.
+void unpack_mask(const Execution& execution, const Array<const std::uint8_t*>& rows, std::int64_t count,
+                 const Array<std::uint8_t**>& real);
 
 }  // namespace bsbr::attention

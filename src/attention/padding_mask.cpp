@@ -27,14 +27,13 @@ void validate(const Execution& execution, const Sequence& sequence, const Array<
   if (others > 0) throw ShapeError("mask has " + std::to_string(others) + " values other than 0 and 1");
 }
 
-/// [batch, local chunks]: index of the last real token of each chunk among the local tokens, −1 if there is none. An
-/// empty mask: all are real.
-Array<const std::int64_t**> find_last_real(const Execution& execution, const Sequence& sequence,
-                                           const Array<const std::uint8_t**>& mask) {
+/// last [batch, local chunks] = index of the last real token of each chunk among the local tokens, −1 if there is none.
+/// An empty mask: all are real.
+void find_last_real(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask,
+                    const Array<std::int64_t**>& last) {
   const std::int64_t batch = sequence.batch(), chunks = sequence.local_chunks(), size = sequence.chunk_size(),
                      tokens = sequence.local_tokens();
   const std::int64_t earlier = sequence.first_token() % size;  // tokens of the first chunk before these
-  const Array<std::int64_t**> last("bsbr::mask::last_real", batch, chunks);
   const bool padding = mask.data() != nullptr;
   Kokkos::parallel_for(
       "bsbr::mask::last_real", Kokkos::RangePolicy<Execution>(execution, 0, batch * chunks),
@@ -45,7 +44,6 @@ Array<const std::int64_t**> find_last_real(const Execution& execution, const Seq
         while (padding && token >= begin && mask(row, token) == 0) --token;
         last(row, chunk) = token >= begin ? token : -1;
       });
-  return last;
 }
 
 /// [chunk][batch] of the whole sequence, so that ranks' parts are contiguous: 1 where a chunk of this rank has a real
@@ -84,11 +82,16 @@ Array<const std::uint8_t**> transpose_marks(const Execution& execution, const Se
 }  // namespace
 
 PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence)
-    : m_last_real(find_last_real(execution, sequence, {})) {
+    : m_last_real("bsbr::mask::last_real", sequence.batch(), sequence.local_chunks()) {
+  move_to(execution, sequence);
   const Array<std::uint8_t**> all("bsbr::mask::real_chunks", sequence.batch(), sequence.num_chunks());
   Kokkos::deep_copy(execution, all, std::uint8_t{1});
   m_real_chunks = all;
   m_nearest_real = attention::find_nearest_real(execution, m_real_chunks);
+}
+
+void PaddingMask::move_to(const Execution& execution, const Sequence& sequence) {
+  find_last_real(execution, sequence, {}, m_last_real);
 }
 
 PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence, const Array<const std::uint8_t**>& mask)
@@ -96,7 +99,8 @@ PaddingMask::PaddingMask(const Execution& execution, const Sequence& sequence, c
   Array<std::uint8_t*> marks;
   parallel::agree(sequence.comm(), [&] {
     validate(execution, sequence, mask);
-    m_last_real = find_last_real(execution, sequence, mask);
+    m_last_real = Array<std::int64_t**>("bsbr::mask::last_real", sequence.batch(), sequence.local_chunks());
+    find_last_real(execution, sequence, mask, m_last_real);
     marks = mark_real_chunks(execution, sequence, m_last_real);
   });
   gather_marks(execution, sequence, marks);

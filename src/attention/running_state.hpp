@@ -26,6 +26,13 @@ class RunningState {
         m_scan({sequence, kernels::segment_tokens(step)}, sequence, parts_of(config, sequence.batch(), rule),
                kernels::segment_elements<Rule>(parts_of(config, sequence.batch(), rule))) {}
 
+  /// That of another sequence.
+  void move_to(const Sequence& sequence) {
+    m_sequence = sequence;
+    m_keys.move_to(sequence, step_begin(sequence, m_step));
+    m_scan.move_to({sequence, m_scan.segments().tokens()}, sequence);
+  }
+
   template <class Rule>
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, std::int64_t step, const Rule& rule) {
     const kernels::ScanParts parts = parts_of(config, sequence.batch(), rule);

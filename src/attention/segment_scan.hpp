@@ -45,6 +45,13 @@ class SegmentScan {
     m_state_for_next = allocate<Real>("state_for_next", m_parts.total());
   }
 
+  /// The segments of another sequence with as many ranks.
+  void move_to(const Segments& segments, const Sequence& sequence) {
+    m_sequence = sequence;
+    m_segments = segments;
+    m_states.move_to(segments, slots(segments, m_parts, sequence));
+  }
+
   static std::int64_t bytes(const Segments& segments, const Sequence& sequence, const kernels::ScanParts& parts,
                             std::int64_t elements) {
     const std::int64_t joints = sequence.ranks() == 1 ? 0 : 2 * (elements + parts.total());

@@ -109,14 +109,19 @@ class SegmentStates {
  public:
   /// `slots`: room for so many segments of this rank. elements: of one segment.
   SegmentStates(const Segments& segments, const kernels::ScanParts& parts, std::int64_t elements, std::int64_t slots)
-      : m_segments(segments),
-        m_parts(parts),
-        m_elements(elements),
-        m_tree(segments.tree(true)),
-        m_nodes(allocate<Real>("segments", elements * slots)),
-        m_left(allocate<Real>("left_segments", elements * levels(segments))),
-        m_outgoing(allocate<Real>("outgoing_segments", elements * outgoing(m_tree))),
-        m_before(allocate<Real>("states_before", parts.total() * levels(segments))) {}
+      : m_segments(segments), m_parts(parts), m_elements(elements), m_tree(segments.tree(true)) {
+    move_to(segments, slots);
+  }
+
+  /// The segments of another sequence.
+  void move_to(const Segments& segments, std::int64_t slots) {
+    m_segments = segments;
+    m_tree = segments.tree(true);
+    reserve(m_nodes, "segments", m_elements * slots);
+    reserve(m_left, "left_segments", m_elements * levels(segments));
+    reserve(m_outgoing, "outgoing_segments", m_elements * outgoing(m_tree));
+    reserve(m_before, "states_before", m_parts.total() * levels(segments));
+  }
 
   static std::int64_t bytes(const Segments& segments, const kernels::ScanParts& parts, std::int64_t elements,
                             std::int64_t slots) {

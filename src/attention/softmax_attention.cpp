@@ -58,6 +58,17 @@ SoftmaxAttention<Real>::SoftmaxAttention(const ModelConfig& config, const Sequen
 }
 
 template <class Real>
+void SoftmaxAttention<Real>::move_to(const Sequence& sequence) {
+  if (m_heads || by_heads(sequence, m_parameters.window)) {
+    *this = SoftmaxAttention(m_config, sequence, m_parameters);
+    return;
+  }
+  m_sequence = sequence;
+  m_keys->move_to(sequence, first_seen(sequence, m_parameters.window));
+  m_queries.reset();
+}
+
+template <class Real>
 std::int64_t SoftmaxAttention<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence,
                                                      const SoftmaxParameters& parameters) {
   return by_heads(sequence, parameters.window)

@@ -29,6 +29,7 @@ class SoftmaxAttention : public Attention<Real> {
  public:
   SoftmaxAttention(const ModelConfig& config, const Sequence& sequence, const SoftmaxParameters& parameters);
 
+  void move_to(const Sequence& sequence) override;
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
                AttentionRecord<Real>* record) override;

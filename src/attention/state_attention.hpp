@@ -20,6 +20,12 @@ class StateAttention : public Attention<Real> {
   StateAttention(const ModelConfig& config, const Sequence& sequence)
       : m_config(config), m_sequence(sequence), m_state(config, sequence, step(config), Rule(config)) {}
 
+  void move_to(const Sequence& sequence) override {
+    m_sequence = sequence;
+    m_state.move_to(sequence);
+    m_gradient.reset();
+  }
+
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
                AttentionRecord<Real>* record) override {

@@ -40,7 +40,10 @@ constexpr const char *real_name = "real", *real_chunks_name = "real_chunks";  //
 constexpr std::int64_t most_tokens = std::int64_t{1} << 45;
 
 template <class Real>
-constexpr Precision precision_of = std::is_same_v<Real, float> ? Precision::float32 : Precision::float64;
+Precision precision_of(const Weights<Real>& weights) {
+  if (weights.rounding() == Rounding::bfloat16) return Precision::bfloat16;
+  return std::is_same_v<Real, float> ? Precision::float32 : Precision::float64;
+}
 
 std::string layer_group(std::size_t layer) { return std::string(stream_group) + "/layers." + std::to_string(layer); }
 
@@ -69,14 +72,15 @@ Handle make_group(hid_t file, const std::string& path) {
 }
 
 template <class Real>
-void write_head(hid_t file, const Stream<Real>& stream, std::uint64_t hash, const Attributes& attributes) {
+void write_head(hid_t file, const Stream<Real>& stream, Precision precision, std::uint64_t hash,
+                const Attributes& attributes) {
   write_format(file, stream_format);
   write_config_attributes(file, stream.config());
   write_attributes(file, attributes);
   const Handle group = make_group(file, stream_group);
   write_attribute(group, batch_name, stream.batch());
   write_attribute(group, tokens_name, stream.tokens());
-  write_attribute(group, precision_name, std::string(to_string(precision_of<Real>)));
+  write_attribute(group, precision_name, std::string(to_string(precision)));
   write_attribute(group, hash_name, show_hash(hash));
   if (stream.tokens() == 0) return;
   std::vector<std::uint8_t> real = stream.last_real();
@@ -225,8 +229,8 @@ template <class Real>
 Dataset find_numbers(const InputFile& file, const std::string& path, const Extents& shape) {
   Dataset dataset = find_array(file, path, shape);
   if (is_real(dataset.type()) && H5Tget_size(dataset.type()) == sizeof(Real)) return dataset;
-  throw ContentError(path + " holds " + describe(dataset.type()) + ", the stream is of precision " +
-                     std::string(to_string(precision_of<Real>)));
+  throw ContentError(path + " holds " + describe(dataset.type()) + ", the stream needs " +
+                     std::to_string(8 * sizeof(Real)) + "-bit ones");
 }
 
 template <class Real>
@@ -290,7 +294,7 @@ Array<Real**> read_last_states(const InputFile& file, const StreamInfo& info) {
 
 template <class Real>
 void require_weights(const std::string& path, const StreamInfo& info, const Weights<Real>& weights) {
-  require_stream_of(path, info, weights.config(), precision_of<Real>);
+  require_stream_of(path, info, weights.config(), precision_of(weights));
   const std::uint64_t hash = weights_hash(weights);
   if (hash == info.model_hash) return;
   const std::string text = "is the stream of another model: of one whose weights have the hash " +
@@ -308,6 +312,8 @@ void write_stream(const std::string& path, const Stream<Real>& stream, const Wei
     if (!stream.is_whole()) throw ShapeError("a piece of this stream has failed: it cannot be saved");
     if (const std::string other = difference(weights.config(), stream.config()); !other.empty())
       throw ShapeError("the weights are not those of the stream's model: its " + other);
+    if (stream.rounding() && *stream.rounding() != weights.rounding())
+      throw ShapeError("the weights are not those of the stream's model: factors are rounded differently");
   });
   const auto shape = attention::state_arrays<Real>(stream.config(), stream.batch(), stream.tokens());
   const int rank = parallel::rank_in(comm), ranks = parallel::ranks_of(comm);
@@ -317,7 +323,7 @@ void write_stream(const std::string& path, const Stream<Real>& stream, const Wei
                 .bytes = bytes_of(stream, shape),
                 .lay_out =
                     [&](hid_t file, const OutputFile&) {
-                      write_head(file, stream, hash, attributes);
+                      write_head(file, stream, precision_of(weights), hash, attributes);
                       return lay_out(file, stream, shape);
                     },
                 .fill =
@@ -377,7 +383,8 @@ Stream<Real> read_stream(const std::string& path, const Weights<Real>& weights, 
     last_states = read_last_states<Real>(file, info);
     if (info.tokens > 0) last_real = read_marks(file, std::string(stream_group) + '/' + last_real_name, {info.batch});
   });
-  return {weights.config(), comm, info.batch, info.tokens, std::move(states), last_states, std::move(last_real)};
+  return {weights.config(),  comm,        info.batch,           info.tokens,
+          std::move(states), last_states, std::move(last_real), weights.rounding()};
 }
 
 template void write_stream(const std::string&, const Stream<float>&, const Weights<float>&, const Attributes&);

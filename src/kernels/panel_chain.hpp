@@ -4,6 +4,8 @@
 //
 //     row = prologue(t);  row = after_1(row · W_1ᵀ);  row = after_2(row · W_2ᵀ);  …
 //
+// Rows are rounded before they are multiplied, if the weight is (product.hpp).
+//
 // On a host each thread takes a panel of rows through the whole chain, in buffers that stay in its cache. Where rows
 // are few, as when a model decodes token by token, all threads go through the chain together, and share out the columns
 // of each product, so that a weight is read once. On a GPU each step is one launch, or one BLAS call, over a slab of
@@ -83,6 +85,30 @@ void call(const SerialTeam& team, const Function& function, const Rows& rows, st
   function(team, row / rows.count, row % rows.count, data);
 }
 
+/// Makes a row that a function has filled a factor of the weight that comes next; without one it leaves the row alone.
+struct NoFactor {
+  template <class Team, class Real>
+  KOKKOS_INLINE_FUNCTION void operator()(const Team&, Real*) const {}
+};
+template <class Real>
+struct FactorOf {
+  ProductWeight<Real> weight;
+  template <class Team>
+  KOKKOS_INLINE_FUNCTION void operator()(const Team& team, Real* row) const {
+    weight.round_row(team, row);
+  }
+};
+
+/// One of the two, of the stages that come next.
+template <class Real>
+NoFactor next_factor() {
+  return {};
+}
+template <class Real, class First, class... Rest>
+FactorOf<Real> next_factor(const Stage<Real, First>& next, const Rest&...) {
+  return {next.weight};
+}
+
 /// The stages of a chain for rows [begin, end), which `input` holds: one thread of a host.
 template <class Real>
 void run_stages(const SerialTeam&, const Rows&, std::int64_t, std::int64_t, Real*, Real*) {}
@@ -93,15 +119,20 @@ void run_stages(const SerialTeam& team, const Rows& rows, std::int64_t begin, st
   const ProductWeight<Real>& weight = stage.weight;
   const std::int64_t stride = weight.row_stride(weight.out());
   weight.multiply(end - begin, input, weight.row_stride(weight.in()), other, stride);
-  for (std::int64_t row = begin; row < end; ++row) call(team, stage.after, rows, row, other + (row - begin) * stride);
+  const auto round = next_factor<Real>(rest...);
+  for (std::int64_t row = begin; row < end; ++row) {
+    Real* data = other + (row - begin) * stride;
+    call(team, stage.after, rows, row, data);
+    round(team, data);
+  }
   run_stages(team, rows, begin, end, other, input, rest...);
 }
 
 /// Rows of a panel: no more than fit, as many panels for each thread, or nearly; whole tiles of the product, unless
 /// that leaves a thread without a panel.
 template <class Real>
-std::int64_t panel_height(const Execution& execution, std::int64_t rows) {
-  const std::int64_t threads = execution.concurrency(), step = product_kernel<Real>().rows;
+std::int64_t panel_height(const Execution& execution, std::int64_t rows, Rounding rounding) {
+  const std::int64_t threads = execution.concurrency(), step = product_kernel<Real>(rounding).rows;
   const std::int64_t panels = (rows + threads * tuning::panel_rows - 1) / (threads * tuning::panel_rows) * threads;
   const std::int64_t height = (rows + panels - 1) / panels;
   const std::int64_t whole = std::min<std::int64_t>((height + step - 1) / step * step, tuning::panel_rows);
@@ -112,7 +143,8 @@ template <class Real, class Prologue, class First, class... Rest>
 void run_on_host(const Execution& execution, const std::string& label, const Rows& rows,
                  const PanelBuffers<Real>& buffers, const Prologue& prologue, const Stage<Real, First>& first,
                  const Rest&... rest) {
-  const std::int64_t all = rows.batch * rows.count, height = panel_height<Real>(execution, all);
+  const std::int64_t all = rows.batch * rows.count,
+                     height = panel_height<Real>(execution, all, first.weight.rounding());
   const std::int64_t stride = first.weight.row_stride(first.weight.in());
   using Token = Kokkos::Experimental::UniqueToken<Execution>;
   const Token token;
@@ -123,8 +155,11 @@ void run_on_host(const Execution& execution, const std::string& label, const Row
                          const std::int64_t begin = panel * height, end = std::min(begin + height, all);
                          const int thread = token.acquire();
                          Real *input = buffers.get(thread, 0), *other = buffers.get(thread, 1);
-                         for (std::int64_t row = begin; row < end; ++row)
-                           call(team, prologue, rows, row, input + (row - begin) * stride);
+                         for (std::int64_t row = begin; row < end; ++row) {
+                           Real* data = input + (row - begin) * stride;
+                           call(team, prologue, rows, row, data);
+                           first.weight.round_row(team, data);
+                         }
                          run_stages(team, rows, begin, end, input, other, first, rest...);
                          token.release(thread);
                        });
@@ -132,9 +167,14 @@ void run_on_host(const Execution& execution, const std::string& label, const Row
 
 /// Whether a host's threads share out columns rather than rows: where each would have less than two tiles of rows.
 template <class Real>
-bool are_few(const Execution& execution, const Rows& rows) {
+bool are_few(const Execution& execution, const Rows& rows, Rounding rounding) {
   const std::int64_t threads = execution.concurrency(), all = rows.batch * rows.count;
-  return threads > 1 && all <= tuning::panel_rows && all <= threads * 2 * product_kernel<Real>().rows;
+  return threads > 1 && all <= tuning::panel_rows && all <= threads * 2 * product_kernel<Real>(rounding).rows;
+}
+
+template <class Real, class First, class... Rest>
+Rounding rounding_of_first(const Stage<Real, First>& first, const Rest&...) {
+  return first.weight.rounding();
 }
 
 /// One of the threads that go through a chain together.
@@ -163,7 +203,11 @@ void run_stages_together(ChainThread& thread, const Rows& rows, Real* input, Rea
                      out_stride = stage.weight.row_stride(stage.weight.out());
   stage.weight.multiply_part(thread.rank, thread.threads, all, input, in_stride, other, out_stride);
   thread.barrier->wait(thread.waits);
-  thread.for_rows(all, [&](std::int64_t row) { call(team, stage.after, rows, row, other + row * out_stride); });
+  const auto round = next_factor<Real>(rest...);
+  thread.for_rows(all, [&](std::int64_t row) {
+    call(team, stage.after, rows, row, other + row * out_stride);
+    round(team, other + row * out_stride);
+  });
   run_stages_together(thread, rows, other, input, rest...);
 }
 
@@ -180,26 +224,30 @@ void run_together(const Execution& execution, const std::string& label, const Ro
   const std::int64_t stride = first.weight.row_stride(first.weight.in());
   Real *input = buffers.get(0, 0), *other = buffers.get(0, 1);
   SpinBarrier barrier(threads);
-  Kokkos::parallel_for(
-      label, OneTeam(execution, 1, threads), [=, shared = &barrier](const OneTeam::member_type& member) {
-        const SerialTeam team{};
-        ChainThread thread{member.team_rank(), threads, shared};
-        thread.for_rows(rows.batch * rows.count,
-                        [&](std::int64_t row) { call(team, prologue, rows, row, input + row * stride); });
-        run_stages_together(thread, rows, input, other, first, rest...);
-      });
+  Kokkos::parallel_for(label, OneTeam(execution, 1, threads),
+                       [=, shared = &barrier](const OneTeam::member_type& member) {
+                         const SerialTeam team{};
+                         ChainThread thread{member.team_rank(), threads, shared};
+                         thread.for_rows(rows.batch * rows.count, [&](std::int64_t row) {
+                           call(team, prologue, rows, row, input + row * stride);
+                           first.weight.round_row(team, input + row * stride);
+                         });
+                         run_stages_together(thread, rows, input, other, first, rest...);
+                       });
 }
 
 /// function(team, batch, row, data + (index − first) · width) for the rows of all sequences with elements [first, first
-/// + count), one team a row.
-template <class Real, class Function>
+/// + count), one team a row; then round(team, row).
+template <class Real, class Function, class Factor>
 void for_rows(const Execution& execution, const std::string& label, const Rows& rows, std::int64_t first,
-              std::int64_t count, std::int64_t width, Real* data, const Function& function) {
+              std::int64_t count, std::int64_t width, Real* data, const Function& function, const Factor& round) {
   const std::int64_t rows_of_one = rows.count;
   Kokkos::parallel_for(
       label, team_policy(execution, count, 0), KOKKOS_LAMBDA(const TeamMember& member) {
         const std::int64_t index = first + member.league_rank();
-        function(as_team(member), index / rows_of_one, index % rows_of_one, data + member.league_rank() * width);
+        Real* row = data + member.league_rank() * width;
+        function(as_team(member), index / rows_of_one, index % rows_of_one, row);
+        round(as_team(member), row);
       });
 }
 
@@ -212,7 +260,7 @@ void run_slab_stages(const Execution& execution, const std::string& label, const
                      std::int64_t count, Real* input, Real* other, const ProductWorkspace& workspace,
                      const Stage<Real, First>& stage, const Rest&... rest) {
   stage.weight.multiply(execution, count, input, other, workspace);
-  for_rows(execution, label, rows, first, count, stage.weight.out(), other, stage.after);
+  for_rows(execution, label, rows, first, count, stage.weight.out(), other, stage.after, next_factor<Real>(rest...));
   run_slab_stages(execution, label, rows, first, count, other, input, workspace, rest...);
 }
 
@@ -224,7 +272,8 @@ void run_on_device(const Execution& execution, const std::string& label, const R
   const std::int64_t all = rows.batch * rows.count;
   for (std::int64_t first = 0; first < all; first += height) {
     const std::int64_t count = std::min(height, all - first);
-    for_rows(execution, label, rows, first, count, stage.weight.in(), buffers.get(0, 0), prologue);
+    for_rows(execution, label, rows, first, count, stage.weight.in(), buffers.get(0, 0), prologue,
+             next_factor<Real>(stage));
     run_slab_stages(execution, label, rows, first, count, buffers.get(0, 0), buffers.get(0, 1), buffers.workspace(),
                     stage, rest...);
   }
@@ -243,7 +292,7 @@ void panel_chain(const Execution& execution, const std::string& label, const Row
     throw ShapeError("a row of " + label + " has " + std::to_string(widest) + " elements, its buffer room for " +
                      std::to_string(buffers.width()));
   if constexpr (on_host) {
-    if (detail::are_few<Real>(execution, rows))
+    if (detail::are_few<Real>(execution, rows, detail::rounding_of_first(stages...)))
       detail::run_together(execution, label, rows, buffers, prologue, stages...);
     else
       detail::run_on_host(execution, label, rows, buffers, prologue, stages...);

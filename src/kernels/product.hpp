@@ -6,6 +6,9 @@
 // while they meet the block, a tile of results in registers. Few rows are not enough for all threads: these share out
 // the columns of the product instead, so that the weight is read once. An element is the same chain of multiply-adds
 // either way. On a GPU the product is one call of the BLAS (device_product.hpp).
+//
+// Factors may be rounded to bfloat16: the weight when it is packed, rows by round_row(), whose result has a form that
+// the kernel of this CPU reads. Sums are in float either way.
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -14,6 +17,7 @@
 
 #include "bsbr/error.hpp"
 #include "bsbr/partition.hpp"
+#include "kernels/bfloat16.hpp"
 #include "kernels/compat.hpp"
 #include "kernels/device_product.hpp"
 #include "kernels/huge_pages.hpp"
@@ -31,40 +35,63 @@ class ProductWeight {
  public:
   ProductWeight() = default;
 
-  /// Room for one; on a GPU none is needed. Throws MemoryError.
-  ProductWeight(std::int64_t out, std::int64_t in, Transpose transpose = Transpose::no)
-      : m_out(out), m_in(in), m_transpose(transpose) {
-    if constexpr (!on_host) return;
+  /// Room for one; on a GPU none is needed, unless it is rounded. Throws MemoryError.
+  ProductWeight(std::int64_t out, std::int64_t in, Transpose transpose = Transpose::no,
+                Rounding rounding = Rounding::none)
+      : m_out(out), m_in(in), m_transpose(transpose), m_rounding(rounding) {
+    const std::int64_t count = bytes(out, in, rounding) / static_cast<std::int64_t>(sizeof(Real));
+    if (count == 0) return;
     try {
-      m_packed = allocate_in_huge_pages<Real>("bsbr::packed_weight", Packing(out, in).elements());
+      m_packed = allocate_in_huge_pages<Real>("bsbr::packed_weight", count);
     } catch (const std::exception& error) {
       throw MemoryError("no memory for a packed weight [" + std::to_string(out) + ", " + std::to_string(in) +
                         "]: " + error.what());
     }
   }
 
-  /// Of a matrix, or of its transpose: on a host a copy, on a GPU the array itself.
-  explicit ProductWeight(const Array<const Real**>& matrix, Transpose transpose = Transpose::no)
+  /// Of a matrix, or of its transpose: on a host a copy, on a GPU the array itself, if it is not rounded.
+  explicit ProductWeight(const Array<const Real**>& matrix, Transpose transpose = Transpose::no,
+                         Rounding rounding = Rounding::none)
       : ProductWeight(matrix.extent(transpose == Transpose::no ? 0 : 1),
-                      matrix.extent(transpose == Transpose::no ? 1 : 0), transpose) {
+                      matrix.extent(transpose == Transpose::no ? 1 : 0), transpose, rounding) {
     assign(Execution(), matrix);
   }
 
   /// A matrix of the same shape takes the place of the one before. On a host that holds for all copies.
   void assign([[maybe_unused]] const Execution& execution, const Array<const Real**>& matrix) {
-    if constexpr (on_host) {
+    if constexpr (!on_host) {
+      m_plain = m_rounding == Rounding::none ? matrix : rounded(execution, matrix);
+    } else if (m_rounding == Rounding::none) {
       pack(execution, matrix);
     } else {
-      m_plain = matrix;
+      pack_pairs(execution, matrix);
     }
   }
 
   std::int64_t out() const { return m_out; }
   std::int64_t in() const { return m_in; }
+  Rounding rounding() const { return m_rounding; }
 
-  /// Bytes that it takes besides the array that it is made from.
-  static std::int64_t bytes(std::int64_t out, std::int64_t in) {
-    return on_host ? Packing(out, in).elements() * static_cast<std::int64_t>(sizeof(Real)) : 0;
+  /// Bytes that it takes besides the array that it is made from: whole numbers of Real.
+  static std::int64_t bytes(std::int64_t out, std::int64_t in, Rounding rounding = Rounding::none) {
+    constexpr auto size = static_cast<std::int64_t>(sizeof(Real));
+    if constexpr (!on_host) return rounding == Rounding::none ? 0 : out * in * size;
+    const Packing packing(out, in, rounding);
+    return (packing.elements() * packing.element_bytes + size - 1) / size * size;
+  }
+
+  /// Makes numbers [in] a row that this is multiplied with, in their place; there is room for row_stride(in). Where
+  /// nothing is rounded they are one.
+  template <class AnyTeam>
+  KOKKOS_INLINE_FUNCTION void round_row([[maybe_unused]] const AnyTeam& team, [[maybe_unused]] Real* row) const {
+    if constexpr (std::is_same_v<Real, float>) {
+      if (m_rounding == Rounding::none) return;
+      if constexpr (on_host) {
+        product_kernel<Real>(m_rounding).prepare(m_in, row);
+      } else {
+        for_each(team, static_cast<int>(m_in), [&](const int i) { row[i] = as_bfloat16(row[i]); });
+      }
+    }
   }
 
   /// product [rows, out] = input [rows, in] · weightᵀ by this thread of a host. Rows lie `in_stride` and `out_stride`
@@ -77,17 +104,19 @@ class ProductWeight {
   /// The same of some of the columns only: of one of `parts` parts that are about equal.
   void multiply_part(int part, int parts, std::int64_t rows, const Real* input, std::int64_t in_stride, Real* product,
                      std::int64_t out_stride) const {
-    const Partition tiles{Packing(m_out, m_in).tiles, parts};
+    const Partition tiles{Packing(m_out, m_in, m_rounding).tiles, parts};
     multiply_tiles(tiles.begin(part), tiles.end(part), rows, input, in_stride, product, out_stride);
   }
 
   /// product [rows, out] = input [rows, in] · weightᵀ, in the order of `execution`: by one call of a GPU's BLAS, or by
-  /// all threads of a host, which share out the columns, for a few rows. Rows of the product are row_stride apart.
+  /// all threads of a host, which share out the columns, for a few rows. Rows of the product are row_stride apart, and
+  /// so are those of the input if they are rounded.
   void multiply(const Execution& execution, std::int64_t rows, const Real* input, Real* product,
                 [[maybe_unused]] const ProductWorkspace& workspace) const {
     if constexpr (on_host) {
       const ProductWeight weight = *this;
-      const std::int64_t in_stride = m_in, out_stride = row_stride(m_out);
+      const std::int64_t in_stride = m_rounding == Rounding::none ? m_in : row_stride(m_in),
+                         out_stride = row_stride(m_out);
       const int parts = execution.concurrency();
       Kokkos::parallel_for("bsbr::kernels::multiply_few_rows", Kokkos::RangePolicy<Execution>(execution, 0, parts),
                            [=](const int part) {
@@ -102,24 +131,35 @@ class ProductWeight {
     }
   }
 
-  /// Elements from one row to the next where rows of this width are products and factors. A host's are whole tiles, and
-  /// not a power of two apart, which would put all of them into the same few lines of a cache.
+  /// Elements from one row to the next where rows of this width are products and factors. A host's are whole tiles of
+  /// any kernel, and not a power of two apart, which would put all of them into the same few lines of a cache.
   static std::int64_t row_stride(std::int64_t width) {
     if constexpr (!on_host) return width;
-    return Packing(width, 0).padded_out() + tuning::cache_line_bytes / static_cast<std::int64_t>(sizeof(Real));
+    constexpr std::int64_t columns = ProductKernel<Real>::most_columns;
+    return (width + columns - 1) / columns * columns +
+           tuning::cache_line_bytes / static_cast<std::int64_t>(sizeof(Real));
   }
 
  private:
   /// How a weight is packed: for each part of the sum, for each tile of columns of the product, a block [depth,
-  /// columns]. Parts are of equal size, no larger than fits; columns of the last tile beyond `out` are zeros.
+  /// columns], or of pairs, [depth / 2][columns][2]. Parts are of equal size, no larger than fits; columns of the last
+  /// tile beyond `out` are zeros, and so is what a depth lacks of the kernel's unit.
   struct Packing {
     std::int64_t in, step, columns, tiles;  // step: depth of each part but the last; columns: of a tile
+    std::int64_t element_bytes;
 
-    Packing(std::int64_t out, std::int64_t depth)
-        : in(depth), columns(product_kernel<Real>().columns), tiles((out + columns - 1) / columns) {
+    Packing(std::int64_t out, std::int64_t depth, Rounding rounding) {
+      const ProductKernel<Real>& kernel = product_kernel<Real>(rounding);
+      const auto whole = [&](std::int64_t some) {
+        return (some + kernel.depth_unit - 1) / kernel.depth_unit * kernel.depth_unit;
+      };
+      in = whole(depth);
+      columns = kernel.columns;
+      tiles = (out + columns - 1) / columns;
+      element_bytes = static_cast<std::int64_t>(sizeof(Real)) / kernel.together;
       const std::int64_t parts =
           std::max<std::int64_t>(1, (in + HostSizes::product_depth - 1) / HostSizes::product_depth);
-      step = (in + parts - 1) / parts;
+      step = whole((in + parts - 1) / parts);
     }
 
     std::int64_t parts() const { return in == 0 ? 0 : (in + step - 1) / step; }
@@ -134,30 +174,36 @@ class ProductWeight {
   /// The columns of the tiles [first_tile, last_tile) of a product, by this thread of a host.
   void multiply_tiles(std::int64_t first_tile, std::int64_t last_tile, std::int64_t rows, const Real* input,
                       std::int64_t in_stride, Real* product, std::int64_t out_stride) const {
-    const ProductKernel<Real> kernel = product_kernel<Real>();
-    const Packing packing(m_out, m_in);
+    const ProductKernel<Real>& kernel = product_kernel<Real>(m_rounding);
+    const Packing packing(m_out, m_in, m_rounding);
+    const auto* weight = reinterpret_cast<const char*>(m_packed.data());
+    const auto* factors = reinterpret_cast<const char*>(input);
+    const std::int64_t a_stride = in_stride * static_cast<std::int64_t>(sizeof(Real)) / kernel.a_bytes;
     // product[row …, columns of the tile] = Σ input[row …, k …] · weight[columns of the tile, k …], or += after the
     // first part of the sum
-    const auto multiply_tile = [&](std::int64_t row, std::int64_t k, std::int64_t tile, const ReadAhead<Real>& ahead) {
+    const auto multiply_tile = [&](std::int64_t row, std::int64_t k, std::int64_t tile, const ReadAhead& ahead) {
       const int height = static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - row)),
                 depth = static_cast<int>(packing.depth(k));
-      kernel.tile(height, depth, input + row * in_stride + k, in_stride, m_packed.data() + packing.offset(k, tile),
+      kernel.tile(height, depth, factors + (row * a_stride + k) * kernel.a_bytes, a_stride,
+                  weight + packing.offset(k, tile) * packing.element_bytes,
                   product + row * out_stride + tile * packing.columns, out_stride, k > 0, ahead);
     };
     // Few rows meet a tile of the weight before the next one, for which they ask meanwhile, each tile of rows for its
     // share: so memory is read all the time.
     const std::int64_t row_tiles = (rows + kernel.rows - 1) / kernel.rows;
     const bool few = row_tiles <= HostSizes::few_row_tiles;
-    const auto ahead = [&](std::int64_t row, std::int64_t k, std::int64_t tile) -> ReadAhead<Real> {
+    const auto ahead = [&](std::int64_t row, std::int64_t k, std::int64_t tile) -> ReadAhead {
       const bool is_last = tile + 1 == last_tile;
       const std::int64_t next = is_last ? first_tile : tile + 1, part = is_last ? k + packing.step : k;
-      if (!few || part >= m_in) return {};
+      if (!few || part >= packing.in) return {};
       const std::int64_t share = (packing.columns + row_tiles - 1) / row_tiles, begin = row / kernel.rows * share;
       if (begin >= packing.columns) return {};
-      return {m_packed.data() + packing.offset(part, next) + begin * packing.depth(part), share};
+      return {weight + (packing.offset(part, next) + begin * packing.depth(part)) * packing.element_bytes,
+              share * static_cast<std::int64_t>(sizeof(Real))};
     };
     const std::int64_t block_tiles = few ? 1 : std::max<std::int64_t>(1, HostSizes::product_columns / packing.columns);
-    for (std::int64_t k = 0; k < m_in; k += packing.step) {
+    if (kernel.begin != nullptr) kernel.begin();
+    for (std::int64_t k = 0; k < packing.in; k += packing.step) {
       for (std::int64_t first = first_tile; first < last_tile; first += block_tiles) {
         const std::int64_t last = std::min(first + block_tiles, last_tile);
         for (std::int64_t row = 0; row < rows; row += kernel.rows) {
@@ -165,10 +211,62 @@ class ProductWeight {
         }
       }
     }
+    if (kernel.end != nullptr) kernel.end();
   }
 
+  /// The blocks of a matrix, or of its transpose, in pairs of bfloat16.
+  void pack_pairs(const Execution& execution, const Array<const Real**>& matrix) {
+    const Packing packing(m_out, m_in, m_rounding);
+    const std::int64_t out = m_out, in = m_in;
+    const bool transposed = m_transpose == Transpose::yes;
+    auto* packed = reinterpret_cast<std::uint16_t*>(m_packed.data());
+    const Kokkos::RangePolicy<Execution> policy(execution, 0, packing.parts() * packing.tiles);
+    Kokkos::parallel_for("bsbr::kernels::pack_pairs", policy, [=](const std::int64_t index) {
+      const std::int64_t k = index / packing.tiles * packing.step, tile = index % packing.tiles;
+      const std::int64_t columns = packing.columns, first = tile * columns;
+      std::uint16_t* block = packed + packing.offset(k, tile);  // [depth / 2][columns][2]
+      for (std::int64_t i = 0; i < packing.depth(k); ++i) {
+        std::uint16_t* row = block + i / 2 * columns * 2 + i % 2;
+        for (std::int64_t column = 0; column < columns; ++column) {
+          const bool is_element = k + i < in && first + column < out;
+          const Real number = !is_element  ? Real(0)
+                              : transposed ? matrix(k + i, first + column)
+                                           : matrix(first + column, k + i);
+          row[column * 2] = upper_half(number);
+        }
+      }
+    });
+    execution.fence();
+  }
+
+  static std::uint16_t upper_half(Real number) {
+    const auto bits = __builtin_bit_cast(std::uint32_t, static_cast<float>(number));
+    return static_cast<std::uint16_t>(bits_as_bfloat16(bits) >> 16);
+  }
+
+  /// For a GPU: the matrix, rounded, in the memory of the packed weight.
+  Array<const Real**> rounded(const Execution& execution, const Array<const Real**>& matrix) const {
+    const Array<Real**> target(m_packed.data(), matrix.extent(0), matrix.extent(1));
+    round_matrix(execution, matrix, target);
+    return target;
+  }
+
+ public:  // CUDA's compiler wants functions that hold kernels to be
+  static void round_matrix(const Execution& execution, const Array<const Real**>& matrix, const Array<Real**>& target) {
+    const auto width = static_cast<std::int64_t>(matrix.extent(1));
+    Kokkos::parallel_for(
+        "bsbr::kernels::round_weight",
+        Kokkos::RangePolicy<Execution>(execution, 0, static_cast<std::int64_t>(matrix.size())),
+        KOKKOS_LAMBDA(const std::int64_t i) {
+          target(i / width, i % width) =
+              static_cast<Real>(as_bfloat16(static_cast<float>(matrix(i / width, i % width))));
+        });
+    execution.fence();  // others may use it in another order of execution
+  }
+
+ private:
   void pack(const Execution& execution, const Array<const Real**>& matrix) {
-    const Packing packing(m_out, m_in);
+    const Packing packing(m_out, m_in, m_rounding);
     const std::int64_t out = m_out;
     const bool transposed = m_transpose == Transpose::yes;
     Real* packed = m_packed.data();
@@ -201,6 +299,7 @@ class ProductWeight {
   Array<Real*> m_packed;
   std::int64_t m_out = 0, m_in = 0;
   Transpose m_transpose = Transpose::no;  // of the matrix
+  Rounding m_rounding = Rounding::none;
 };
 
 }  // namespace bsbr::kernels

@@ -1,6 +1,7 @@
 // The body of product_kernel_*.cpp. What includes it defines BSBR_INSTRUCTIONS, the name of the instructions that it is
 // compiled for; nothing else is included, since inline functions of other headers would be compiled for them, too, and
 // the linker could give those to everybody.
+#include "kernels/bfloat16.hpp"
 #include "kernels/product_kernel.hpp"
 #include "kernels/sizes.hpp"
 #include "kernels/vectors.hpp"
@@ -19,21 +20,45 @@ template <class Real>
 constexpr int columns = tile_vectors* lanes<Real>;
 static_assert(tile_rows <= ProductKernel<float>::most_rows && columns<float> <= ProductKernel<float>::most_columns);
 
+/// Rows of b as they are stored.
+template <class Real>
+struct Plain {
+  using Number = Real;
+  static constexpr int together = 1;
+  /// Elements b[k + i, column …] of what a vector of b has.
+  [[gnu::always_inline]] static Vector<Real> widened(const Vector<Real>& stored, int) { return stored; }
+};
+
+/// Rows of b in pairs of bfloat16: the first one of a pair is the lower half of 32 bits.
+struct Bfloat16Pairs {
+  using Number = std::uint32_t;
+  static constexpr int together = 2;
+  [[gnu::always_inline]] static Vector<float> widened(const Vector<std::uint32_t>& stored, int i) {
+    return __builtin_bit_cast(Vector<float>, i == 0 ? stored << 16 : stored & 0xffff0000U);
+  }
+};
+
 /// c[row, :] = Σ_k a[row, k] b[k, :], or += .
-template <int rows, bool reads_ahead, class Real>
-void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride, bool add,
-          [[maybe_unused]] const ReadAhead<Real>& ahead) {
+template <int rows, bool reads_ahead, class Stored, class Real>
+void tile(int depth, const Real* a, std::int64_t a_stride, const typename Stored::Number* b, Real* c,
+          std::int64_t c_stride, bool add, [[maybe_unused]] const ReadAhead& ahead) {
+  using Number = typename Stored::Number;
+  constexpr int together = Stored::together;
   Vector<Real> sums[rows][tile_vectors] = {};
-  for (int k = 0; k < depth; ++k) {
+  for (int k = 0; k < depth; k += together) {
     if constexpr (reads_ahead) {
-      constexpr int line = 64 / static_cast<int>(sizeof(Real));
-      for (int i = 0; i < columns<Real>; i += line) __builtin_prefetch(ahead.from + k * ahead.step + i);
+      constexpr int bytes = columns<Real> * static_cast<int>(sizeof(Real)), line = 64;
+      for (int i = 0; i < bytes; i += line) __builtin_prefetch(ahead.from + k / together * ahead.step + i);
     }
-    Vector<Real> b_row[tile_vectors];
-    for (int v = 0; v < tile_vectors; ++v) b_row[v] = load<Vector<Real>>(b + k * columns<Real> + v * lanes<Real>);
-    for (int row = 0; row < rows; ++row) {
-      const Real factor = a[row * a_stride + k];
-      for (int v = 0; v < tile_vectors; ++v) sums[row][v] += factor * b_row[v];
+    const Number* b_row = b + k / together * columns<Real>;
+    for (int i = 0; i < together; ++i) {
+      Vector<Real> widened[tile_vectors];
+      for (int v = 0; v < tile_vectors; ++v)
+        widened[v] = Stored::widened(load<Vector<Number>>(b_row + v * lanes<Real>), i);
+      for (int row = 0; row < rows; ++row) {
+        const Real factor = a[row * a_stride + k + i];
+        for (int v = 0; v < tile_vectors; ++v) sums[row][v] += factor * widened[v];
+      }
     }
   }
   for (int row = 0; row < rows; ++row) {
@@ -45,28 +70,52 @@ void tile(int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* 
 }
 
 /// The same of 1 to tile_rows rows.
-template <class Real>
-void tile_of(int rows, int depth, const Real* a, std::int64_t a_stride, const Real* b, Real* c, std::int64_t c_stride,
-             bool add, const ReadAhead<Real>& ahead) {
+template <class Stored, class Real>
+void tile_of(int rows, int depth, const void* a, std::int64_t a_stride, const void* b, Real* c, std::int64_t c_stride,
+             bool add, const ReadAhead& ahead) {
+  const auto* left = static_cast<const Real*>(a);
+  const auto* right = static_cast<const typename Stored::Number*>(b);
   with_constant<tile_rows>(rows, [&](auto count) {
     if (ahead.from == nullptr)
-      tile<count, false>(depth, a, a_stride, b, c, c_stride, add, ahead);
+      tile<count, false, Stored>(depth, left, a_stride, right, c, c_stride, add, ahead);
     else
-      tile<count, true>(depth, a, a_stride, b, c, c_stride, add, ahead);
+      tile<count, true, Stored>(depth, left, a_stride, right, c, c_stride, add, ahead);
   });
+}
+
+/// Numbers rounded to bfloat16, and a zero behind them if they are odd.
+void round_row(std::int64_t count, float* row) {
+  for (std::int64_t i = 0; i < count; ++i) row[i] = as_bfloat16(row[i]);
+  if (count % 2 == 1) row[count] = 0;
 }
 
 #define BSBR_NAME_OF(instructions) #instructions
 #define BSBR_NAME(instructions) BSBR_NAME_OF(instructions)
 
 template <class Real>
-constexpr ProductKernel<Real> the_kernel{BSBR_NAME(BSBR_INSTRUCTIONS), tile_rows, columns<Real>, tile_of<Real>};
+constexpr ProductKernel<Real> the_kernel{.name = BSBR_NAME(BSBR_INSTRUCTIONS),
+                                         .rows = tile_rows,
+                                         .columns = columns<Real>,
+                                         .together = 1,
+                                         .depth_unit = 1,
+                                         .a_bytes = sizeof(Real),
+                                         .tile = tile_of<Plain<Real>, Real>};
+
+constexpr ProductKernel<float> the_kernel_of_bfloat16{.name = BSBR_NAME(BSBR_INSTRUCTIONS),
+                                                      .rows = tile_rows,
+                                                      .columns = columns<float>,
+                                                      .together = 2,
+                                                      .depth_unit = 2,
+                                                      .a_bytes = sizeof(float),
+                                                      .tile = tile_of<Bfloat16Pairs, float>,
+                                                      .prepare = round_row};
 
 }  // namespace
 
-extern const ProductKernel<float> kernel_of_float;
+extern const ProductKernel<float> kernel_of_float, kernel_of_bfloat16;
 extern const ProductKernel<double> kernel_of_double;
 const ProductKernel<float> kernel_of_float = the_kernel<float>;
+const ProductKernel<float> kernel_of_bfloat16 = the_kernel_of_bfloat16;
 const ProductKernel<double> kernel_of_double = the_kernel<double>;
 
 }  // namespace bsbr::kernels::BSBR_INSTRUCTIONS

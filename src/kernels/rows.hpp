@@ -8,6 +8,7 @@
 #include <limits>
 #include <string>
 
+#include "kernels/bfloat16.hpp"
 #include "kernels/compat.hpp"
 #include "kernels/math.hpp"
 #include "kernels/scratch.hpp"
@@ -137,6 +138,12 @@ KOKKOS_INLINE_FUNCTION void add_layer_norm_gradient(const Member& team, int widt
 template <class Member, class Real>
 KOKKOS_INLINE_FUNCTION void copy(const Member& team, int width, const Real* x, Real* y) {
   for_each(team, width, [&](const int i) { y[i] = x[i]; });
+}
+
+/// Each number of x becomes the nearest one that bfloat16 has. Of floats only.
+template <class Member, class Real>
+KOKKOS_INLINE_FUNCTION void round_to_bfloat16(const Member& team, int width, Real* x) {
+  for_each(team, width, [&](const int i) { x[i] = static_cast<Real>(as_bfloat16(static_cast<float>(x[i]))); });
 }
 
 /// y = x + bias

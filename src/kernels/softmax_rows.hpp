@@ -4,8 +4,9 @@
 //     output_t = Σ_s softmax_s( query_t · key_s · scale  over s in [lo(t), hi(t)) that exist ) value_s
 //
 // A tile of queries would be nearly empty, and filling it from copies of keys and values would take longer than
-// reading them. Here they are read where they lie, once, all neighbouring groups (heads) of a tile of keys before the
-// next tile: memory is read from its beginning to its end, and its rate is the limit.
+// reading them. Here they are read where they lie, once, those of a tile of keys by all groups of a team before the
+// next tile: rows of several groups lie side by side, or are the same, so that memory is read from its beginning to its
+// end, and its rate is the limit.
 //
 // Every sum has the order of softmax_tiles: a score along its elements; maxima, weights and their total along the keys
 // of a tile; the values of a tile in a chain of their own, which is then added.
@@ -235,27 +236,25 @@ inline void softmax_rows_of(const SerialTeam& team, const Problem& problem, std:
 
 }  // namespace detail
 
-/// How the groups are cut into teams: runs of neighbours, of which each thread gets one, and which have no more scratch
-/// than softmax_tiles. All queries of a group are of one team: outputs may be written over keys or values.
+/// How the groups are cut into teams: runs, of which each thread gets one, and which have no more scratch than
+/// softmax_tiles. All queries of a group are of one team: outputs may be written over keys or values.
 struct GroupTeams {
-  std::int64_t neighbours, runs;
+  std::int64_t groups, runs;
 
   template <class Real, class Problem>
   static GroupTeams of(const Execution& execution, const Problem& problem) {
-    const std::int64_t others = problem.groups / problem.neighbours;
     const std::int64_t row = SoftmaxRows<Real>::row_bytes(problem.key_width, problem.value_width);
     const std::int64_t room = softmax_scratch_bytes<Real>(problem.key_width, problem.value_width);
     const std::int64_t most = std::max<std::int64_t>(1, (room / row - 1) / (problem.last - problem.first));
-    const std::int64_t wanted = (concurrent_teams(execution) + others - 1) / others;
-    const std::int64_t needed = (problem.neighbours + most - 1) / most;
-    return {problem.neighbours, std::min(problem.neighbours, std::max(wanted, needed))};
+    const std::int64_t needed = (problem.groups + most - 1) / most;
+    return {problem.groups, std::min(problem.groups, std::max<std::int64_t>(concurrent_teams(execution), needed))};
   }
 
   /// Groups of the longest run.
-  std::int64_t longest() const { return (neighbours + runs - 1) / runs; }
+  std::int64_t longest() const { return (groups + runs - 1) / runs; }
 
   /// The first group of a team.
-  std::int64_t begin(std::int64_t team) const { return team / runs * neighbours + team % runs * neighbours / runs; }
+  std::int64_t begin(std::int64_t team) const { return team * groups / runs; }
 };
 
 /// Computes every output row of the problem; meant for few queries.
@@ -266,8 +265,7 @@ void softmax_rows(const Execution& execution, const std::string& label, const Pr
   const std::int64_t rows = teams.longest() * (problem.last - problem.first);
   const std::int64_t bytes = SoftmaxRows<Real>::bytes(problem.key_width, problem.value_width, rows);
   Kokkos::parallel_for(
-      label, team_policy(execution, problem.groups / problem.neighbours * teams.runs, bytes),
-      KOKKOS_LAMBDA(const TeamMember& member) {
+      label, team_policy(execution, teams.runs, bytes), KOKKOS_LAMBDA(const TeamMember& member) {
         Scratch scratch(member, bytes);
         const SoftmaxRows<Real> of_team(scratch, problem.key_width, problem.value_width, rows);
         const std::int64_t team = member.league_rank();

@@ -35,11 +35,11 @@ Array<const Real**> vocabulary_rows(const Array<const Real**>& head, std::int64_
 /// The blocks of a head [vocab, D], of vocabulary_block ids each, the last one of fewer; as y·Wᵀ takes them, or
 /// transposed, as gradients do.
 template <class Real>
-std::vector<ProductWeight<Real>> vocabulary_blocks(const Array<const Real**>& head,
-                                                   Transpose transpose = Transpose::no) {
+std::vector<ProductWeight<Real>> vocabulary_blocks(const Array<const Real**>& head, Transpose transpose = Transpose::no,
+                                                   Rounding rounding = Rounding::none) {
   std::vector<ProductWeight<Real>> blocks;
   for (std::int64_t first = 0; first < static_cast<std::int64_t>(head.extent(0)); first += tuning::vocabulary_block)
-    blocks.emplace_back(detail::vocabulary_rows(head, first), transpose);
+    blocks.emplace_back(detail::vocabulary_rows(head, first), transpose, rounding);
   return blocks;
 }
 
@@ -56,9 +56,11 @@ void repack_blocks(const Execution& execution, const Array<const Real**>& head,
 
 /// Bytes of these blocks.
 template <class Real>
-std::int64_t vocabulary_bytes(std::int64_t vocab_size, std::int64_t width, Transpose transpose = Transpose::no) {
+std::int64_t vocabulary_bytes(std::int64_t vocab_size, std::int64_t width, Transpose transpose = Transpose::no,
+                              Rounding rounding = Rounding::none) {
   const auto bytes = [&](std::int64_t ids) {
-    return transpose == Transpose::no ? ProductWeight<Real>::bytes(ids, width) : ProductWeight<Real>::bytes(width, ids);
+    return transpose == Transpose::no ? ProductWeight<Real>::bytes(ids, width, rounding)
+                                      : ProductWeight<Real>::bytes(width, ids, rounding);
   };
   const std::int64_t whole = vocab_size / tuning::vocabulary_block, rest = vocab_size % tuning::vocabulary_block;
   return whole * bytes(tuning::vocabulary_block) + (rest > 0 ? bytes(rest) : 0);

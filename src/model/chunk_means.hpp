@@ -85,7 +85,7 @@ void require_router_sums(const ModelConfig& config, const Sequence& sequence, co
   const std::int64_t skipped = sequence.batch() * (sequence.origin() % sequence.chunk_size()),
                      marks = static_cast<std::int64_t>(state->real.size());
   if (static_cast<std::int64_t>(state->router_sums.size()) != sequence.batch() * config.hidden_dim ||
-      (marks != 0 && marks != skipped))
+      (marks != 0 && marks < skipped))
     attention::refuse_state("it has no sums of the chunk that has begun");
 }
 
@@ -117,14 +117,15 @@ void project_chunk_means(const Execution& execution, const LayerModules<Real>& m
 }
 
 /// The sums that a sequence going on from here needs, of the chunk that has begun at the end of this one. Collective.
-/// state: of the tokens before the sequence.
+/// state: of the tokens before the sequence, whose array they may take.
 template <class Real>
 Array<Real*> next_router_sums(const Execution& execution, const LayerModules<Real>& modules, const Sequence& sequence,
                               const PaddingMask& mask, const Array<Real***>& x, const AttentionState<Real>& state) {
   if (sequence.length() == 0) return state.router_sums;
   const bool begun = sequence.end() % sequence.chunk_size() != 0;
   const std::int64_t batch = sequence.batch(), width = static_cast<std::int64_t>(x.extent(2));
-  const Array<Real*> kept = attention::allocate<Real>("router_sums", begun ? batch * width : 0);
+  Array<Real*> kept = state.router_sums;
+  attention::reserve(kept, "router_sums", begun ? batch * width : 0);
   if (begun) {
     const int owner = sequence.chunks().part_of(sequence.num_chunks() - 1);
     if (owner == sequence.rank()) {

@@ -72,19 +72,25 @@ Layer<Real>::Layer(const Weights<Real>& weights, std::int64_t index)
 }
 
 template <class Real>
-std::int64_t packed_weight_bytes(const ModelConfig& config) {
-  const auto bytes = &kernels::ProductWeight<Real>::bytes;
+std::int64_t packed_weight_bytes(const ModelConfig& config, Rounding rounding) {
+  const auto bytes = [&](std::int64_t out, std::int64_t in) {
+    return kernels::ProductWeight<Real>::bytes(out, in, rounding);
+  };
   const std::int64_t width = config.attention_dim(), hidden = config.hidden_dim;
   const std::int64_t ends = ends_projected(config);
   const std::int64_t retrieval =
       (ends > 0 ? bytes(ends * hidden, hidden) : 0) + (averages_router_keys(config) ? bytes(hidden, hidden) : 0);
-  return config.num_layers * (bytes(projections_of(config.architecture) * width, hidden) + retrieval +
+  const std::int64_t rounded =
+      rounding != Rounding::none && compresses_states(config)
+          ? 2 * config.state_size() * config.head_dim() * config.head_dim() * static_cast<std::int64_t>(sizeof(Real))
+          : 0;
+  return config.num_layers * (rounded + bytes(projections_of(config.architecture) * width, hidden) + retrieval +
                               bytes(hidden, width) + bytes(config.ff_dim, hidden) + bytes(hidden, config.ff_dim));
 }
 
 template <class Real>
 AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspace) const {
-  auto input = bsbr::attention_input(m_weights, m_prefix, workspace.projections, workspace.retrieval);
+  auto input = bsbr::attention_input(m_weights, m_prefix, *m_modules, workspace.projections, workspace.retrieval);
   input.overwrite_key = input.key.data() == workspace.heads.data() && workspace.heads.size() > 0;
   return input;
 }
@@ -109,18 +115,16 @@ void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, W
                             workspace.retrieval);
     }
   }
-  const bool keeps_sums = state != nullptr && m_modules->project_chunk_means;
-  Array<Real*> router_sums;  // the state gets them if the attention does not refuse it
-  if (keeps_sums) router_sums = next_router_sums(execution, *m_modules, workspace.sequence(), mask, x, *state);
   workspace.attention->forward(execution, mask, attention_input(workspace), workspace.heads, profile, state);
-  if (keeps_sums) state->router_sums = router_sums;
+  if (state != nullptr && m_modules->project_chunk_means)  // the attention has not refused it
+    state->router_sums = next_router_sums(execution, *m_modules, workspace.sequence(), mask, x, *state);
   const Phase phase(execution, profile, "finish");
   finish_tokens<Real>(execution, *m_modules, *workspace.panels, workspace.heads, x);
 }
 
 template class Layer<float>;
 template class Layer<double>;
-template std::int64_t packed_weight_bytes<float>(const ModelConfig&);
-template std::int64_t packed_weight_bytes<double>(const ModelConfig&);
+template std::int64_t packed_weight_bytes<float>(const ModelConfig&, Rounding);
+template std::int64_t packed_weight_bytes<double>(const ModelConfig&, Rounding);
 
 }  // namespace bsbr

@@ -267,7 +267,7 @@ void LayerBackward<Real>::repack(const Execution& execution) {
 
 template <class Real>
 std::int64_t LayerBackward<Real>::bytes(const ModelConfig& config) {
-  const auto bytes = &ProductWeight<Real>::bytes;
+  const auto bytes = [](std::int64_t out, std::int64_t in) { return ProductWeight<Real>::bytes(out, in); };
   const std::int64_t width = config.attention_dim(), hidden = config.hidden_dim, ends = ends_projected(config);
   return bytes(hidden, projections_of(config.architecture) * width) + bytes(width, hidden) +
          bytes(hidden, config.ff_dim) + bytes(config.ff_dim, hidden) + (ends > 0 ? bytes(hidden, ends * hidden) : 0) +
@@ -305,9 +305,9 @@ void LayerBackward<Real>::attend(const Execution& execution, const PaddingMask& 
                                   activations.retrieval);
     }
   }
-  workspace.attention->forward(execution, mask,
-                               attention_input(m_weights, m_prefix, activations.projections, activations.retrieval),
-                               activations.heads, profile, nullptr, &activations.record);
+  workspace.attention->forward(
+      execution, mask, attention_input(m_weights, m_prefix, *m_modules, activations.projections, activations.retrieval),
+      activations.heads, profile, nullptr, &activations.record);
 }
 
 template <class Real>
@@ -598,7 +598,7 @@ void LayerBackward<Real>::attention_backward(const Execution& execution, const P
                                              const GradientWorkspace<Real>& workspace,
                                              const LayerActivations<Real>& activations, Profile* profile) const {
   workspace.attention->backward(
-      execution, mask, attention_input(m_weights, m_prefix, activations.projections, activations.retrieval),
+      execution, mask, attention_input(m_weights, m_prefix, *m_modules, activations.projections, activations.retrieval),
       activations.record, activations.heads, workspace.heads_gradients(activations), workspace.gradient, profile);
 }
 

@@ -4,6 +4,8 @@
 #include "bsbr/sampling.hpp"
 #include "kernels/poison.hpp"
 #include "kernels/product.hpp"
+#include "kernels/rows.hpp"
+#include "kernels/scratch.hpp"
 #include "model/allocate.hpp"
 #include "model/stages.hpp"
 
@@ -15,11 +17,32 @@ struct LogitLayer<Real>::Modules {
   kernels::ProductWorkspace workspace;
 };
 
+namespace {
+
+/// rounded [row] = what the head is multiplied with for a row.
+template <class Real>
+void round_rows(const Execution& execution, const kernels::ProductWeight<Real>& head, const Array<const Real**>& rows,
+                const Array<Real**>& rounded) {
+  const kernels::ProductWeight<Real> weight = head;
+  const auto width = static_cast<int>(rows.extent(1));
+  Kokkos::parallel_for(
+      "bsbr::logits::round_rows", kernels::team_policy(execution, static_cast<std::int64_t>(rows.extent(0)), 0),
+      KOKKOS_LAMBDA(const kernels::TeamMember& member) {
+        const std::int64_t row = member.league_rank();
+        Real* target = &rounded(row, 0);
+        kernels::copy(kernels::as_team(member), width, &rows(row, 0), target);
+        weight.round_row(kernels::as_team(member), target);
+      });
+}
+
+}  // namespace
+
 template <class Real>
 LogitLayer<Real>::LogitLayer(const Weights<Real>& weights) : m_config(weights.config()) {
   require_kokkos();
   m_modules = std::make_shared<const Modules>(
-      Modules{kernels::ProductWeight<Real>(head_matrix(weights)), kernels::make_product_workspace()});
+      Modules{kernels::ProductWeight<Real>(head_matrix(weights), kernels::Transpose::no, weights.rounding()),
+              kernels::make_product_workspace()});
 }
 
 template <class Real>
@@ -35,8 +58,15 @@ typename LogitLayer<Real>::Logits LogitLayer<Real>::logits(const Execution& exec
     m_logits = allocate<Real**>("logits", rows, kernels::ProductWeight<Real>::row_stride(m_config.vocab_size));
   }
   kernels::poison(execution, m_logits);
-  m_modules->head.multiply(execution, static_cast<std::int64_t>(rows), hidden_states.data(), m_logits.data(),
-                           m_modules->workspace);
+  const kernels::ProductWeight<Real>& head = m_modules->head;
+  const Real* factors = hidden_states.data();
+  if (head.rounding() != Rounding::none) {
+    if (m_rounded.extent(0) < rows) m_rounded = {};
+    if (m_rounded.size() == 0) m_rounded = allocate<Real**>("rounded_states", rows, head.row_stride(head.in()));
+    round_rows(execution, head, hidden_states, m_rounded);
+    factors = m_rounded.data();
+  }
+  head.multiply(execution, static_cast<std::int64_t>(rows), factors, m_logits.data(), m_modules->workspace);
   const auto host = Kokkos::create_mirror_view(m_logits);
   Kokkos::deep_copy(execution, host, m_logits);  // nothing, where that is the host's memory already
   execution.fence();
@@ -45,15 +75,16 @@ typename LogitLayer<Real>::Logits LogitLayer<Real>::logits(const Execution& exec
 }
 
 template <class Real>
-std::int64_t logit_layer_bytes(const ModelConfig& config, std::int64_t rows) {
-  return kernels::ProductWeight<Real>::bytes(config.vocab_size, config.hidden_dim) +
-         kernels::tuning::product_workspace_bytes +
-         rows * kernels::ProductWeight<Real>::row_stride(config.vocab_size) * static_cast<std::int64_t>(sizeof(Real));
+std::int64_t logit_layer_bytes(const ModelConfig& config, std::int64_t rows, Rounding rounding) {
+  const auto row = [](std::int64_t width) { return kernels::ProductWeight<Real>::row_stride(width); };
+  const std::int64_t elements = row(config.vocab_size) + (rounding == Rounding::none ? 0 : row(config.hidden_dim));
+  return kernels::ProductWeight<Real>::bytes(config.vocab_size, config.hidden_dim, rounding) +
+         kernels::tuning::product_workspace_bytes + rows * elements * static_cast<std::int64_t>(sizeof(Real));
 }
 
 template class LogitLayer<float>;
 template class LogitLayer<double>;
-template std::int64_t logit_layer_bytes<float>(const ModelConfig&, std::int64_t);
-template std::int64_t logit_layer_bytes<double>(const ModelConfig&, std::int64_t);
+template std::int64_t logit_layer_bytes<float>(const ModelConfig&, std::int64_t, Rounding);
+template std::int64_t logit_layer_bytes<double>(const ModelConfig&, std::int64_t, Rounding);
 
 }  // namespace bsbr

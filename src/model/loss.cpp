@@ -144,7 +144,8 @@ OutputLayer<Real>::OutputLayer(const Weights<Real>& weights) : m_weights(weights
   const std::int64_t width = kernels::token_loss_width(config.vocab_size, config.hidden_dim);
   try {
     m_modules = std::make_shared<const Modules>(
-        Modules{kernels::vocabulary_blocks<Real>(head), kernels::PanelBuffers<Real>(width)});
+        Modules{kernels::vocabulary_blocks<Real>(head, kernels::Transpose::no, weights.rounding()),
+                kernels::PanelBuffers<Real>(width)});
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
@@ -177,10 +178,10 @@ TokenLosses OutputLayer<Real>::losses(const Execution& execution, const Sequence
 }
 
 template <class Real>
-std::int64_t output_layer_bytes(const ModelConfig& config, const Sequence& sequence) {
+std::int64_t output_layer_bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding) {
   const std::int64_t tokens = sequence.batch() * sequence.local_tokens();
   const std::int64_t width = kernels::token_loss_width(config.vocab_size, config.hidden_dim);
-  return kernels::vocabulary_bytes<Real>(config.vocab_size, config.hidden_dim) +
+  return kernels::vocabulary_bytes<Real>(config.vocab_size, config.hidden_dim, kernels::Transpose::no, rounding) +
          kernels::PanelBuffers<Real>::bytes(width) +
          tokens * static_cast<std::int64_t>(2 * sizeof(double) + sizeof(std::int32_t));
 }
@@ -380,7 +381,7 @@ MeanLoss mean_loss(const Sequence& sequence, const Array<const double**>& losses
 
 template class OutputLayer<float>;
 template class OutputLayer<double>;
-template std::int64_t output_layer_bytes<float>(const ModelConfig&, const Sequence&);
-template std::int64_t output_layer_bytes<double>(const ModelConfig&, const Sequence&);
+template std::int64_t output_layer_bytes<float>(const ModelConfig&, const Sequence&, Rounding);
+template std::int64_t output_layer_bytes<double>(const ModelConfig&, const Sequence&, Rounding);
 
 }  // namespace bsbr

@@ -45,16 +45,14 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
                        std::to_string(m_layers.size()));
     }
   });
-  if (!kept) {  // the old ones' memory first; on all ranks at once, since a communicator may go with it
-    m_no_padding.reset();
-    if (!moves) m_workspace.reset();
-    if (!moves) m_states = {};
-  }
+  // The old ones' memory first; on all ranks at once, since a communicator may go with it.
+  if (!kept && !moves) release_memory();
   parallel::agree(sequence.comm(), [&] {
     if (moves) {
       auto workspace = std::move(m_workspace);  // of no use if this fails
       workspace->move_to(sequence);
       m_workspace = std::move(workspace);
+      if (m_no_padding) m_no_padding->move_to(execution, sequence);
     }
     if (!m_workspace) m_workspace = std::make_unique<Workspace<Real>>(config(), sequence);
     if (!has_mask && !m_no_padding) m_no_padding.emplace(execution, sequence);
@@ -64,6 +62,13 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
           allocate<Real***>("model::hidden_states", sequence.batch(), sequence.local_tokens(), config().hidden_dim);
     }
   });
+}
+
+template <class Real>
+void Model<Real>::release_memory() {
+  m_no_padding.reset();
+  m_workspace.reset();
+  m_states = {};
 }
 
 template <class Real>

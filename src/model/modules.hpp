@@ -10,6 +10,7 @@
 #include "kernels/dropout.hpp"
 #include "kernels/panel_chain.hpp"
 #include "kernels/rows.hpp"
+#include "model/allocate.hpp"
 
 namespace bsbr {
 
@@ -33,7 +34,7 @@ struct Linear {
   Array<const Real*> bias;              // [out]
 
   Linear(const Weights<Real>& weights, const std::string& name, int count = 1)
-      : weight(weights.matrix(name + ".weight", count)),
+      : weight(weights.matrix(name + ".weight", count), kernels::Transpose::no, weights.rounding()),
         bias(weights.vector(name + ".bias", count)),
         m_name(name),
         m_count(count) {}
@@ -49,15 +50,19 @@ struct Linear {
 };
 
 /// target(:, batch, row, :) = linear(row that `prologue` makes), for all rows: the result of each of these layers.
+/// rounded: so many of the first ones are rounded as factors are.
 template <class Real, class Prologue>
 void project_rows(const Execution& execution, const std::string& label, const kernels::Rows& rows,
                   const kernels::PanelBuffers<Real>& panels, const Prologue& prologue, const Linear<Real>& linear,
-                  const Array<Real****>& target) {
+                  const Array<Real****>& target, int rounded = 0) {
   const Array<const Real*> bias = linear.bias;
+  const int as_factors = linear.weight.rounding() == Rounding::none ? 0 : rounded;
   const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t row, const Real* data) {
     const auto width = static_cast<int>(target.extent(3));
     for (int i = 0; i < static_cast<int>(target.extent(0)); ++i) {
-      kernels::copy_with_bias(team, width, data + i * width, bias.data() + i * width, &target(i, batch, row, 0));
+      Real* result = &target(i, batch, row, 0);
+      kernels::copy_with_bias(team, width, data + i * width, bias.data() + i * width, result);
+      if (i < as_factors) kernels::round_to_bfloat16(team, width, result);
     }
   };
   kernels::panel_chain(execution, label, rows, panels, prologue, kernels::Stage{linear.weight, store});
@@ -82,6 +87,7 @@ struct LayerModules {
   Linear<Real> project, out, expand, contract;
   std::optional<Linear<Real>> project_chunk_ends;   // bsbr: r, and h if it is not of means
   std::optional<Linear<Real>> project_chunk_means;  // bsbr: h if it is
+  Array<const Real**> compress, decompress;         // bsbr with compression: rounded, if factors are
 
   LayerModules(const Weights<Real>& weights, const std::string& prefix)
       : attention_norm(weights, prefix + "layer_norm1"),
@@ -91,6 +97,10 @@ struct LayerModules {
         out(weights, prefix + "attention.out_proj"),
         expand(weights, prefix + "ff.0"),
         contract(weights, prefix + "ff.3") {
+    if (compresses_states(weights.config())) {
+      compress = factor(weights, prefix + "attention.compress_proj.weight");
+      decompress = factor(weights, prefix + "attention.decompress_proj.weight");
+    }
     const auto& chunk_projections = traits(weights.config().architecture).chunk_projections;
     if (chunk_projections.empty()) return;
     project_chunk_ends.emplace(weights, prefix + "attention." + chunk_projections.front(),
@@ -105,7 +115,20 @@ struct LayerModules {
     if (project_chunk_ends) project_chunk_ends->repack(execution, weights);
     if (project_chunk_means) project_chunk_means->repack(execution, weights);
   }
+
+ private:
+  /// The matrix itself, or one that is rounded. Without rounding it changes with the weights.
+  static Array<const Real**> factor(const Weights<Real>& weights, const std::string& name) {
+    const Array<const Real**> matrix = weights.matrix(name);
+    if (weights.rounding() == Rounding::none) return matrix;
+    const auto rounded = allocate<Real**>("rounded_weight", matrix.extent(0), matrix.extent(1));
+    kernels::ProductWeight<Real>::round_matrix(Execution(), matrix, rounded);
+    return rounded;
+  }
 };
+
+/// The first of a layer's projections.
+inline constexpr int queries_keys_and_values = 3;
 
 /// Queries, keys, values (and gates) of all local tokens.
 template <class Real>
@@ -117,7 +140,7 @@ void project_tokens(const Execution& execution, const LayerModules<Real>& module
     norm(team, &x(batch, t, 0), data);
   };
   project_rows(execution, "bsbr::layer::project", {sequence.batch(), sequence.local_tokens()}, panels, token,
-               modules.project, projections);
+               modules.project, projections, queries_keys_and_values);
 }
 
 /// r and h of all local chunks, at their last real tokens; r only, if h is of means. Rows of chunks without a real
@@ -205,7 +228,8 @@ Strided<const Real***> array_of(const Array<Real****>& arrays, int index) {
 /// chunks, hidden_dim], where there is one.
 template <class Real>
 AttentionInput<Real> attention_input(const Weights<Real>& weights, const std::string& layer_prefix,
-                                     const Array<Real****>& projections, const Array<Real****>& retrieval) {
+                                     const LayerModules<Real>& modules, const Array<Real****>& projections,
+                                     const Array<Real****>& retrieval) {
   const ModelConfig& config = weights.config();
   AttentionInput<Real> input;
   input.query = array_of(projections, 0);
@@ -220,9 +244,10 @@ AttentionInput<Real> attention_input(const Weights<Real>& weights, const std::st
   if (has_null_chunk(config)) input.null_logit = weights.vector(prefix + "null_logit");
   if (gates_retrieval(config)) input.retrieval_gate = weights.vector(prefix + "retrieval_gate");
   if (!compresses_states(config)) return input;
-  input.compress_weight = weights.matrix(prefix + "compress_proj.weight");
+  input.rounding = weights.rounding();
+  input.compress_weight = modules.compress;
   input.compress_bias = weights.vector(prefix + "compress_proj.bias");
-  input.decompress_weight = weights.matrix(prefix + "decompress_proj.weight");
+  input.decompress_weight = modules.decompress;
   input.decompress_bias = weights.vector(prefix + "decompress_proj.bias");
   return input;
 }

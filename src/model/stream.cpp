@@ -78,12 +78,13 @@ Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batc
 template <class Real>
 Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::int64_t tokens,
                      std::vector<AttentionState<Real>> states, const Array<Real**>& last_states,
-                     std::vector<std::uint8_t> last_real)
+                     std::vector<std::uint8_t> last_real, std::optional<Rounding> rounding)
     : m_config(require_causal(config)),
       m_last(comm, batch, 0, config.chunk_size, tokens),
       m_states(std::move(states)),
       m_last_states(last_states),
-      m_last_real(std::move(last_real)) {
+      m_last_real(std::move(last_real)),
+      m_rounding(rounding) {
   parallel::agree(m_last.comm(), [&] {
     const auto is_other = [&](const AttentionState<Real>& state) { return state.tokens != tokens; };
     if (static_cast<std::int64_t>(m_states.size()) != config.num_layers ||
@@ -116,6 +117,9 @@ Array<Real***> Stream<Real>::feed(const Execution& execution, Model<Real>& model
     if (!m_is_whole) throw ShapeError("an earlier piece of this stream has failed: it cannot go on");
     if (const std::string other = difference(model.config(), m_config); !other.empty())
       throw ShapeError("the model is another one than the stream's: its " + other);
+    if (m_rounding && *m_rounding != model.weights().rounding())
+      throw ShapeError(
+          "the model rounds the factors of its products differently from the one that has read the stream");
     if (piece.batch() != batch() || piece.origin() != tokens() || piece.ranks() != m_last.ranks()) {
       throw ShapeError("a piece of " + std::to_string(piece.batch()) + " sequences from token " +
                        std::to_string(piece.origin()) + " on is not the next one of " + std::to_string(batch()) +
@@ -125,6 +129,7 @@ Array<Real***> Stream<Real>::feed(const Execution& execution, Model<Real>& model
       m_last_states = allocate<Real**>("stream::last_states", batch(), m_config.hidden_dim);
   });
   m_is_whole = false;
+  m_rounding = model.weights().rounding();
   const Array<Real***> hidden_states = model.forward(execution, piece, ids, mask, profile, &m_states);
   keep_last_tokens(execution, piece, hidden_states, mask);
   m_last = m_last.next(piece.length());
@@ -207,7 +212,7 @@ std::optional<Stream<Real>> gather_on_first(const Execution& execution, const St
   execution.fence();
   if (rank != 0) return std::nullopt;
   return Stream<Real>(stream.config(), MPI_COMM_SELF, stream.batch(), stream.tokens(), std::move(states),
-                      stream.last_states(), stream.last_real());
+                      stream.last_states(), stream.last_real(), stream.rounding());
 }
 
 template <class Real>

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <type_traits>
 
 #include "bsbr/error.hpp"
 #include "config/splitmix64.hpp"
@@ -99,6 +100,13 @@ void Weights<Real>::set_config(const ModelConfig& config) {
     throw ConfigError("these weights do not fit another configuration's table of weights");
   }
   m_config = config;
+}
+
+template <class Real>
+void Weights<Real>::set_rounding(Rounding rounding) {
+  if (rounding != Rounding::none && !std::is_same_v<Real, float>)
+    throw ConfigError("bfloat16 products have sums in float: a model in double cannot have them");
+  m_rounding = rounding;
 }
 
 template <class Real>

@@ -53,8 +53,7 @@ Workspace<Real>::Workspace(const ModelConfig& config, const Sequence& sequence)
 
 template <class Real>
 void Workspace<Real>::move_to(const Sequence& sequence) {
-  attention.reset();  // its memory first
-  attention = Attention<Real>::create(m_config, sequence);
+  attention->move_to(sequence);
   m_sequence = sequence;
 }
 

@@ -89,15 +89,16 @@ std::vector<std::int64_t> next_tokens(const std::vector<std::int64_t>& ids, cons
   return targets;
 }
 
-Loss loss(const ModelConfig& config, const WeightMap& weights, const Batch& batch) {
+Loss loss(const ModelConfig& config, const WeightMap& weights, const Batch& batch, Rounding rounding) {
   check(batch, config.vocab_size);
-  const Matrix& weight = find(weights, head_weight(config));
+  const Matrix weight = factor(find(weights, head_weight(config)), rounding);
   Loss result{0, 0, Matrix(batch.rows(), batch.length)};
   for (std::int64_t n = 0; n < batch.rows(); ++n) {
     const auto targets = row_of(batch.targets, n, batch.length);
-    const Matrix hidden_states = forward(config, weights, row_of(batch.ids, n, batch.length),
-                                         row_of(batch.mask, n, batch.length), dropout_of(batch, n))
-                                     .hidden_states;
+    const Matrix hidden_states = factor(forward(config, weights, row_of(batch.ids, n, batch.length),
+                                                row_of(batch.mask, n, batch.length), dropout_of(batch, n), rounding)
+                                            .hidden_states,
+                                        rounding);
     for (std::int64_t t = 0; t < batch.length; ++t) {
       const std::int64_t target = targets[static_cast<std::size_t>(t)];
       if (target == not_counted) continue;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bsbr/config.hpp"
+#include "bsbr/rounding.hpp"
 
 namespace bsbr::reference {
 
@@ -46,6 +47,7 @@ struct AttentionInput {
   Matrix query, key, value, gate, retrieval_query, retrieval_key;
   Matrix compress_weight, compress_bias, decompress_weight, decompress_bias;
   Matrix null_logit, retrieval_gate;
+  Rounding rounding = Rounding::none;  // of the factors of the two projections
 };
 
 /// Zeros of the same shapes.
@@ -63,6 +65,9 @@ Matrix layer_norm(const Matrix& x, const Matrix& weight, const Matrix& bias);
 /// dw += Σ_t dy_t ⊙ n_t, db += Σ_t dy_t; returns dx_t = (dn_t − mean(dn_t) − n_t mean(dn_t ⊙ n_t))/√(variance + 1e-5)
 /// with dn_t = dy_t ⊙ w.
 Matrix layer_norm_gradient(const Matrix& x, const Matrix& weight, const Matrix& dy, Matrix& dweight, Matrix& dbias);
+
+/// x as the factor of a product: each element rounded to bfloat16, to nearest, ties to even; or x itself.
+Matrix factor(Matrix x, Rounding rounding);
 
 /// x Wᵀ + b
 Matrix linear(const Matrix& x, const Matrix& weight, const Matrix& bias);
@@ -99,9 +104,10 @@ struct Result {
   Matrix hidden_states;
 };
 
-/// The whole model for one sequence.
+/// The whole model for one sequence. With rounding the factors of all products with weights are rounded, and queries,
+/// keys and values.
 Result forward(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids,
-               const Mask& mask, const Dropout& dropout = {});
+               const Mask& mask, const Dropout& dropout = {}, Rounding rounding = Rounding::none);
 
 /// Adds the gradients of all weights but the head's own, for dhidden, that of the hidden states of one sequence,
 /// [tokens, hidden_dim]. `gradients` has a matrix for each weight.
@@ -128,8 +134,8 @@ struct Loss {
   Matrix token_loss;         // −log softmax(logits)[target], [N, L]; 0 where none counts
 };
 
-/// The loss of a model with a head.
-Loss loss(const ModelConfig& config, const WeightMap& weights, const Batch& batch);
+/// The loss of a model with a head. rounding: as in forward(), of the head's product, too.
+Loss loss(const ModelConfig& config, const WeightMap& weights, const Batch& batch, Rounding rounding = Rounding::none);
 
 struct LossAndGradients {
   Loss loss;

@@ -82,6 +82,17 @@ Matrix layer_norm_gradient(const Matrix& x, const Matrix& weight, const Matrix& 
   return dx;
 }
 
+Matrix factor(Matrix x, Rounding rounding) {
+  if (rounding == Rounding::none) return x;
+  constexpr int digits = 8;  // of the significand; std::nearbyint rounds ties to even
+  for (double& number : x.values) {
+    int exponent = 0;
+    const double significand = std::frexp(number, &exponent);
+    number = std::ldexp(std::nearbyint(std::ldexp(significand, digits)), exponent - digits);
+  }
+  return x;
+}
+
 Matrix linear(const Matrix& x, const Matrix& weight, const Matrix& bias) {
   require(weight.columns == x.columns, "the weight of a linear layer is [out, columns of x]");
   require(bias.rows == 1 && bias.columns == weight.rows, "the bias of a linear layer is [1, out]");

@@ -10,8 +10,9 @@
 namespace bsbr::reference {
 namespace {
 
-Matrix linear(const WeightMap& weights, const std::string& name, const Matrix& x) {
-  return reference::linear(x, find(weights, name + ".weight"), find(weights, name + ".bias"));
+Matrix linear(const WeightMap& weights, const std::string& name, const Matrix& x, Rounding rounding = Rounding::none) {
+  return reference::linear(factor(x, rounding), factor(find(weights, name + ".weight"), rounding),
+                           find(weights, name + ".bias"));
 }
 
 Matrix linear_gradient(const WeightMap& weights, const std::string& name, const Matrix& x, const Matrix& dy,
@@ -138,15 +139,18 @@ std::vector<std::pair<std::string, Matrix*>> weights_in(const ModelConfig& confi
 
 /// What the attention is given; y is the output of LN1, [L, D].
 AttentionInput attention_input(const ModelConfig& config, const WeightMap& weights, const std::string& prefix,
-                               const Matrix& y, const Mask& mask) {
+                               const Matrix& y, const Mask& mask, Rounding rounding = Rounding::none) {
   const Traits& special = traits(config.architecture);
   AttentionInput input;
   for (std::size_t i = 0; i < special.token_projections.size(); ++i) {
-    *token_inputs(input).at(i) = linear(weights, prefix + special.token_projections[i], y);
+    *token_inputs(input).at(i) = linear(weights, prefix + special.token_projections[i], y, rounding);
   }
+  for (Matrix* kept : {&input.query, &input.key, &input.value}) *kept = factor(*kept, rounding);
   for (std::size_t i = 0; i < special.chunk_projections.size(); ++i) {
-    *chunk_inputs(input).at(i) = linear(weights, prefix + special.chunk_projections[i], chunk_rows(config, i, y, mask));
+    *chunk_inputs(input).at(i) =
+        linear(weights, prefix + special.chunk_projections[i], chunk_rows(config, i, y, mask), rounding);
   }
+  input.rounding = rounding;
   for (const auto& [name, weight] : weights_in(config, input)) *weight = find(weights, prefix + name);
   return input;
 }
@@ -169,9 +173,9 @@ Matrix attention_input_gradient(const ModelConfig& config, const WeightMap& weig
 
 /// Attention(y), out_proj included; y is the output of LN1, [L, D].
 Matrix attention_block(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, const Matrix& y,
-                       const Mask& mask) {
-  const AttentionInput input = attention_input(config, weights, prefix, y, mask);
-  return linear(weights, prefix + "out_proj", attention(config, input, mask));
+                       const Mask& mask, Rounding rounding) {
+  const AttentionInput input = attention_input(config, weights, prefix, y, mask, rounding);
+  return linear(weights, prefix + "out_proj", attention(config, input, mask), rounding);
 }
 
 Matrix attention_block_gradient(const ModelConfig& config, const WeightMap& weights, const std::string& prefix,
@@ -184,10 +188,10 @@ Matrix attention_block_gradient(const ModelConfig& config, const WeightMap& weig
 }
 
 /// W2·GELU(W1·y + b1) + b2; y is the output of LN2, [L, D].
-Matrix feed_forward(const WeightMap& weights, const std::string& prefix, const Matrix& y) {
-  Matrix inner = linear(weights, prefix + "0", y);
+Matrix feed_forward(const WeightMap& weights, const std::string& prefix, const Matrix& y, Rounding rounding) {
+  Matrix inner = linear(weights, prefix + "0", y, rounding);
   for (double& z : inner.values) z = gelu(z);
-  return linear(weights, prefix + "3", inner);
+  return linear(weights, prefix + "3", inner, rounding);
 }
 
 Matrix feed_forward_gradient(const WeightMap& weights, const std::string& prefix, const Matrix& y,
@@ -202,23 +206,26 @@ Matrix feed_forward_gradient(const WeightMap& weights, const std::string& prefix
 
 /// x + drop(Attention(LN1(x)))
 Matrix attend_residually(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, Matrix x,
-                         const Mask& mask, const Drop& drop) {
-  add(x, drop(DropoutPlace::attention, attention_block(config, weights, prefix + "attention.",
-                                                       layer_norm(weights, prefix + "layer_norm1", x), mask)));
+                         const Mask& mask, const Drop& drop, Rounding rounding = Rounding::none) {
+  add(x,
+      drop(DropoutPlace::attention, attention_block(config, weights, prefix + "attention.",
+                                                    layer_norm(weights, prefix + "layer_norm1", x), mask, rounding)));
   return x;
 }
 
 /// x + drop(FF(LN2(x)))
-Matrix feed_residually(const WeightMap& weights, const std::string& prefix, Matrix x, const Drop& drop) {
+Matrix feed_residually(const WeightMap& weights, const std::string& prefix, Matrix x, const Drop& drop,
+                       Rounding rounding) {
   add(x, drop(DropoutPlace::feed_forward,
-              feed_forward(weights, prefix + "ff.", layer_norm(weights, prefix + "layer_norm2", x))));
+              feed_forward(weights, prefix + "ff.", layer_norm(weights, prefix + "layer_norm2", x), rounding)));
   return x;
 }
 
 /// One layer, [L, D] → [L, D].
 Matrix layer(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, const Matrix& x,
-             const Mask& mask, const Drop& drop) {
-  return feed_residually(weights, prefix, attend_residually(config, weights, prefix, x, mask, drop), drop);
+             const Mask& mask, const Drop& drop, Rounding rounding) {
+  return feed_residually(weights, prefix, attend_residually(config, weights, prefix, x, mask, drop, rounding), drop,
+                         rounding);
 }
 
 Matrix layer_gradient(const ModelConfig& config, const WeightMap& weights, const std::string& prefix, const Matrix& x,
@@ -254,13 +261,13 @@ const Matrix& find(const WeightMap& weights, const std::string& name) {
 }
 
 Result forward(const ModelConfig& config, const WeightMap& weights, const std::vector<std::int64_t>& ids,
-               const Mask& mask, const Dropout& dropout) {
+               const Mask& mask, const Dropout& dropout, Rounding rounding) {
   require(mask.empty() || mask.size() == ids.size(), "the mask is as long as the sequence, or empty");
   require(config.chunk_size >= 1, "chunk_size is at least 1");
   Result result;
   Matrix x = drop_embedded(weights, ids, dropout);
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
-    x = layer(config, weights, layer_prefix(i), x, mask, drop_in(i, dropout));
+    x = layer(config, weights, layer_prefix(i), x, mask, drop_in(i, dropout), rounding);
     result.layers.push_back(x);
   }
   result.hidden_states = layer_norm(weights, "layer_norm", x);

@@ -82,6 +82,7 @@ bool has_squares(double norm) {
 /// Of the weights a copy, which changes with every step.
 template <class Real>
 Weights<Real> copy_of(const Weights<Real>& weights) {
+  if (weights.rounding() != Rounding::none) throw ConfigError("weights with rounded products cannot be trained");
   Weights<Real> copy(weights.config());
   Kokkos::deep_copy(copy.data(), weights.data());
   return copy;

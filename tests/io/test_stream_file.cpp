@@ -274,7 +274,7 @@ INSTANTIATE_TEST_SUITE_P(
             "tokens is 0.5, must be a whole number from 0 to 35184372088832"),
         attributes(
             "no_precision", [](hid_t group) { set_attribute(group, "precision", "half"); },
-            "precision is \"half\", known are float, double"),
+            "precision is \"half\", known are float, double, bfloat16"),
         attributes(
             "a_short_hash", [](hid_t group) { set_attribute(group, "model_hash", "12ab"); },
             "model_hash is \"12ab\", must be 16 hexadecimal digits"),
@@ -318,7 +318,7 @@ INSTANTIATE_TEST_SUITE_P(
             [](hid_t file, const std::string& path) {
               make_dataset(file, path, {9, 2, 92}, H5T_IEEE_F64LE);
             },
-            "holds 64-bit floating-point numbers, the stream is of precision float"),
+            "holds 64-bit floating-point numbers, the stream needs 32-bit ones"),
         dataset(
             "no_numbers", "retrieval",
             [](hid_t file, const std::string& path) {

@@ -31,7 +31,8 @@ std::vector<Real> tile_by(const kernels::ProductKernel<Real>& kernel, int rows, 
                           std::int64_t a_stride, const std::vector<Real>& b, bool add) {
   std::vector<Real> c(static_cast<std::size_t>(kernel.rows * kernel.columns), Real(3)), ahead = c;
   kernel.tile(rows, depth, a.data(), a_stride, b.data(), c.data(), kernel.columns, add, {});
-  kernel.tile(rows, depth, a.data(), a_stride, b.data(), ahead.data(), kernel.columns, add, {b.data(), 3});
+  kernel.tile(rows, depth, a.data(), a_stride, b.data(), ahead.data(), kernel.columns, add,
+              {reinterpret_cast<const char*>(b.data()), 3 * static_cast<std::int64_t>(sizeof(Real))});
   EXPECT_TRUE(same_bits(ahead, c, kernel.columns)) << kernel.name;
   return c;
 }

@@ -15,6 +15,7 @@ namespace {
 /// In an attention's place: notes what its output held, and writes zeros.
 class Witness : public Attention<double> {
  public:
+  void move_to(const Sequence&) override {}
   void forward(const Execution&, const PaddingMask&, const AttentionInput<double>&, const Array<double***>& output,
                Profile*, AttentionState<double>*, AttentionRecord<double>*) override {
     nan = finite = 0;

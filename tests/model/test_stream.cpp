@@ -16,6 +16,8 @@
 namespace bsbr::testing {
 namespace {
 
+namespace tools = Kokkos::Tools::Experimental;
+
 bool has_streams(const ModelConfig& config) { return has_its_own_way(config) && is_causal(config); }
 
 ModelConfig small_sizes() {
@@ -203,6 +205,56 @@ TYPED_TEST(Streamed, keeps_its_arrays_from_token_to_token) {
     EXPECT_EQ(after.chunk_states.data(), before.chunk_states.data());
     EXPECT_EQ(after.mixed_states.data(), before.mixed_states.data());
     EXPECT_GT(after.mixed_states.size(), 0u);
+  }
+}
+
+/// Allocations of Kokkos that the library asks for, while one is alive.
+class AllocationCount {
+ public:
+  AllocationCount() : m_before(tools::get_callbacks()) {
+    labels.clear();
+    tools::set_allocate_data_callback(&add);
+  }
+  ~AllocationCount() { tools::set_callbacks(m_before); }
+  AllocationCount(const AllocationCount&) = delete;
+  AllocationCount& operator=(const AllocationCount&) = delete;
+
+  static inline std::vector<std::string> labels;
+
+ private:
+  static void add(Kokkos::Tools::SpaceHandle, const char* label, const void*, std::uint64_t) {
+    if (std::string_view(label).starts_with("bsbr::")) labels.emplace_back(label);
+  }
+  tools::EventSet m_before;
+};
+
+/// Between the ends of chunks, and of the steps of scans, which have 64 tokens at most.
+TYPED_TEST(Streamed, allocates_nothing_for_a_token) {
+  ModelConfig sizes = small_sizes();
+  sizes.chunk_size = 32;
+  for (const ModelConfig& config : variants(sizes, has_streams)) {
+    for (const bool is_padded : {false, true}) {
+      SCOPED_TRACE(describe(config) + (is_padded ? ", padded" : ""));
+      auto model = random_model<TypeParam>(config);
+      const std::int64_t prompt = 64, length = 64 + 30;
+      auto batch = random_batch(config, 2, length, 79);
+      if (is_padded) {
+        batch.mask.assign(static_cast<std::size_t>(2 * length), 1);
+        std::fill_n(batch.mask.begin(), 40, std::uint8_t{0});
+      }
+      Stream<TypeParam> stream(config, MPI_COMM_SELF, 2);
+      feed(stream, model, batch.piece(0, prompt));
+      stream.reserve(length);
+      while (stream.tokens() < length) {
+        const std::int64_t token = stream.tokens();
+        const Sequence next = stream.next(1);
+        const auto ids = local_part<std::int32_t>(next, batch.piece(token, token + 1).ids);
+        const AllocationCount allocations;
+        stream.feed(Execution(), model, next, ids);
+        if (token < prompt + 2) continue;  // makes room
+        ASSERT_TRUE(allocations.labels.empty()) << token << ": " << allocations.labels.front();
+      }
+    }
   }
 }
 

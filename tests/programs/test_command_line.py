@@ -147,10 +147,10 @@ class Completion(Case):
         self.assertEqual(self.complete("--rand"), ["--random-tokens"])
 
     def test_bash_offers_the_values_of_choices(self):
-        self.assertEqual(self.complete("--precision", ""), ["float", "double"])
+        self.assertEqual(self.complete("--precision", ""), ["float", "double", "bfloat16"])
         self.assertEqual(self.complete("--precision", "d"), ["double"])
         self.assertEqual(self.complete("--precision", "=", "d"), ["double"])
-        self.assertEqual(self.complete("--precision", "="), ["float", "double"])
+        self.assertEqual(self.complete("--precision", "="), ["float", "double", "bfloat16"])
         self.assertEqual(self.complete("--progress", "o"), ["on", "off"])
         self.assertEqual(self.complete("--completion", ""), ["bash", "zsh", "fish"])
         self.assertEqual(self.complete("--architecture", "s", program="bsbr_init"), ["standard", "sliding_window"])
@@ -250,7 +250,7 @@ class Completion(Case):
 
         for program in NAMES:
             self.assertLessEqual(set(options_of(program)), set(offered(program, program + " --")))
-        self.assertEqual(sorted(offered("bsbr_forward", "bsbr_forward --precision ")), ["double", "float"])
+        self.assertEqual(sorted(offered("bsbr_forward", "bsbr_forward --precision ")), ["bfloat16", "double", "float"])
         for flag in self.flags("bsbr_forward"):
             self.assertIn("--verify", offered("bsbr_forward", f"bsbr_forward {flag} --ver"), flag)
 

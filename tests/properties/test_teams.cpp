@@ -34,7 +34,7 @@ struct Shape {
 std::int64_t softmax_teams(const Shape& shape) { return kernels::query_teams<float, 1>(Execution(), shape).count(); }
 
 std::int64_t panels(std::int64_t rows) {
-  const std::int64_t height = kernels::detail::panel_height<float>(Execution(), rows);
+  const std::int64_t height = kernels::detail::panel_height<float>(Execution(), rows, Rounding::none);
   return (rows + height - 1) / height;
 }
 

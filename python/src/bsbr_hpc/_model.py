@@ -18,9 +18,9 @@ from .errors import ShapeError
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-_LOADERS = {"float32": _core.load_float32, "float64": _core.load_float64}
-_MAKERS = {"float32": _core.from_arrays_float32, "float64": _core.from_arrays_float64}
-_PRECISIONS = {"float32": "float32", "float64": "float64", "float": "float32", "double": "float64"}
+_LOADERS = {"float32": _core.load_float32, "float64": _core.load_float64, "bfloat16": _core.load_bfloat16}
+_MAKERS = {"float32": _core.from_arrays_float32, "float64": _core.from_arrays_float64, "bfloat16": _core.from_arrays_bfloat16}
+_PRECISIONS = {"float32": "float32", "float64": "float64", "float": "float32", "double": "float64", "bfloat16": "bfloat16"}
 
 
 def _by_precision(functions: Mapping[str, Any], precision: Any) -> Any:
@@ -28,7 +28,7 @@ def _by_precision(functions: Mapping[str, Any], precision: Any) -> Any:
     kind = np.dtype(precision) if isinstance(precision, type) and issubclass(precision, np.generic) else precision
     name = kind.name if isinstance(kind, np.dtype) else str(kind).removeprefix("torch.")
     if name not in _PRECISIONS:
-        raise ValueError(f"precision is {precision!r}, known are {', '.join(functions)}; half precision is not available")
+        raise ValueError(f"precision is {precision!r}, known are {', '.join(functions)}")
     return functions[_PRECISIONS[name]]
 
 
@@ -79,7 +79,8 @@ class Model:
             weights: name in PyTorch's state_dict -> array, with the shapes of `config.weight_shapes()`: of NumPy, of PyTorch or with
                 DLPack on the CPU; float32 or float64, or float16 or bfloat16, which become float32. They are copied. Every rank gives
                 all of them. `Model.from_torch` also takes what else a state_dict has.
-            precision: "float32" or "float64", or the type of NumPy or PyTorch of that name: what is computed in.
+            precision: "float32", "float64" or "bfloat16", or the type of NumPy or PyTorch of that name: what is computed in.
+                "bfloat16" rounds the factors of matrix products, and computes all else in float32.
             comm: an mpi4py communicator, or None for a model of this process alone.
 
         Raises:
@@ -105,7 +106,7 @@ class Model:
 
         Args:
             path: of the file: str, bytes, or os.PathLike.
-            precision: "float32" or "float64", or the type of NumPy or PyTorch of that name.
+            precision: as for `Model`.
             comm: an mpi4py communicator, or None for a model of this process alone.
             changes: fields of the configuration that are to differ from the file's. They may be those that no weight depends on:
                 chunk_size, num_heads unless states are compressed, causality, window_size and the like.
@@ -163,7 +164,7 @@ class Model:
 
     @property
     def precision(self) -> str:
-        """"float32" or "float64": what is computed in, and the type of results."""
+        """"float32", "float64" or "bfloat16": what is computed in. Results are float64 in the second one, float32 in the others."""
         return self._model.precision
 
     @property
@@ -231,7 +232,7 @@ class Model:
                 `Model.sequence` has returned for the whole.
 
         Returns:
-            This rank's states [batch, local tokens, hidden_dim], float32 or float64 as `precision` says. Without `comm` local tokens are
+            This rank's states [batch, local tokens, hidden_dim], float32 or float64 (precision "float64"). Without `comm` local tokens are
             all tokens.
 
         Raises:
@@ -285,7 +286,7 @@ class Model:
 
         Returns:
             The loss, the loss of each token of this rank, and the gradients, which are complete on every rank and have the same bits on any
-            number of ranks: name -> array of the weight's shape, in the model's precision.
+            number of ranks: name -> array of the weight's shape, float32 or float64 as the model's precision says.
 
         Raises:
             ValueError: `recompute` is neither.
@@ -360,7 +361,7 @@ class Model:
         return stream._generate_at_end(count, sampler)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """The weights: name in PyTorch's state_dict -> array in the model's precision, with the shapes of `config.weight_shapes()`.
+        """The weights: name in PyTorch's state_dict -> array, float32 or float64 (precision "float64"), with the shapes of `config.weight_shapes()`.
 
         The arrays are read-only; on a host they share the model's memory. `states @ model.state_dict()["embedding.weight"].T` are the
         logits of a model with tied embeddings.
@@ -368,7 +369,7 @@ class Model:
         return {name: np.asarray(weight) for name, weight in self._model.weights().items()}
 
     def save(self, path: Path) -> None:
-        """Writes a model file in the model's precision. Not collective: one rank calls it. It has the name only when it is whole.
+        """Writes a model file, with the weights of `state_dict`. Not collective: one rank calls it. It has the name only when it is whole.
 
         Raises:
             OutputError: the file cannot be written.

@@ -196,7 +196,10 @@ class TypedModel : public AnyModel {
       : AnyModel(comm, handle), m_model(std::move(model)) {}
 
   const ModelConfig& config() const override { return m_model.config(); }
-  const char* precision() const override { return std::is_same_v<Real, float> ? "float32" : "float64"; }
+  const char* precision() const override {
+    if (m_model.weights().rounding() == Rounding::bfloat16) return "bfloat16";
+    return std::is_same_v<Real, float> ? "float32" : "float64";
+  }
 
   nb::object forward(const Sequence& sequence, const Rows<std::int32_t>& ids,
                      const std::optional<Rows<std::uint8_t>>& mask) override {
@@ -276,7 +279,7 @@ class TypedModel : public AnyModel {
 
 /// A path is bytes, as for the system. The configuration is read first, so that changes of it are refused before the
 /// weights are read.
-template <class Real>
+template <class Real, Rounding rounding = Rounding::none>
 std::unique_ptr<AnyModel> load(const nb::bytes& name, const nb::object& comm, const ByName& changes) {
   const MPI_Comm handle = communicator(comm);
   const std::string path(name.c_str(), name.size());
@@ -293,15 +296,18 @@ std::unique_ptr<AnyModel> load(const nb::bytes& name, const nb::object& comm, co
   const nb::gil_scoped_release others_may_run;
   auto weights = read_weights<Real>(path, handle);
   if (changed) weights.set_config(*changed);
+  weights.set_rounding(rounding);
   Model<Real> model(std::move(weights));
   const nb::gil_scoped_acquire for_the_communicator;
   return std::make_unique<TypedModel<Real>>(comm, handle, std::move(model));
 }
 
-template <class Real>
+template <class Real, Rounding rounding = Rounding::none>
 std::unique_ptr<AnyModel> from_arrays(const ModelConfig& config, const ByName& arrays, const nb::object& comm) {
   const MPI_Comm handle = communicator(comm);
-  return std::make_unique<TypedModel<Real>>(comm, handle, Model<Real>(weights_of<Real>(config, arrays)));
+  auto weights = weights_of<Real>(config, arrays);
+  weights.set_rounding(rounding);
+  return std::make_unique<TypedModel<Real>>(comm, handle, Model<Real>(std::move(weights)));
 }
 
 std::string repr(const Sequence& sequence) {
@@ -370,8 +376,10 @@ void add_model(nb::module_& module) {
   const nb::arg path("path"), config("config"), arrays("arrays"), changes("changes");
   module.def("load_float32", &load<float>, path, nb::arg("comm").none(), changes);
   module.def("load_float64", &load<double>, path, nb::arg("comm").none(), changes);
+  module.def("load_bfloat16", &load<float, Rounding::bfloat16>, path, nb::arg("comm").none(), changes);
   module.def("from_arrays_float32", &from_arrays<float>, config, arrays, nb::arg("comm").none());
   module.def("from_arrays_float64", &from_arrays<double>, config, arrays, nb::arg("comm").none());
+  module.def("from_arrays_bfloat16", &from_arrays<float, Rounding::bfloat16>, config, arrays, nb::arg("comm").none());
 }
 
 }  // namespace bsbr::python

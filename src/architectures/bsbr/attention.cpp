@@ -44,6 +44,12 @@ BlockTranspose<Real> transpose_of(const kernels::StateBlocks& blocks, const Sequ
   return {sequence, blocks, dealing_of(blocks, sequence), blocks.width};
 }
 
+/// Elements of AttentionState::mixed_states.
+std::int64_t mixed_elements(const ModelConfig& config, const kernels::StateBlocks& blocks) {
+  return config.compression_factor == 0 ? blocks.elements(blocks.blocks(), 1)
+                                        : blocks.batch * blocks.heads * config.head_dim() * config.head_dim();
+}
+
 /// Sizes of what the constructor allocates: one list for allocation and prediction.
 struct Sizes {
   std::int64_t round_blocks;  // blocks that are mixed at a time
@@ -79,17 +85,42 @@ Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence)
       m_keys(config, sequence, chunk_begin(sequence)),
       m_log_sums(sequence, m_blocks, m_dealing, 1) {
   const Sizes sizes(config, sequence, m_transpose);
-  m_local = allocate<Real>("local_states", sizes.local);
-  m_states = sequence.ranks() > 1 ? allocate<Real>("states", sizes.states) : m_local;
-  m_mixed = allocate<Real>("mixed_states", sizes.mixed);
-  m_round_blocks = sizes.round_blocks;
-  m_retrieval = allocate<Real>("retrieval", sizes.retrieval);
+  reserve_states();
   if (config.compression_factor > 0) {
     m_panels = kernels::PanelBuffers<Real>(sizes.panel_width);
     m_compress = kernels::ProductWeight<Real>(config.state_size(), config.head_dim() * config.head_dim());
     m_decompress = kernels::ProductWeight<Real>(config.head_dim() * config.head_dim(), config.state_size());
   }
   if (config.causality == Causality::reference) m_no_padding.emplace(Execution(), sequence);
+}
+
+template <class Real>
+void Bsbr<Real>::move_to(const Sequence& sequence) {
+  m_sequence = sequence;
+  m_dealing = dealing_of(m_blocks, sequence);
+  m_transpose = transpose_of<Real>(m_blocks, sequence);
+  m_keys.move_to(sequence, chunk_begin(sequence));
+  m_log_sums = BlockTranspose<Real>(sequence, m_blocks, m_dealing, 1);
+  reserve_states();
+  m_gradient.reset();
+  if (m_no_padding) m_no_padding.emplace(Execution(), sequence);
+}
+
+template <class Real>
+void Bsbr<Real>::reserve_states() {
+  const Sizes sizes(m_config, m_sequence, m_transpose);
+  const auto reserve = [](Array<Real*>& array, const char* label, std::int64_t count) {
+    attention::reserve(array, label, count);
+  };
+  if (m_sequence.ranks() == 1) m_states = {};  // it is m_local
+  reserve(m_local, "local_states", sizes.local);
+  if (m_sequence.ranks() > 1)
+    reserve(m_states, "states", sizes.states);
+  else
+    m_states = m_local;
+  reserve(m_mixed, "mixed_states", sizes.mixed);
+  m_round_blocks = sizes.round_blocks;
+  reserve(m_retrieval, "retrieval", sizes.retrieval);
 }
 
 template <class Real>
@@ -120,7 +151,7 @@ StateArrays<Real> Bsbr<Real>::state_arrays(const ModelConfig& config, std::int64
               .member = &State::retrieval,
               .shape = {whole + begun, batch, 2 * config.hidden_dim},
               .growing = 0});
-  if (config.compression_factor == 0) arrays.mixed_elements = begun * blocks.elements(blocks.blocks(), 1);
+  arrays.mixed_elements = begun * mixed_elements(config, blocks);
   if (averages_router_keys(config)) arrays.add({"router_sums", &State::router_sums, {begun, batch, config.hidden_dim}});
   return arrays;
 }
@@ -225,17 +256,16 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
       is_mixed ? ChunkMarks{state->real_chunks, {}} : chunk_marks(execution, m_sequence, mask, state);
   {
     const Phase phase(execution, profile, "states");
-    if (compressed) {
-      m_compress.assign(execution, input.compress_weight);
-      m_decompress.assign(execution, input.decompress_weight);
-    }
     pack_retrieval(execution, mask, input, state);
-    if (compressed) {
-      form_compressed_states(execution, keys, input);
-    } else if (!is_mixed || m_sequence.end() % m_config.chunk_size == 0) {  // else no state is needed yet
-      const LocalChunks local(m_sequence);
-      form_states(execution, "bsbr::attention::form_states", m_blocks, local, keys, m_local);
-      if (averages_states(m_config)) average_states(execution, m_blocks, local, keys, m_local);
+    if (!is_mixed || m_sequence.end() % m_config.chunk_size == 0) {  // else no state is needed yet
+      if (compressed) {
+        m_compress.assign(execution, input.compress_weight);
+        form_compressed_states(execution, keys, input);
+      } else {
+        const LocalChunks local(m_sequence);
+        form_states(execution, "bsbr::attention::form_states", m_blocks, local, keys, m_local);
+        if (averages_states(m_config)) average_states(execution, m_blocks, local, keys, m_local);
+      }
     }
   }
   if (record != nullptr) clear_padding(execution, m_blocks, LocalChunks(m_sequence), m_local);
@@ -262,12 +292,16 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
   if (state != nullptr && m_keys.are_appended()) keep_keys();  // not before they have been read
   const Phase phase(execution, profile, "retrieval");
   if (!is_mixed) {
+    if (compressed) m_decompress.assign(execution, input.decompress_weight);
     gate_states(execution, input);
     retrieve(execution, marks, input, m_local, output);
-    if (state != nullptr) keep_mixed_states(execution, marks, *state);
+    if (state != nullptr) keep_mixed_states(execution, marks, input, *state);
     return;
   }
-  retrieve(execution, marks, input, state->mixed_states, output);
+  if (compressed)
+    retrieve_decompressed(execution, marks, input, state->mixed_states, output);
+  else
+    retrieve(execution, marks, input, state->mixed_states, output);
   if (m_sequence.end() % m_config.chunk_size == 0) state->mixed_states = {};
 }
 
@@ -292,12 +326,12 @@ void Bsbr<Real>::go_on_in_chunk(const Execution& execution, const ChunkMarks& ma
 }
 
 /// g G of the chunk that has begun, if one has, in which every sequence has a real token: it goes on with the same
-/// marks. m_local: g G of the local chunks.
+/// marks. m_local: g G of the local chunks, or M.
 template <class Real>
 void Bsbr<Real>::keep_mixed_states(const Execution& execution, const ChunkMarks& marks,
-                                   AttentionState<Real>& state) const {
+                                   const AttentionInput<Real>& input, AttentionState<Real>& state) const {
   state.mixed_states = {};
-  if (m_sequence.ranks() > 1 || m_config.compression_factor > 0 || m_sequence.end() % m_config.chunk_size == 0) return;
+  if (m_sequence.ranks() > 1 || m_sequence.end() % m_config.chunk_size == 0) return;
   const kernels::StateBlocks blocks = m_blocks;
   const auto real = marks.real;
   const std::int64_t rows = blocks.batch, chunks = m_sequence.local_chunks(),
@@ -307,7 +341,8 @@ void Bsbr<Real>::keep_mixed_states(const Execution& execution, const ChunkMarks&
       "bsbr::attention::real_rows", Kokkos::RangePolicy<Execution>(execution, 0, rows),
       KOKKOS_LAMBDA(const std::int64_t row, std::int64_t& count) { count += real(row, last); }, real_rows);
   if (real_rows < rows) return;
-  state.mixed_states = allocate<Real>("kept_mixed_states", blocks.elements(blocks.blocks(), 1));
+  state.mixed_states = allocate<Real>("kept_mixed_states", mixed_elements(m_config, blocks));
+  if (m_config.compression_factor > 0) return decompress_last(execution, input, state.mixed_states);
   const Array<const Real*> mixed = m_local;
   const Array<Real*> kept = state.mixed_states;
   kernels::copy_rows(
@@ -458,13 +493,14 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const kernel
   const kernels::StateBlocks blocks = m_blocks;
   const Array<Real*> states = m_local;
   const Array<const Real*> bias = input.compress_bias;
-  const bool averages = averages_states(m_config);
+  const bool averages = averages_states(m_config), rounds = input.rounding == Rounding::bfloat16;
   const auto form = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const std::int64_t chunk = index / heads, head = index % heads;
     const Range tokens = local.rows(chunk, keys.origin);
     kernels::form_flat_state(team, keys.keys_of(row, head, width), keys.values_of(row, head, width), keys.mask(row),
                              tokens.begin, tokens.end, state);
     if (averages) average_flat_state(team, keys, row, tokens, width, state);
+    if (rounds) kernels::round_to_bfloat16(team, width * width, state);
   };
   const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const auto target = kernels::state_ref(states.data(), blocks, index / heads, row, index % heads, chunks);
@@ -548,6 +584,67 @@ Mixing<Real> Bsbr<Real>::mixing_of(const ChunkMarks& marks, const EarlierChunks<
           .hidden = m_config.hidden_dim};
 }
 
+/// What makes g G, [d²], of a row of decompress_proj: its bias, and the gate.
+template <class Real>
+struct Decompressed {
+  Array<const Real*> bias;  // [d²]
+  Array<const Real*> gate;  // [heads]; empty: there is none
+
+  KOKKOS_FUNCTION void finish(const kernels::Team& team, std::int64_t head, Real* state) const {
+    const auto size = static_cast<int>(bias.extent(0));
+    kernels::for_each(team, size, [&](const int i) { state[i] += bias(i); });
+    if (gate.data() != nullptr) kernels::for_each(team, size, [&](const int i) { state[i] *= gate(head); });
+  }
+};
+
+/// kept [batch][head][d²] = g G of the last local chunk. m_local: M of the local chunks.
+template <class Real>
+void Bsbr<Real>::decompress_last(const Execution& execution, const AttentionInput<Real>& input,
+                                 const Array<Real*>& kept) const {
+  const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks();
+  const int size = static_cast<int>(m_config.head_dim() * m_config.head_dim()),
+            compressed = static_cast<int>(m_config.state_size());
+  const kernels::StateBlocks blocks = m_blocks;
+  const Array<const Real*> mixed = m_local;
+  const bool rounds = input.rounding == Rounding::bfloat16;
+  const Decompressed<Real> decompressed{input.decompress_bias,
+                                        gates_retrieval(m_config) ? input.retrieval_gate : Array<const Real*>()};
+  const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t head, Real* state) {
+    kernels::state_ref(mixed.data(), blocks, chunks - 1, row, head, chunks).load(team, 0, compressed, state);
+    if (rounds) kernels::round_to_bfloat16(team, compressed, state);
+  };
+  const auto keep = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t head, Real* state) {
+    decompressed.finish(team, head, state);
+    kernels::copy(team, size, state, &kept((row * heads + head) * size));
+  };
+  kernels::panel_chain(execution, "bsbr::attention::decompress_last", {blocks.batch, heads}, m_panels, load,
+                       kernels::Stage{m_decompress, keep});
+}
+
+/// o_t += q_t (g G) in the chunk that has begun. states: of decompress_last.
+template <class Real>
+void Bsbr<Real>::retrieve_decompressed(const Execution& execution, const ChunkMarks& marks,
+                                       const AttentionInput<Real>& input, const Array<const Real*>& states,
+                                       const Array<Real***>& output) const {
+  const LocalChunks local(m_sequence);
+  const std::int64_t origin = m_sequence.first_token(), heads = m_config.num_heads;
+  const int width = static_cast<int>(m_config.head_dim());
+  const auto query = input.query;
+  const auto real = marks.real;
+  for_each_state(
+      execution, "bsbr::attention::retrieve_decompressed", m_blocks, local, 0,
+      KOKKOS_LAMBDA(const kernels::Team& team, kernels::Scratch&, std::int64_t row, std::int64_t chunk,
+                    std::int64_t head) {
+        std::int64_t source = latest_retrieval_source(Causality::causal, local.first + chunk);
+        while (source >= 0 && real(row, source) == 0) --source;
+        if (source < 0) return;  // nothing to retrieve, without decompress_proj's bias either
+        const Range range = local.rows(chunk, origin);
+        kernels::apply_flat_state(team, kernels::token_rows(query, row, head * width, width), nullptr, range.begin,
+                                  range.end, width, &states((row * heads + head) * width * width),
+                                  &output(row, 0, head * width), static_cast<std::int64_t>(output.stride(1)));
+      });
+}
+
 /// M_i → decompress_proj → G_i, applied to its chunk's tokens at once: results_t += tokens_t G, or tokens_t Gᵀ. One row
 /// of the chain is the mixed state of one (chunk, head).
 /// \param gate [heads]: what G is multiplied by; empty: nothing
@@ -562,19 +659,20 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, StateForm form,
   const LocalChunks local(m_sequence);
   const int width = static_cast<int>(m_config.head_dim()), compressed = static_cast<int>(m_config.state_size());
   const kernels::StateBlocks blocks = m_blocks;
-  const Array<const Real*> bias = input.decompress_bias;
+  const bool rounds = input.rounding == Rounding::bfloat16;
+  const Decompressed<Real> decompressed{input.decompress_bias, gate};
   const Causality causality = m_config.causality;
   const auto nearest = marks.nearest_real;
   const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const auto source = kernels::state_ref(mixed.data(), blocks, index / heads, row, index % heads, chunks);
     source.load(team, 0, compressed, state);
+    if (rounds) kernels::round_to_bfloat16(team, compressed, state);
   };
   const auto apply = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const std::int64_t chunk = index / heads, head = index % heads;
     // A chunk that has nothing to retrieve does not get the bias of decompress_proj either.
     if (retrieval_source(causality, nearest, row, local.first + chunk) < 0) return;
-    kernels::for_each(team, width * width, [&](const int i) { state[i] += bias(i); });
-    if (gate.data() != nullptr) kernels::for_each(team, width * width, [&](const int i) { state[i] *= gate(head); });
+    decompressed.finish(team, head, state);
     if (form == StateForm::transposed) kernels::transpose_flat_state(team, width, state);
     const Range range = local.rows(chunk, origin);
     kernels::apply_flat_state(team, kernels::token_rows(tokens, row, head * width, width), nullptr, range.begin,

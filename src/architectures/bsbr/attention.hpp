@@ -32,6 +32,7 @@ class Bsbr : public Attention<Real> {
  public:
   Bsbr(const ModelConfig& config, const Sequence& sequence);
 
+  void move_to(const Sequence& sequence) override;
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
                AttentionRecord<Real>* record) override;
@@ -65,7 +66,11 @@ class Bsbr : public Attention<Real> {
   void mix(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
            AttentionState<Real>* state, AttentionRecord<Real>* record) const;
   void go_on_in_chunk(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>& state) const;
-  void keep_mixed_states(const Execution& execution, const ChunkMarks& marks, AttentionState<Real>& state) const;
+  void keep_mixed_states(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
+                         AttentionState<Real>& state) const;
+  void decompress_last(const Execution& execution, const AttentionInput<Real>& input, const Array<Real*>& kept) const;
+  void retrieve_decompressed(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
+                             const Array<const Real*>& states, const Array<Real***>& output) const;
   void send_log_sums(const Execution& execution, const AttentionRecord<Real>& record, Profile* profile) const;
   void gate_states(const Execution& execution, const AttentionInput<Real>& input) const;
   void retrieve(const Execution& execution, const ChunkMarks& marks, const AttentionInput<Real>& input,
@@ -121,6 +126,7 @@ class Bsbr : public Attention<Real> {
   struct GradientBuffers;
 
   kernels::WithinChunk visible() const { return {m_config.causality, m_config.chunk_size, m_sequence.end()}; }
+  void reserve_states();
   void reserve(AttentionRecord<Real>& record);
   Range tokens_of(int portion, int portions) const;
   Mixing<Real> mixing_of(const ChunkMarks& marks, const EarlierChunks<Real>& earlier, std::int64_t first_block,

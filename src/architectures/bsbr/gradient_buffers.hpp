@@ -42,7 +42,7 @@ struct ProjectionBuffers {
   static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, std::int64_t leaf_chunks) {
     if (config.compression_factor == 0) return 0;
     using Outer = kernels::OuterProductBuffers<Real>;
-    const auto weight = &kernels::ProductWeight<Real>::bytes;
+    const auto weight = [](std::int64_t out, std::int64_t in) { return kernels::ProductWeight<Real>::bytes(out, in); };
     const std::int64_t size = config.head_dim() * config.head_dim(), compressed_size = config.state_size(),
                        rows = leaf_rows(config, sequence, leaf_chunks);
     return weight(size, compressed_size) + weight(compressed_size, size) +

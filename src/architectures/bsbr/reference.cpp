@@ -71,9 +71,15 @@ void add_chunk_states_gradient(const ModelConfig& config, const Head& head, cons
   }
 }
 
+/// One of the projections of states.
+Matrix project(const Matrix& x, const Matrix& weight, const Matrix& bias, Rounding rounding) {
+  return linear(factor(x, rounding), factor(weight, rounding), bias);
+}
+
 /// compress_proj, if there is one: [C, S] of [C, d²].
 Matrix compress(const ModelConfig& config, const AttentionInput& input, const Matrix& states) {
-  return config.compression_factor == 0 ? states : linear(states, input.compress_weight, input.compress_bias);
+  return config.compression_factor == 0 ? states
+                                        : project(states, input.compress_weight, input.compress_bias, input.rounding);
 }
 
 Matrix compress_gradient(const ModelConfig& config, const AttentionInput& input, const Matrix& states,
@@ -84,7 +90,9 @@ Matrix compress_gradient(const ModelConfig& config, const AttentionInput& input,
 
 /// decompress_proj, if there is one: [1, d²] of [1, S].
 Matrix decompress(const ModelConfig& config, const AttentionInput& input, const Matrix& mixed) {
-  return config.compression_factor == 0 ? mixed : linear(mixed, input.decompress_weight, input.decompress_bias);
+  return config.compression_factor == 0
+             ? mixed
+             : project(mixed, input.decompress_weight, input.decompress_bias, input.rounding);
 }
 
 Matrix decompress_gradient(const ModelConfig& config, const AttentionInput& input, const Matrix& mixed,

@@ -21,6 +21,12 @@ class Gau : public Attention<Real> {
  public:
   Gau(const ModelConfig& config, const Sequence& sequence);
 
+  void move_to(const Sequence& sequence) override {
+    m_sequence = sequence;
+    m_state.move_to(sequence);
+    m_gradient.reset();
+  }
+
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
                const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
                AttentionRecord<Real>* record) override;
