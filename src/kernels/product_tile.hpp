@@ -20,11 +20,18 @@ template <class Real>
 constexpr int columns = tile_vectors* lanes<Real>;
 static_assert(tile_rows <= ProductKernel<float>::most_rows && columns<float> <= ProductKernel<float>::most_columns);
 
+/// Numbers rounded to bfloat16, and a zero behind them if they are odd.
+void round_row(std::int64_t count, float* row) {
+  for (std::int64_t i = 0; i < count; ++i) row[i] = as_bfloat16(row[i]);
+  if (count % 2 == 1) row[count] = 0;
+}
+
 /// Rows of b as they are stored.
 template <class Real>
 struct Plain {
   using Number = Real;
   static constexpr int together = 1;
+  static constexpr void (*prepare)(std::int64_t, Real*) = nullptr;
   /// Elements b[k + i, column …] of what a vector of b has.
   [[gnu::always_inline]] static Vector<Real> widened(const Vector<Real>& stored, int) { return stored; }
 };
@@ -33,6 +40,7 @@ struct Plain {
 struct Bfloat16Pairs {
   using Number = std::uint32_t;
   static constexpr int together = 2;
+  static constexpr void (*prepare)(std::int64_t, float*) = round_row;
   [[gnu::always_inline]] static Vector<float> widened(const Vector<std::uint32_t>& stored, int i) {
     return __builtin_bit_cast(Vector<float>, i == 0 ? stored << 16 : stored & 0xffff0000U);
   }
@@ -83,39 +91,25 @@ void tile_of(int rows, int depth, const void* a, std::int64_t a_stride, const vo
   });
 }
 
-/// Numbers rounded to bfloat16, and a zero behind them if they are odd.
-void round_row(std::int64_t count, float* row) {
-  for (std::int64_t i = 0; i < count; ++i) row[i] = as_bfloat16(row[i]);
-  if (count % 2 == 1) row[count] = 0;
-}
-
 #define BSBR_NAME_OF(instructions) #instructions
 #define BSBR_NAME(instructions) BSBR_NAME_OF(instructions)
 
-template <class Real>
+template <class Stored, class Real>
 constexpr ProductKernel<Real> the_kernel{.name = BSBR_NAME(BSBR_INSTRUCTIONS),
                                          .rows = tile_rows,
                                          .columns = columns<Real>,
-                                         .together = 1,
-                                         .depth_unit = 1,
+                                         .together = Stored::together,
+                                         .depth_unit = Stored::together,
                                          .a_bytes = sizeof(Real),
-                                         .tile = tile_of<Plain<Real>, Real>};
-
-constexpr ProductKernel<float> the_kernel_of_bfloat16{.name = BSBR_NAME(BSBR_INSTRUCTIONS),
-                                                      .rows = tile_rows,
-                                                      .columns = columns<float>,
-                                                      .together = 2,
-                                                      .depth_unit = 2,
-                                                      .a_bytes = sizeof(float),
-                                                      .tile = tile_of<Bfloat16Pairs, float>,
-                                                      .prepare = round_row};
+                                         .tile = tile_of<Stored, Real>,
+                                         .prepare = Stored::prepare};
 
 }  // namespace
 
 extern const ProductKernel<float> kernel_of_float, kernel_of_bfloat16;
 extern const ProductKernel<double> kernel_of_double;
-const ProductKernel<float> kernel_of_float = the_kernel<float>;
-const ProductKernel<float> kernel_of_bfloat16 = the_kernel_of_bfloat16;
-const ProductKernel<double> kernel_of_double = the_kernel<double>;
+const ProductKernel<float> kernel_of_float = the_kernel<Plain<float>, float>;
+const ProductKernel<float> kernel_of_bfloat16 = the_kernel<Bfloat16Pairs, float>;
+const ProductKernel<double> kernel_of_double = the_kernel<Plain<double>, double>;
 
 }  // namespace bsbr::kernels::BSBR_INSTRUCTIONS

@@ -109,18 +109,15 @@ void Bsbr<Real>::move_to(const Sequence& sequence) {
 template <class Real>
 void Bsbr<Real>::reserve_states() {
   const Sizes sizes(m_config, m_sequence, m_transpose);
-  const auto reserve = [](Array<Real*>& array, const char* label, std::int64_t count) {
-    attention::reserve(array, label, count);
-  };
   if (m_sequence.ranks() == 1) m_states = {};  // it is m_local
-  reserve(m_local, "local_states", sizes.local);
+  attention::reserve(m_local, "local_states", sizes.local);
   if (m_sequence.ranks() > 1)
-    reserve(m_states, "states", sizes.states);
+    attention::reserve(m_states, "states", sizes.states);
   else
     m_states = m_local;
-  reserve(m_mixed, "mixed_states", sizes.mixed);
+  attention::reserve(m_mixed, "mixed_states", sizes.mixed);
   m_round_blocks = sizes.round_blocks;
-  reserve(m_retrieval, "retrieval", sizes.retrieval);
+  attention::reserve(m_retrieval, "retrieval", sizes.retrieval);
 }
 
 template <class Real>
