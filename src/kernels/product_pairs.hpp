@@ -44,7 +44,7 @@ struct PairTiles {
       typename Pairs::Row b_row[vectors];
       for (int v = 0; v < vectors; ++v) b_row[v] = Pairs::load(b + (k * columns + v * lanes) * 4);
       for (int row = 0; row < rows; ++row) {
-        std::uint32_t pair;
+        std::uint32_t pair = 0;
         __builtin_memcpy(&pair, a + row * a_stride + k * 4, 4);
         const auto factor = Pairs::repeat(pair);
         for (int v = 0; v < vectors; ++v) sums[row][v] = Pairs::dot(sums[row][v], factor, b_row[v]);
