@@ -108,7 +108,8 @@ Footprint predict_footprint(const ModelConfig& config, const Sequence& sequence,
   const std::int64_t targets = tokens * static_cast<std::int64_t>(sizeof(std::int32_t));
   const auto passes = [&] {
     if (extras.gradients) return targets + gradient_bytes<Real>(config, sequence, extras.recompute);
-    return packed_weight_bytes<Real>(config, extras.rounding) + workspace_bytes<Real>(config, sequence) +
+    return packed_weight_bytes<Real>(config, extras.rounding) +
+           workspace_bytes<Real>(config, sequence, extras.rounding) +
            (extras.loss ? output_layer_bytes<Real>(config, sequence, extras.rounding) : 0);
   };
   footprint.added += ids;

@@ -278,8 +278,9 @@ Stream<Real> prefill(const Job& job, Model<Real>& model, Progress& progress, Gen
   const GenerateOptions& options = job.options;
   const MPI_Comm comm = job.runtime.comm();
   if (!options.state_in.empty()) progress.step("reading " + options.state_in);
-  Stream<Real> stream = options.state_in.empty() ? Stream<Real>(model.config(), comm, job.prefill.batch())
-                                                 : read_stream(options.state_in, model.weights(), comm);
+  Stream<Real> stream = options.state_in.empty()
+                            ? Stream<Real>(model.config(), comm, job.prefill.batch(), model.weights().rounding())
+                            : read_stream(options.state_in, model.weights(), comm);
   if (job.prefill.length() == 0) {
     require_real_end(options.state_in, stream.last_real());
     return stream;
@@ -325,11 +326,13 @@ Footprint predict(const ModelConfig& config, const Job& job, const Sequence& las
   const Sequence& prompts = job.prefill;
   Footprint prefill = predict_forward<Real>(config, job, prompts);
   if (!kernels::host_memory) return prefill;
-  const std::int64_t held = stream_bytes<Real>(config, prompts.batch(), prompts.end(), prompts.ranks(), prompts.rank());
+  const std::int64_t held = stream_bytes<Real>(config, prompts.batch(), prompts.end(), prompts.ranks(), prompts.rank(),
+                                               rounding_of(job.options.precision));
   prefill.added += held;
   if (!job.runtime.is_first()) return prefill;
   Footprint decode = predict_forward<Real>(config, job, last_token);
-  const std::int64_t gathered = stream_bytes<Real>(config, prompts.batch(), last_token.end());
+  const std::int64_t gathered =
+      stream_bytes<Real>(config, prompts.batch(), last_token.end(), 1, 0, rounding_of(job.options.precision));
   decode.added += (prompts.ranks() > 1 ? held : 0) + gathered +
                   gathered / config.num_layers +  // one layer's grow in new arrays
                   logit_layer_bytes<Real>(config, prompts.batch(), rounding_of(job.options.precision));

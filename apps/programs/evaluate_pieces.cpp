@@ -155,7 +155,7 @@ void compute(const PieceJob& job, Summary& summary) {
   weights.set_config(summary.config);
   weights.set_rounding(rounding_of(options.precision));
   if (!options.state_in.empty()) progress.step("reading " + options.state_in);
-  Stream<Real> stream = options.state_in.empty() ? Stream<Real>(summary.config, comm, job.batch)
+  Stream<Real> stream = options.state_in.empty() ? Stream<Real>(summary.config, comm, job.batch, weights.rounding())
                                                  : read_stream<Real>(options.state_in, weights, comm);
   progress.step("reading " + options.input_name());
   const std::int64_t most_kept = job.batch * job.most_local_tokens(summary.config.chunk_size, parallel::ranks_of(comm));
@@ -170,8 +170,8 @@ Footprint footprint_of(const PieceJob& job, const ModelConfig& config, bool has_
   const Sequence last(job.runtime.comm(), job.batch, job.piece, config.chunk_size, job.origin + job.length - job.piece);
   Footprint footprint;
   parallel::agree(job.runtime.comm(), [&] {
-    const std::int64_t stream =
-        stream_bytes<Real>(config, job.batch, job.origin + job.length, last.ranks(), last.rank());
+    const std::int64_t stream = stream_bytes<Real>(config, job.batch, job.origin + job.length, last.ranks(),
+                                                   last.rank(), rounding_of(job.options.precision));
     footprint = predict_footprint<Real>(
         config, last,
         {.mask = has_mask,
@@ -203,7 +203,8 @@ void evaluate_pieces(const Runtime& runtime, const EvaluateOptions& options, con
   const Footprint footprint = footprint_of<Real>(job, config, shape.has_mask);
   const Sequence first(runtime.comm(), job.batch, job.piece, config.chunk_size, job.origin);
   Summary summary = begin_summary(runtime, options, config, shape);
-  const std::int64_t held = stream_bytes<Real>(config, job.batch, job.origin + job.length, first.ranks(), first.rank());
+  const std::int64_t held = stream_bytes<Real>(config, job.batch, job.origin + job.length, first.ranks(), first.rank(),
+                                               rounding_of(options.precision));
   summary.stream = Streamed{job.origin, job.piece, largest(runtime.comm(), held)};
   summary.evaluates = true;
   summary.output = options.token_losses.empty() ? options.state_out : options.token_losses;

@@ -12,12 +12,17 @@
 
 namespace bsbr {
 
+/// Whether queries, keys and values are stored in bfloat16: AttentionInput::packed. They are with Rounding::bfloat16,
+/// on CPUs, where head_dim is even.
+template <class Real>
+bool packs_rows(const ModelConfig& config, Rounding rounding);
+
 /// The input of an attention: projections of the hidden states, which a Layer computes with its weights.
 template <class Real>
 struct AttentionInput {
-  Strided<const Real***> query;  ///< [batch, local tokens, num_heads · head_dim]; heads side by side
-  Strided<const Real***> key;    ///< the same shape
-  Strided<const Real***> value;  ///< the same shape
+  Strided<const Real***> query;  ///< [batch, local tokens, num_heads · head_dim]; heads side by side; or `packed`
+  Strided<const Real***> key;    ///< the same shape, or `packed`
+  Strided<const Real***> value;  ///< the same shape; empty if they are `packed`
   Strided<const Real***> gate;   ///< gau: the same shape, before the sigmoid; else empty
 
   /// bsbr: r, meta_r_proj at the last real token of each local chunk, [batch, local chunks, num_heads · head_dim]. The
@@ -33,14 +38,18 @@ struct AttentionInput {
   Array<const Real*> compress_bias;       ///< bsbr with compression: [S]; else empty
   Array<const Real*> decompress_bias;     ///< bsbr with compression: [d²]; else empty
 
-  Rounding rounding = Rounding::none;  ///< bsbr with compression: of the rows that these weights, rounded as well, meet
-
   Array<const Real*> null_logit;  ///< bsbr with null_chunk: the logit of retrieving nothing, [num_heads]; else empty
   Array<const Real*> retrieval_gate;  ///< bsbr with retrieval_gate: what retrieval is multiplied by, [num_heads]
 
   /// The output is exactly the array of `key`, and takes its place. Only where Attention::output_may_be_key(); saves a
-  /// fifth of a layer's memory.
+  /// fifth of a layer's memory, a quarter if keys are packed.
   bool overwrite_key = false;
+
+  /// Queries, keys and values are bfloat16, two of which take the place of a float, the first one the float's first
+  /// bytes. `query` is [batch, local tokens, num_heads · head_dim / 2]; `key` is [batch, local tokens, num_heads ·
+  /// head_dim], of each head its key and then its value; `value` is empty. Where packs_rows() of the rounding that the
+  /// attention was created with.
+  bool packed = false;
 };
 
 /// What an attention has to know of the tokens that it has seen, for those that come behind them: the state of one
@@ -49,10 +58,12 @@ struct AttentionInput {
 template <class Real>
 struct AttentionState {
   std::int64_t tokens = 0;     ///< of each sequence, seen so far
-  std::int64_t key_row = 0;    ///< elements of one token's keys and values, those of the whole batch
+  std::int64_t key_row = 0;    ///< elements of `keys` for one token, those of the whole batch
   std::int64_t first_key = 0;  ///< `keys` are those of the tokens [first_key, tokens)
-  Array<Real*> keys;           ///< [token][batch][key, value of all heads], and perhaps room for more tokens
-  Array<std::uint8_t*> real;   ///< [token][batch], of the same tokens: 0 where it is padding; empty: all are real
+  /// [token][batch][key, value of all heads], and perhaps room for more tokens. Where they are packed each head's value
+  /// follows its key: AttentionInput::packed.
+  Array<Real*> keys;
+  Array<std::uint8_t*> real;  ///< [token][batch], of the same tokens: 0 where it is padding; empty: all are real
 
   // linear, delta_net, gau: sums and states of segments (docs/architecture.md#across-ranks).
   Array<Real*> sums;  ///< [node][T, A]: of the nodes in the binary expansion of the number of whole segments, by level
@@ -131,10 +142,13 @@ class Attention {
   /// Creates the attention of config.architecture. Not collective.
   /// \param config a valid configuration
   /// \param sequence the shape of the batch; it may be divided among ranks
+  /// \param rounding of queries, keys and values, which may then be packed; with compression, also of the rows that
+  /// compress_weight and decompress_weight, rounded as well, are multiplied by
   /// \throws ConfigError if the configuration is not valid
   /// \throws ShapeError if the chunk size of the sequence is not that of the configuration
   /// \throws MemoryError if there is not enough memory
-  static std::unique_ptr<Attention> create(const ModelConfig& config, const Sequence& sequence);
+  static std::unique_ptr<Attention> create(const ModelConfig& config, const Sequence& sequence,
+                                           Rounding rounding = Rounding::none);
 
   virtual ~Attention() = default;
 

@@ -21,10 +21,13 @@ template <class Real>
 class Workspace {
  public:
   /// Allocates all buffers. Not collective.
+  /// \param rounding that of the weights
   /// \throws ConfigError if the configuration is not valid
   /// \throws MemoryError if there is not enough memory
-  Workspace(const ModelConfig& config, const Sequence& sequence);
+  Workspace(const ModelConfig& config, const Sequence& sequence, Rounding rounding = Rounding::none);
   ~Workspace();
+
+  Rounding rounding() const { return m_rounding; }  ///< that it was made for
 
   /// The sequence that it was made for, or moved to.
   const Sequence& sequence() const { return m_sequence; }
@@ -32,7 +35,10 @@ class Workspace {
   /// Makes it one for another sequence: Attention::move_to. Not collective.
   void move_to(const Sequence& sequence);
 
-  Array<Real****> projections;  ///< [3 or 4, batch, local tokens, attention_dim]: query, key, value and, for gau, gate
+  /// [3 or 4, batch, local tokens, attention_dim]: query, key, value and, for gau, gate. Where packs_rows(): keys and
+  /// values as AttentionInput has them, and gate.
+  Array<Real****> projections;
+  Array<Real***> packed_queries;  ///< where packs_rows(): [batch, local tokens, attention_dim / 2]; else empty
   Array<Real***>
       heads;  ///< [batch, local tokens, attention_dim]: result of the attention; the key's memory where that is allowed
   Array<Real****> retrieval;                   ///< bsbr: [2, batch, local chunks, hidden_dim]: r and h; else empty
@@ -42,12 +48,14 @@ class Workspace {
  private:
   ModelConfig m_config;
   Sequence m_sequence;
+  Rounding m_rounding;
   Array<Real****> m_separate_heads;  // where they may not be the key
 };
 
-/// Predicts the bytes of Workspace(config, sequence) and of the hidden states on this rank. Allocates nothing.
+/// Predicts the bytes of Workspace(config, sequence, rounding) and of the hidden states on this rank. Allocates
+/// nothing.
 template <class Real>
-std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
+std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding = Rounding::none);
 
 template <class Real>
 struct LayerModules;

@@ -24,9 +24,11 @@ class Stream {
   /// \param config of the model that will be fed
   /// \param comm the ranks that share each piece
   /// \param batch number of sequences
+  /// \param rounding of that model; where it is not said, reserve() gives keys room for what no rounding takes until a
+  /// model has been fed
   /// \throws ConfigError if the configuration is not valid, or tokens see later ones: bsbr with a causality other than
   /// causal has no streams
-  Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch);
+  Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::optional<Rounding> rounding = std::nullopt);
 
   /// A stream that goes on behind `tokens` tokens of each sequence, of which a forward on such ranks has left `states`,
   /// one for each layer, last_states(), last_real() and rounding().
@@ -75,7 +77,7 @@ class Stream {
   /// they double when they are full. Not collective. \throws MemoryError if there is not enough memory
   void reserve(std::int64_t tokens);
 
-  /// Of the model that has read its tokens; empty where that is not known.
+  /// Of the model that has read its tokens, or will; empty where that is not known.
   std::optional<Rounding> rounding() const { return m_rounding; }
 
   /// Whether it can go on: no piece has failed.
@@ -112,14 +114,15 @@ std::optional<Stream<Real>> gather_on_first(const Execution& execution, const St
 /// ConfigError as Stream does
 template <class Real>
 std::int64_t stream_bytes(const ModelConfig& config, std::int64_t batch, std::int64_t tokens, int ranks = 1,
-                          int rank = 0);
+                          int rank = 0, Rounding rounding = Rounding::none);
 
 /// By how many bytes that grows with each token of every sequence, in the long run. One rank alone: standard, hopfield:
-/// 2·D elements a layer and sequence; bsbr: (H·S + 2·D) / B, with S elements of a state: d², or what they are
-/// compressed to. Others do not grow.
+/// 2·D elements a layer and sequence, half as many where packs_rows(); bsbr: (H·S + 2·D) / B, with S elements of a
+/// state: d², or what they are compressed to. Others do not grow.
 /// \throws ConfigError as Stream does
 template <class Real>
-double stream_growth(const ModelConfig& config, std::int64_t batch, int ranks = 1, int rank = 0);
+double stream_growth(const ModelConfig& config, std::int64_t batch, int ranks = 1, int rank = 0,
+                     Rounding rounding = Rounding::none);
 
 /// 64 bits of all weights of a model and their places, by which the state of a stream is known to be this model's: a
 /// sum, modulo 2^64, of well-mixed bits of each. Not a protection against forgery.

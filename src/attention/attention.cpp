@@ -3,6 +3,7 @@
 
 #include "attention/attention_class.hpp"
 #include "bsbr/error.hpp"
+#include "kernels/stored_row.hpp"
 
 namespace bsbr {
 namespace {
@@ -16,21 +17,27 @@ attention::AttentionClass<Real> class_for(const ModelConfig& config) {
 }  // namespace
 
 template <class Real>
-std::unique_ptr<Attention<Real>> Attention<Real>::create(const ModelConfig& config, const Sequence& sequence) {
+bool packs_rows(const ModelConfig& config, Rounding rounding) {
+  return kernels::StoredRow<Real>::may_be_packed && rounding == Rounding::bfloat16 && config.head_dim() % 2 == 0;
+}
+
+template <class Real>
+std::unique_ptr<Attention<Real>> Attention<Real>::create(const ModelConfig& config, const Sequence& sequence,
+                                                         Rounding rounding) {
   require_kokkos();
   config.validate();
   if (sequence.chunk_size() != config.chunk_size) {
     throw ShapeError("the sequence has chunk_size = " + std::to_string(sequence.chunk_size()) +
                      ", the configuration has chunk_size = " + std::to_string(config.chunk_size));
   }
-  return class_for<Real>(config).create(config, sequence);
+  return class_for<Real>(config).create(config, sequence, rounding);
 }
 
 namespace attention {
 
 template <class Real>
-std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-  return class_for<Real>(config).workspace_bytes(config, sequence);
+std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding) {
+  return class_for<Real>(config).workspace_bytes(config, sequence, rounding);
 }
 
 template <class Real>
@@ -54,8 +61,8 @@ std::int64_t gradient_scratch_bytes(const ModelConfig& config) {
 }
 
 template <class Real>
-StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens) {
-  return class_for<Real>(config).state_arrays(config, batch, tokens);
+StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens, Rounding rounding) {
+  return class_for<Real>(config).state_arrays(config, batch, tokens, rounding);
 }
 
 template <class Real>
@@ -139,12 +146,16 @@ void require_rows(const std::string& name, const Strided<const Real***>& rows, s
 }
 
 template <class Real>
-void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask,
+void require_input(const ModelConfig& config, const Sequence& sequence, bool packed, const PaddingMask& mask,
                    const AttentionInput<Real>& input, const Array<Real***>& output, const AttentionState<Real>* state) {
   const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens(), width = config.attention_dim();
-  require_rows<Real>("query", input.query, batch, tokens, width);
+  if (input.packed != packed)
+    throw ShapeError(packed ? "queries, keys and values are numbers, not packed"
+                            : "queries, keys and values are packed, not numbers",
+                     "see packs_rows() of the rounding that the attention was created with");
+  require_rows<Real>("query", input.query, batch, tokens, packed ? width / 2 : width);
   require_rows<Real>("key", input.key, batch, tokens, width);
-  require_rows<Real>("value", input.value, batch, tokens, width);
+  if (!packed) require_rows<Real>("value", input.value, batch, tokens, width);
   if (traits(config.architecture).has_gate()) require_rows<Real>("gate", input.gate, batch, tokens, width);
   require_rows<Real>("output", Strided<const Real***>(output), batch, tokens, width);
   require_own_output(config, input, output);
@@ -168,8 +179,8 @@ void require_mask(const PaddingMask& mask, const Sequence& sequence) {
   if (mask.has_padding()) require("local tokens", mask.tokens(), sequence.batch(), sequence.local_tokens());
 }
 
-template std::int64_t workspace_bytes<float>(const ModelConfig&, const Sequence&);
-template std::int64_t workspace_bytes<double>(const ModelConfig&, const Sequence&);
+template std::int64_t workspace_bytes<float>(const ModelConfig&, const Sequence&, Rounding);
+template std::int64_t workspace_bytes<double>(const ModelConfig&, const Sequence&, Rounding);
 template std::int64_t record_bytes<float>(const ModelConfig&, const Sequence&);
 template std::int64_t record_bytes<double>(const ModelConfig&, const Sequence&);
 template std::int64_t gradient_bytes<float>(const ModelConfig&, const Sequence&);
@@ -178,15 +189,15 @@ template std::int64_t scratch_bytes<float>(const ModelConfig&);
 template std::int64_t scratch_bytes<double>(const ModelConfig&);
 template std::int64_t gradient_scratch_bytes<float>(const ModelConfig&);
 template std::int64_t gradient_scratch_bytes<double>(const ModelConfig&);
-template StateArrays<float> state_arrays<float>(const ModelConfig&, std::int64_t, std::int64_t);
-template StateArrays<double> state_arrays<double>(const ModelConfig&, std::int64_t, std::int64_t);
+template StateArrays<float> state_arrays<float>(const ModelConfig&, std::int64_t, std::int64_t, Rounding);
+template StateArrays<double> state_arrays<double>(const ModelConfig&, std::int64_t, std::int64_t, Rounding);
 template bool output_may_be_key<float>(const ModelConfig&);
 template bool output_may_be_key<double>(const ModelConfig&);
 template bool gradient_reads_output<float>(const ModelConfig&);
 template bool gradient_reads_output<double>(const ModelConfig&);
-template void require_input<float>(const ModelConfig&, const Sequence&, const PaddingMask&,
+template void require_input<float>(const ModelConfig&, const Sequence&, bool, const PaddingMask&,
                                    const AttentionInput<float>&, const Array<float***>&, const AttentionState<float>*);
-template void require_input<double>(const ModelConfig&, const Sequence&, const PaddingMask&,
+template void require_input<double>(const ModelConfig&, const Sequence&, bool, const PaddingMask&,
                                     const AttentionInput<double>&, const Array<double***>&,
                                     const AttentionState<double>*);
 template void require_rows<float>(const std::string&, const Strided<const float***>&, std::int64_t, std::int64_t,
@@ -198,5 +209,7 @@ template void require_rows<double>(const std::string&, const Strided<const doubl
 
 template class Attention<float>;
 template class Attention<double>;
+template bool packs_rows<float>(const ModelConfig&, Rounding);
+template bool packs_rows<double>(const ModelConfig&, Rounding);
 
 }  // namespace bsbr

@@ -12,9 +12,9 @@
 
 namespace bsbr::attention {
 
-/// What Attention<Real>::create(config, sequence) will allocate on this rank, without doing it: bytes.
+/// What Attention<Real>::create(config, sequence, rounding) will allocate on this rank, without doing it: bytes.
 template <class Real>
-std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
+std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding);
 
 /// What the first forward with an empty AttentionRecord allocates for it on this rank: bytes.
 template <class Real>
@@ -97,11 +97,11 @@ template <class Real>
 void require_rows(const std::string& name, const Strided<const Real***>& rows, std::int64_t batch, std::int64_t count,
                   std::int64_t width);
 
-/// Throws ShapeError unless query, key, value, the gate of gau, and output are [batch, local tokens, attention_dim],
-/// the output overlaps no array of the input (overwrite_key: but the key, which it is), the mask fits, and the state is
-/// that of the tokens before the sequence's origin.
+/// Throws ShapeError unless query, key, value, the gate of gau, and output are [batch, local tokens, attention_dim], or
+/// what they are if they are `packed`, the output overlaps no array of the input (overwrite_key: but the key, which it
+/// is), the mask fits, and the state is that of the tokens before the sequence's origin.
 template <class Real>
-void require_input(const ModelConfig& config, const Sequence& sequence, const PaddingMask& mask,
+void require_input(const ModelConfig& config, const Sequence& sequence, bool packed, const PaddingMask& mask,
                    const AttentionInput<Real>& input, const Array<Real***>& output, const AttentionState<Real>* state);
 
 /// An attention writes all of its output, and of `own`, its own arrays, what it reads: a build for finding errors sees

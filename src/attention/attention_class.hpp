@@ -12,21 +12,22 @@ namespace bsbr::attention {
 /// The functions of a class that are called without an object of it: see attention.hpp and state_arrays.hpp.
 template <class Real>
 struct AttentionClass {
-  std::unique_ptr<Attention<Real>> (*create)(const ModelConfig&, const Sequence&);
-  std::int64_t (*workspace_bytes)(const ModelConfig&, const Sequence&);
+  std::unique_ptr<Attention<Real>> (*create)(const ModelConfig&, const Sequence&, Rounding);
+  std::int64_t (*workspace_bytes)(const ModelConfig&, const Sequence&, Rounding);
   std::int64_t (*record_bytes)(const ModelConfig&, const Sequence&);
   std::int64_t (*gradient_bytes)(const ModelConfig&, const Sequence&);
   std::int64_t (*scratch_bytes)(const ModelConfig&);
   std::int64_t (*gradient_scratch_bytes)(const ModelConfig&);
-  StateArrays<Real> (*state_arrays)(const ModelConfig&, std::int64_t batch, std::int64_t tokens);
+  StateArrays<Real> (*state_arrays)(const ModelConfig&, std::int64_t batch, std::int64_t tokens, Rounding);
   bool (*output_may_be_key)(const ModelConfig&);
   bool (*gradient_reads_output)(const ModelConfig&);
 };
 
 template <class Real, class Class>
 AttentionClass<Real> class_of() {
-  const auto create = [](const ModelConfig& config, const Sequence& sequence) -> std::unique_ptr<Attention<Real>> {
-    return std::make_unique<Class>(config, sequence);
+  const auto create = [](const ModelConfig& config, const Sequence& sequence,
+                         Rounding rounding) -> std::unique_ptr<Attention<Real>> {
+    return std::make_unique<Class>(config, sequence, rounding);
   };
   const auto output_may_be_key = [](const ModelConfig& config) {
     if constexpr (requires { Class::output_may_be_key(config); }) return Class::output_may_be_key(config);

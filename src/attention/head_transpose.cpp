@@ -13,15 +13,15 @@ template <class Real>
 struct HeadTranspose<Real>::Sizes {
   std::vector<parallel::Slice> keys_to, keys_from, queries_to, queries_from;
 
-  Sizes(const ModelConfig& config, const Sequence& sequence, const parallel::Dealing& dealing) {
-    const std::int64_t row = sequence.batch() * config.head_dim();
+  Sizes(const ModelConfig& config, const Sequence& sequence, bool packed, const parallel::Dealing& dealing) {
+    const std::int64_t row = sequence.batch() * config.head_dim(), key_row = packed ? row : 2 * row;
     const auto tokens = [&](int rank) { return sequence.first_token_of(rank + 1) - sequence.first_token_of(rank); };
     const auto dealt = [&](int owner, int worker) { return dealt_tokens(dealing, sequence, owner, worker); };
     std::vector<std::int64_t> to, from, query_to, query_from;
     const int mine = sequence.rank();
     for (int rank = 0; rank < sequence.ranks(); ++rank) {
-      to.push_back(tokens(mine) * row * 2 * dealing.item_count(rank));
-      from.push_back(tokens(rank) * row * 2 * dealing.item_count(mine));
+      to.push_back(tokens(mine) * key_row * dealing.item_count(rank));
+      from.push_back(tokens(rank) * key_row * dealing.item_count(mine));
       query_to.push_back(dealt(mine, rank) * row * dealing.item_count(rank));
       query_from.push_back(dealt(rank, mine) * row * dealing.item_count(mine));
     }
@@ -33,9 +33,9 @@ struct HeadTranspose<Real>::Sizes {
 };
 
 template <class Real>
-HeadTranspose<Real>::HeadTranspose(const ModelConfig& config, const Sequence& sequence)
-    : m_config(config), m_sequence(sequence), m_dealing(heads_over_ranks(config, sequence)) {
-  const Sizes sizes(config, sequence, m_dealing);
+HeadTranspose<Real>::HeadTranspose(const ModelConfig& config, const Sequence& sequence, bool packed)
+    : m_config(config), m_sequence(sequence), m_is_packed(packed), m_dealing(heads_over_ranks(config, sequence)) {
+  const Sizes sizes(config, sequence, packed, m_dealing);
   m_keys_to = sizes.keys_to;
   m_keys_from = sizes.keys_from;
   m_queries_to = sizes.queries_to;
@@ -56,8 +56,8 @@ std::int64_t HeadTranspose<Real>::own_log_sums(const ModelConfig& config, const 
 }
 
 template <class Real>
-std::int64_t HeadTranspose<Real>::bytes(const ModelConfig& config, const Sequence& sequence) {
-  const Sizes sizes(config, sequence, heads_over_ranks(config, sequence));
+std::int64_t HeadTranspose<Real>::bytes(const ModelConfig& config, const Sequence& sequence, bool packed) {
+  const Sizes sizes(config, sequence, packed, heads_over_ranks(config, sequence));
   const std::int64_t elements =
       total(sizes.keys_to) + total(sizes.keys_from) + 2 * total(sizes.queries_to) + total(sizes.queries_from);
   return elements * static_cast<std::int64_t>(sizeof(Real)) + 2 * sequence.length() * sequence.batch();
@@ -86,13 +86,17 @@ typename HeadTranspose<Real>::Work HeadTranspose<Real>::all_work(const Array<con
   const std::int64_t width = heads * m_config.head_dim();
   const parallel::DealtRows dealt = m_dealing.rows(mine);
   const auto queries = rows_by_head(m_queries, batch, dealt.before(length), width, 0, width);
+  const auto keys = [&]() -> kernels::KeysAndValues<Real> {
+    if (m_is_packed) return {rows_by_head(m_keys, batch, length, width, 0, width), {}, real, 0, true};
+    return {rows_by_head(m_keys, batch, length, 2 * width, 0, width),
+            rows_by_head(m_keys, batch, length, 2 * width, width, width), real, 0};
+  };
   return {.heads = heads,
           .dealt = dealt,
           .first = 0,
           .last = dealt.before(length),
           .query = queries,
-          .keys = {rows_by_head(m_keys, batch, length, 2 * width, 0, width),
-                   rows_by_head(m_keys, batch, length, 2 * width, width, width), real, 0},
+          .keys = keys(),
           .output = queries};
 }
 
@@ -145,6 +149,7 @@ void HeadTranspose<Real>::forward(const Execution& execution, const PaddingMask&
 /// Keys and values of all local tokens for a rank's heads, and queries of those that are dealt to it.
 template <class Real>
 void HeadTranspose<Real>::pack(const Execution& execution, const AttentionInput<Real>& input, int rank) const {
+  if (input.packed) return pack_packed(execution, input, rank);
   const std::int64_t batch = m_sequence.batch(), first = m_sequence.first_token(), head_dim = m_config.head_dim();
   const std::int64_t column = m_dealing.first_item(rank) * head_dim, width = m_dealing.item_count(rank) * head_dim;
   const std::int64_t key_offset = m_keys_to[static_cast<std::size_t>(rank)].offset;
@@ -162,6 +167,36 @@ void HeadTranspose<Real>::pack(const Execution& execution, const AttentionInput<
             queries.data() + query_offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width;
         return kernels::RowCopies<Real, 3>{{&key(row, t, column), &value(row, t, column), &query(row, t, column)},
                                            {of_keys, of_keys + width, dealt.has(first + t) ? of_queries : nullptr}};
+      });
+}
+
+/// The same of packed rows.
+template <class Real>
+void HeadTranspose<Real>::pack_packed(const Execution& execution, const AttentionInput<Real>& input, int rank) const {
+  const std::int64_t batch = m_sequence.batch(), first = m_sequence.first_token(), head_dim = m_config.head_dim();
+  const std::int64_t first_head = m_dealing.first_item(rank), width = m_dealing.item_count(rank) * head_dim;
+  const std::int64_t key_offset = m_keys_to[static_cast<std::size_t>(rank)].offset;
+  const std::int64_t query_offset = m_queries_to[static_cast<std::size_t>(rank)].offset;
+  const parallel::DealtRows dealt = m_dealing.rows(rank);
+  const std::int64_t dealt_before = dealt.before(first);
+  const Array<Real*> keys = m_own_keys, queries = m_own_queries;
+  const auto key = input.key;
+  const kernels::HeadRows<Real> query(input.query, true);
+  kernels::copy_rows(
+      execution, "bsbr::attention::pack_heads", m_sequence.local_tokens() * batch, width,
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        return kernels::RowCopies<Real, 1>{{&key(i % batch, i / batch, first_head * head_dim)},
+                                           {keys.data() + key_offset + i * width}};
+      });
+  Kokkos::parallel_for(
+      "bsbr::attention::pack_queries",
+      Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>>(execution, 0, m_sequence.local_tokens() * batch),
+      KOKKOS_LAMBDA(const std::int64_t i) {
+        const std::int64_t t = i / batch, row = i % batch;
+        if (!dealt.has(first + t)) return;
+        const auto of_heads = query.row(row, t, first_head, static_cast<int>(head_dim));
+        Real* target = &queries(query_offset + ((dealt.before(first + t) - dealt_before) * batch + row) * width);
+        for (std::int64_t k = 0; k < width; ++k) target[k] = of_heads[k];
       });
 }
 

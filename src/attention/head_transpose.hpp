@@ -15,12 +15,14 @@ namespace bsbr::attention {
 
 /// Each rank sends queries, keys and values by head, so that it then has some heads of all tokens, and gets results
 /// back. With more ranks than heads the queries of a head are dealt out to several ranks, tile by tile. A rank sends
-/// 4·(L/P)·D elements where P ≤ H, less what is for itself.
+/// 4·(L/P)·D elements where P ≤ H, 3·(L/P)·D if keys and values are packed, less what is for itself.
 template <class Real>
 class HeadTranspose {
  public:
-  HeadTranspose(const ModelConfig& config, const Sequence& sequence);
-  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence);
+  /// packed: AttentionInput::packed of its input. Keys and values are sent as they are, queries as numbers, since their
+  /// results take their places.
+  HeadTranspose(const ModelConfig& config, const Sequence& sequence, bool packed);
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, bool packed);
 
   /// What a rank works on at a time: rows of its heads side by side. Queries are those that were dealt to it, numbered
   /// without gaps.
@@ -50,6 +52,7 @@ class HeadTranspose {
 
   // Steps. Public because CUDA's compiler wants functions that hold kernels to be.
   void pack(const Execution& execution, const AttentionInput<Real>& input, int rank) const;
+  void pack_packed(const Execution& execution, const AttentionInput<Real>& input, int rank) const;
   void unpack(const Execution& execution, const Array<Real***>& output, int rank) const;
 
  private:
@@ -59,6 +62,7 @@ class HeadTranspose {
 
   ModelConfig m_config;
   Sequence m_sequence;
+  bool m_is_packed;
   parallel::Dealing m_dealing;
   std::vector<parallel::Slice> m_keys_to, m_keys_from, m_queries_to, m_queries_from;
   Array<Real*> m_own_keys;           // [rank][local token][batch][key, value of the rank's heads]

@@ -27,6 +27,12 @@ struct KeptRows {
   std::int64_t total() const { return (sequence.end() - first) * row; }
 };
 
+/// Numbers of a token's key and value.
+template <class Real>
+std::int64_t key_elements(const AttentionInput<Real>& input) {
+  return (input.packed ? 1 : 2) * static_cast<std::int64_t>(input.key.extent(2));
+}
+
 /// Every rank's rows to every rank, in place.
 template <class Number>
 void share(const Execution& execution, const KeptRows& kept, const Array<Number*>& rows, const char* transfer,
@@ -49,6 +55,13 @@ void pack_keys(const Execution& execution, const AttentionInput<Real>& input, st
   const auto batch = static_cast<std::int64_t>(input.key.extent(0)),
              width = static_cast<std::int64_t>(input.key.extent(2));
   const auto key = input.key, value = input.value;
+  if (input.packed) {  // a key has its value beside it
+    kernels::copy_rows(
+        execution, "bsbr::attention::pack_keys", count * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
+          return kernels::RowCopies<Real, 1>{{&key(i % batch, first + i / batch, 0)}, {&rows(offset + i * width)}};
+        });
+    return;
+  }
   kernels::copy_rows(
       execution, "bsbr::attention::pack_keys", count * batch, width, KOKKOS_LAMBDA(const std::int64_t i) {
         Real* target = &rows(offset + i * 2 * width);
@@ -58,9 +71,9 @@ void pack_keys(const Execution& execution, const AttentionInput<Real>& input, st
 }
 
 template <class Real>
-void require_kept_keys(const Sequence& sequence, std::int64_t width, std::int64_t first,
+void require_kept_keys(const Sequence& sequence, std::int64_t numbers, std::int64_t first,
                        const AttentionState<Real>& state) {
-  const std::int64_t row = sequence.batch() * 2 * width, tokens = sequence.origin() - state.first_key;
+  const std::int64_t row = sequence.batch() * numbers, tokens = sequence.origin() - state.first_key;
   const auto keys = static_cast<std::int64_t>(state.keys.size()), marks = static_cast<std::int64_t>(state.real.size());
   if (state.tokens == 0) return;
   if (state.first_key <= first && state.key_row == row && keys >= tokens * row &&
@@ -81,8 +94,8 @@ template <class Real>
 void keep_keys(const Execution& execution, const Sequence& sequence, const PaddingMask& mask,
                const AttentionInput<Real>& input, std::int64_t first, AttentionState<Real>& state, Profile* profile) {
   const Phase phase(execution, profile, "exchange");
-  const std::int64_t batch = sequence.batch(), width = static_cast<std::int64_t>(input.key.extent(2));
-  const KeptRows keys{sequence, first, batch * 2 * width}, marks{sequence, first, batch};
+  const std::int64_t batch = sequence.batch();
+  const KeptRows keys{sequence, first, batch * key_elements(input)}, marks{sequence, first, batch};
   const parallel::Slice own = keys.of_rank(sequence.rank()), own_marks = marks.of_rank(sequence.rank());
   const std::int64_t before = first - state.first_key;  // rows that are not kept any longer
 
@@ -129,7 +142,7 @@ bool appends_keys(const Sequence& sequence, std::int64_t first_needed) {
 template <class Real>
 void append_keys(const Execution& execution, const Sequence& sequence, const PaddingMask& mask,
                  const AttentionInput<Real>& input, AttentionState<Real>& state) {
-  const std::int64_t batch = sequence.batch(), row = batch * 2 * static_cast<std::int64_t>(input.key.extent(2));
+  const std::int64_t batch = sequence.batch(), row = batch * key_elements(input);
   const std::int64_t before = sequence.origin() - state.first_key, total = before + sequence.length();
   if (static_cast<std::int64_t>(state.keys.size()) < total * row) {
     const Array<Real*> more = allocate<Real>("kept_keys", std::max(total, 2 * before) * row);
@@ -156,9 +169,9 @@ void append_keys(const Execution& execution, const Sequence& sequence, const Pad
 }
 
 template <class Real>
-void drop_keys(const Execution& execution, const Sequence& sequence, std::int64_t width, std::int64_t first,
+void drop_keys(const Execution& execution, const Sequence& sequence, std::int64_t numbers, std::int64_t first,
                AttentionState<Real>& state) {
-  const std::int64_t batch = sequence.batch(), row = batch * 2 * width;
+  const std::int64_t batch = sequence.batch(), row = batch * numbers;
   const std::int64_t dropped = first - state.first_key, kept = sequence.end() - first;
   if (dropped == 0 || dropped < kept) return;  // so that what stays and its new place do not overlap
   Kokkos::deep_copy(execution, parallel::range_of(state.keys, {0, kept * row}),

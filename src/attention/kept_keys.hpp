@@ -8,9 +8,9 @@
 
 namespace bsbr::attention {
 
-/// Elements of one token in rows of keys and values, those of the whole batch: [batch][key, value].
-inline std::int64_t key_row(const ModelConfig& config, const Sequence& sequence) {
-  return sequence.batch() * 2 * config.attention_dim();
+/// Numbers of an array that one token's key and value take, those of all heads. Packed: AttentionInput::packed.
+inline std::int64_t key_elements(const ModelConfig& config, bool packed) {
+  return (packed ? 1 : 2) * config.attention_dim();
 }
 
 /// rows, from `offset` on: keys and values of this rank's tokens [first, first + count), counted from its first one,
@@ -20,9 +20,9 @@ void pack_keys(const Execution& execution, const AttentionInput<Real>& input, st
                const Array<Real*>& rows, std::int64_t offset);
 
 /// Throws ShapeError unless the state has the keys, and marks if any, of the tokens [first, sequence.origin()), and
-/// perhaps of some before them. width: elements of a key.
+/// perhaps of some before them. numbers: of a token, key_elements().
 template <class Real>
-void require_kept_keys(const Sequence& sequence, std::int64_t width, std::int64_t first,
+void require_kept_keys(const Sequence& sequence, std::int64_t numbers, std::int64_t first,
                        const AttentionState<Real>& state);
 
 /// Throws ShapeError: the state has been formed by another attention, for another batch, or on other ranks.
@@ -44,10 +44,10 @@ template <class Real>
 void append_keys(const Execution& execution, const Sequence& sequence, const PaddingMask& mask,
                  const AttentionInput<Real>& input, AttentionState<Real>& state);
 
-/// Drops the keys, `width` elements each, and marks of tokens before `first`, once they are at least as many as those
-/// up to the sequence's end, which stay.
+/// Drops keys, values and marks of tokens before `first`, once they are at least as many as those up to the sequence's
+/// end, which stay. numbers: of a token, key_elements().
 template <class Real>
-void drop_keys(const Execution& execution, const Sequence& sequence, std::int64_t width, std::int64_t first,
+void drop_keys(const Execution& execution, const Sequence& sequence, std::int64_t numbers, std::int64_t first,
                AttentionState<Real>& state);
 
 }  // namespace bsbr::attention

@@ -10,8 +10,13 @@
 namespace bsbr::attention {
 
 template <class Real>
-KeyHalo<Real>::KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed)
-    : m_sequence(sequence), m_width(config.attention_dim()), m_plan(sequence, first_needed) {
+KeyHalo<Real>::KeyHalo(const ModelConfig& config, const Sequence& sequence, bool packed,
+                       const parallel::FirstNeeded& first_needed)
+    : m_sequence(sequence),
+      m_width(config.attention_dim()),
+      m_numbers(key_elements(config, packed)),
+      m_is_packed(packed),
+      m_plan(sequence, first_needed) {
   move_to(sequence, first_needed);
 }
 
@@ -25,17 +30,17 @@ void KeyHalo<Real>::move_to(const Sequence& sequence, const parallel::FirstNeede
   m_rows.reset();
   m_real_rows.reset();
   if (m_are_appended || !m_plan.moves_anything()) return;
-  m_rows.emplace(m_plan, sequence.batch() * 2 * m_width);
+  m_rows.emplace(m_plan, sequence.batch() * m_numbers);
   m_real_rows.emplace(m_plan, sequence.batch());
   m_real = Array<std::uint8_t**>("bsbr::attention::halo_mask", sequence.batch(), m_plan.rows());
 }
 
 template <class Real>
-std::int64_t KeyHalo<Real>::bytes(const ModelConfig& config, const Sequence& sequence,
+std::int64_t KeyHalo<Real>::bytes(const ModelConfig& config, const Sequence& sequence, bool packed,
                                   const parallel::FirstNeeded& first_needed) {
   const parallel::HaloPlan plan(sequence, first_needed);
   if (appends_keys(sequence, first_needed(0)) || !plan.moves_anything()) return 0;
-  return parallel::Halo<Real>::bytes(plan, key_row(config, sequence)) +
+  return parallel::Halo<Real>::bytes(plan, sequence.batch() * key_elements(config, packed)) +
          2 * parallel::Halo<std::uint8_t>::bytes(plan, sequence.batch());
 }
 
@@ -59,22 +64,21 @@ kernels::KeysAndValues<Real> KeyHalo<Real>::start(const Execution& execution, co
     const Phase phase(execution, profile, "exchange");
     return append(execution, mask, input, *state);
   }
-  if (!m_rows) return {input.key, input.value, mask.tokens(), m_sequence.first_token()};
+  if (!m_rows) return {input.key, input.value, mask.tokens(), m_sequence.first_token(), m_is_packed};
   m_row_messages.reset();  // a forward that failed may have left some
   m_mask_messages.reset();
   const Phase phase(execution, profile, "exchange");
   pack_keys(execution, input, 0, m_sequence.local_tokens(), m_rows->data(), m_rows->own_offset());
   if (state != nullptr) take_earlier(execution, state->keys, state->first_key, *m_rows);
   m_row_messages = m_rows->start(execution, m_sequence.comm());
-  const auto key = columns(m_rows->data(), m_plan.rows(), 0), value = columns(m_rows->data(), m_plan.rows(), m_width);
   const bool was_padded = state != nullptr && state->real.size() > 0;
-  if (!mask.has_padding() && !was_padded) return {key, value, {}, m_plan.first_token()};
+  if (!mask.has_padding() && !was_padded) return keys_in(m_rows->data(), m_plan.rows(), {}, m_plan.first_token());
   Kokkos::deep_copy(execution, m_real_rows->data(), std::uint8_t{1});
   if (mask.has_padding()) pack_mask(execution, mask, m_real_rows->data(), m_real_rows->own_offset());
   if (was_padded) take_earlier(execution, state->real, state->first_key, *m_real_rows);
   unpack_mask(execution, m_real_rows->data(), m_plan.rows(), m_real);  // what is there
   m_mask_messages = m_real_rows->start(execution, m_sequence.comm());
-  return {key, value, m_real, m_plan.first_token()};
+  return keys_in(m_rows->data(), m_plan.rows(), m_real, m_plan.first_token());
 }
 
 /// Those of the state, with this sequence's behind them.
@@ -83,13 +87,12 @@ kernels::KeysAndValues<Real> KeyHalo<Real>::append(const Execution& execution, c
                                                    const AttentionInput<Real>& input, AttentionState<Real>& state) {
   append_keys(execution, m_sequence, mask, input, state);
   const std::int64_t count = m_sequence.end() - state.first_key;
-  const auto key = columns(state.keys, count, 0), value = columns(state.keys, count, m_width);
-  if (state.real.size() == 0) return {key, value, {}, state.first_key};
+  if (state.real.size() == 0) return keys_in(state.keys, count, {}, state.first_key);
   const auto batch = static_cast<std::size_t>(m_sequence.batch());
   if (m_real.extent(0) != batch || static_cast<std::int64_t>(m_real.extent(1)) < count)
     m_real = Array<std::uint8_t**>("bsbr::attention::halo_mask", batch, state.real.size() / batch);
   unpack_mask(execution, state.real, count, m_real);
-  return {key, value, m_real, state.first_key};
+  return keys_in(state.keys, count, m_real, state.first_key);
 }
 
 template <class Real>
@@ -97,7 +100,7 @@ void KeyHalo<Real>::keep(const Execution& execution, const PaddingMask& mask, co
                          std::int64_t first, AttentionState<Real>& state, Profile* profile) const {
   if (!m_are_appended) return keep_keys(execution, m_sequence, mask, input, first, state, profile);
   const Phase phase(execution, profile, "exchange");
-  drop_keys(execution, m_sequence, m_width, first, state);
+  drop_keys(execution, m_sequence, m_numbers, first, state);
 }
 
 template <class Real>
@@ -117,13 +120,17 @@ void KeyHalo<Real>::finish(const Execution& execution, Profile* profile) {
   unpack_mask(execution, m_real_rows->data(), m_plan.rows(), m_real);
 }
 
-/// Columns [first, first + width) of `count` rows [token][batch][key, value], as [batch, token, width].
+/// Those of `count` tokens from `origin` on: rows [token][batch][key, value] as keys and values [batch, token, width].
 template <class Real>
-Strided<const Real***> KeyHalo<Real>::columns(const Array<Real*>& rows, std::int64_t count, std::int64_t first) const {
+kernels::KeysAndValues<Real> KeyHalo<Real>::keys_in(const Array<Real*>& rows, std::int64_t count,
+                                                    const Array<const std::uint8_t**>& real,
+                                                    std::int64_t origin) const {
   const auto batch = static_cast<std::size_t>(m_sequence.batch()), tokens = static_cast<std::size_t>(count),
-             width = static_cast<std::size_t>(m_width);
-  return Strided<const Real***>(rows.data() + first,
-                                Kokkos::LayoutStride(batch, 2 * width, tokens, batch * 2 * width, width, 1));
+             width = static_cast<std::size_t>(m_width), numbers = static_cast<std::size_t>(m_numbers);
+  const Kokkos::LayoutStride layout(batch, numbers, tokens, batch * numbers, width, 1);
+  const Strided<const Real***> key(rows.data(), layout);
+  if (m_is_packed) return {key, {}, real, origin, true};
+  return {key, Strided<const Real***>(rows.data() + m_width, layout), real, origin};
 }
 
 template class KeyHalo<float>;

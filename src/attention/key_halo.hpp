@@ -17,8 +17,9 @@ namespace bsbr::attention {
 template <class Real>
 class KeyHalo {
  public:
-  KeyHalo(const ModelConfig& config, const Sequence& sequence, const parallel::FirstNeeded& first_needed);
-  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence,
+  /// packed: AttentionInput::packed of its input.
+  KeyHalo(const ModelConfig& config, const Sequence& sequence, bool packed, const parallel::FirstNeeded& first_needed);
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, bool packed,
                             const parallel::FirstNeeded& first_needed);
 
   /// Those of another sequence. Room for appended marks stays.
@@ -46,16 +47,18 @@ class KeyHalo {
  private:
   kernels::KeysAndValues<Real> append(const Execution& execution, const PaddingMask& mask,
                                       const AttentionInput<Real>& input, AttentionState<Real>& state);
-  Strided<const Real***> columns(const Array<Real*>& rows, std::int64_t count, std::int64_t first) const;
+  kernels::KeysAndValues<Real> keys_in(const Array<Real*>& rows, std::int64_t count,
+                                       const Array<const std::uint8_t**>& real, std::int64_t origin) const;
   template <class Number>
   void take_earlier(const Execution& execution, const Array<Number*>& kept, std::int64_t first_kept,
                     const parallel::Halo<Number>& halo) const;
 
   Sequence m_sequence;
-  std::int64_t m_width;
+  std::int64_t m_width, m_numbers;  // of a key; of a token's key and value in the rows
+  bool m_is_packed;
   bool m_are_appended = false;  // to those of the state, rather than copied behind them
   parallel::HaloPlan m_plan;
-  std::optional<parallel::Halo<Real>> m_rows;                // [token][batch][key, value]
+  std::optional<parallel::Halo<Real>> m_rows;                // [token][batch][key, value], packed or not
   std::optional<parallel::Halo<std::uint8_t>> m_real_rows;   // [token][batch]
   Array<std::uint8_t**> m_real;                              // [batch, token]
   std::unique_ptr<parallel::Exchange<Real>> m_row_messages;  // under way between start() and finish()

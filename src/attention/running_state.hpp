@@ -19,10 +19,12 @@ class RunningState {
  public:
   /// step: tokens of one step; of a Rule.
   template <class Rule>
-  RunningState(const ModelConfig& config, const Sequence& sequence, std::int64_t step, const Rule& rule)
+  RunningState(const ModelConfig& config, const Sequence& sequence, Rounding rounding, std::int64_t step,
+               const Rule& rule)
       : m_sequence(sequence),
+        m_key_elements(key_elements(config, packs_rows<Real>(config, rounding))),
         m_step(step),
-        m_keys(config, sequence, step_begin(sequence, step)),
+        m_keys(config, sequence, packs_rows<Real>(config, rounding), step_begin(sequence, step)),
         m_scan({sequence, kernels::segment_tokens(step)}, sequence, parts_of(config, sequence.batch(), rule),
                kernels::segment_elements<Rule>(parts_of(config, sequence.batch(), rule))) {}
 
@@ -34,21 +36,23 @@ class RunningState {
   }
 
   template <class Rule>
-  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, std::int64_t step, const Rule& rule) {
+  static std::int64_t bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding, std::int64_t step,
+                            const Rule& rule) {
     const kernels::ScanParts parts = parts_of(config, sequence.batch(), rule);
-    return KeyHalo<Real>::bytes(config, sequence, step_begin(sequence, step)) +
+    return KeyHalo<Real>::bytes(config, sequence, packs_rows<Real>(config, rounding), step_begin(sequence, step)) +
            SegmentScan<Real>::bytes({sequence, kernels::segment_tokens(step)}, sequence, parts,
                                     kernels::segment_elements<Rule>(parts));
   }
 
   template <class Rule>
   static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens,
-                                        std::int64_t step, const Rule& rule) {
+                                        Rounding rounding, std::int64_t step, const Rule& rule) {
     using State = AttentionState<Real>;
     const kernels::ScanParts parts = parts_of(config, batch, rule);
     const std::int64_t elements = kernels::segment_elements<Rule>(parts), segment = kernels::segment_tokens(step);
     const auto nodes = std::int64_t{std::popcount(static_cast<std::uint64_t>(tokens / segment))};
-    StateArrays<Real> arrays(batch, tokens, tokens / step * step, config.attention_dim());
+    StateArrays<Real> arrays(batch, tokens, tokens / step * step,
+                             key_elements(config, packs_rows<Real>(config, rounding)));
     arrays.add({"sums", &State::sums, {nodes, elements}});
     arrays.add({"states", &State::states, {nodes, parts.total()}});
     if (tokens % segment == 0) return arrays;
@@ -59,8 +63,7 @@ class RunningState {
 
   /// Throws ShapeError unless the state is one of this scan, of the tokens before the sequence.
   void require_state(const AttentionState<Real>& state) const {
-    const kernels::ScanParts& parts = m_scan.parts();
-    require_kept_keys(m_sequence, parts.heads * parts.width, step_begin(m_sequence, m_step)(0), state);
+    require_kept_keys(m_sequence, m_key_elements, step_begin(m_sequence, m_step)(0), state);
     m_scan.require_state(state);
   }
 
@@ -81,7 +84,7 @@ class RunningState {
     if (m_sequence.length() == 0) return;
     const std::int64_t first = m_sequence.first_token();
     const kernels::ScanParts& parts = m_scan.parts();
-    const kernels::ScanTokens<Real> tokens{.query = input.query,
+    const kernels::ScanTokens<Real> tokens{.query = {input.query, input.packed},
                                            .keys = keys,
                                            .output = output,
                                            .batch = parts.batch,
@@ -107,7 +110,7 @@ class RunningState {
   }
 
   Sequence m_sequence;
-  std::int64_t m_step;
+  std::int64_t m_key_elements, m_step;
   KeyHalo<Real> m_keys;
   SegmentScan<Real> m_scan;
 };

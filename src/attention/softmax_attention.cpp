@@ -48,19 +48,20 @@ bool by_heads(const Sequence& sequence, std::int64_t window) {
 }  // namespace
 
 template <class Real>
-SoftmaxAttention<Real>::SoftmaxAttention(const ModelConfig& config, const Sequence& sequence,
+SoftmaxAttention<Real>::SoftmaxAttention(const ModelConfig& config, const Sequence& sequence, Rounding rounding,
                                          const SoftmaxParameters& parameters)
-    : m_config(config), m_sequence(sequence), m_parameters(parameters) {
+    : m_config(config), m_sequence(sequence), m_rounding(rounding), m_parameters(parameters) {
+  const bool packed = packs_rows<Real>(config, rounding);
   if (by_heads(sequence, parameters.window))
-    m_heads.emplace(config, sequence);
+    m_heads.emplace(config, sequence, packed);
   else
-    m_keys.emplace(config, sequence, first_seen(sequence, parameters.window));
+    m_keys.emplace(config, sequence, packed, first_seen(sequence, parameters.window));
 }
 
 template <class Real>
 void SoftmaxAttention<Real>::move_to(const Sequence& sequence) {
   if (m_heads || by_heads(sequence, m_parameters.window)) {
-    *this = SoftmaxAttention(m_config, sequence, m_parameters);
+    *this = SoftmaxAttention(m_config, sequence, m_rounding, m_parameters);
     return;
   }
   m_sequence = sequence;
@@ -70,10 +71,11 @@ void SoftmaxAttention<Real>::move_to(const Sequence& sequence) {
 
 template <class Real>
 std::int64_t SoftmaxAttention<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence,
-                                                     const SoftmaxParameters& parameters) {
+                                                     Rounding rounding, const SoftmaxParameters& parameters) {
+  const bool packed = packs_rows<Real>(config, rounding);
   return by_heads(sequence, parameters.window)
-             ? HeadTranspose<Real>::bytes(config, sequence)
-             : KeyHalo<Real>::bytes(config, sequence, first_seen(sequence, parameters.window));
+             ? HeadTranspose<Real>::bytes(config, sequence, packed)
+             : KeyHalo<Real>::bytes(config, sequence, packed, first_seen(sequence, parameters.window));
 }
 
 template <class Real>
@@ -112,9 +114,9 @@ void SoftmaxAttention<Real>::forward(const Execution& execution, const PaddingMa
                                      const AttentionInput<Real>& input, const Array<Real***>& output, Profile* profile,
                                      AttentionState<Real>* state, AttentionRecord<Real>* record) {
   parallel::agree(execution, m_sequence, profile, [&] {
-    require_input(m_config, m_sequence, mask, input, output, state);
+    require_input(m_config, m_sequence, packs_rows<Real>(m_config, m_rounding), mask, input, output, state);
     if (state != nullptr)
-      require_kept_keys(m_sequence, m_config.attention_dim(), kept_from(m_sequence.origin()), *state);
+      require_kept_keys(m_sequence, key_elements(m_config, input.packed), kept_from(m_sequence.origin()), *state);
     if (record != nullptr) reserve(*record);
   });
   poison_written(execution, input, output);
@@ -161,13 +163,14 @@ void SoftmaxAttention<Real>::attend_to_rows(const Execution& execution, const Pa
   const auto scale = kernels::score_scale<Real>(m_config.head_dim(), m_parameters.temperature);
   const std::int64_t first = m_sequence.first_token(), last = first + m_sequence.local_tokens();
   const auto keys = m_keys->start(execution, mask, input, state, profile);
+  const kernels::HeadRows<Real> queries_of_all(input.query, input.packed);
   const auto attend = [&](std::int64_t begin, std::int64_t end) {
     if (record == nullptr) {
       kernels::token_softmax(execution, label, m_config.num_heads, kernels::Window{m_parameters.window}, scale,
-                             input.query, keys, output, first, begin, end);
+                             queries_of_all, keys, output, first, begin, end);
     } else {
       kernels::token_softmax_with_log_sums(execution, label, m_config.num_heads, kernels::Window{m_parameters.window},
-                                           scale, input.query, keys, output, record->log_sums, first, begin, end);
+                                           scale, queries_of_all, keys, output, record->log_sums, first, begin, end);
     }
   };
   std::int64_t alone = last;  // queries from here on see this rank's keys only
@@ -205,7 +208,7 @@ void SoftmaxAttention<Real>::backward(const Execution& execution, const PaddingM
                                       const Array<Real***>& output, const Array<Real***>& output_gradient,
                                       const AttentionGradient<Real>& gradient, Profile* profile) {
   parallel::agree(execution, m_sequence, profile, [&] {
-    require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
+    require_input(m_config, m_sequence, false, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
     if (m_head_gradient || m_queries) return;
     m_deltas =
         Array<Real***>("bsbr::attention::deltas", m_sequence.batch(), m_config.num_heads, m_sequence.local_tokens());

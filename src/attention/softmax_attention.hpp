@@ -7,6 +7,7 @@
 
 #include "attention/head_gradient.hpp"
 #include "attention/head_transpose.hpp"
+#include "attention/kept_keys.hpp"
 #include "attention/key_halo.hpp"
 #include "attention/query_halo.hpp"
 #include "attention/state_arrays.hpp"
@@ -27,7 +28,8 @@ struct SoftmaxParameters {
 template <class Real>
 class SoftmaxAttention : public Attention<Real> {
  public:
-  SoftmaxAttention(const ModelConfig& config, const Sequence& sequence, const SoftmaxParameters& parameters);
+  SoftmaxAttention(const ModelConfig& config, const Sequence& sequence, Rounding rounding,
+                   const SoftmaxParameters& parameters);
 
   void move_to(const Sequence& sequence) override;
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
@@ -38,16 +40,18 @@ class SoftmaxAttention : public Attention<Real> {
                 const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
                 Profile* profile) override;
 
-  std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence, m_parameters); }
-  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence,
+  std::int64_t workspace_bytes() const override {
+    return workspace_bytes(m_config, m_sequence, m_rounding, m_parameters);
+  }
+  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding,
                                       const SoftmaxParameters& parameters);
   static std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence,
                                    const SoftmaxParameters& parameters);
   static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence,
                                      const SoftmaxParameters& parameters);
   static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens,
-                                        const SoftmaxParameters& parameters) {
-    return {batch, tokens, first_kept(tokens, parameters), config.attention_dim()};
+                                        Rounding rounding, const SoftmaxParameters& parameters) {
+    return {batch, tokens, first_kept(tokens, parameters), key_elements(config, packs_rows<Real>(config, rounding))};
   }
   static std::int64_t scratch_bytes(const ModelConfig& config);
   static std::int64_t gradient_scratch_bytes(const ModelConfig& config);
@@ -73,6 +77,7 @@ class SoftmaxAttention : public Attention<Real> {
 
   ModelConfig m_config;
   Sequence m_sequence;
+  Rounding m_rounding;
   SoftmaxParameters m_parameters;
   std::optional<HeadTranspose<Real>> m_heads;  // one of the two
   std::optional<KeyHalo<Real>> m_keys;
@@ -86,12 +91,12 @@ class SoftmaxAttention : public Attention<Real> {
 template <class Real, class Mechanism>
 class SoftmaxAttentionOf : public SoftmaxAttention<Real> {
  public:
-  SoftmaxAttentionOf(const ModelConfig& config, const Sequence& sequence)
-      : SoftmaxAttention<Real>(config, sequence, Mechanism::parameters(config)) {}
+  SoftmaxAttentionOf(const ModelConfig& config, const Sequence& sequence, Rounding rounding)
+      : SoftmaxAttention<Real>(config, sequence, rounding, Mechanism::parameters(config)) {}
 
   using SoftmaxAttention<Real>::workspace_bytes;
-  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-    return SoftmaxAttention<Real>::workspace_bytes(config, sequence, Mechanism::parameters(config));
+  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding) {
+    return SoftmaxAttention<Real>::workspace_bytes(config, sequence, rounding, Mechanism::parameters(config));
   }
   static std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence) {
     return SoftmaxAttention<Real>::record_bytes(config, sequence, Mechanism::parameters(config));
@@ -99,8 +104,9 @@ class SoftmaxAttentionOf : public SoftmaxAttention<Real> {
   static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence) {
     return SoftmaxAttention<Real>::gradient_bytes(config, sequence, Mechanism::parameters(config));
   }
-  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens) {
-    return SoftmaxAttention<Real>::state_arrays(config, batch, tokens, Mechanism::parameters(config));
+  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens,
+                                        Rounding rounding) {
+    return SoftmaxAttention<Real>::state_arrays(config, batch, tokens, rounding, Mechanism::parameters(config));
   }
 };
 

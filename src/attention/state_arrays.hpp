@@ -57,13 +57,10 @@ struct StateArrays {
   std::int64_t mixed_elements = 0;              // `mixed_states` of one rank alone, which no file has
   std::vector<StateArray<Real>> arrays;         // those that have elements
 
-  /// Keys and values of width `width` from first_key on are kept of `tokens` tokens.
-  StateArrays(std::int64_t batch, std::int64_t tokens, std::int64_t first, std::int64_t width)
-      : first_key(first), kept_tokens(tokens - first), key_row(batch * 2 * width) {
-    add({.name = "keys",
-         .member = &AttentionState<Real>::keys,
-         .shape = {kept_tokens, batch, 2 * width},
-         .growing = 0});
+  /// Keys and values from first_key on are kept of `tokens` tokens, `numbers` of each: key_elements().
+  StateArrays(std::int64_t batch, std::int64_t tokens, std::int64_t first, std::int64_t numbers)
+      : first_key(first), kept_tokens(tokens - first), key_row(batch * numbers) {
+    add({.name = "keys", .member = &AttentionState<Real>::keys, .shape = {kept_tokens, batch, numbers}, .growing = 0});
   }
 
   void add(StateArray<Real> array) {
@@ -73,6 +70,6 @@ struct StateArrays {
 
 /// Those of one layer. config: of a causal model, and valid.
 template <class Real>
-StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens);
+StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens, Rounding rounding);
 
 }  // namespace bsbr::attention

@@ -17,8 +17,11 @@ namespace bsbr::attention {
 template <class Real, class Rule>
 class StateAttention : public Attention<Real> {
  public:
-  StateAttention(const ModelConfig& config, const Sequence& sequence)
-      : m_config(config), m_sequence(sequence), m_state(config, sequence, step(config), Rule(config)) {}
+  StateAttention(const ModelConfig& config, const Sequence& sequence, Rounding rounding)
+      : m_config(config),
+        m_sequence(sequence),
+        m_rounding(rounding),
+        m_state(config, sequence, rounding, step(config), Rule(config)) {}
 
   void move_to(const Sequence& sequence) override {
     m_sequence = sequence;
@@ -30,7 +33,7 @@ class StateAttention : public Attention<Real> {
                const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
                AttentionRecord<Real>* record) override {
     parallel::agree(execution, m_sequence, profile, [&] {
-      require_input(m_config, m_sequence, mask, input, output, state);
+      require_input(m_config, m_sequence, packs_rows<Real>(m_config, m_rounding), mask, input, output, state);
       if (state != nullptr) m_state.require_state(*state);
       if (record == nullptr) return;
       reserve_rows(record->kept, "record", m_sequence, kept_elements(m_config));
@@ -54,7 +57,7 @@ class StateAttention : public Attention<Real> {
                 const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
                 Profile* profile) override {
     parallel::agree(execution, m_sequence, profile, [&] {
-      require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
+      require_input(m_config, m_sequence, false, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
       if (!m_gradient) m_gradient.emplace(m_config, m_sequence, Rule(m_config));
       if (norms_results(m_config))
         reserve_rows(m_unnormed_gradient, "unnormed_gradient", m_sequence, m_config.attention_dim());
@@ -79,12 +82,13 @@ class StateAttention : public Attention<Real> {
   /// Where a normaliser divides what the rule has summed up.
   static bool gradient_reads_output(const ModelConfig& config) { return Rule(config).extra_columns() > 0; }
 
-  std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
-  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-    return RunningState<Real>::bytes(config, sequence, step(config), Rule(config));
+  std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence, m_rounding); }
+  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding) {
+    return RunningState<Real>::bytes(config, sequence, rounding, step(config), Rule(config));
   }
-  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens) {
-    return RunningState<Real>::state_arrays(config, batch, tokens, step(config), Rule(config));
+  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens,
+                                        Rounding rounding) {
+    return RunningState<Real>::state_arrays(config, batch, tokens, rounding, step(config), Rule(config));
   }
   static std::int64_t scratch_bytes(const ModelConfig& config) {
     const Rule rule(config);
@@ -118,6 +122,7 @@ class StateAttention : public Attention<Real> {
 
   ModelConfig m_config;
   Sequence m_sequence;
+  Rounding m_rounding;
   RunningState<Real> m_state;
   std::optional<StateGradient<Real, Rule>> m_gradient;
   Array<Real***> m_unnormed_gradient;  // with a norm, [batch, local tokens, attention_dim]: of what is normed

@@ -315,7 +315,14 @@ void write_stream(const std::string& path, const Stream<Real>& stream, const Wei
     if (stream.rounding() && *stream.rounding() != weights.rounding())
       throw ShapeError("the weights are not those of the stream's model: factors are rounded differently");
   });
-  const auto shape = attention::state_arrays<Real>(stream.config(), stream.batch(), stream.tokens());
+  const auto shape =
+      attention::state_arrays<Real>(stream.config(), stream.batch(), stream.tokens(), weights.rounding());
+  parallel::agree(comm, [&] {
+    for (const AttentionState<Real>& state : stream.states()) {
+      if (state.tokens > 0 && state.key_row != shape.key_row)
+        throw ShapeError("the weights are not those of the stream's model: keys are stored differently");
+    }
+  });
   const int rank = parallel::rank_in(comm), ranks = parallel::ranks_of(comm);
   const std::uint64_t hash = rank == 0 ? weights_hash(weights) : 0;
   write_shared(path, comm,
@@ -377,7 +384,7 @@ Stream<Real> read_stream(const std::string& path, const Weights<Real>& weights, 
   std::vector<std::uint8_t> last_real;
   agree_on_file(path, comm, [&] {
     const InputFile file(path);
-    const auto shape = attention::state_arrays<Real>(info.config, info.batch, info.tokens);
+    const auto shape = attention::state_arrays<Real>(info.config, info.batch, info.tokens, weights.rounding());
     for (std::size_t layer = 0; layer < static_cast<std::size_t>(info.config.num_layers); ++layer)
       states.push_back(read_layer(file, layer_group(layer), shape, info, rank, ranks));
     last_states = read_last_states<Real>(file, info);

@@ -11,6 +11,7 @@
 
 #include "kernels/scratch.hpp"
 #include "kernels/state_layout.hpp"
+#include "kernels/stored_row.hpp"
 #include "kernels/tile_product.hpp"
 #include "kernels/tokens.hpp"
 #include "kernels/transpose.hpp"
@@ -36,20 +37,26 @@ struct StateTile {
         state(scratch.template take<Real>(std::int64_t{key_width} * padded<Real>(value_width))) {}
 };
 
-/// Scratch of one team that applies states: queries are read where they lie.
+/// Scratch of one team that applies states: queries are read where they lie, unless they are packed.
 template <class Real>
 struct AppliedState {
+  static constexpr bool has_queries = StoredRow<Real>::may_be_packed;
+
   Real* outputs;  // [state_tile, padded value width]
   Real* state;    // [key width, padded value width]
+  Real* queries;  // [state_tile, padded key width], where they may be packed
 
   KOKKOS_INLINE_FUNCTION static std::int64_t bytes(int key_width, int value_width) {
     return scratch_bytes<Real>(std::int64_t{tuning::state_tile} * padded<Real>(value_width)) +
-           scratch_bytes<Real>(std::int64_t{key_width} * padded<Real>(value_width));
+           scratch_bytes<Real>(std::int64_t{key_width} * padded<Real>(value_width)) +
+           (has_queries ? scratch_bytes<Real>(std::int64_t{tuning::state_tile} * padded<Real>(key_width)) : 0);
   }
 
   KOKKOS_INLINE_FUNCTION AppliedState(Scratch& scratch, int key_width, int value_width)
       : outputs(scratch.template take<Real>(std::int64_t{tuning::state_tile} * padded<Real>(value_width))),
-        state(scratch.template take<Real>(std::int64_t{key_width} * padded<Real>(value_width))) {}
+        state(scratch.template take<Real>(std::int64_t{key_width} * padded<Real>(value_width))),
+        queries(has_queries ? scratch.template take<Real>(std::int64_t{tuning::state_tile} * padded<Real>(key_width))
+                            : nullptr) {}
 };
 
 /// Columns of a state that a team of Tile, StateTile or AppliedState, has at a time: all of them on a host. A GPU
@@ -69,10 +76,10 @@ int state_columns(int key_width, int value_width) {
 template <class Real>
 KOKKOS_INLINE_FUNCTION void load_rows(const Team& team, const TokenRows<Real>& tokens, const std::uint8_t* mask,
                                       std::int64_t first, int count, Real* tile) {
-  const auto source = [&](int row) -> const Real* {
+  const auto source = [&](int row) -> StoredRow<Real> {
     const std::int64_t token = first + row;
-    const Real* of_token = tokens.data + token * tokens.stride;
-    prefetch(of_token + tokens.width, tokens.width);  // of the next head, which comes next
+    const StoredRow<Real> of_token = tokens.row(token);
+    prefetch_next_head(of_token, tokens.width);  // it comes next
     return mask == nullptr || mask[token] != 0 ? of_token : nullptr;
   };
   load_padded_rows(team, count, source, tokens.width, tile, padded<Real>(tokens.width));
@@ -132,6 +139,18 @@ KOKKOS_INLINE_FUNCTION void load_transposed_state(const Team& team, const StateR
   }
 }
 
+/// Rows [first, first + count) as the left factor of a product: where they lie, or if they are packed from `room`
+/// [count, padded width].
+template <class Real>
+KOKKOS_INLINE_FUNCTION LeftFactor<Real> rows_as_factor(const Team& team, const TokenRows<Real>& rows,
+                                                       std::int64_t first, int count, Real* room) {
+  if (!rows.first.is_packed()) return {rows.row(first).elements(), rows.stride, 1};
+  const int stride = padded<Real>(rows.width);
+  load_padded_rows(
+      team, count, [&](int row) { return rows.row(first + row); }, rows.width, room, stride);
+  return {room, stride, 1};
+}
+
 /// output_t += query_t · tile.state for the tokens [begin, end) that are real. mask: null = all are. Row t of the
 /// output is at output + t·output_stride.
 template <class Real>
@@ -144,14 +163,13 @@ KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>&
   // product_t = q_t S, output_t += product_t, of a tile of tokens
   for (std::int64_t first = begin; first < end; first += tuning::state_tile) {
     const int count = end - first < tuning::state_tile ? static_cast<int>(end - first) : tuning::state_tile;
-    form_product(team, count, value_width, queries.width,
-                 LeftFactor<Real>{queries.data + first * queries.stride, queries.stride, 1}, tile.state, value_stride,
-                 product, value_stride);
+    form_product(team, count, value_width, queries.width, rows_as_factor(team, queries, first, count, tile.queries),
+                 tile.state, value_stride, product, value_stride);
     for_each_in_rows(team, count, value_width, [&](const int row) {
       Real* target = output + (first + row) * output_stride;
       const Real* source = product + row * value_stride;
       const bool real = mask == nullptr || mask[first + row] != 0;
-      prefetch(queries.data + (first + row) * queries.stride + queries.width, queries.width);  // of the next head
+      prefetch(queries.row(first + row) + queries.width, queries.width);  // of the next head
       prefetch(target + value_width, value_width);
       return [=](const int i) {
         if (real) target[i] += source[i];
@@ -162,11 +180,12 @@ KOKKOS_INLINE_FUNCTION void apply_state(const Team& team, const TokenRows<Real>&
 
 // ---- The same without scratch: for states that are rows of a panel --------------------------------------------------
 
-/// state [key width, value width], rows without padding, = Σ key_tᵀ value_t over the real ones of the tokens [begin,
-/// end) of one chunk.
-template <class Real>
-inline void form_flat_state(const SerialTeam&, const TokenRows<Real>& keys, const TokenRows<Real>& values,
-                            const std::uint8_t* mask, std::int64_t begin, std::int64_t end, Real* state) {
+namespace detail {
+
+/// form_flat_state() of a host, of keys and values that are stored as Element.
+template <class Element, class Real>
+inline void form_flat_state_of(const TokenRows<Real>& keys, const TokenRows<Real>& values, const std::uint8_t* mask,
+                               std::int64_t begin, std::int64_t end, Real* state) {
   constexpr int block = HostSizes::flat_state_vectors * lanes<Real>;
 
   // S[row, column …] = Σ_tiles (Σ_t k_t[row] v_t[column …] of the tile), some columns at a time
@@ -179,8 +198,8 @@ inline void form_flat_state(const SerialTeam&, const TokenRows<Real>& keys, cons
         Real part[block] = {};
         for (std::int64_t t = first; t < stop; ++t) {
           if (mask != nullptr && mask[t] == 0) continue;
-          const Real key = keys.data[t * keys.stride + row];
-          const Real* value = values.data + t * values.stride + column;
+          const Real key = elements_of<Element>(keys.row(t))[row];
+          const Element* value = elements_of<Element>(values.row(t)) + column;
           for (int i = 0; i < columns; ++i) part[i] += key * value[i];
         }
         for (int i = 0; i < columns; ++i) total[i] += part[i];
@@ -188,6 +207,19 @@ inline void form_flat_state(const SerialTeam&, const TokenRows<Real>& keys, cons
       for (int i = 0; i < columns; ++i) state[row * values.width + column + i] = total[i];
     }
   }
+}
+
+}  // namespace detail
+
+/// state [key width, value width], rows without padding, = Σ key_tᵀ value_t over the real ones of the tokens [begin,
+/// end) of one chunk.
+template <class Real>
+inline void form_flat_state(const SerialTeam&, const TokenRows<Real>& keys, const TokenRows<Real>& values,
+                            const std::uint8_t* mask, std::int64_t begin, std::int64_t end, Real* state) {
+  if constexpr (StoredRow<Real>::may_be_packed) {
+    if (keys.first.is_packed()) return detail::form_flat_state_of<Bfloat16>(keys, values, mask, begin, end, state);
+  }
+  detail::form_flat_state_of<Real>(keys, values, mask, begin, end, state);
 }
 
 template <class Real>
@@ -202,7 +234,7 @@ KOKKOS_INLINE_FUNCTION void form_flat_state(const TeamMember& team, const TokenR
       Real part = 0;
       for (std::int64_t t = first; t < stop; ++t) {
         if (mask != nullptr && mask[t] == 0) continue;
-        part += keys.data[t * keys.stride + i / values.width] * values.data[t * values.stride + i % values.width];
+        part += keys.row(t)[i / values.width] * values.row(t)[i % values.width];
       }
       total += part;
     }
@@ -234,7 +266,7 @@ inline void apply_flat_state(const SerialTeam&, const TokenRows<Real>& queries, 
     if (mask != nullptr && mask[t] == 0) continue;
     Real* target = output + t * output_stride;
     for (int k = 0; k < queries.width; ++k) {
-      const Real query = queries.data[t * queries.stride + k];
+      const Real query = queries.row(t)[k];
       for (int column = 0; column < value_width; ++column) target[column] += query * state[k * value_width + column];
     }
   }
@@ -253,8 +285,7 @@ KOKKOS_INLINE_FUNCTION void apply_flat_state(const TeamMember& team, const Token
     const int column = i % value_width;
     if (mask != nullptr && mask[t] == 0) return;
     Real* target = output + t * output_stride + column;
-    for (int k = 0; k < queries.width; ++k)
-      *target += queries.data[t * queries.stride + k] * state[k * value_width + column];
+    for (int k = 0; k < queries.width; ++k) *target += queries.row(t)[k] * state[k * value_width + column];
   });
 }
 

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/backend.hpp"
@@ -37,7 +38,8 @@ template <class View>
 void poison([[maybe_unused]] const Execution& execution, [[maybe_unused]] const View& array) {
   if constexpr (poisons) {
     using Real = typename View::non_const_value_type;
-    constexpr Real nan = std::numeric_limits<Real>::quiet_NaN();
+    Real nan = std::numeric_limits<Real>::quiet_NaN();
+    if constexpr (std::is_same_v<Real, float>) nan = __builtin_bit_cast(float, 0x7fffffffU);  // both halves: bfloat16
     Real* data = array.data();
     const Kokkos::RangePolicy<Execution, Kokkos::IndexType<std::int64_t>> policy(
         execution, 0, static_cast<std::int64_t>(array.size()));

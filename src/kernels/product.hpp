@@ -18,6 +18,7 @@
 #include "bsbr/error.hpp"
 #include "bsbr/partition.hpp"
 #include "kernels/bfloat16.hpp"
+#include "kernels/cache_blocks.hpp"
 #include "kernels/compat.hpp"
 #include "kernels/device_product.hpp"
 #include "kernels/huge_pages.hpp"
@@ -201,7 +202,12 @@ class ProductWeight {
       return {weight + (packing.offset(part, next) + begin * packing.depth(part)) * packing.element_bytes,
               share * static_cast<std::int64_t>(sizeof(Real))};
     };
-    const std::int64_t block_tiles = few ? 1 : std::max<std::int64_t>(1, HostSizes::product_columns / packing.columns);
+    if (kernel.widen != nullptr && !few) {
+      multiply_widened(first_tile, last_tile, rows, input, in_stride, product, out_stride);
+      return;
+    }
+    const std::int64_t tile_bytes = packing.step * packing.columns * packing.element_bytes;
+    const std::int64_t block_tiles = few ? 1 : std::max<std::int64_t>(1, weight_block_bytes() / tile_bytes);
     if (kernel.begin != nullptr) kernel.begin();
     for (std::int64_t k = 0; k < packing.in; k += packing.step) {
       for (std::int64_t first = first_tile; first < last_tile; first += block_tiles) {
@@ -212,6 +218,26 @@ class ProductWeight {
       }
     }
     if (kernel.end != nullptr) kernel.end();
+  }
+
+  /// The same for many rows by a kernel that widens: each tile of the weight once, rather than for each tile of rows.
+  void multiply_widened(std::int64_t first_tile, std::int64_t last_tile, std::int64_t rows, const Real* input,
+                        std::int64_t in_stride, Real* product, std::int64_t out_stride) const {
+    const ProductKernel<Real>& kernel = product_kernel<Real>(m_rounding);
+    const Packing packing(m_out, m_in, m_rounding);
+    const auto* weight = reinterpret_cast<const char*>(m_packed.data());
+    alignas(HostSizes::cache_line_bytes) Real numbers[HostSizes::product_depth * ProductKernel<Real>::most_columns];
+    for (std::int64_t k = 0; k < packing.in; k += packing.step) {
+      const int depth = static_cast<int>(packing.depth(k));
+      for (std::int64_t tile = first_tile; tile < last_tile; ++tile) {
+        kernel.widen(depth, weight + packing.offset(k, tile) * packing.element_bytes, numbers);
+        for (std::int64_t row = 0; row < rows; row += kernel.rows) {
+          const int height = static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - row));
+          kernel.tile_of_widened(height, depth, input + row * in_stride + k, in_stride, numbers,
+                                 product + row * out_stride + tile * packing.columns, out_stride, k > 0, {});
+        }
+      }
+    }
   }
 
   /// The blocks of a matrix, or of its transpose, in pairs of bfloat16.

@@ -36,12 +36,18 @@ struct ProductKernel {
 
   /// c [rows, columns] = a [rows, depth] · b [depth, columns], or += . Rows of a and c lie a_stride and c_stride
   /// elements apart, those of b one after the other.
-  void (*tile)(int rows, int depth, const void* a, std::int64_t a_stride, const void* b, Real* c, std::int64_t c_stride,
-               bool add, const ReadAhead& ahead);
+  using Tile = void (*)(int rows, int depth, const void* a, std::int64_t a_stride, const void* b, Real* c,
+                        std::int64_t c_stride, bool add, const ReadAhead& ahead);
+  Tile tile;
 
   /// Makes numbers [count], and zeros behind them up to a multiple of depth_unit, a row of a, in their place. Null:
   /// they are one.
   void (*prepare)(std::int64_t count, Real* row) = nullptr;
+
+  /// Of a kernel that widens b, otherwise null: widens [depth, columns] of it, and multiplies by that with the same
+  /// bits.
+  void (*widen)(int depth, const void* b, Real* numbers) = nullptr;
+  Tile tile_of_widened = nullptr;
 
   /// Called by a thread before some tiles, and after them; may be null.
   void (*begin)() = nullptr;

@@ -32,19 +32,35 @@ struct Plain {
   using Number = Real;
   static constexpr int together = 1;
   static constexpr void (*prepare)(std::int64_t, Real*) = nullptr;
+  static constexpr void (*widen)(int, const void*, Real*) = nullptr;
   /// Elements b[k + i, column …] of what a vector of b has.
   [[gnu::always_inline]] static Vector<Real> widened(const Vector<Real>& stored, int) { return stored; }
 };
+
+void widen_pairs(int depth, const void* b, float* numbers);
 
 /// Rows of b in pairs of bfloat16: the first one of a pair is the lower half of 32 bits.
 struct Bfloat16Pairs {
   using Number = std::uint32_t;
   static constexpr int together = 2;
   static constexpr void (*prepare)(std::int64_t, float*) = round_row;
+  static constexpr void (*widen)(int, const void*, float*) = widen_pairs;
   [[gnu::always_inline]] static Vector<float> widened(const Vector<std::uint32_t>& stored, int i) {
     return __builtin_bit_cast(Vector<float>, i == 0 ? stored << 16 : stored & 0xffff0000U);
   }
 };
+
+/// numbers [depth, columns] = b [depth / 2][columns][2]
+void widen_pairs(int depth, const void* b, float* numbers) {
+  const auto* pairs = static_cast<const std::uint32_t*>(b);
+  for (int k = 0; k < depth; k += 2) {
+    for (int i = 0; i < columns<float>; i += lanes<float>) {
+      const auto stored = load<Vector<std::uint32_t>>(pairs + k / 2 * columns<float> + i);
+      store(numbers + k * columns<float> + i, Bfloat16Pairs::widened(stored, 0));
+      store(numbers + (k + 1) * columns<float> + i, Bfloat16Pairs::widened(stored, 1));
+    }
+  }
+}
 
 /// c[row, :] = Σ_k a[row, k] b[k, :], or += .
 template <int rows, bool reads_ahead, class Stored, class Real>
@@ -102,7 +118,9 @@ constexpr ProductKernel<Real> the_kernel{.name = BSBR_NAME(BSBR_INSTRUCTIONS),
                                          .depth_unit = Stored::together,
                                          .a_bytes = sizeof(Real),
                                          .tile = tile_of<Stored, Real>,
-                                         .prepare = Stored::prepare};
+                                         .prepare = Stored::prepare,
+                                         .widen = Stored::widen,
+                                         .tile_of_widened = tile_of<Plain<Real>, Real>};
 
 }  // namespace
 

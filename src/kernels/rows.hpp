@@ -12,6 +12,7 @@
 #include "kernels/compat.hpp"
 #include "kernels/math.hpp"
 #include "kernels/scratch.hpp"
+#include "kernels/stored_row.hpp"
 #include "kernels/tile_product.hpp"
 #include "kernels/tuning.hpp"
 
@@ -150,6 +151,13 @@ KOKKOS_INLINE_FUNCTION void round_to_bfloat16(const Member& team, int width, Rea
 template <class Member, class Real>
 KOKKOS_INLINE_FUNCTION void copy_with_bias(const Member& team, int width, const Real* x, const Real* bias, Real* y) {
   for_each(team, width, [&](const int i) { y[i] = x[i] + bias[i]; });
+}
+
+/// y = x + bias, rounded to bfloat16: a packed row.
+template <class Member, class Real>
+KOKKOS_INLINE_FUNCTION void pack_with_bias(const Member& team, int width, const Real* x, const Real* bias, Real* y) {
+  auto* packed = reinterpret_cast<Bfloat16*>(y);
+  for_each(team, width, [&](const int i) { packed[i] = Bfloat16(static_cast<float>(x[i] + bias[i])); });
 }
 
 /// y += x + bias

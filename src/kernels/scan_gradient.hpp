@@ -170,9 +170,9 @@ KOKKOS_INLINE_FUNCTION void load_queries(const Team& team, const RowTokens<Real>
   for_each(team, Tile::tokens, [&](const int t) { last[t] = is_wanted(t) ? 1 : 0; });
 }
 
-template <class Real>
-KOKKOS_INLINE_FUNCTION LeftFactor<Real> queries_from(const RowTokens<Real>& tokens, const ScanPart& part,
-                                                     std::int64_t first) {
+template <class Tile, class Real>
+KOKKOS_INLINE_FUNCTION LeftFactor<Real> queries_from(const Team&, const RowTokens<Real>& tokens, const ScanPart& part,
+                                                     std::int64_t first, int, const Tile&) {
   const auto stride = static_cast<std::int64_t>(tokens.query.rows.stride(1));
   return {tokens.query.row(part.batch, part.head, tokens.order.token(first)),
           tokens.order.is_mirrored() ? -stride : stride, 1};

@@ -34,9 +34,9 @@ struct ScanOrder {
 template <class Real>
 struct ScanTokens {
   using Number = Real;
-  Strided<const Real***> query;  // of the tokens from `first` on
-  KeysAndValues<Real> keys;      // of the tokens from begin() on
-  Array<Real***> output;         // [batch, tokens, heads · width], from `first` on
+  HeadRows<Real> query;      // of the tokens from `first` on
+  KeysAndValues<Real> keys;  // of the tokens from begin() on
+  Array<Real***> output;     // [batch, tokens, heads · width], from `first` on
   std::int64_t batch, heads;
   int width;                 // of a head's queries, keys and values
   std::int64_t first, last;  // the tokens with results
@@ -115,7 +115,7 @@ struct ScanTile {
   static constexpr bool has_queries = has_results || sums_read_queries<Rule>;
   static constexpr bool has_scores = Rule::sees_own_step && (has_queries || Rule::corrects_state);
   static constexpr bool splits_state = has_results && !Rule::corrects_state;
-  static constexpr bool maps_rows = on_host && has_results && Rule::sees_own_step;
+  static constexpr bool loads_queries = has_results && (Rule::sees_own_step ? on_host : StoredRow<Real>::may_be_packed);
   /// Scores are of queries, then of keys where these are needed.
   static constexpr int query_columns = has_queries ? tokens : 0, key_columns = Rule::corrects_state ? tokens : 0;
   static constexpr int score_columns = query_columns + key_columns;
@@ -140,7 +140,7 @@ struct ScanTile {
     return scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(key_width)) + 2 * rows +
            scratch_bytes<Real>(key_width * block * blocks) +
            (splits_state ? 2 * scratch_bytes<Real>(key_width * block) : 0) +
-           (maps_rows ? scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(key_width)) : 0) +
+           (loads_queries ? scratch_bytes<Real>(std::int64_t{tokens} * padded<Real>(key_width)) : 0) +
            (has_scores ? scores : 0) + (decays<Rule> ? scratch_bytes<Real>(tokens + 1) : 0);
   }
 
@@ -151,7 +151,7 @@ struct ScanTile {
         output(scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(columns) * blocks)),
         before(splits_state ? scratch.template take<Real>(std::int64_t{width} * padded<Real>(columns)) : nullptr),
         sum(splits_state ? scratch.template take<Real>(std::int64_t{width} * padded<Real>(columns)) : state),
-        queries(maps_rows ? scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(width)) : nullptr),
+        queries(loads_queries ? scratch.template take<Real>(std::int64_t{tokens} * padded<Real>(width)) : nullptr),
         transposed(has_scores ? scratch.template take<Real>(std::int64_t{width} * score_stride) : nullptr),
         scores(has_scores ? scratch.template take<Real>(tokens * score_stride) : nullptr),
         powers(decays<Rule> ? scratch.template take<Real>(tokens + 1) : nullptr),
@@ -326,7 +326,7 @@ KOKKOS_INLINE_FUNCTION void load_values(const Team& team, const ScanTokens<Real>
                                         const ScanPart& part, const RealTokens& is_real, int count, const Tile& tile) {
   const TokenRows<Real> values =
       tokens.keys.values_of(part.batch, part.head, tokens.width).columns(part.column, part.columns);
-  const auto row = [&](int t) { return is_real(t) ? values.data + (is_real.first + t) * values.stride : nullptr; };
+  const auto row = [&](int t) { return is_real(t) ? values.row(is_real.first + t) : StoredRow<Real>(); };
   load_padded_rows(team, count, row, part.columns, tile.values, tile.stride);
   for_each(team, count * rule.extra_columns(),
            [&](const int t) { tile.values[t * tile.stride + part.columns] = is_real(t) ? 1 : 0; });
@@ -381,20 +381,19 @@ KOKKOS_INLINE_FUNCTION void store_results(const Team& team, const ScanTokens<Rea
 /// result is not wanted, and beyond `count`.
 template <class Real>
 struct QueriesOfTile {
-  const Real* data;  // of the token tokens.first
-  std::int64_t stride, first, wanted;
+  TokenRows<Real> rows;  // from the token tokens.first on
+  std::int64_t first, wanted;
   int count;
 
   KOKKOS_INLINE_FUNCTION QueriesOfTile(const ScanTokens<Real>& tokens, const ScanPart& part, std::int64_t first_token,
                                        int tile_tokens)
-      : data(&tokens.query(part.batch, 0, part.head * tokens.width)),
-        stride(static_cast<std::int64_t>(tokens.query.stride(1))),
+      : rows(tokens.query.of_head(part.batch, part.head, tokens.width)),
         first(first_token),
         wanted(tokens.first),
         count(tile_tokens) {}
 
-  KOKKOS_INLINE_FUNCTION const Real* operator()(int t) const {
-    return t < count && first + t >= wanted ? data + (first + t - wanted) * stride : nullptr;
+  KOKKOS_INLINE_FUNCTION StoredRow<Real> operator()(int t) const {
+    return t < count && first + t >= wanted ? rows.row(first + t - wanted) : StoredRow<Real>();
   }
 };
 
@@ -434,12 +433,13 @@ KOKKOS_INLINE_FUNCTION void load_queries(const Team& team, const ScanTokens<Real
                     part.head, tile);
 }
 
-/// The queries of this rank's tokens from `first` on, where they lie.
-template <class Real>
-KOKKOS_INLINE_FUNCTION LeftFactor<Real> queries_from(const ScanTokens<Real>& tokens, const ScanPart& part,
-                                                     std::int64_t first) {
-  const auto queries = token_rows(tokens.query, part.batch, part.head * tokens.width, tokens.width);
-  return {queries.data + (first - tokens.first) * queries.stride, queries.stride, 1};
+/// The queries of this rank's tokens [first, first + count), where they lie, or in tile.queries.
+template <class Tile, class Real>
+KOKKOS_INLINE_FUNCTION LeftFactor<Real> queries_from(const Team& team, const ScanTokens<Real>& tokens,
+                                                     const ScanPart& part, std::int64_t first, int count,
+                                                     const Tile& tile) {
+  return rows_as_factor(team, tokens.query.of_head(part.batch, part.head, tokens.width), first - tokens.first, count,
+                        tile.queries);
 }
 
 /// transposed[k, T + t] = element k of the key of token t; 0 beyond `count`.
@@ -582,7 +582,8 @@ KOKKOS_INLINE_FUNCTION void scan_chunk(const Team& team, const Tokens& tokens, c
     // o_t = q_t S, of this rank's tokens
     form_running_state(team, tile);
     for (std::int64_t first = begin < tokens.first ? tokens.first : begin; first < end; first += size) {
-      apply_running_state(team, 0, count_at(first), tile.block, queries_from(tokens, part, first), tile);
+      apply_running_state(team, 0, count_at(first), tile.block,
+                          queries_from(team, tokens, part, first, count_at(first), tile), tile);
       store_results(team, tokens, rule, part, first, count_at(first), tile);
     }
   }

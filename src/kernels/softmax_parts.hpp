@@ -12,6 +12,7 @@
 #include "config/causality.hpp"
 #include "kernels/math.hpp"
 #include "kernels/scratch.hpp"
+#include "kernels/stored_row.hpp"
 #include "kernels/tile_product.hpp"
 #include "kernels/transpose.hpp"
 
@@ -102,7 +103,7 @@ KOKKOS_INLINE_FUNCTION void set_ranges(const Team& team, const TileColumns& colu
 ///     int first_width, second_width
 ///     std::int64_t neighbours              so many rows lie side by side, and their groups are computed one after the
 ///                                          other
-///     bool exists(row), const Real* first(row), second(row)
+///     bool exists(row), first(row), second(row): pointers, or StoredRows
 ///
 /// Fills rows [begin, end) of two tiles of rows, of which row 0 is number `first`; zeros where there is no row, since 0
 /// · infinity is not 0. Rows of a head lie far apart, often each on a page of its own, and hardware does not foresee
@@ -114,12 +115,13 @@ inline void load_rows_of_tile(const SerialTeam&, const Source& source, std::int6
   const int first_stride = padded<Real>(first_width), second_stride = padded<Real>(second_width);
   for (int r = begin; r < end; ++r) {
     const bool exists = source.exists(first + r);
-    load_padded(exists ? source.first(first + r) : nullptr, first_width, first_tile + r * first_stride, first_stride);
-    load_padded(exists ? source.second(first + r) : nullptr, second_width, second_tile + r * second_stride,
+    const auto of_first = source.first(first + r), of_second = source.second(first + r);
+    load_padded(exists ? of_first : decltype(of_first){}, first_width, first_tile + r * first_stride, first_stride);
+    load_padded(exists ? of_second : decltype(of_second){}, second_width, second_tile + r * second_stride,
                 second_stride);
     if (source.neighbours > 1) {
-      prefetch(source.first(first + r) + first_width, first_width);
-      prefetch(source.second(first + r) + second_width, second_width);
+      prefetch_next_head(of_first, first_width);
+      prefetch_next_head(of_second, second_width);
     }
     const std::int64_t next = first + r + row_tile;
     if (next >= last) continue;
@@ -132,13 +134,13 @@ template <class Real, class Source>
 KOKKOS_INLINE_FUNCTION void load_rows_of_tile(const TeamMember& team, const Source& source, std::int64_t first, int,
                                               int begin, int end, std::int64_t, Real* first_tile, Real* second_tile) {
   const int first_stride = padded<Real>(source.first_width), second_stride = padded<Real>(source.second_width);
-  const auto first_row = [&](int row) -> const Real* {
+  const auto first_row = [&](int row) {
     const std::int64_t s = first + begin + row;
-    return source.exists(s) ? source.first(s) : nullptr;
+    return source.exists(s) ? source.first(s) : decltype(source.first(s)){};
   };
-  const auto second_row = [&](int row) -> const Real* {
+  const auto second_row = [&](int row) {
     const std::int64_t s = first + begin + row;
-    return source.exists(s) ? source.second(s) : nullptr;
+    return source.exists(s) ? source.second(s) : decltype(source.second(s)){};
   };
   load_padded_rows(team, end - begin, first_row, source.first_width, first_tile + begin * first_stride, first_stride);
   load_padded_rows(team, end - begin, second_row, source.second_width, second_tile + begin * second_stride,

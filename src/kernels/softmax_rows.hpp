@@ -22,11 +22,11 @@ namespace bsbr::kernels {
 
 namespace detail {
 
-/// The keys of a tile that exist and that a query sees, and their values.
-template <class Real>
+/// The keys of a tile that exist and that a query sees, and their values. Element: what they are stored as.
+template <class Element>
 struct SeenKeys {
   static constexpr int most = HostSizes::key_tile;
-  const Real *keys[most], *values[most];
+  const Element *keys[most], *values[most];
   int count = 0;
   bool in_range;  // some key of the tile, whether it exists or not
 
@@ -41,17 +41,17 @@ struct SeenKeys {
         prefetch(problem.value(group, s + most), problem.value_width);
       }
       if (!problem.has_key(group, s)) continue;
-      keys[count] = problem.key(group, s);
-      values[count++] = problem.value(group, s);
+      keys[count] = elements_of<Element>(problem.key(group, s));
+      values[count++] = elements_of<Element>(problem.value(group, s));
     }
   }
 };
 
 /// scores[i] = key_i · query for `vectors` vectors of keys from `first` on; anything beyond the last key.
-template <int vectors, class Real>
-inline void score_keys(const SeenKeys<Real>& seen, int first, const Real* query, int width, Real* scores) {
+template <int vectors, class Real, class Element>
+inline void score_keys(const SeenKeys<Element>& seen, int first, const Real* query, int width, Real* scores) {
   constexpr int n = lanes<Real>, count = vectors * n;
-  const Real* keys[count];
+  const Element* keys[count];
   for (int i = 0; i < count; ++i) keys[i] = seen.keys[std::min(first + i, seen.count - 1)];
   Vector<Real> sums[vectors] = {};
   int k = 0;
@@ -104,12 +104,12 @@ inline Real weigh_keys(int count, const QueryTile<Real>& query, Real* scores) {
 
 /// output[columns] += Σ_i weights[i] value_i[columns] for `vectors` vectors of columns from `column` on. Not inlined,
 /// so that no multiplication of the output melts into the addition.
-template <int vectors, class Real>
-[[gnu::noinline]] inline void add_values(const SeenKeys<Real>& seen, const Real* weights, int column, Real* output) {
+template <int vectors, class Real, class Element>
+[[gnu::noinline]] inline void add_values(const SeenKeys<Element>& seen, const Real* weights, int column, Real* output) {
   constexpr int n = lanes<Real>;
   Vector<Real> sums[vectors] = {};
   for (int i = 0; i < seen.count; ++i) {
-    const Real* value = seen.values[i] + column;
+    const Element* value = seen.values[i] + column;
     for (int v = 0; v < vectors; ++v) sums[v] = sums[v] + weights[i] * load<Vector<Real>>(value + v * n);
   }
   for (int v = 0; v < vectors; ++v) {
@@ -120,8 +120,8 @@ template <int vectors, class Real>
 
 /// The same of the columns [column, width), which are fewer than a vector has lanes: as a vector all the same, since
 /// compilers contract no chain of numbers that they sum in vectors.
-template <class Real>
-[[gnu::noinline]] inline void add_last_values(const SeenKeys<Real>& seen, const Real* weights, int column, int width,
+template <class Real, class Element>
+[[gnu::noinline]] inline void add_last_values(const SeenKeys<Element>& seen, const Real* weights, int column, int width,
                                               Real* output) {
   Vector<Real> sum = {};
   for (int i = 0; i < seen.count; ++i) {
@@ -132,14 +132,14 @@ template <class Real>
   store(output + column, load<Vector<Real>>(output + column) + sum);
 }
 
-/// What a query sees of one tile of keys, which begins at first_key.
-template <class Real, class Problem>
+/// What a query sees of one tile of keys, which begins at first_key. Element: what keys and values are stored as.
+template <class Element, class Real, class Problem>
 inline void attend_row(const Problem& problem, std::int64_t group, std::int64_t first_key,
                        const QueryTile<Real>& query) {
   constexpr int step = HostSizes::scored_vectors, most = HostSizes::value_vectors, n = lanes<Real>;
-  const SeenKeys<Real> seen(problem, group, first_key, problem.range(query.first));
+  const SeenKeys<Element> seen(problem, group, first_key, problem.range(query.first));
   if (!seen.in_range) return;
-  Real scores[(SeenKeys<Real>::most + step * n - 1) / (step * n) * step * n];
+  Real scores[(SeenKeys<Element>::most + step * n - 1) / (step * n) * step * n];
   for (int i = 0; i < seen.count; i += step * n) score_keys<step>(seen, i, query.queries, problem.key_width, scores);
   const Real rescale = weigh_keys(seen.count, query, scores);
   const int width = problem.value_width;
@@ -200,13 +200,13 @@ namespace detail {
 template <class Real, class Problem>
 inline void start_row(const Problem& problem, std::int64_t group, const QueryTile<Real>& query) {
   const auto scale = static_cast<Real>(problem.scale * log2_e);
-  const Real* row = problem.query(group, query.first);
+  const auto row = problem.query(group, query.first);
   for (int k = 0; k < problem.key_width; ++k) query.queries[k] = scale * row[k];
   start_sums(problem, group, problem.null_keys(query.first), query.largest[0], query.total[0]);
 }
 
 /// All queries of the groups [first_group, last_group).
-template <class Real, class Problem>
+template <class Element, class Real, class Problem>
 inline void softmax_rows_of(const SerialTeam& team, const Problem& problem, std::int64_t first_group,
                             std::int64_t last_group, const SoftmaxRows<Real>& rows) {
   const auto for_each_row = [&](const auto& function) {
@@ -225,7 +225,7 @@ inline void softmax_rows_of(const SerialTeam& team, const Problem& problem, std:
   const KeyRange seen{problem.range(problem.first).begin, problem.range(problem.last - 1).end};
   for (std::int64_t keys = seen.begin / key_tile * key_tile; keys < seen.end; keys += key_tile) {
     for_each_row([&](std::int64_t group, const QueryTile<Real>& query) {
-      if (problem.has_query(group, query.first)) attend_row(problem, group, keys, query);
+      if (problem.has_query(group, query.first)) attend_row<Element>(problem, group, keys, query);
     });
   }
   for_each_row([&](std::int64_t group, const QueryTile<Real>& query) {
@@ -257,10 +257,9 @@ struct GroupTeams {
   std::int64_t begin(std::int64_t team) const { return team * groups / runs; }
 };
 
-/// Computes every output row of the problem; meant for few queries.
-template <class Real, class Problem>
-void softmax_rows(const Execution& execution, const std::string& label, const Problem& problem) {
-  if (problem.groups == 0 || problem.first >= problem.last) return;
+/// softmax_rows() of keys and values that are stored as Element.
+template <class Element, class Real, class Problem>
+void softmax_rows_stored_as(const Execution& execution, const std::string& label, const Problem& problem) {
   const GroupTeams teams = GroupTeams::of<Real>(execution, problem);
   const std::int64_t rows = teams.longest() * (problem.last - problem.first);
   const std::int64_t bytes = SoftmaxRows<Real>::bytes(problem.key_width, problem.value_width, rows);
@@ -269,8 +268,18 @@ void softmax_rows(const Execution& execution, const std::string& label, const Pr
         Scratch scratch(member, bytes);
         const SoftmaxRows<Real> of_team(scratch, problem.key_width, problem.value_width, rows);
         const std::int64_t team = member.league_rank();
-        detail::softmax_rows_of(as_team(member), problem, teams.begin(team), teams.begin(team + 1), of_team);
+        detail::softmax_rows_of<Element>(as_team(member), problem, teams.begin(team), teams.begin(team + 1), of_team);
       });
+}
+
+/// Computes every output row of the problem; meant for few queries.
+template <class Real, class Problem>
+void softmax_rows(const Execution& execution, const std::string& label, const Problem& problem) {
+  if (problem.groups == 0 || problem.first >= problem.last) return;
+  if constexpr (StoredRow<Real>::may_be_packed && requires { problem.keys.packed; }) {
+    if (problem.keys.packed) return softmax_rows_stored_as<Bfloat16, Real>(execution, label, problem);
+  }
+  softmax_rows_stored_as<Real, Real>(execution, label, problem);
 }
 
 }  // namespace bsbr::kernels

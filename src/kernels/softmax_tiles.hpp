@@ -180,10 +180,10 @@ template <int query_tile, class Real, class Problem>
 KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& problem, std::int64_t group,
                                           const QueryTile<Real>& tile) {
   const int value_stride = padded<Real>(problem.value_width);
-  const auto row = [&](int q) -> const Real* {
+  const auto row = [&](int q) -> decltype(problem.query(group, tile.first)) {
     const std::int64_t t = tile.first + q;
     if (q >= tile.count || !problem.has_query(group, t)) return nullptr;
-    const Real* query = problem.query(group, t);
+    const auto query = problem.query(group, t);
     if (problem.neighbours > 1) prefetch(query + problem.key_width, problem.key_width);
     return query;
   };

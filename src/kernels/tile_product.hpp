@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "kernels/compat.hpp"
+#include "kernels/stored_row.hpp"
 #include "kernels/tuning.hpp"
 #include "kernels/vectors.hpp"
 
@@ -270,14 +271,20 @@ struct TileRows {
 };
 
 /// tile[0 … stride) = row[0 … width), then zeros; zeros if row is null. stride: a multiple of the vector length.
-template <class Real>
-inline void load_padded(const Real* row, int width, Real* tile, int stride) {
+/// Element: Real, or Bfloat16.
+template <class Real, class Element>
+inline void load_padded(const Element* row, int width, Real* tile, int stride) {
   for (int i = 0; i < stride; i += lanes<Real>) {
     const bool whole = row != nullptr && i + lanes<Real> <= width;
     store(tile + i, whole ? load<detail::Vector<Real>>(row + i) : detail::Vector<Real>{});
     if (whole || row == nullptr) continue;
     for (int k = i; k < width; ++k) tile[k] = row[k];
   }
+}
+
+template <class Real>
+inline void load_padded(const StoredRow<Real>& row, int width, Real* tile, int stride) {
+  with_elements(row, [&](const auto* elements) { load_padded(elements, width, tile, stride); });
 }
 
 /// Columns of rows as a product's tiles: tile(n) [depth, columns] = the columns from n·columns on of row(i), a pointer
@@ -294,8 +301,8 @@ inline void pack_tiles([[maybe_unused]] const SerialTeam& team, int depth, std::
   }
 }
 
-/// tile[row, 0 … stride) = source(row)[0 … width), then zeros, for row < rows; zeros where source(row), a pointer, is
-/// null.
+/// tile[row, 0 … stride) = source(row)[0 … width), then zeros, for row < rows; zeros where source(row), a pointer or a
+/// StoredRow, is null.
 template <class Real, class Source>
 inline void load_padded_rows([[maybe_unused]] const SerialTeam& team, int rows, const Source& source, int width,
                              Real* tile, int stride) {
@@ -306,7 +313,7 @@ template <class Real, class Source>
 KOKKOS_INLINE_FUNCTION void load_padded_rows(const TeamMember& team, int rows, const Source& source, int width,
                                              Real* tile, int stride) {
   for_each_in_rows(team, rows, stride, [&](const int row) {
-    const Real* from = source(row);
+    const auto from = source(row);
     return [=](const int i) { tile[row * stride + i] = from != nullptr && i < width ? from[i] : Real(0); };
   });
 }

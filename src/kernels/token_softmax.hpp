@@ -51,7 +51,7 @@ struct TokenSoftmax {
   Real scale;
   int key_width, value_width;
   std::int64_t neighbours, groups, unit, first, last;  // neighbours: heads
-  Strided<const Real***> query_rows;
+  HeadRows<Real> query_rows;
   KeysAndValues<Real> keys;
   Strided<Real***> output_rows;
   std::int64_t origin;  // of queries and outputs
@@ -60,20 +60,17 @@ struct TokenSoftmax {
   KOKKOS_FUNCTION int null_keys(std::int64_t t) const { return visible.null_keys(t); }
   KOKKOS_FUNCTION bool has_query(std::int64_t, std::int64_t) const { return true; }
   KOKKOS_FUNCTION bool has_key(std::int64_t group, std::int64_t s) const { return keys.is_real(group / neighbours, s); }
-  KOKKOS_FUNCTION const Real* query(std::int64_t group, std::int64_t t) const {
-    return row(query_rows, group, t - origin);
+  KOKKOS_FUNCTION StoredRow<Real> query(std::int64_t group, std::int64_t t) const {
+    return query_rows.row(group / neighbours, t - origin, group % neighbours, key_width);
   }
-  KOKKOS_FUNCTION const Real* key(std::int64_t group, std::int64_t s) const {
-    return row(keys.key, group, s - keys.origin);
+  KOKKOS_FUNCTION StoredRow<Real> key(std::int64_t group, std::int64_t s) const {
+    return keys.key_row(group / neighbours, s - keys.origin, group % neighbours, key_width);
   }
-  KOKKOS_FUNCTION const Real* value(std::int64_t group, std::int64_t s) const {
-    return row(keys.value, group, s - keys.origin);
+  KOKKOS_FUNCTION StoredRow<Real> value(std::int64_t group, std::int64_t s) const {
+    return keys.value_row(group / neighbours, s - keys.origin, group % neighbours, key_width);
   }
   KOKKOS_FUNCTION Real* output(std::int64_t group, std::int64_t t) const {
     return &output_rows(group / neighbours, t - origin, group % neighbours * value_width);
-  }
-  KOKKOS_FUNCTION const Real* row(const Strided<const Real***>& rows, std::int64_t group, std::int64_t t) const {
-    return &rows(group / neighbours, t, group % neighbours * key_width);
   }
 };
 
@@ -98,7 +95,7 @@ namespace detail {
 
 template <class Real, class VisibleRange>
 TokenSoftmax<Real, VisibleRange> token_problem(std::int64_t heads, const VisibleRange& visible, Real scale,
-                                               const Strided<const Real***>& query, const KeysAndValues<Real>& keys,
+                                               const HeadRows<Real>& query, const KeysAndValues<Real>& keys,
                                                const Strided<Real***>& output, std::int64_t origin, std::int64_t first,
                                                std::int64_t last, std::int64_t unit) {
   const auto width = static_cast<int>(static_cast<std::int64_t>(output.extent(2)) / heads);
@@ -124,7 +121,7 @@ TokenSoftmax<Real, VisibleRange> token_problem(std::int64_t heads, const Visible
 /// only, output may be the keys' array.
 template <class Real, class VisibleRange>
 void token_softmax(const Execution& execution, const std::string& label, std::int64_t heads,
-                   const VisibleRange& visible, Real scale, const Strided<const Real***>& query,
+                   const VisibleRange& visible, Real scale, const std::type_identity_t<HeadRows<Real>>& query,
                    const KeysAndValues<Real>& keys, const std::type_identity_t<Strided<Real***>>& output,
                    std::int64_t origin, std::int64_t first, std::int64_t last, std::int64_t unit = 1) {
   softmax<Real>(execution, label,
@@ -136,10 +133,10 @@ void token_softmax(const Execution& execution, const std::string& label, std::in
 /// all scores are −∞.
 template <class Real, class VisibleRange>
 void token_softmax_with_log_sums(const Execution& execution, const std::string& label, std::int64_t heads,
-                                 const VisibleRange& visible, Real scale, const Strided<const Real***>& query,
-                                 const KeysAndValues<Real>& keys, const std::type_identity_t<Strided<Real***>>& output,
-                                 const Array<Real***>& log_sum, std::int64_t origin, std::int64_t first,
-                                 std::int64_t last, std::int64_t unit = 1) {
+                                 const VisibleRange& visible, Real scale,
+                                 const std::type_identity_t<HeadRows<Real>>& query, const KeysAndValues<Real>& keys,
+                                 const std::type_identity_t<Strided<Real***>>& output, const Array<Real***>& log_sum,
+                                 std::int64_t origin, std::int64_t first, std::int64_t last, std::int64_t unit = 1) {
   const TokenSoftmaxWithLogSums<Real, VisibleRange> problem{
       detail::token_problem(heads, visible, scale, query, keys, output, origin, first, last, unit), log_sum};
   softmax<Real>(execution, label, problem);

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/compat.hpp"
+#include "kernels/stored_row.hpp"
 #include "kernels/tile_product.hpp"
 
 namespace bsbr::kernels {
@@ -43,29 +45,39 @@ inline void transpose_vectors(Vector<Real>* rows) {
   }
 }
 
+/// columns[k · stride + i] = factor · row_i[k] for as many rows as a vector has lanes, of Real or Bfloat16.
+template <class Real, class Element>
+inline void transpose_vector_of_rows(const Element* const* rows, int width, Real factor, Real* columns,
+                                     std::int64_t stride) {
+  constexpr int n = lanes<Real>;
+  int k = 0;
+  for (; k + n <= width; k += n) {
+    Vector<Real> block[n];
+    for (int i = 0; i < n; ++i) {
+      block[i] = rows[i] == nullptr ? Vector<Real>{} : factor * load<Vector<Real>>(rows[i] + k);
+    }
+    transpose_vectors<n / 2, Real>(block);
+    for (int i = 0; i < n; ++i) store(columns + (k + i) * stride, block[i]);
+  }
+  for (; k < width; ++k) {
+    for (int i = 0; i < n; ++i) columns[k * stride + i] = rows[i] == nullptr ? Real(0) : factor * rows[i][k];
+  }
+}
+
 }  // namespace detail
 
 /// columns[k · stride + i] = factor · row_i[k] for i < count, k < width; 0 for i of the last whole vector beyond
-/// `count`, and where row(i), a pointer, is null.
+/// `count`, and where row(i), a pointer or a StoredRow, is null. All rows are packed, or none is.
 template <class Real, class Row>
 inline void transpose_rows([[maybe_unused]] const SerialTeam& team, int count, int width, Real factor, const Row& row,
                            Real* columns, std::int64_t stride) {
   constexpr int n = lanes<Real>;
   for (int first = 0; first < count; first += n) {
-    const Real* rows[n];
-    for (int i = 0; i < n; ++i) rows[i] = first + i < count ? row(first + i) : nullptr;
-    int k = 0;
-    for (; k + n <= width; k += n) {
-      detail::Vector<Real> block[n];
-      for (int i = 0; i < n; ++i) {
-        block[i] = rows[i] == nullptr ? detail::Vector<Real>{} : factor * load<detail::Vector<Real>>(rows[i] + k);
-      }
-      detail::transpose_vectors<n / 2, Real>(block);
-      for (int i = 0; i < n; ++i) store(columns + (k + i) * stride + first, block[i]);
-    }
-    for (; k < width; ++k) {
-      for (int i = 0; i < n; ++i) columns[k * stride + first + i] = rows[i] == nullptr ? Real(0) : factor * rows[i][k];
-    }
+    std::invoke_result_t<const Row&, int> rows[n] = {};
+    for (int i = 0; i < n && first + i < count; ++i) rows[i] = row(first + i);
+    with_elements(rows, [&](const auto& elements) {
+      detail::transpose_vector_of_rows(elements, width, factor, columns + first, stride);
+    });
   }
 }
 
@@ -78,7 +90,7 @@ KOKKOS_INLINE_FUNCTION void transpose_rows(const TeamMember& team, int count, in
   for_each(team, count * runs * run, [&](const int element) {
     const int i = element / run % count, k = element / run / count * run + element % run;
     if (k >= width) return;
-    const Real* source = row(i);
+    const auto source = row(i);
     columns[k * stride + i] = source == nullptr ? Real(0) : factor * source[k];
   });
 }

@@ -20,6 +20,7 @@ namespace {
 template <class Real>
 void poison_workspace(const Execution& execution, const Workspace<Real>& workspace) {
   kernels::poison(execution, workspace.projections);
+  kernels::poison(execution, workspace.packed_queries);
   kernels::poison(execution, workspace.heads);
   kernels::poison(execution, workspace.retrieval);
   workspace.panels->poison(execution);
@@ -34,6 +35,7 @@ void require_own_states(const Workspace<Real>& workspace, const Array<Real***>& 
       throw ShapeError("x overlaps workspace." + std::string(name));
   };
   require_apart("projections", workspace.projections);
+  require_apart("packed_queries", workspace.packed_queries);
   require_apart("heads", workspace.heads);
   require_apart("retrieval", workspace.retrieval);
 }
@@ -45,14 +47,22 @@ void validate(const Weights<Real>& weights, const Workspace<Real>& workspace, co
   const Sequence& sequence = workspace.sequence();
   const ModelConfig& config = weights.config();
   const std::int64_t batch = sequence.batch(), tokens = sequence.local_tokens();
-  const std::size_t projections = input_projections(config.architecture).size();
+  const bool packed = packs_rows<Real>(config, weights.rounding());
+  const std::size_t projections = input_projections(config.architecture).size() - (packed ? 2 : 0);
   attention::require_rows<Real>("x", x, batch, tokens, config.hidden_dim);
+  if (workspace.rounding() != weights.rounding()) {
+    throw ShapeError("the workspace was made for weights whose factors are rounded differently",
+                     "Workspace(config, sequence, weights.rounding())");
+  }
   if (workspace.projections.extent(0) != projections) {
     throw ShapeError("the workspace has room for " + std::to_string(workspace.projections.extent(0)) +
                      " projections of the " + std::to_string(projections) + " that are needed");
   }
   attention::require_rows<Real>("workspace.projections", array_of(workspace.projections, 0), batch, tokens,
                                 config.attention_dim());
+  if (packed)
+    attention::require_rows<Real>("workspace.packed_queries", workspace.packed_queries, batch, tokens,
+                                  config.attention_dim() / 2);
   attention::require_rows<Real>("workspace.heads", workspace.heads, batch, tokens, config.attention_dim());
   require_own_states(workspace, x);
   attention::require_mask(mask, sequence);
@@ -90,7 +100,8 @@ std::int64_t packed_weight_bytes(const ModelConfig& config, Rounding rounding) {
 
 template <class Real>
 AttentionInput<Real> Layer<Real>::attention_input(const Workspace<Real>& workspace) const {
-  auto input = bsbr::attention_input(m_weights, m_prefix, *m_modules, workspace.projections, workspace.retrieval);
+  auto input = bsbr::attention_input(m_weights, m_prefix, *m_modules, workspace.projections, workspace.retrieval,
+                                     workspace.packed_queries);
   input.overwrite_key = input.key.data() == workspace.heads.data() && workspace.heads.size() > 0;
   return input;
 }
@@ -105,7 +116,8 @@ void Layer<Real>::forward(const Execution& execution, const PaddingMask& mask, W
   poison_workspace(execution, workspace);
   {
     const Phase phase(execution, profile, "project");
-    project_tokens(execution, *m_modules, workspace.sequence(), *workspace.panels, x, workspace.projections);
+    project_tokens(execution, *m_modules, workspace.sequence(), *workspace.panels, x, workspace.projections,
+                   workspace.packed_queries);
     if (m_modules->project_chunk_ends) {
       const PaddingMask& counted = workspace.attention->effective_mask(mask);
       project_chunk_ends(execution, *m_modules, workspace.sequence(), counted, *workspace.panels, x,

@@ -216,7 +216,7 @@ std::int64_t GradientWorkspace<Real>::bytes(const ModelConfig& config, const Seq
                                       sizes.most_tokens * static_cast<std::int64_t>(sizeof(double));
   const std::int64_t heads =
       bsbr::attention::gradient_reads_output<Real>(config) ? sizes.batch * sizes.tokens * sizes.width : 0;
-  return bsbr::attention::workspace_bytes<Real>(config, sequence) +
+  return bsbr::attention::workspace_bytes<Real>(config, sequence, Rounding::none) +
          bsbr::attention::gradient_bytes<Real>(config, sequence) +
          (sizes.projection_elements() + heads + sizes.own_weight_elements() + sizes.leaf_elements()) *
              static_cast<std::int64_t>(sizeof(Real)) +

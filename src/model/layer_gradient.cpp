@@ -50,7 +50,9 @@ struct LayerGradient<Real>::Parts {
 template <class Real>
 LayerGradient<Real>::LayerGradient(const Weights<Real>& weights, std::int64_t index, const Sequence& sequence,
                                    Recompute recompute)
-    : m_parts(std::make_shared<Parts>(weights, index, sequence, recompute)) {}
+    : m_parts(std::make_shared<Parts>(weights, index, sequence, recompute)) {
+  require_no_rounding(weights);
+}
 
 template <class Real>
 void LayerGradient<Real>::forward(const Execution& execution, const PaddingMask& mask, const Array<Real***>& x,

@@ -54,7 +54,7 @@ void Model<Real>::prepare(const Execution& execution, const Sequence& sequence, 
       m_workspace = std::move(workspace);
       if (m_no_padding) m_no_padding->move_to(execution, sequence);
     }
-    if (!m_workspace) m_workspace = std::make_unique<Workspace<Real>>(config(), sequence);
+    if (!m_workspace) m_workspace = std::make_unique<Workspace<Real>>(config(), sequence, m_weights.rounding());
     if (!has_mask && !m_no_padding) m_no_padding.emplace(execution, sequence);
     const bool only_ours = m_states.use_count() == 1;  // otherwise the caller has a copy, or there are none yet
     if (!only_ours) {

@@ -39,8 +39,7 @@ struct ModelGradient<Real>::Buffers {
 template <class Real>
 ModelGradient<Real>::ModelGradient(const Weights<Real>& weights)
     : m_modules(std::make_shared<GradientModules<Real>>(weights)) {
-  if (weights.rounding() != Rounding::none)
-    throw ConfigError("there are no gradients of rounded products", "train in float, and run the model in bfloat16");
+  require_no_rounding(weights);
 }
 
 /// On all ranks the buffers of this sequence and way to compute, new ones unless they are there.

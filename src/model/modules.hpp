@@ -5,6 +5,7 @@
 #include <string>
 
 #include "architectures/traits.hpp"
+#include "bsbr/error.hpp"
 #include "bsbr/model.hpp"
 #include "config/weight_table.hpp"
 #include "kernels/dropout.hpp"
@@ -49,6 +50,13 @@ struct Linear {
   int m_count;
 };
 
+/// Throws ConfigError if factors are rounded.
+template <class Real>
+void require_no_rounding(const Weights<Real>& weights) {
+  if (weights.rounding() != Rounding::none)
+    throw ConfigError("there are no gradients of rounded products", "train in float, and run the model in bfloat16");
+}
+
 /// target(:, batch, row, :) = linear(row that `prologue` makes), for all rows: the result of each of these layers.
 /// rounded: so many of the first ones are rounded as factors are.
 template <class Real, class Prologue>
@@ -83,6 +91,7 @@ inline int ends_projected(const ModelConfig& config) {
 /// The modules of a layer: its norms and linear layers.
 template <class Real>
 struct LayerModules {
+  int heads;
   Norm<Real> attention_norm, ff_norm;
   Linear<Real> project, out, expand, contract;
   std::optional<Linear<Real>> project_chunk_ends;   // bsbr: r, and h if it is not of means
@@ -90,7 +99,8 @@ struct LayerModules {
   Array<const Real**> compress, decompress;         // bsbr with compression: rounded, if factors are
 
   LayerModules(const Weights<Real>& weights, const std::string& prefix)
-      : attention_norm(weights, prefix + "layer_norm1"),
+      : heads(static_cast<int>(weights.config().num_heads)),
+        attention_norm(weights, prefix + "layer_norm1"),
         ff_norm(weights, prefix + "layer_norm2"),
         project(weights, prefix + "attention." + input_projections(weights.config().architecture).front(),
                 projections_of(weights.config().architecture)),
@@ -130,17 +140,41 @@ struct LayerModules {
 /// The first of a layer's projections.
 inline constexpr int queries_keys_and_values = 3;
 
-/// Queries, keys, values (and gates) of all local tokens.
+/// Queries, keys, values (and gates) of all local tokens. packed_queries: if it is not empty, queries are packed, and
+/// keys and values, which are the first of the projections then (Workspace).
 template <class Real>
 void project_tokens(const Execution& execution, const LayerModules<Real>& modules, const Sequence& sequence,
                     const kernels::PanelBuffers<Real>& panels, const Array<Real***>& x,
-                    const Array<Real****>& projections) {
+                    const Array<Real****>& projections, const Array<Real***>& packed_queries = {}) {
   const Norm<Real> norm = modules.attention_norm;
+  const kernels::Rows rows{sequence.batch(), sequence.local_tokens()};
   const auto token = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, Real* data) {
     norm(team, &x(batch, t, 0), data);
   };
-  project_rows(execution, "bsbr::layer::project", {sequence.batch(), sequence.local_tokens()}, panels, token,
-               modules.project, projections, queries_keys_and_values);
+  if (packed_queries.extent(2) == 0) {
+    project_rows(execution, "bsbr::layer::project", rows, panels, token, modules.project, projections,
+                 queries_keys_and_values);
+    return;
+  }
+  const Array<const Real*> all_biases = modules.project.bias;
+  const int heads = modules.heads;
+  const auto store = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t batch, std::int64_t t, const Real* data) {
+    const auto width = static_cast<int>(projections.extent(3)), head = width / heads;
+    const Real* bias = all_biases.data();
+    Real* keys_and_values = &projections(0, batch, t, 0);
+    kernels::pack_with_bias(team, width, data, bias, &packed_queries(batch, t, 0));
+    for (int first = 0; first < width; first += head) {  // the value of a head is behind its key
+      const int key = width + first, value = key + width;
+      kernels::pack_with_bias(team, head, data + key, bias + key, keys_and_values + first);
+      kernels::pack_with_bias(team, head, data + value, bias + value, keys_and_values + first + head / 2);
+    }
+    for (int i = 1; i < static_cast<int>(projections.extent(0)); ++i) {
+      const int gate = (queries_keys_and_values + i - 1) * width;
+      kernels::copy_with_bias(team, width, data + gate, bias + gate, &projections(i, batch, t, 0));
+    }
+  };
+  kernels::panel_chain(execution, "bsbr::layer::project", rows, panels, token,
+                       kernels::Stage{modules.project.weight, store});
 }
 
 /// r and h of all local chunks, at their last real tokens; r only, if h is of means. Rows of chunks without a real
@@ -224,18 +258,24 @@ Strided<const Real***> array_of(const Array<Real****>& arrays, int index) {
   return Kokkos::subview(arrays, index, Kokkos::ALL(), Kokkos::ALL(), Kokkos::ALL());
 }
 
-/// What the attention of a layer is given. projections: [3 or 4, batch, tokens, attention_dim]; retrieval: [2, batch,
+/// What the attention of a layer is given. projections, packed_queries: of project_tokens(); retrieval: [2, batch,
 /// chunks, hidden_dim], where there is one.
 template <class Real>
 AttentionInput<Real> attention_input(const Weights<Real>& weights, const std::string& layer_prefix,
                                      const LayerModules<Real>& modules, const Array<Real****>& projections,
-                                     const Array<Real****>& retrieval) {
+                                     const Array<Real****>& retrieval, const Array<Real***>& packed_queries = {}) {
   const ModelConfig& config = weights.config();
   AttentionInput<Real> input;
-  input.query = array_of(projections, 0);
-  input.key = array_of(projections, 1);
-  input.value = array_of(projections, 2);
-  if (traits(config.architecture).has_gate()) input.gate = array_of(projections, 3);
+  input.packed = packed_queries.extent(2) > 0;
+  if (input.packed) {
+    input.query = packed_queries;
+    input.key = array_of(projections, 0);
+  } else {
+    input.query = array_of(projections, 0);
+    input.key = array_of(projections, 1);
+    input.value = array_of(projections, 2);
+  }
+  if (traits(config.architecture).has_gate()) input.gate = array_of(projections, input.packed ? 1 : 3);
   if (traits(config.architecture).has_retrieval()) {
     input.retrieval_query = array_of(retrieval, 0);
     input.retrieval_key = array_of(retrieval, 1);
@@ -244,7 +284,6 @@ AttentionInput<Real> attention_input(const Weights<Real>& weights, const std::st
   if (has_null_chunk(config)) input.null_logit = weights.vector(prefix + "null_logit");
   if (gates_retrieval(config)) input.retrieval_gate = weights.vector(prefix + "retrieval_gate");
   if (!compresses_states(config)) return input;
-  input.rounding = weights.rounding();
   input.compress_weight = modules.compress;
   input.compress_bias = weights.vector(prefix + "compress_proj.bias");
   input.decompress_weight = modules.decompress;

@@ -71,9 +71,10 @@ void gather_blocks(const Execution& execution, parallel::Messages<Real>& message
 }  // namespace
 
 template <class Real>
-Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch)
+Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::optional<Rounding> rounding)
     : Stream(config, comm, batch, 0,
-             std::vector<AttentionState<Real>>(static_cast<std::size_t>(require_causal(config).num_layers)), {}) {}
+             std::vector<AttentionState<Real>>(static_cast<std::size_t>(require_causal(config).num_layers)), {}, {},
+             rounding) {}
 
 template <class Real>
 Stream<Real>::Stream(const ModelConfig& config, MPI_Comm comm, std::int64_t batch, std::int64_t tokens,
@@ -118,8 +119,7 @@ Array<Real***> Stream<Real>::feed(const Execution& execution, Model<Real>& model
     if (const std::string other = difference(model.config(), m_config); !other.empty())
       throw ShapeError("the model is another one than the stream's: its " + other);
     if (m_rounding && *m_rounding != model.weights().rounding())
-      throw ShapeError(
-          "the model rounds the factors of its products differently from the one that has read the stream");
+      throw ShapeError("the model rounds the factors of its products differently from the one that the stream is of");
     if (piece.batch() != batch() || piece.origin() != tokens() || piece.ranks() != m_last.ranks()) {
       throw ShapeError("a piece of " + std::to_string(piece.batch()) + " sequences from token " +
                        std::to_string(piece.origin()) + " on is not the next one of " + std::to_string(batch()) +
@@ -164,7 +164,7 @@ template <class Real>
 void Stream<Real>::reserve(std::int64_t tokens) {
   if (tokens <= this->tokens()) return;
   const int rank = m_last.rank(), ranks = m_last.ranks();
-  const auto roomy = attention::state_arrays<Real>(m_config, batch(), tokens);
+  const auto roomy = attention::state_arrays<Real>(m_config, batch(), tokens, m_rounding.value_or(Rounding::none));
   for (const auto& array : roomy.arrays) {
     if (array.growing < 0) continue;
     for (AttentionState<Real>& state : m_states) {
@@ -190,7 +190,8 @@ template <class Real>
 std::optional<Stream<Real>> gather_on_first(const Execution& execution, const Stream<Real>& stream) {
   const MPI_Comm comm = stream.comm();
   const int rank = parallel::rank_in(comm), ranks = parallel::ranks_of(comm);
-  const auto shape = attention::state_arrays<Real>(stream.config(), stream.batch(), stream.tokens());
+  const auto shape = attention::state_arrays<Real>(stream.config(), stream.batch(), stream.tokens(),
+                                                   stream.rounding().value_or(Rounding::none));
   std::vector<AttentionState<Real>> states = stream.states();
   parallel::agree(comm, [&] {
     if (!stream.is_whole()) throw ShapeError("a piece of this stream has failed: it cannot go on");
@@ -216,8 +217,9 @@ std::optional<Stream<Real>> gather_on_first(const Execution& execution, const St
 }
 
 template <class Real>
-std::int64_t stream_bytes(const ModelConfig& config, std::int64_t batch, std::int64_t tokens, int ranks, int rank) {
-  const auto layer = attention::state_arrays<Real>(require_causal(config), batch, tokens);
+std::int64_t stream_bytes(const ModelConfig& config, std::int64_t batch, std::int64_t tokens, int ranks, int rank,
+                          Rounding rounding) {
+  const auto layer = attention::state_arrays<Real>(require_causal(config), batch, tokens, rounding);
   __int128 numbers = 0;
   for (const auto& array : layer.arrays) numbers += array.elements_of(rank, ranks);
   if (ranks == 1) numbers += layer.mixed_elements;
@@ -226,13 +228,13 @@ std::int64_t stream_bytes(const ModelConfig& config, std::int64_t batch, std::in
 }
 
 template <class Real>
-double stream_growth(const ModelConfig& config, std::int64_t batch, int ranks, int rank) {
+double stream_growth(const ModelConfig& config, std::int64_t batch, int ranks, int rank, Rounding rounding) {
   const Traits& kind = traits(require_causal(config).architecture);
   // Where a state is carried along, there are log₂ of the number of segments of them.
   if (kind.transfer == Transfer::state || kind.window_field != nullptr) return 0;
   const std::int64_t many = config.chunk_size;
-  const std::int64_t more =
-      stream_bytes<Real>(config, batch, 2 * many, ranks, rank) - stream_bytes<Real>(config, batch, many, ranks, rank);
+  const std::int64_t more = stream_bytes<Real>(config, batch, 2 * many, ranks, rank, rounding) -
+                            stream_bytes<Real>(config, batch, many, ranks, rank, rounding);
   return static_cast<double>(more) / static_cast<double>(many);
 }
 
@@ -257,10 +259,10 @@ template class Stream<float>;
 template class Stream<double>;
 template std::optional<Stream<float>> gather_on_first(const Execution&, const Stream<float>&);
 template std::optional<Stream<double>> gather_on_first(const Execution&, const Stream<double>&);
-template std::int64_t stream_bytes<float>(const ModelConfig&, std::int64_t, std::int64_t, int, int);
-template std::int64_t stream_bytes<double>(const ModelConfig&, std::int64_t, std::int64_t, int, int);
-template double stream_growth<float>(const ModelConfig&, std::int64_t, int, int);
-template double stream_growth<double>(const ModelConfig&, std::int64_t, int, int);
+template std::int64_t stream_bytes<float>(const ModelConfig&, std::int64_t, std::int64_t, int, int, Rounding);
+template std::int64_t stream_bytes<double>(const ModelConfig&, std::int64_t, std::int64_t, int, int, Rounding);
+template double stream_growth<float>(const ModelConfig&, std::int64_t, int, int, Rounding);
+template double stream_growth<double>(const ModelConfig&, std::int64_t, int, int, Rounding);
 template std::uint64_t weights_hash(const Weights<float>&);
 template std::uint64_t weights_hash(const Weights<double>&);
 

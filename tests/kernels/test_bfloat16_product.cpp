@@ -171,12 +171,13 @@ TEST(Bfloat16, instructions_agree_with_their_emulation) {
   if (!compares) GTEST_SKIP() << "this CPU has neither AMX nor AVX-512 BF16";
 }
 
-/// Whole products: rounded rows by a packed weight, for all sizes; few rows by several threads have the same bits.
+/// Whole products: rounded rows by a packed weight, for all sizes. Parts of the columns, by several threads, and rows
+/// that are few, or widen a weight for each tile of rows, have the same bits.
 TEST(Bfloat16, packed_weights_multiply_rounded_rows_for_all_sizes) {
   if (!kernels::on_host) GTEST_SKIP() << "a GPU's products are the BLAS'";
   for (const std::int64_t out : {1, 5, 65, 300}) {
     for (const std::int64_t in : {1, 12, 513, 1100}) {
-      constexpr std::int64_t rows = 13;
+      constexpr std::int64_t few = 13, rows = (kernels::HostSizes::few_row_tiles + 2) * 16 + 3;
       const auto matrix = random_floats(out, in, 5), input = random_floats(rows, in, 6);
       const kernels::ProductWeight<float> weight(Array<const float**>(to_device<float**>(matrix, out, in)),
                                                  kernels::Transpose::no, Rounding::bfloat16);
@@ -200,12 +201,15 @@ TEST(Bfloat16, packed_weights_multiply_rounded_rows_for_all_sizes) {
         ASSERT_NEAR(static_cast<double>(product[static_cast<std::size_t>(i / out * stride + i % out)]), sum,
                     static_cast<double>(in + 2) * size * static_cast<double>(std::numeric_limits<float>::epsilon()));
       }
-      for (int part = 0; part < 3; ++part)
-        weight.multiply_part(part, 3, rows, factors.data(), in_stride, shared.data(), stride);
-      for (std::int64_t row = 0; row < rows; ++row) {
-        for (std::int64_t column = 0; column < out; ++column)
-          ASSERT_EQ(shared[static_cast<std::size_t>(row * stride + column)],
-                    product[static_cast<std::size_t>(row * stride + column)]);
+      for (const std::int64_t count : {rows, few}) {
+        for (int part = 0; part < 3; ++part)
+          weight.multiply_part(part, 3, count, factors.data(), in_stride, shared.data(), stride);
+        for (std::int64_t row = 0; row < count; ++row) {
+          for (std::int64_t column = 0; column < out; ++column)
+            ASSERT_EQ(shared[static_cast<std::size_t>(row * stride + column)],
+                      product[static_cast<std::size_t>(row * stride + column)])
+                << count << " rows";
+        }
       }
     }
   }

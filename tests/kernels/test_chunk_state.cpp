@@ -47,8 +47,8 @@ using Mask = std::optional<reference::Mask>;
 template <class Real>
 std::vector<Real> form(const TestRows& keys, const TestRows& values, const Mask& mask, std::int64_t begin,
                        std::int64_t end) {
-  const auto key_numbers = keys.on_device<Real>(), value_numbers = values.on_device<Real>();
-  const TokenRows<Real> key_rows{key_numbers.data(), keys.stride, keys.width},
+  const auto key_elements = keys.on_device<Real>(), value_numbers = values.on_device<Real>();
+  const TokenRows<Real> key_rows{key_elements.data(), keys.stride, keys.width},
       value_rows{value_numbers.data(), values.stride, values.width};
   const Array<const std::uint8_t*> real =
       mask ? to_device<std::uint8_t*>(*mask, mask->size()) : Array<const std::uint8_t*>();

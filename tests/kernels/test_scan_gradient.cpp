@@ -178,7 +178,7 @@ Gradients<Real> gradients(const ModelConfig& config, Rule rule, const Shape& sha
     given.query = input.query;
     given.key = input.key;
     given.value = input.value;
-    attention::RunningState<Real> state(config, sequence,
+    attention::RunningState<Real> state(config, sequence, Rounding::none,
                                         kernels::tokens_of_scan_tile<Real>(rule, static_cast<int>(shape.width)), rule);
     const auto keys = state.keys(execution, mask, given, nullptr, nullptr);
     state.scan(execution, mask, given, keys, rule, output, nullptr, nullptr);

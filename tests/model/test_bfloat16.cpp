@@ -53,12 +53,26 @@ double root_mean_square_difference(const std::vector<A>& a, const std::vector<B>
   return std::sqrt(sum / static_cast<double>(a.size()));
 }
 
+/// All variants with heads of 4 elements, of whole vectors and an end, and of an odd number, whose queries, keys and
+/// values are floats. chunk_size: of the second ones.
+std::vector<ModelConfig> all_variants(std::int64_t chunk_size) {
+  ModelConfig small = sizes_of_test(), wide = small, odd = small;
+  wide.hidden_dim = 22 * wide.num_heads;
+  wide.chunk_size = chunk_size;
+  odd.hidden_dim = 5 * odd.num_heads;
+  std::vector<ModelConfig> all;
+  for (const ModelConfig& sizes : {small, wide, odd}) {
+    for (const ModelConfig& config : variants(sizes)) all.push_back(config);
+  }
+  return all;
+}
+
 /// A number that lies between two of bfloat16 may be rounded to the other one than in the reference, since sums in
 /// float differ from those in double. That is rare: the difference is a small part of what the rounding itself makes,
 /// and a rounding that is left out, or is one too many, makes about as much as all others.
 TEST(Bfloat16Model, has_the_hidden_states_of_the_reference) {
   if (world_rank() != 0) return;
-  for (const ModelConfig& config : variants(sizes_of_test())) {
+  for (const ModelConfig& config : all_variants(sizes_of_test().chunk_size)) {
     SCOPED_TRACE(describe(config));
     // float has them exactly, so that the reference rounds the same numbers
     auto map = random_weight_map(config, 3);
@@ -72,12 +86,15 @@ TEST(Bfloat16Model, has_the_hidden_states_of_the_reference) {
     const auto states = run_model(model, MPI_COMM_SELF, batch);
     const double of_rounding = root_mean_square_difference(rounded, exact);
     EXPECT_GT(of_rounding, 1e-4);
-    EXPECT_LT(root_mean_square_difference(states, rounded), 0.2 * of_rounding);
+    // A compressed state is a sum of many products, in which such numbers are more frequent.
+    const double share = compresses_states(config) && config.head_dim() > 20 ? 0.4 : 0.2;
+    EXPECT_LT(root_mean_square_difference(states, rounded), share * of_rounding);
   }
 }
 
 TEST(Bfloat16Model, has_the_same_bits_on_any_ranks_and_in_any_pieces) {
-  for (const ModelConfig& config : variants(sizes_of_test())) {
+  constexpr std::int64_t more_than_a_tile_of_keys = 70;
+  for (const ModelConfig& config : all_variants(more_than_a_tile_of_keys)) {
     SCOPED_TRACE(describe(config));
     const auto map = random_weight_map(config, 4);
     const Batch batch = random_batch(config, 2, 4 * config.chunk_size + 1, 82);
@@ -88,6 +105,9 @@ TEST(Bfloat16Model, has_the_same_bits_on_any_ranks_and_in_any_pieces) {
       if (!ranks.has_this()) continue;
       EXPECT_TRUE(same_bits(run_model(model, ranks.comm(), batch), whole, config.hidden_dim)) << count << " ranks";
       if (!has_its_own_way(config) || !is_causal(config)) continue;
+      Stream<float> at_once(config, ranks.comm(), 2);
+      feed(at_once, model, batch);
+      EXPECT_EQ(at_once.bytes(), stream_bytes<float>(config, 2, batch.length, count, ranks.rank(), Rounding::bfloat16));
       Stream<float> stream(config, ranks.comm(), 2);
       std::vector<float> pieces(whole.size());
       const std::int64_t chunk = config.chunk_size;
@@ -167,6 +187,38 @@ TEST(Bfloat16Model, goes_on_only_with_streams_of_its_own) {
   EXPECT_NO_THROW(feed(stream, rounded, batch));
   auto alone = gather_on_first(Execution(), stream);
   EXPECT_THROW(feed(*alone, model, batch), ShapeError);
+}
+
+TEST(Bfloat16Model, has_a_workspace_and_streams_of_its_own) {
+  if (world_rank() != 0) return;
+  const ModelConfig config = sizes_of_test();
+  const Weights<float> weights = rounded_weights(config, random_weight_map(config, 6));
+  const Sequence sequence(MPI_COMM_SELF, 1, 5, config.chunk_size);
+  const PaddingMask mask(Execution(), sequence);
+  const Array<float***> x("test::x", 1, 5, config.hidden_dim);
+  Workspace<float> of_float(config, sequence);
+  EXPECT_THROW(Layer<float>(weights, 0).forward(Execution(), mask, of_float, x), ShapeError);
+  EXPECT_THROW(LayerGradient<float>(weights, 0, sequence), ConfigError);
+
+  Model<float> model(weights);
+  Stream<float> stream_of_float(config, MPI_COMM_SELF, 1, Rounding::none);
+  const Batch batch = random_batch(config, 1, 5, 86);
+  EXPECT_THROW(feed(stream_of_float, model, batch), ShapeError);
+}
+
+/// With room from the beginning on, a stream of keys in 16 bits grows no more than predicted.
+TEST(Bfloat16Model, has_streams_whose_room_is_predicted) {
+  if (world_rank() != 0) return;
+  ModelConfig config = sizes_of_test();
+  config.architecture = Architecture::standard;
+  Model<float> model(rounded_weights(config, random_weight_map(config, 7)));
+  const Batch batch = random_batch(config, 1, 20, 87);
+  Stream<float> stream(config, MPI_COMM_SELF, 1, Rounding::bfloat16);
+  stream.reserve(batch.length);
+  for (std::int64_t t = 0; t < batch.length; ++t) feed(stream, model, batch.piece(t, t + 1));
+  const std::int64_t predicted = stream_bytes<float>(config, 1, batch.length, 1, 0, Rounding::bfloat16);
+  EXPECT_EQ(stream.bytes(), predicted);
+  EXPECT_EQ(predicted, stream_bytes<float>(config, 1, batch.length) / (kernels::on_host ? 2 : 1));
 }
 
 }  // namespace

@@ -51,6 +51,13 @@ std::vector<ModelConfig> configs() {
   return all;
 }
 
+/// Those that a model of this type may have.
+template <class Real>
+std::vector<Rounding> roundings() {
+  if constexpr (std::is_same_v<Real, float>) return {Rounding::none, Rounding::bfloat16};
+  return {Rounding::none};
+}
+
 template <class Real>
 class Memory : public ::testing::Test {};
 TYPED_TEST_SUITE(Memory, Reals, RealNames);
@@ -72,32 +79,54 @@ TYPED_TEST(Memory, of_a_workspace_and_a_hidden_state_is_what_workspace_bytes_say
   for_each_shape([](const ModelConfig& config, const Sequence& sequence) {
     const auto states =
         sequence.batch() * sequence.local_tokens() * config.hidden_dim * static_cast<std::int64_t>(sizeof(TypeParam));
-    const AllocationRecorder recorder;
-    const Workspace<TypeParam> workspace(config, sequence);
-    expect_predicted(workspace_bytes<TypeParam>(config, sequence) - states, recorder.without(uncounted));
+    for (const Rounding rounding : roundings<TypeParam>()) {
+      const AllocationRecorder recorder;
+      const Workspace<TypeParam> workspace(config, sequence, rounding);
+      expect_predicted(workspace_bytes<TypeParam>(config, sequence, rounding) - states, recorder.without(uncounted));
+    }
   });
 }
 
 TYPED_TEST(Memory, of_an_attention_is_what_its_workspace_bytes_says) {
   for_each_shape([](const ModelConfig& config, const Sequence& sequence) {
-    const AllocationRecorder recorder;
-    const auto attention = Attention<TypeParam>::create(config, sequence);
-    expect_predicted(attention->workspace_bytes(), recorder.without(uncounted));
-    EXPECT_EQ(attention->workspace_bytes(), attention::workspace_bytes<TypeParam>(config, sequence));
+    for (const Rounding rounding : roundings<TypeParam>()) {
+      const AllocationRecorder recorder;
+      const auto attention = Attention<TypeParam>::create(config, sequence, rounding);
+      expect_predicted(attention->workspace_bytes(), recorder.without(uncounted));
+      EXPECT_EQ(attention->workspace_bytes(), attention::workspace_bytes<TypeParam>(config, sequence, rounding));
+    }
   });
+}
+
+/// Of a layer of bsbr, D = 512, B = 128: x, queries, keys and values in 16 bits, states, r and h.
+TEST(MemoryOfAToken, in_bfloat16_is_at_most_6_5_kib) {
+  ModelConfig config = small_config(Architecture::bsbr);
+  config.hidden_dim = 512;
+  config.num_heads = 8;
+  config.chunk_size = 128;
+  const auto bytes = [&](std::int64_t tokens) {
+    return workspace_bytes<float>(config, Sequence(MPI_COMM_SELF, 1, tokens, config.chunk_size), Rounding::bfloat16);
+  };
+  constexpr std::int64_t many = 1 << 17;  // the buffer of mixed states grows no longer
+  if (!packs_rows<float>(config, Rounding::bfloat16)) GTEST_SKIP() << "queries, keys and values are float on a GPU";
+  EXPECT_LE(static_cast<double>(bytes(2 * many) - bytes(many)) / many, 6.5 * 1024);
 }
 
 TYPED_TEST(Memory, of_a_first_forward_is_what_workspace_bytes_says) {
   for (const ModelConfig& config : variants(small_config(Architecture::bsbr))) {
     SCOPED_TRACE(describe(config));
-    auto model = random_model<TypeParam>(config);
     const Batch batch = random_batch(config, 2, 331, 61, Padding::holes);
     const Sequence sequence(MPI_COMM_WORLD, batch.batch, batch.length, config.chunk_size);
-    run_model(model, MPI_COMM_WORLD, random_batch(config, 1, 33, 62));  // Kokkos' own scratch memory exists
-    const AllocationRecorder recorder;
-    run_model(model, MPI_COMM_WORLD, batch);
-    expect_predicted(workspace_bytes<TypeParam>(config, sequence),
-                     recorder.without({"bsbr::mask::", "bsbr::parallel::staged", "test::"}));
+    for (const Rounding rounding : roundings<TypeParam>()) {
+      auto weights = to_weights<TypeParam>(config, random_weight_map(config, 1));
+      weights.set_rounding(rounding);
+      Model<TypeParam> model(weights);
+      run_model(model, MPI_COMM_WORLD, random_batch(config, 1, 33, 62));  // Kokkos' own scratch memory exists
+      const AllocationRecorder recorder;
+      run_model(model, MPI_COMM_WORLD, batch);
+      expect_predicted(workspace_bytes<TypeParam>(config, sequence, rounding),
+                       recorder.without({"bsbr::mask::", "bsbr::parallel::staged", "test::"}));
+    }
   }
 }
 

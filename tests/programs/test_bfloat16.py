@@ -63,6 +63,10 @@ class Bfloat16(Case):
         self.assertEqual(len(text), 30)
         with h5py.File(state) as file:
             self.assertEqual(file["stream"].attrs["precision"], "bfloat16")
+            keys = file["stream/layers.0/keys"]  # packed: two numbers in the place of one
+            self.assertEqual((keys.shape[2], keys.dtype), (file.attrs["hidden_dim"], np.float32))
+            numbers = keys[()].view(np.uint16).astype(np.uint32) << 16
+            self.assertTrue(0.01 < np.abs(numbers.view(np.float32)).mean() < 10)
         done = run("bsbr_generate", "--model", model, "--state-in", state, "--tokens", 1)
         self.assertEqual((done.code, done.out), (3, ""))
         self.assertIn("of precision bfloat16, not float", done.err)

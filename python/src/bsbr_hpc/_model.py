@@ -80,7 +80,7 @@ class Model:
                 DLPack on the CPU; float32 or float64, or float16 or bfloat16, which become float32. They are copied. Every rank gives
                 all of them. `Model.from_torch` also takes what else a state_dict has.
             precision: "float32", "float64" or "bfloat16", or the type of NumPy or PyTorch of that name: what is computed in.
-                "bfloat16" rounds the factors of matrix products, and computes all else in float32.
+                "bfloat16" rounds the factors of matrix products, and queries, keys and values, and computes all else in float32.
             comm: an mpi4py communicator, or None for a model of this process alone.
 
         Raises:

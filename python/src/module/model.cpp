@@ -261,7 +261,7 @@ class TypedModel : public AnyModel {
   std::unique_ptr<AnyStream> stream(std::int64_t batch) override {
     start();
     const nb::gil_scoped_release others_may_run;
-    return make_stream(m_model, m_logits, Stream<Real>(config(), comm(), batch));
+    return make_stream(m_model, m_logits, Stream<Real>(config(), comm(), batch, m_model.weights().rounding()));
   }
 
   std::unique_ptr<AnyStream> load_stream(const std::string& path) override {

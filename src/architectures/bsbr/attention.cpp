@@ -76,13 +76,14 @@ parallel::FirstNeeded chunk_begin(const Sequence& sequence) {
 }  // namespace
 
 template <class Real>
-Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence)
+Bsbr<Real>::Bsbr(const ModelConfig& config, const Sequence& sequence, Rounding rounding)
     : m_config(config),
       m_sequence(sequence),
+      m_rounding(rounding),
       m_blocks(blocks_of(config, sequence)),
       m_dealing(dealing_of(m_blocks, sequence)),
       m_transpose(transpose_of<Real>(m_blocks, sequence)),
-      m_keys(config, sequence, chunk_begin(sequence)),
+      m_keys(config, sequence, packs_rows<Real>(config, rounding), chunk_begin(sequence)),
       m_log_sums(sequence, m_blocks, m_dealing, 1) {
   const Sizes sizes(config, sequence, m_transpose);
   reserve_states();
@@ -121,7 +122,7 @@ void Bsbr<Real>::reserve_states() {
 }
 
 template <class Real>
-std::int64_t Bsbr<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
+std::int64_t Bsbr<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding) {
   const Sizes sizes(config, sequence, transpose_of<Real>(blocks_of(config, sequence), sequence));
   return (sizes.local + sizes.states + sizes.mixed + sizes.retrieval) * static_cast<std::int64_t>(sizeof(Real)) +
          (config.compression_factor > 0
@@ -129,15 +130,17 @@ std::int64_t Bsbr<Real>::workspace_bytes(const ModelConfig& config, const Sequen
                     kernels::ProductWeight<Real>::bytes(config.state_size(), config.head_dim() * config.head_dim()) +
                     kernels::ProductWeight<Real>::bytes(config.head_dim() * config.head_dim(), config.state_size())
               : 0) +
-         KeyHalo<Real>::bytes(config, sequence, chunk_begin(sequence));
+         KeyHalo<Real>::bytes(config, sequence, packs_rows<Real>(config, rounding), chunk_begin(sequence));
 }
 
 template <class Real>
-StateArrays<Real> Bsbr<Real>::state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens) {
+StateArrays<Real> Bsbr<Real>::state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens,
+                                           Rounding rounding) {
   using State = AttentionState<Real>;
   const kernels::StateBlocks blocks = blocks_of(config, batch);
   const std::int64_t whole = tokens / config.chunk_size, begun = tokens % config.chunk_size == 0 ? 0 : 1;
-  StateArrays<Real> arrays(batch, tokens, whole * config.chunk_size, config.attention_dim());
+  StateArrays<Real> arrays(batch, tokens, whole * config.chunk_size,
+                           key_elements(config, packs_rows<Real>(config, rounding)));
   arrays.marked_chunks = whole + begun;
   arrays.add({.name = "chunk_states",
               .member = &State::chunk_states,
@@ -228,7 +231,8 @@ void Bsbr<Real>::require_state(const AttentionState<Real>& state) const {
     throw ShapeError("bsbr has a state with causality = causal only: in the others, earlier tokens see later ones",
                      "forward the whole sequence at once");
   }
-  require_kept_keys(m_sequence, m_config.attention_dim(), chunk_begin(m_sequence)(0), state);
+  require_kept_keys(m_sequence, key_elements(m_config, packs_rows<Real>(m_config, m_rounding)),
+                    chunk_begin(m_sequence)(0), state);
   require_chunks(m_sequence, m_transpose.gathered(), m_blocks.batch * 2 * m_config.hidden_dim, state);
 }
 
@@ -238,7 +242,7 @@ void Bsbr<Real>::forward(const Execution& execution, const PaddingMask& given_ma
                          AttentionRecord<Real>* record) {
   const PaddingMask& mask = effective_mask(given_mask);
   parallel::agree(execution, m_sequence, profile, [&] {
-    require_input(m_config, m_sequence, mask, input, output, state);
+    require_input(m_config, m_sequence, packs_rows<Real>(m_config, m_rounding), mask, input, output, state);
     require_retrieval(input);
     if (state != nullptr) require_state(*state);
     if (record != nullptr) reserve(*record);
@@ -367,9 +371,10 @@ void Bsbr<Real>::retrieve(const Execution& execution, const ChunkMarks& marks, c
                           const Array<const Real*>& states, const Array<Real***>& output) const {
   const Array<const Real*> gate = gates_retrieval(m_config) ? input.retrieval_gate : Array<const Real*>();
   if (m_config.compression_factor > 0)
-    return retrieve_compressed(execution, StateForm::plain, marks, input, gate, input.query, states, output);
+    return retrieve_compressed(execution, StateForm::plain, marks, input, gate, {input.query, input.packed}, states,
+                               output);
   apply_states<StateForm::plain, Real>(execution, "bsbr::attention::retrieve", m_blocks, LocalChunks(m_sequence),
-                                       m_sequence.first_token(), input.query, {}, states, output);
+                                       m_sequence.first_token(), {input.query, input.packed}, {}, states, output);
 }
 
 /// F of this rank's chunks → G of them. Every rank mixes some blocks of all chunks:
@@ -490,7 +495,7 @@ void Bsbr<Real>::form_compressed_states(const Execution& execution, const kernel
   const kernels::StateBlocks blocks = m_blocks;
   const Array<Real*> states = m_local;
   const Array<const Real*> bias = input.compress_bias;
-  const bool averages = averages_states(m_config), rounds = input.rounding == Rounding::bfloat16;
+  const bool averages = averages_states(m_config), rounds = m_rounding == Rounding::bfloat16;
   const auto form = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t index, Real* state) {
     const std::int64_t chunk = index / heads, head = index % heads;
     const Range tokens = local.rows(chunk, keys.origin);
@@ -516,8 +521,8 @@ void Bsbr<Real>::attend_within(const Execution& execution, const kernels::KeysAn
   const Range tokens = tokens_of(portion, portions);
   if (tokens.begin >= tokens.end) return;
   const auto scale = kernels::score_scale<Real>(m_config.head_dim());
-  kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, visible(), scale, input.query,
-                         keys, output, m_sequence.first_token(), tokens.begin, tokens.end,
+  kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, visible(), scale,
+                         {input.query, input.packed}, keys, output, m_sequence.first_token(), tokens.begin, tokens.end,
                          output_may_be_key() ? m_config.chunk_size : 1);
 }
 
@@ -603,7 +608,7 @@ void Bsbr<Real>::decompress_last(const Execution& execution, const AttentionInpu
             compressed = static_cast<int>(m_config.state_size());
   const kernels::StateBlocks blocks = m_blocks;
   const Array<const Real*> mixed = m_local;
-  const bool rounds = input.rounding == Rounding::bfloat16;
+  const bool rounds = m_rounding == Rounding::bfloat16;
   const Decompressed<Real> decompressed{input.decompress_bias,
                                         gates_retrieval(m_config) ? input.retrieval_gate : Array<const Real*>()};
   const auto load = KOKKOS_LAMBDA(const kernels::Team& team, std::int64_t row, std::int64_t head, Real* state) {
@@ -626,7 +631,7 @@ void Bsbr<Real>::retrieve_decompressed(const Execution& execution, const ChunkMa
   const LocalChunks local(m_sequence);
   const std::int64_t origin = m_sequence.first_token(), heads = m_config.num_heads;
   const int width = static_cast<int>(m_config.head_dim());
-  const auto query = input.query;
+  const kernels::HeadRows<Real> query(input.query, input.packed);
   const auto real = marks.real;
   for_each_state(
       execution, "bsbr::attention::retrieve_decompressed", m_blocks, local, 0,
@@ -636,9 +641,9 @@ void Bsbr<Real>::retrieve_decompressed(const Execution& execution, const ChunkMa
         while (source >= 0 && real(row, source) == 0) --source;
         if (source < 0) return;  // nothing to retrieve, without decompress_proj's bias either
         const Range range = local.rows(chunk, origin);
-        kernels::apply_flat_state(team, kernels::token_rows(query, row, head * width, width), nullptr, range.begin,
-                                  range.end, width, &states((row * heads + head) * width * width),
-                                  &output(row, 0, head * width), static_cast<std::int64_t>(output.stride(1)));
+        kernels::apply_flat_state(team, query.of_head(row, head, width), nullptr, range.begin, range.end, width,
+                                  &states((row * heads + head) * width * width), &output(row, 0, head * width),
+                                  static_cast<std::int64_t>(output.stride(1)));
       });
 }
 
@@ -649,14 +654,14 @@ void Bsbr<Real>::retrieve_decompressed(const Execution& execution, const ChunkMa
 template <class Real>
 void Bsbr<Real>::retrieve_compressed(const Execution& execution, StateForm form, const ChunkMarks& marks,
                                      const AttentionInput<Real>& input, const Array<const Real*>& gate,
-                                     const Strided<const Real***>& tokens, const Array<const Real*>& mixed,
+                                     const kernels::HeadRows<Real>& tokens, const Array<const Real*>& mixed,
                                      const Strided<Real***>& results) const {
   const std::int64_t heads = m_config.num_heads, chunks = m_sequence.local_chunks();
   const std::int64_t origin = m_sequence.first_token();
   const LocalChunks local(m_sequence);
   const int width = static_cast<int>(m_config.head_dim()), compressed = static_cast<int>(m_config.state_size());
   const kernels::StateBlocks blocks = m_blocks;
-  const bool rounds = input.rounding == Rounding::bfloat16;
+  const bool rounds = m_rounding == Rounding::bfloat16;
   const Decompressed<Real> decompressed{input.decompress_bias, gate};
   const Causality causality = m_config.causality;
   const auto nearest = marks.nearest_real;
@@ -672,9 +677,8 @@ void Bsbr<Real>::retrieve_compressed(const Execution& execution, StateForm form,
     decompressed.finish(team, head, state);
     if (form == StateForm::transposed) kernels::transpose_flat_state(team, width, state);
     const Range range = local.rows(chunk, origin);
-    kernels::apply_flat_state(team, kernels::token_rows(tokens, row, head * width, width), nullptr, range.begin,
-                              range.end, width, state, &results(row, 0, head * width),
-                              static_cast<std::int64_t>(results.stride(1)));
+    kernels::apply_flat_state(team, tokens.of_head(row, head, width), nullptr, range.begin, range.end, width, state,
+                              &results(row, 0, head * width), static_cast<std::int64_t>(results.stride(1)));
   };
   kernels::panel_chain(execution, "bsbr::attention::decompress_states", {blocks.batch, chunks * heads}, m_panels, load,
                        kernels::Stage{m_decompress, apply});

@@ -30,7 +30,7 @@ namespace bsbr::attention {
 template <class Real>
 class Bsbr : public Attention<Real> {
  public:
-  Bsbr(const ModelConfig& config, const Sequence& sequence);
+  Bsbr(const ModelConfig& config, const Sequence& sequence, Rounding rounding);
 
   void move_to(const Sequence& sequence) override;
   void forward(const Execution& execution, const PaddingMask& mask, const AttentionInput<Real>& input,
@@ -45,11 +45,12 @@ class Bsbr : public Attention<Real> {
     return m_no_padding ? *m_no_padding : given;
   }
 
-  std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
-  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
+  std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence, m_rounding); }
+  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding);
   static std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence);
   static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence);
-  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens);
+  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens,
+                                        Rounding rounding);
   static std::int64_t scratch_bytes(const ModelConfig& config);
   static std::int64_t gradient_scratch_bytes(const ModelConfig& config);
 
@@ -77,7 +78,7 @@ class Bsbr : public Attention<Real> {
                 const Array<const Real*>& states, const Array<Real***>& output) const;
   void retrieve_compressed(const Execution& execution, StateForm form, const ChunkMarks& marks,
                            const AttentionInput<Real>& input, const Array<const Real*>& gate,
-                           const Strided<const Real***>& tokens, const Array<const Real*>& mixed,
+                           const kernels::HeadRows<Real>& tokens, const Array<const Real*>& mixed,
                            const Strided<Real***>& results) const;
 
   // Those of the gradient.
@@ -139,6 +140,7 @@ class Bsbr : public Attention<Real> {
 
   ModelConfig m_config;
   Sequence m_sequence;
+  Rounding m_rounding;
   kernels::StateBlocks m_blocks;
   parallel::Dealing m_dealing;  // of blocks, and of the chunks for which they are mixed
   BlockTranspose<Real> m_transpose;

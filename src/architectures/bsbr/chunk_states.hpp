@@ -131,15 +131,16 @@ enum class StateForm { plain, transposed };
 
 /// results_t += tokens_t S, or tokens_t Sᵀ, with the state S of t's chunk, for each head of all tokens of the local
 /// chunks, or of those that are real.
-/// \param tokens [batch, local tokens, heads · head_dim], and so are the results
+/// \param tokens [batch, local tokens, heads · head_dim], packed or not
+/// \param results [batch, local tokens, heads · head_dim]
 /// \param real [batch, local tokens]: 0 where a result stays as it is; empty: nowhere
 /// \param states [block][local chunk][batch][width]: kernels::StateBlocks
 template <StateForm form, class Real>
 void apply_states(const Execution& execution, const std::string& label, const kernels::StateBlocks& blocks,
-                  const LocalChunks& local, std::int64_t first_token, const Strided<const Real***>& tokens,
+                  const LocalChunks& local, std::int64_t first_token, const kernels::HeadRows<Real>& tokens,
                   const Array<const std::uint8_t**>& real, const Array<const Real*>& states,
                   const Strided<Real***>& results) {
-  const int width = static_cast<int>(tokens.extent(2)) / static_cast<int>(blocks.heads);
+  const int width = static_cast<int>(results.extent(2)) / static_cast<int>(blocks.heads);
   const int columns = kernels::state_columns<kernels::AppliedState<Real>>(width, width);
   const std::int64_t bytes = kernels::AppliedState<Real>::bytes(width, columns);
   for_each_state(
@@ -157,9 +158,9 @@ void apply_states(const Execution& execution, const std::string& label, const ke
           } else {
             kernels::load_transposed_state(team, source, width, first, count, tile);
           }
-          kernels::apply_state(team, kernels::token_rows(tokens, row, head * width, width), mask, range.begin,
-                               range.end, count, &results(row, 0, head * width + first),
-                               static_cast<std::int64_t>(results.stride(1)), tile);
+          kernels::apply_state(team, tokens.of_head(row, head, width), mask, range.begin, range.end, count,
+                               &results(row, 0, head * width + first), static_cast<std::int64_t>(results.stride(1)),
+                               tile);
         }
       });
 }

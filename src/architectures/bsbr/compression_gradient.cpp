@@ -69,7 +69,7 @@ void Bsbr<Real>::decompression_gradient(const Execution& execution, const ChunkM
   const ProjectionBuffers<Real>& buffers = m_gradient->projections;
   const Array<Real*> state_gradients = m_local, leaf_gradients = buffers.full, leaf_states = buffers.compressed;
   const Array<const Real*> mixed = record.mixed;
-  const Strided<const Real***> query = input.query, of_output = output_gradient;
+  const kernels::HeadRows<Real> query = input.query, of_output = output_gradient;
   const Causality causality = m_config.causality;
   const auto nearest = marks.nearest_real;
   const ChunkLeaves leaves(m_sequence, gradient.leaf_chunks);
@@ -79,9 +79,8 @@ void Bsbr<Real>::decompression_gradient(const Execution& execution, const ChunkM
       const std::int64_t chunk = leaf.first + index / heads, head = index % heads;
       const bool retrieves = retrieval_source(causality, nearest, leaf.row, local.first + chunk) >= 0;
       const Range tokens = local.rows(chunk, origin);
-      kernels::form_flat_state(team, kernels::token_rows(query, leaf.row, head * width, width),
-                               kernels::token_rows(of_output, leaf.row, head * width, width), nullptr, tokens.begin,
-                               retrieves ? tokens.end : tokens.begin, state);
+      kernels::form_flat_state(team, query.of_head(leaf.row, head, width), of_output.of_head(leaf.row, head, width),
+                               nullptr, tokens.begin, retrieves ? tokens.end : tokens.begin, state);
       Real* kept = &leaf_gradients(index * width * width);
       kernels::for_each(team, width * width, [&](const int i) { kept[i] = state[i]; });
       const auto source = kernels::state_ref(mixed.data(), blocks, chunk, leaf.row, head, chunks);

@@ -194,7 +194,7 @@ void Bsbr<Real>::backward(const Execution& execution, const PaddingMask& given_m
                           Profile* profile) {
   const PaddingMask& mask = effective_mask(given_mask);
   parallel::agree(execution, m_sequence, profile, [&] {
-    require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
+    require_input(m_config, m_sequence, false, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
     require_retrieval(input);
     if (!m_gradient) m_gradient = std::make_shared<GradientBuffers>(m_config, m_sequence, m_blocks, m_dealing);
     if (m_config.compression_factor > 0 || has_null_chunk(m_config) || gates_retrieval(m_config))

@@ -19,7 +19,7 @@ namespace {
 template <class Real>
 class Gau : public Attention<Real> {
  public:
-  Gau(const ModelConfig& config, const Sequence& sequence);
+  Gau(const ModelConfig& config, const Sequence& sequence, Rounding rounding);
 
   void move_to(const Sequence& sequence) override {
     m_sequence = sequence;
@@ -35,14 +35,15 @@ class Gau : public Attention<Real> {
                 const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
                 Profile* profile) override;
 
-  std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence); }
-  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence);
+  std::int64_t workspace_bytes() const override { return workspace_bytes(m_config, m_sequence, m_rounding); }
+  static std::int64_t workspace_bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding);
   static std::int64_t record_bytes(const ModelConfig& config, const Sequence& sequence) {
     return unnormed_bytes<Real>(config, sequence);
   }
   static std::int64_t gradient_bytes(const ModelConfig& config, const Sequence& sequence);
-  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens) {
-    return RunningState<Real>::state_arrays(config, batch, tokens, config.chunk_size, GauRule<Real>{});
+  static StateArrays<Real> state_arrays(const ModelConfig& config, std::int64_t batch, std::int64_t tokens,
+                                        Rounding rounding) {
+    return RunningState<Real>::state_arrays(config, batch, tokens, rounding, config.chunk_size, GauRule<Real>{});
   }
   static std::int64_t scratch_bytes(const ModelConfig& config);
   static std::int64_t gradient_scratch_bytes(const ModelConfig& config);
@@ -64,6 +65,7 @@ class Gau : public Attention<Real> {
 
   ModelConfig m_config;
   Sequence m_sequence;
+  Rounding m_rounding;
   RunningState<Real> m_state;
   std::shared_ptr<GradientBuffers> m_gradient;  // where there has been a gradient
 };
@@ -90,12 +92,15 @@ struct Gau<Real>::GradientBuffers {
 };
 
 template <class Real>
-Gau<Real>::Gau(const ModelConfig& config, const Sequence& sequence)
-    : m_config(config), m_sequence(sequence), m_state(config, sequence, config.chunk_size, GauRule<Real>{}) {}
+Gau<Real>::Gau(const ModelConfig& config, const Sequence& sequence, Rounding rounding)
+    : m_config(config),
+      m_sequence(sequence),
+      m_rounding(rounding),
+      m_state(config, sequence, rounding, config.chunk_size, GauRule<Real>{}) {}
 
 template <class Real>
-std::int64_t Gau<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence) {
-  return RunningState<Real>::bytes(config, sequence, config.chunk_size, GauRule<Real>{});
+std::int64_t Gau<Real>::workspace_bytes(const ModelConfig& config, const Sequence& sequence, Rounding rounding) {
+  return RunningState<Real>::bytes(config, sequence, rounding, config.chunk_size, GauRule<Real>{});
 }
 
 template <class Real>
@@ -124,7 +129,7 @@ void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, con
                         const Array<Real***>& output, Profile* profile, AttentionState<Real>* state,
                         AttentionRecord<Real>* record) {
   parallel::agree(execution, m_sequence, profile, [&] {
-    require_input(m_config, m_sequence, mask, input, output, state);
+    require_input(m_config, m_sequence, packs_rows<Real>(m_config, m_rounding), mask, input, output, state);
     if (record != nullptr && norms_results(m_config))
       reserve_rows(record->unnormed, "unnormed", m_sequence, m_config.attention_dim());
     if (state != nullptr) m_state.require_state(*state);
@@ -138,7 +143,7 @@ void Gau<Real>::forward(const Execution& execution, const PaddingMask& mask, con
     const Phase phase(execution, profile, "within_chunk");
     const auto scale = kernels::score_scale<Real>(m_config.head_dim());
     kernels::token_softmax(execution, "bsbr::attention::within_chunk", m_config.num_heads, visible(), scale,
-                           input.query, keys, sums, first, first, first + m_sequence.local_tokens());
+                           {input.query, input.packed}, keys, sums, first, first, first + m_sequence.local_tokens());
   }
   const GauRule<Real> rule{norms ? Strided<const Real***>() : input.gate, averages_states(m_config)};
   m_state.scan(execution, mask, input, keys, rule, sums, state, profile);
@@ -252,7 +257,7 @@ void Gau<Real>::backward(const Execution& execution, const PaddingMask& mask, co
                          const Array<Real***>& output_gradient, const AttentionGradient<Real>& gradient,
                          Profile* profile) {
   parallel::agree(execution, m_sequence, profile, [&] {
-    require_input(m_config, m_sequence, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
+    require_input(m_config, m_sequence, false, mask, input, output, static_cast<AttentionState<Real>*>(nullptr));
     if (!m_gradient) m_gradient = std::make_shared<GradientBuffers>(m_config, m_sequence);
   });
   {
