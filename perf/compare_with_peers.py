@@ -14,23 +14,24 @@ their own, build/peers, unless they are there. Five comparisons, all of models o
     standard     standard attention, the same function as that transformer
     hopfield     hopfield, the same function as that transformer with hopfield's scale
 
-Each is made in float and in bfloat16, except for `package`, which is only made in float. In bfloat16, PyTorch has all weights and
-activations in bfloat16, as .to(torch.bfloat16) makes them; bsbr_forward --precision bfloat16 rounds what matrix products multiply, and keeps
-the rest in float. Which kernels each of them used is told, too: bsbr's by its summary; PyTorch's by what MKL and oneDNN log about one
-linear layer and one attention, since PyTorch itself does not tell which library it calls.
+Each is made in float and in bfloat16, except for `package`, which is only made in float. In bfloat16, PyTorch has all
+weights and activations in bfloat16, as .to(torch.bfloat16) makes them; bsbr_forward --precision bfloat16 rounds what
+matrix products multiply, and keeps the rest in float. Which kernels each of them used is told, too: bsbr's by its
+summary; PyTorch's by what MKL and oneDNN log about one linear layer and one attention, since PyTorch itself does not
+tell which library it calls.
 
-Before anything is timed, both must give the same numbers for the same weights on a short sequence, in float and in the precision that is
-timed. In `package` that is bsbr with the
-causality `reference`; what is timed is the causal one, which --verify has compared with the plain reference. In `transformer` it is
-standard attention that is compared, since the transformer is another function than bsbr.
+Before anything is timed, both must give the same numbers for the same weights on a short sequence, in float and in the
+precision that is timed. In `package` that is bsbr with the causality `reference`; what is timed is the causal one,
+which --verify has compared with the plain reference. In `transformer` it is standard attention that is compared, since
+the transformer is another function than bsbr.
 
-With --gradients, in float only, it is bsbr_evaluate --gradients against autograd: the mean loss of the next token, and its gradients with respect to all
-weights, of models with a head of their own. Loss and gradients are compared before they are timed; there is no `package`, whose
-model has no head and no causal mode.
+With --gradients, in float only, it is bsbr_evaluate --gradients against autograd: the mean loss of the next token, and
+its gradients with respect to all weights, of models with a head of their own. Loss and gradients are compared before
+they are timed; there is no `package`, whose model has no head and no causal mode.
 
-A round is one run of each in each precision, since the speed of a machine drifts; the median of the rounds' ratios is what counts. Most of the time is
-PyTorch's at 65,536 tokens, where one forward may take minutes on few cores: --tokens 4096,16384 leaves them out. In bfloat16 PyTorch is
-slow on CPUs without instructions for it.
+A round is one run of each in each precision, since the speed of a machine drifts; the median of the rounds' ratios is
+what counts. Most of the time is PyTorch's at 65,536 tokens, where one forward may take minutes on few cores: --tokens
+4096,16384 leaves them out. In bfloat16 PyTorch is slow on CPUs without instructions for it.
 
 Exit codes are those of docs/programs.md; 1: the environment cannot be made or used; 70 also where numbers differ.
 """
@@ -296,7 +297,8 @@ def compare(options):
         programs = Programs(folder, options)
         for name in options.comparisons:
             results += compare_one(name, programs, options)
-    kernels = {precision: dict(bsbr=programs.kernels[precision], python=kernels_of_pytorch(precision)) for precision in options.precisions}
+    kernels = {precision: dict(bsbr=programs.kernels[precision], python=kernels_of_pytorch(precision))
+               for precision in options.precisions}
     print_table(results, options.program)
     print_kernels(kernels, programs.about)
     if options.json is not None:
@@ -307,8 +309,10 @@ def compare_one(name, programs, options):
     """The results of one comparison, one for each length and precision."""
     print(f"\n{name}", flush=True)
     try:
-        # Both are compared in float whatever is timed: rounding to bfloat16 hides small differences such as hopfield's scale.
-        pairs = {precision: prepare_gradients(name, programs) if options.gradients else prepare(name, programs, precision)
+        # Both are compared in float whatever is timed: rounding to bfloat16 hides small differences, even those that
+        # hopfield's scale makes.
+        get_ready = prepare_gradients if options.gradients else prepare
+        pairs = {precision: get_ready(name, programs, precision)
                  for precision in PRECISIONS if can_be_made(name, precision, options)}
         pairs = {precision: pair for precision, pair in pairs.items() if precision in options.precisions}
         lengths = dict(package=options.package_tokens, standard=options.standard_tokens, hopfield=options.standard_tokens)
@@ -325,7 +329,8 @@ def prepare(name, programs, precision):
     if name == "package":
         model = programs.make_model("bsbr")
         forward = package_forward(model)
-        checks = dict(same_numbers(programs, model, forward, precision, "--causality", "reference"), **verified(programs, model, precision))
+        checks = same_numbers(programs, model, forward, precision, "--causality", "reference")
+        checks.update(verified(programs, model, precision))
     else:
         model, same = programs.make_models(name)
         forward = peer(same, precision).forward
@@ -335,13 +340,14 @@ def prepare(name, programs, precision):
     return lambda tokens: programs.seconds(model, tokens, precision), without_gradients(forward), checks
 
 
-def prepare_gradients(name, programs):
+def prepare_gradients(name, programs, precision):
     """ours(tokens) -> seconds of loss and gradients, theirs(ids), and by how much both were found to differ."""
     model, same = programs.make_models(name, "--head", "separate")
-    theirs = peer(same)
+    theirs = peer(same, precision)
     checks = same_gradients(programs, same, theirs)
     if model != same:
-        checks["largest_difference_of_bsbr"] = same_gradients(programs, model, peer(model))["largest_difference"]
+        of_bsbr = same_gradients(programs, model, peer(model, precision))
+        checks["largest_difference_of_bsbr"] = of_bsbr["largest_difference"]
     return lambda tokens: programs.gradient_seconds(model, tokens), theirs.loss_and_gradients, checks
 
 
@@ -353,7 +359,8 @@ def same_numbers(programs, model, forward, precision, *how):
     what = ", ".join([os.path.splitext(os.path.basename(model))[0], *how[1::2], precision])
     print(f"  {what}: the largest difference between both is {difference:.1e} in {CHECKED_TOKENS} tokens", flush=True)
     if not difference < tolerance:  # NaN, too
-        raise Failure(BUG, f"{what}: the numbers of both differ by {difference:.1e}, must be below {tolerance:.0e}: not timed")
+        raise Failure(BUG, f"{what}: the numbers of both differ by {difference:.1e}, must be below {tolerance:.0e}: "
+                           "not timed")
     return dict(largest_difference=difference)
 
 
@@ -384,15 +391,17 @@ def verified(programs, model, precision):
     """bsbr as it is timed, against the plain loops in double precision that are built into bsbr_forward."""
     summary = programs.forward(model, "--random-tokens", CHECKED_TOKENS, "--precision", precision, "--verify")
     difference, tolerance = summary["verify"]["largest_difference"], TOLERANCES[precision]
-    print(f"  bsbr, causal, {precision}: the largest difference from the plain reference is {difference:.1e}", flush=True)
+    print(f"  bsbr, causal, {precision}: the largest difference from the plain reference is {difference:.1e}",
+          flush=True)
     if not difference < tolerance:
-        raise Failure(BUG, f"bsbr differs from its reference by {difference:.1e}, must be below {tolerance:.0e}: not timed")
+        raise Failure(BUG, f"bsbr differs from its reference by {difference:.1e}, must be below {tolerance:.0e}: "
+                           "not timed")
     return dict(largest_difference_from_reference=difference)
 
 
 def time_all(program, pairs, tokens, repeat):
-    """pairs: precision -> what prepare() gives. The results of this length, one for each precision, with the seconds of one run of each in
-    each round."""
+    """The results of this length, one for each precision, with the seconds of one run of each in each round. pairs:
+    precision -> what prepare() gives."""
     ids = torch.from_numpy(random_ids(2, tokens))
     for _, theirs, _ in pairs.values():
         seconds(theirs, ids[:WARM_UP_TOKENS])
@@ -404,13 +413,15 @@ def time_all(program, pairs, tokens, repeat):
             of_theirs.append(seconds(theirs, ids))
             print(f"  {tokens:,} tokens, {precision}: {program} {of_ours[-1]:.3f} s, Python {of_theirs[-1]:.3f} s, "
                   f"{of_theirs[-1] / of_ours[-1]:.2f} times as fast", flush=True)
-    return [result(program, tokens, precision, checks, *times[precision]) for precision, (_, _, checks) in pairs.items()]
+    return [result(program, tokens, precision, checks, *times[precision])
+            for precision, (_, _, checks) in pairs.items()]
 
 
 def result(program, tokens, precision, checks, of_ours, of_theirs):
     ratios = [slow / fast for fast, slow in zip(of_ours, of_theirs)]
-    return {"tokens": tokens, "precision": precision, **checks, f"seconds_of_{program}": of_ours, "seconds_of_python": of_theirs,
-            "ratios": ratios, "median_ratio": statistics.median(ratios), "smallest_ratio": min(ratios), "largest_ratio": max(ratios)}
+    return {"tokens": tokens, "precision": precision, **checks, f"seconds_of_{program}": of_ours,
+            "seconds_of_python": of_theirs, "ratios": ratios, "median_ratio": statistics.median(ratios),
+            "smallest_ratio": min(ratios), "largest_ratio": max(ratios)}
 
 
 def random_ids(seed, tokens):
@@ -487,7 +498,8 @@ class Programs:
 
     def seconds(self, model, tokens, precision):
         """Of one forward whose memory is set up: the second of two."""
-        return self.forward(model, "--random-tokens", tokens, "--precision", precision, "--repeat", 2)["seconds_by_repeat"][-1]
+        summary = self.forward(model, "--random-tokens", tokens, "--precision", precision, "--repeat", 2)
+        return summary["seconds_by_repeat"][-1]
 
     def loss_and_gradients(self, model, ids):
         """ids [tokens] -> loss, gradients by name"""
@@ -513,7 +525,7 @@ def without_gradients(forward):
 
 
 def read_model(path, precision="float"):
-    """Configuration and weights of a model file, with PyTorch's names. A model computes in the precision that its weights have."""
+    """Configuration and weights of a model file, with PyTorch's names. A model computes in its weights' precision."""
     model = weight_files.open_tensors(path)
     weights = {name: torch.from_numpy(model.read(name)) for name in model.shapes}
     if precision == "bfloat16":
@@ -534,7 +546,7 @@ def package_forward(model):
     return lambda ids: package(ids[None])[0]
 
 
-def peer(model, precision="float"):
+def peer(model, precision):
     """The model of a file in PyTorch."""
     config, weights = read_model(model, precision)
     return (Bsbr if config["architecture"] == "bsbr" else Transformer)(config, weights)
@@ -642,7 +654,8 @@ class Bsbr(Transformer):
 
 
 def kernels_of_pytorch(precision):
-    """Of a linear layer and of the fused attention. Each runs in a process of its own: MKL and oneDNN write their logs to its stdout."""
+    """Of a linear layer and of the fused attention. Each runs in a process of its own, to whose stdout MKL and oneDNN
+    write their logs."""
     run = """if True:
         import sys, torch
         what, precision, tokens, hidden, ff, heads = sys.argv[1:3] + [int(number) for number in sys.argv[3:]]
@@ -653,19 +666,22 @@ def kernels_of_pytorch(precision):
             else:
                 q, k, v = (ones(1, heads, tokens, hidden // heads) for _ in "qkv")
                 torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-                print("attention", torch.nn.attention.SDPBackend(torch._fused_sdp_choice(q, k, v, is_causal=True)).name)"""
-    sizes = [str(number) for number in (CHECKED_TOKENS, *(SIZES[name] for name in ("hidden_dim", "ff_dim", "num_heads")))]
+                backend = torch._fused_sdp_choice(q, k, v, is_causal=True)
+                print("attention", torch.nn.attention.SDPBackend(backend).name)"""
+    sizes = [str(number) for number in (CHECKED_TOKENS, *map(SIZES.get, ("hidden_dim", "ff_dim", "num_heads")))]
     environment = dict(os.environ, MKL_VERBOSE="1", ONEDNN_VERBOSE="1")
-    outputs = {what: execute([sys.executable, "-c", run, what, precision, *sizes], environment) for what in ("linear", "attention")}
-    # This is worth a remark, but not the measurements.
-    return {what: "unknown" if done.returncode else kernel_names(done.stdout) for what, done in outputs.items()}
+    runs = {what: execute([sys.executable, "-c", run, what, precision, *sizes], environment)
+            for what in ("linear", "attention")}
+    # A PyTorch that cannot be asked like this can be timed all the same.
+    return {what: "unknown" if done.returncode else kernel_names(done.stdout) for what, done in runs.items()}
 
 
 def kernel_names(log):
     """What a log of MKL, oneDNN and the process above names, each once: 'flash_attention: MKL SGEMM'."""
     backend = re.search(r"^attention (\w+)$", log, re.MULTILINE)
     called = re.findall(r"^MKL_VERBOSE (\w+)\(|^(?:onednn|dnnl)_verbose,.*\bexec,cpu,(\w+),([^,]+),", log, re.MULTILINE)
-    names = [f"MKL {function}" if function else f"oneDNN {primitive} {kernel}" for function, primitive, kernel in called]
+    names = [f"MKL {function}" if function else f"oneDNN {primitive} {kernel}"
+             for function, primitive, kernel in called]
     libraries = ", ".join(sorted(set(names))) or "PyTorch's own, neither MKL nor oneDNN"
     return f"{backend[1].lower()}: {libraries}" if backend else libraries
 
@@ -678,16 +694,18 @@ def print_table(results, program):
     print("\n{:12} {:>9} {:>9} {:>14} {:>11} {:>14} {:>8} {:>8}".format(*titles))
     for result in results:
         ours, theirs = (statistics.median(result["seconds_of_" + who]) for who in (program, "python"))
-        print(f"{result['comparison']:12} {result['tokens']:9,} {result['precision']:>9} {ours:12.3f} s {theirs:9.3f} s "
-              f"{result['median_ratio']:14.2f} {result['smallest_ratio']:8.2f} {result['largest_ratio']:8.2f}")
+        print(f"{result['comparison']:12} {result['tokens']:9,} {result['precision']:>9} {ours:12.3f} s "
+              f"{theirs:9.3f} s {result['median_ratio']:14.2f} {result['smallest_ratio']:8.2f} "
+              f"{result['largest_ratio']:8.2f}")
     rounds = len(results[0]["ratios"])
     print(f"medians of {rounds} {plural('round', rounds)}; times as fast: seconds of Python by seconds of {program} in the same round")
 
 
 def print_kernels(kernels, about):
-    print("bsbr {version}, {execution_space}; PyTorch for {capability}".format(**about, capability=torch.backends.cpu.get_cpu_capability()))
+    capability = torch.backends.cpu.get_cpu_capability()
+    print("bsbr {version}, {execution_space}; PyTorch for {capability}".format(**about, capability=capability))
     for precision, used in kernels.items():
-        print(f"kernels in {precision}: bsbr {used['bsbr'].removeprefix('bsbr ')}; PyTorch's linear layers: {used['python']['linear']}; "
+        print(f"kernels in {precision}: {used['bsbr']}; PyTorch's linear layers: {used['python']['linear']}; "
               f"its attention: {used['python']['attention']}")
 
 

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""How far hidden states in float and in bfloat16 are from those in double, beside those of PyTorch: for all seven architectures.
+"""How far hidden states in float and in bfloat16 are from those in double, beside PyTorch's, for all architectures.
 
     perf/measure_precision.py
     perf/measure_precision.py --architectures bsbr,linear --tokens 65536
 
-Needs the built programs and a Python with PyTorch, h5py and NumPy, such as the one that perf/compare_with_peers.py makes in build/peers.
-Models have random weights, width 512, 8 heads (gau one), 4 layers unless --layers says otherwise, a feed-forward layer of 2,048, chunks
-of 128 and a vocabulary of 256; tokens are random. An error is the root mean square of the differences between hidden states, which the final
-norm gives a variance of about 1; the largest difference stands beside it in brackets.
+Needs the built programs and a Python with PyTorch, h5py and NumPy, such as the one that perf/compare_with_peers.py
+makes in build/peers. Models have random weights, width 512, 8 heads (gau one), 4 layers unless --layers says otherwise,
+a feed-forward layer of 2,048, chunks of 128 and a vocabulary of 256; tokens are random. An error is the root mean
+square of the differences between hidden states, which the final norm gives a variance of about 1; the largest
+difference stands beside it in brackets.
 
-PyTorch computes the same function with the same weights. In bfloat16 all of its weights and activations are bfloat16, as
-.to(torch.bfloat16) makes them, but for delta_net's state and systems of equations, which PyTorch solves in float only. Its error in float
-shows that the function is the same. Exit codes are those of docs/programs.md.
+PyTorch computes the same function with the same weights, as its error in float shows. In bfloat16 all of its weights
+and activations are bfloat16, as .to(torch.bfloat16) makes them; only delta_net keeps its state in float, and solves its
+systems of equations there, which PyTorch cannot do in bfloat16. Exit codes are those of docs/programs.md.
 """
 import os
 import sys
@@ -43,26 +44,35 @@ def parse(arguments):
     parser = Parser(prog=PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
     add("--programs", default="build/release/apps", metavar="DIR", help="folder of the programs; default %(default)s")
-    add("--architectures", type=lambda text: peers.some_of(ARCHITECTURES, text), default=ARCHITECTURES, metavar="A,B,...", help="default all")
+    add("--architectures", type=architectures, default=ARCHITECTURES, metavar="A,B,...", help="default all")
     add("--tokens", type=count, default=1024, metavar="N", help="default %(default)s")
     add("--layers", type=count, default=SIZES["num_layers"], metavar="N", help="default %(default)s")
     add("--threads", type=count, default=peers.cores(), metavar="N", help="of both; default all cores, %(default)s")
     return parser.parse_args(arguments)
 
 
+def architectures(text):
+    return peers.some_of(ARCHITECTURES, text)
+
+
 def measure(options):
     os.environ.update(OMP_NUM_THREADS=str(options.threads), OMP_PROC_BIND="false")
     peers.load_libraries(options.threads)
-    print(f"{options.tokens:,} tokens, {options.layers} layers, PyTorch {peers.torch.__version__}: root mean square of the differences from "
-          "double (the largest one); seconds of bsbr_forward in float ÷ in bfloat16")
-    print("".join([f"{'':16}", *(f"{title:20}" for title in TITLES), "seconds"]), flush=True)
+    layers = f"{options.layers} {peers.plural('layer', options.layers)}"
+    print(f"{options.tokens:,} tokens, {layers}, PyTorch {peers.torch.__version__}")
+    print("root mean square of the differences from double (the largest one); "
+          "seconds of bsbr_forward in float ÷ in bfloat16")
+    print_row("", TITLES, "seconds")
     with tempfile.TemporaryDirectory() as folder:
         programs = peers.Programs(folder, options)
         ids = peers.random_ids(2, options.tokens)
         for architecture in options.architectures:
             errors, seconds = measure_one(programs, architecture, ids, options.layers)
-            print("".join([f"{architecture:16}", *(f"{f'{error:.1e} ({largest:.1e})':20}" for error, largest in errors), f"{seconds:.2f}"]),
-                  flush=True)
+            print_row(architecture, [f"{error:.1e} ({largest:.1e})" for error, largest in errors], f"{seconds:.2f}")
+
+
+def print_row(name, columns, last):
+    print("".join([f"{name:16}", *(f"{column:20}" for column in columns), last]), flush=True)
 
 
 def measure_one(programs, architecture, ids, layers):
@@ -79,16 +89,19 @@ def measure_one(programs, architecture, ids, layers):
         with peers.h5py.File(result) as file:
             errors.append(difference(exact, file["hidden_states"][0]))
         errors.append(difference(exact, forward_of_pytorch(architecture, model, ids, precision)))
+        if precision == "float" and not errors[-1][0] < peers.TOLERANCES["float"]:  # NaN, too
+            raise Failure(peers.BUG, f"{architecture}: PyTorch is off by {errors[-1][0]:.1e} in float: another function")
     return errors, seconds["float"] / seconds["bfloat16"]
 
 
 def forward(programs, model, ids, precision, result):
     """Writes the hidden states, and tells the seconds."""
-    return programs.forward(model, "--input", programs.write(ids), "--precision", precision, "--output", result)["seconds"]
+    summary = programs.forward(model, "--input", programs.write(ids), "--precision", precision, "--output", result)
+    return summary["seconds"]
 
 
 def difference(exact, states):
-    """states [tokens, hidden] -> root mean square and largest of their differences from those of a result file in double."""
+    """states [tokens, hidden] -> root mean square and largest of their differences from those of a result file."""
     squares, largest = 0.0, 0.0
     with peers.h5py.File(exact) as file:
         for first in range(0, len(states), ROWS):
@@ -97,7 +110,7 @@ def difference(exact, states):
     return (squares / states.size) ** 0.5, largest
 
 
-# ---- PyTorch --------------------------------------------------------------------------------------------------------------------------
+# ---- PyTorch ---------------------------------------------------------------------------------------------------------
 
 
 def forward_of_pytorch(architecture, model, ids, precision):
@@ -119,10 +132,10 @@ class Chunked(peers.Transformer):
         """x [tokens, hidden] -> the same"""
         functional, chunks = peers.torch.nn.functional, -(-len(x) // self.chunk)
         # The last chunk is filled up with zeros, which no earlier token sees.
-        x = functional.pad(x, (0, 0, 0, chunks * self.chunk - len(x)))
-        qkv = functional.linear(x, *self.qkv[index]).view(chunks, self.chunk, 3, self.heads, -1)
+        qkv = functional.pad(functional.linear(x, *self.qkv[index]), (0, 0, 0, chunks * self.chunk - len(x)))
+        qkv = qkv.view(chunks, self.chunk, 3, self.heads, -1)
         heads = self.mix(*qkv.permute(2, 3, 0, 1, 4))  # each [heads, chunks, chunk, head_dim]
-        heads = heads.permute(1, 2, 0, 3).reshape(len(x), -1)
+        heads = heads.permute(1, 2, 0, 3).reshape(chunks * self.chunk, -1)[:len(x)]
         return self.linear(f"layers.{index}.attention.out_proj", self.gated(index, x, heads))
 
     def gated(self, index, x, heads):
@@ -159,7 +172,7 @@ class DeltaNet(Chunked):
     def mix(self, q, k, v):
         torch, beta = peers.torch, self.config["beta"]
         q, k = (torch.nn.functional.normalize(part, dim=-1, eps=1e-12) for part in (q, k))
-        # What each token adds to the state depends on the tokens before it in the chunk: a system of equations with a triangular matrix.
+        # What a token adds to the state depends on the tokens before it in the chunk: a triangular system of equations.
         unit = torch.eye(self.chunk)
         systems = unit + beta * (k @ k.transpose(-1, -2)).float().tril(-1)
         state, results = torch.zeros(self.heads, k.shape[-1], k.shape[-1]), []
@@ -181,7 +194,8 @@ class SlidingWindow(Chunked):
     def mix(self, q, k, v):
         torch, chunks = peers.torch, q.shape[1]
         k, v = (torch.cat([torch.nn.functional.pad(part[:, :-1], (0, 0, 0, 0, 1, 0)), part], 2) for part in (k, v))
-        back = torch.arange(self.chunk)[:, None] - torch.arange(-self.chunk, self.chunk)  # how far a key is behind a query
+        # How far a key is behind a query, [chunk, 2 chunk]
+        back = torch.arange(self.chunk)[:, None] - torch.arange(-self.chunk, self.chunk)
         seen = ((back >= 0) & (back <= self.chunk)).repeat(chunks, 1, 1)
         seen[0, :, :self.chunk] = False  # there is no chunk before the first one
         return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=self.scale)

@@ -68,7 +68,7 @@ class CompareWithPeers(Case):
             return code, out.getvalue(), err.getvalue(), json.load(file)
 
     def compare_gradients(self, *arguments, **factors):
-        with mock.patch.object(peers, "peer", lambda model: SameGradients(model, **factors)):
+        with mock.patch.object(peers, "peer", lambda model, precision: SameGradients(model, **factors)):
             return self.compare("--gradients", *arguments)
 
     def test_the_models_for_pytorch_are_the_same_functions(self):
@@ -77,7 +77,7 @@ class CompareWithPeers(Case):
         self.assertEqual((code, err), (0, ""))
         self.assertEqual([(result["comparison"], result["tokens"], result["precision"]) for result in found["results"]],
                          [(comparison, tokens, precision)
-                          for comparison, tokens in (("transformer", 40), ("plain", 40), ("standard", 9), ("hopfield", 9))
+                          for comparison, tokens in dict(transformer=40, plain=40, standard=9, hopfield=9).items()
                           for precision in ("float", "bfloat16")])
         for result in found["results"]:
             least, most = dict(float=(0, 2e-5), bfloat16=(1e-3, 0.1))[result["precision"]]
@@ -124,26 +124,30 @@ class CompareWithPeers(Case):
         for precision, used in found["kernels"].items():
             self.assertRegex(used["bsbr"], "^bsbr ")
             self.assertEqual(used["python"], kernels(precision))
-            self.assertRegex(out, f"\nkernels in {precision}: bsbr .*: linear in {precision}; .*: attention in {precision}\n")
+            theirs = f"PyTorch's linear layers: linear in {precision}; its attention: attention in {precision}\n"
+            self.assertIn(f"kernels in {precision}: {used['bsbr']}; {theirs}", out)
 
     def test_kernels_of_pytorch_are_those_that_its_libraries_log(self):
-        mkl = "MKL_VERBOSE oneMKL 2024.0 Update 2 Product build 20240605\nMKL_VERBOSE SGEMM(T,N,512,64,64,0x7f,0x7f,512) 98.58us\n"
+        mkl = ("MKL_VERBOSE oneMKL 2024.0 Update 2 Product build 20240605\n"
+               "MKL_VERBOSE SGEMM(T,N,512,64,64,0x7f,0x7f,512) 98.58us CNR:OFF Dyn:0\n")
         onednn = ("onednn_verbose,v1,info,cpu,runtime:OpenMP,nthr:2\n"
                   "onednn_verbose,v1,primitive,info,template:operation,engine,primitive,implementation,prop_kind\n"
-                  "onednn_verbose,v1,primitive,exec,cpu,matmul,brg_matmul:avx10_1_512_amx,undef,src:bf16::blocked:ab::f0,,,8x8:8x8,0.1\n"
-                  "onednn_verbose,exec,cpu,reorder,jit:uni,undef,src_bf16::blocked:ba:f0,,,8x8,0.2\n")
+                  "onednn_verbose,v1,primitive,exec,cpu,matmul,brg_matmul:avx10_1_512_amx,undef,src:bf16,,,8x8,0.1\n"
+                  "onednn_verbose,exec,cpu,reorder,jit:uni,undef,src_bf16,,,8x8,0.2\n")
         self.assertEqual(peers.kernel_names(mkl * 2), "MKL SGEMM")
         self.assertEqual(peers.kernel_names("attention FLASH_ATTENTION\n" + mkl), "flash_attention: MKL SGEMM")
         self.assertEqual(peers.kernel_names(onednn), "oneDNN matmul brg_matmul:avx10_1_512_amx, oneDNN reorder jit:uni")
         self.assertEqual(peers.kernel_names("attention MATH\n"), "math: PyTorch's own, neither MKL nor oneDNN")
 
     def test_the_picture_has_times_in_float(self):
-        times = dict(seconds_of_bsbr_forward=[1.0], seconds_of_python=[3.0])
-        results = [dict(comparison="transformer", tokens=8, precision=precision, **{name: [factor * value[0]] for name, value in times.items()})
-                   for precision, factor in (("float", 1), ("bfloat16", 7))]
+        def result(tokens, ours, theirs, **more):
+            return dict(comparison="transformer", tokens=tokens, seconds_of_bsbr_forward=[ours],
+                        seconds_of_python=[theirs], **more)
+
+        results = [result(4, 1, 3), result(8, 1, 3, precision="float"), result(8, 7, 21, precision="bfloat16")]
         path = self.path("float_and_bfloat16.json")
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(dict(format="bsbr-peers", results=[*results, dict(comparison="transformer", tokens=4, **times)]), file)
+            json.dump(dict(format="bsbr-peers", results=results), file)
         self.assertEqual(plot_peers.read([path]), {"bsbr": {4: 1, 8: 1}, plot_peers.PYTORCH: {4: 3, 8: 3}})
 
     def test_gradients_are_compared_and_timed(self):
