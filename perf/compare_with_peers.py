@@ -3,9 +3,10 @@
 
     perf/compare_with_peers.py
     perf/compare_with_peers.py --gradients
+    perf/compare_with_peers.py --precisions bfloat16
 
 Needs the built programs and Python from 3.9; PyTorch, h5py, numpy and the Python package bsbr 0.1.1 are installed into an environment of
-their own, build/peers, unless they are there. Five comparisons, all of models of the same size with float32 weights:
+their own, build/peers, unless they are there. Five comparisons, all of models of the same size:
 
     package      bsbr against the model of the Python package bsbr 0.1.1, as it is
     transformer  bsbr against a pre-norm transformer in PyTorch with torch.nn.functional.scaled_dot_product_attention(is_causal=True)
@@ -13,16 +14,24 @@ their own, build/peers, unless they are there. Five comparisons, all of models o
     standard     standard attention, the same function as that transformer
     hopfield     hopfield, the same function as that transformer with hopfield's scale
 
-Before anything is timed, both must give the same numbers for the same weights on a short sequence. In `package` that is bsbr with the
-causality `reference`; what is timed is the causal one, which --verify has compared with the plain reference. In `transformer` it is
-standard attention that is compared, since the transformer is another function than bsbr.
+Each is made in float and in bfloat16, except for `package`, which is only made in float. In bfloat16, PyTorch has all
+weights and activations in bfloat16, as .to(torch.bfloat16) makes them; bsbr_forward --precision bfloat16 rounds what
+matrix products multiply, and keeps the rest in float. Which kernels each of them used is told, too: bsbr's by its
+summary; PyTorch's by what MKL and oneDNN log about one linear layer and one attention, since PyTorch itself does not
+tell which library it calls.
 
-With --gradients it is bsbr_evaluate --gradients against autograd: the mean loss of the next token, and its gradients with respect to all
-weights, of models with a head of their own. Loss and gradients are compared before they are timed; there is no `package`, whose
-model has no head and no causal mode.
+Before anything is timed, both must give the same numbers for the same weights on a short sequence, in float and in the
+precision that is timed. In `package` that is bsbr with the causality `reference`; what is timed is the causal one,
+which --verify has compared with the plain reference. In `transformer` it is standard attention that is compared, since
+the transformer is another function than bsbr.
 
-A round is one run of each, since the speed of a machine drifts; the median of the rounds' ratios is what counts. Most of the time is
-PyTorch's at 65,536 tokens, where one forward may take minutes on few cores: --tokens 4096,16384 leaves them out.
+With --gradients, in float only, it is bsbr_evaluate --gradients against autograd: the mean loss of the next token, and
+its gradients with respect to all weights, of models with a head of their own. Loss and gradients are compared before
+they are timed; there is no `package`, whose model has no head and no causal mode.
+
+A round is one run of each in each precision, since the speed of a machine drifts; the median of the rounds' ratios is
+what counts. Most of the time is PyTorch's at 65,536 tokens, where one forward may take minutes on few cores: --tokens
+4096,16384 leaves them out. In bfloat16 PyTorch is slow on CPUs without instructions for it.
 
 Exit codes are those of docs/programs.md; 1: the environment cannot be made or used; 70 also where numbers differ.
 """
@@ -46,6 +55,7 @@ from command_line import UNUSABLE as NO_ENVIRONMENT  # noqa: E402
 PROGRAM = "compare_with_peers.py"
 
 COMPARISONS = ("package", "transformer", "plain", "standard", "hopfield")
+PRECISIONS = ("float", "bfloat16")
 LIBRARIES, PACKAGE = ["numpy", "h5py", "torch"], "bsbr==0.1.1"
 CONVERTER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python", "src")  # of bsbr_convert
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
@@ -56,7 +66,10 @@ LONGEST_OF_PACKAGE = 5000  # tokens: its table of positions ends there
 WARM_UP_TOKENS = 4096  # of PyTorch, before the first round: enough to load what it needs, also where a forward takes minutes
 CHECKED_TOKENS = 500  # with a ragged last chunk
 TOKENS, STANDARD_TOKENS, TOKENS_OF_GRADIENTS = (4096, 16384, 65536), (8192,), (4096, 16384)  # unless the command line says which
-TOLERANCE = 2e-4  # hidden states have variance 1; float32 costs some 1e-6 here, in the package's positions some 1e-5
+TOLERANCES = {  # of hidden states, which have variance 1
+    "float": 2e-4,  # rounding costs some 1e-6 here, in the package's positions some 1e-5
+    "bfloat16": 0.3,  # rounding costs up to a tenth here, another function mostly more than 1
+}
 GRADIENT_TOLERANCE = 1e-3  # of loss and gradients, as gradient_difference() has it; float32 costs some 1e-5
 
 
@@ -93,6 +106,8 @@ def parse(arguments):
     add("--gradients", action="store_true", help="time loss and gradients, by bsbr_evaluate, instead of a forward")
     add("--comparisons", type=comparisons, metavar="A,B,...",
         help=f"which of {','.join(COMPARISONS)}; default all, with --gradients all but package")
+    add("--precisions", type=precisions, default=list(PRECISIONS), metavar="A,B",
+        help="which of float,bfloat16; default both. package and --gradients are only made in float")
     add("--tokens", type=counts, metavar="N,N,...", help="of transformer and plain; default 4096,16384, and 65536 without --gradients")
     add("--standard-tokens", type=counts, metavar="N,N,...",
         help="of standard and hopfield; default 8192, with --gradients 4096,16384")
@@ -110,8 +125,14 @@ def parse(arguments):
     options.tokens = options.tokens or (TOKENS_OF_GRADIENTS if options.gradients else TOKENS)
     options.standard_tokens = options.standard_tokens or (TOKENS_OF_GRADIENTS if options.gradients else STANDARD_TOKENS)
     options.comparisons = options.comparisons or [name for name in COMPARISONS if name != "package" or not options.gradients]
+    options.precisions = [precision for precision in options.precisions
+                          if any(can_be_made(name, precision, options) for name in options.comparisons)]
     check(options, parser)
     return options
+
+
+def can_be_made(comparison, precision, options):
+    return precision == "float" or not (comparison == "package" or options.gradients)
 
 
 def cores():
@@ -129,17 +150,28 @@ def counts(text):
 
 
 def comparisons(text):
+    return some_of(COMPARISONS, text)
+
+
+def precisions(text):
+    return some_of(PRECISIONS, text)
+
+
+def some_of(names, text):
+    """Those that the text lists, in the order of the names."""
     chosen = text.split(",")
     for name in chosen:
-        if name not in COMPARISONS:
-            raise argparse.ArgumentTypeError(f"{name!r}, must be of {', '.join(COMPARISONS)}")
-    return [name for name in COMPARISONS if name in chosen]
+        if name not in names:
+            raise argparse.ArgumentTypeError(f"{name!r}, must be of {', '.join(names)}")
+    return [name for name in names if name in chosen]
 
 
 def check(options, parser):
     """What can be known before anything is installed or run."""
     if "package" in options.comparisons and options.gradients:
         parser.error("argument --comparisons: package cannot be compared with --gradients")
+    if not options.precisions:
+        parser.error("argument --precisions: package and --gradients are only made in float")
     if "package" in options.comparisons and max(options.package_tokens) > LONGEST_OF_PACKAGE:
         parser.error(f"argument --package-tokens: {max(options.package_tokens)}, must be at most {LONGEST_OF_PACKAGE}")
     for program in ("bsbr_init", options.program):
@@ -259,65 +291,76 @@ def load_libraries(threads):
 def compare(options):
     load_libraries(options.threads)
     print("width {hidden_dim}, {num_heads} heads, {num_layers} layers, feed-forward of {ff_dim}, chunks of {chunk_size}".format(**SIZES))
-    print(f"{options.threads} {plural('thread', options.threads)}, float32, PyTorch {torch.__version__}")
+    print(f"{options.threads} {plural('thread', options.threads)}, PyTorch {torch.__version__}")
     results = []
     with tempfile.TemporaryDirectory() as folder:
         programs = Programs(folder, options)
         for name in options.comparisons:
             results += compare_one(name, programs, options)
+    kernels = {precision: dict(bsbr=programs.kernels[precision], python=kernels_of_pytorch(precision))
+               for precision in options.precisions}
     print_table(results, options.program)
-    print("bsbr {version}, {execution_space}, {gemm}".format(**programs.about))
+    print_kernels(kernels, programs.about)
     if options.json is not None:
-        write_json(options.json, document(results, programs.about, options))
+        write_json(options.json, document(results, kernels, programs.about, options))
 
 
 def compare_one(name, programs, options):
-    """The results of one comparison, one for each length."""
+    """The results of one comparison, one for each length and precision."""
     print(f"\n{name}", flush=True)
     try:
-        ours, theirs, checks = (prepare_gradients if options.gradients else prepare)(name, programs)
+        # Both are compared in float whatever is timed: rounding to bfloat16 hides small differences, even those that
+        # hopfield's scale makes.
+        get_ready = prepare_gradients if options.gradients else prepare
+        pairs = {precision: get_ready(name, programs, precision)
+                 for precision in PRECISIONS if can_be_made(name, precision, options)}
+        pairs = {precision: pair for precision, pair in pairs.items() if precision in options.precisions}
         lengths = dict(package=options.package_tokens, standard=options.standard_tokens, hopfield=options.standard_tokens)
-        return [dict(comparison=name, tokens=tokens, **checks, **time_both(options.program, ours, theirs, tokens, options.repeat))
-                for tokens in lengths.get(name, options.tokens)]
+        return [dict(comparison=name, **result) for tokens in lengths.get(name, options.tokens)
+                for result in time_all(options.program, pairs, tokens, options.repeat)]
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or "allocate" in str(error):
             raise Failure(NO_MEMORY, f"{name}: not enough memory for PyTorch: {error}") from None
         raise
 
 
-def prepare(name, programs):
+def prepare(name, programs, precision):
     """ours(tokens) -> seconds of a forward, theirs(ids), and by how much both were found to differ."""
     if name == "package":
         model = programs.make_model("bsbr")
         forward = package_forward(model)
-        checks = dict(same_numbers(programs, model, forward, "--causality", "reference"), **verified(programs, model))
+        checks = same_numbers(programs, model, forward, precision, "--causality", "reference")
+        checks.update(verified(programs, model, precision))
     else:
         model, same = programs.make_models(name)
-        forward = peer(same).forward
-        checks = same_numbers(programs, same, forward)
+        forward = peer(same, precision).forward
+        checks = same_numbers(programs, same, forward, precision)
         if name == "transformer":
-            checks.update(verified(programs, model))
-    return lambda tokens: programs.seconds(model, tokens), without_gradients(forward), checks
+            checks.update(verified(programs, model, precision))
+    return lambda tokens: programs.seconds(model, tokens, precision), without_gradients(forward), checks
 
 
-def prepare_gradients(name, programs):
+def prepare_gradients(name, programs, precision):
     """ours(tokens) -> seconds of loss and gradients, theirs(ids), and by how much both were found to differ."""
     model, same = programs.make_models(name, "--head", "separate")
-    theirs = peer(same)
+    theirs = peer(same, precision)
     checks = same_gradients(programs, same, theirs)
     if model != same:
-        checks["largest_difference_of_bsbr"] = same_gradients(programs, model, peer(model))["largest_difference"]
+        of_bsbr = same_gradients(programs, model, peer(model, precision))
+        checks["largest_difference_of_bsbr"] = of_bsbr["largest_difference"]
     return lambda tokens: programs.gradient_seconds(model, tokens), theirs.loss_and_gradients, checks
 
 
-def same_numbers(programs, model, forward, *how):
-    ids = random_ids(1, CHECKED_TOKENS)
-    theirs = without_gradients(forward)(torch.from_numpy(ids)).numpy()
-    difference = float(np.abs(programs.hidden_states(model, ids, *how) - theirs).max())
-    what = os.path.splitext(os.path.basename(model))[0] + "".join(f", {value}" for value in how[1::2])
+def same_numbers(programs, model, forward, precision, *how):
+    ids, tolerance = random_ids(1, CHECKED_TOKENS), TOLERANCES[precision]
+    theirs = without_gradients(forward)(torch.from_numpy(ids)).float().numpy()
+    ours = programs.hidden_states(model, ids, "--precision", precision, *how)
+    difference = float(np.abs(ours - theirs).max())
+    what = ", ".join([os.path.splitext(os.path.basename(model))[0], *how[1::2], precision])
     print(f"  {what}: the largest difference between both is {difference:.1e} in {CHECKED_TOKENS} tokens", flush=True)
-    if not difference < TOLERANCE:  # NaN, too
-        raise Failure(BUG, f"{what}: the numbers of both differ by {difference:.1e}, must be below {TOLERANCE:.0e}: not timed")
+    if not difference < tolerance:  # NaN, too
+        raise Failure(BUG, f"{what}: the numbers of both differ by {difference:.1e}, must be below {tolerance:.0e}: "
+                           "not timed")
     return dict(largest_difference=difference)
 
 
@@ -344,27 +387,40 @@ def gradient_difference(ours, theirs):
     return float(np.max([abs(loss - their_loss) / loss, *differences]))  # NaN if one is
 
 
-def verified(programs, model):
-    """bsbr as it is timed, against the plain loops that are built into bsbr_forward."""
-    difference = programs.forward(model, "--random-tokens", CHECKED_TOKENS, "--verify")["verify"]["largest_difference"]
-    print(f"  bsbr, causal: the largest difference from the plain reference is {difference:.1e}", flush=True)
-    if not difference < TOLERANCE:
-        raise Failure(BUG, f"bsbr differs from its reference by {difference:.1e}, must be below {TOLERANCE:.0e}: not timed")
+def verified(programs, model, precision):
+    """bsbr as it is timed, against the plain loops in double precision that are built into bsbr_forward."""
+    summary = programs.forward(model, "--random-tokens", CHECKED_TOKENS, "--precision", precision, "--verify")
+    difference, tolerance = summary["verify"]["largest_difference"], TOLERANCES[precision]
+    print(f"  bsbr, causal, {precision}: the largest difference from the plain reference is {difference:.1e}",
+          flush=True)
+    if not difference < tolerance:
+        raise Failure(BUG, f"bsbr differs from its reference by {difference:.1e}, must be below {tolerance:.0e}: "
+                           "not timed")
     return dict(largest_difference_from_reference=difference)
 
 
-def time_both(program, ours, theirs, tokens, repeat):
-    """Seconds of one run of each, in each round."""
+def time_all(program, pairs, tokens, repeat):
+    """The results of this length, one for each precision, with the seconds of one run of each in each round. pairs:
+    precision -> what prepare() gives."""
     ids = torch.from_numpy(random_ids(2, tokens))
-    seconds(theirs, ids[:WARM_UP_TOKENS])
-    of_ours, of_theirs = [], []
+    for _, theirs, _ in pairs.values():
+        seconds(theirs, ids[:WARM_UP_TOKENS])
+    times = {precision: ([], []) for precision in pairs}
     for _ in range(repeat):
-        of_ours.append(ours(tokens))
-        of_theirs.append(seconds(theirs, ids))
-        print(f"  {tokens:,} tokens: {program} {of_ours[-1]:.3f} s, Python {of_theirs[-1]:.3f} s, "
-              f"{of_theirs[-1] / of_ours[-1]:.2f} times as fast", flush=True)
+        for precision, (ours, theirs, _) in pairs.items():
+            of_ours, of_theirs = times[precision]
+            of_ours.append(ours(tokens))
+            of_theirs.append(seconds(theirs, ids))
+            print(f"  {tokens:,} tokens, {precision}: {program} {of_ours[-1]:.3f} s, Python {of_theirs[-1]:.3f} s, "
+                  f"{of_theirs[-1] / of_ours[-1]:.2f} times as fast", flush=True)
+    return [result(program, tokens, precision, checks, *times[precision])
+            for precision, (_, _, checks) in pairs.items()]
+
+
+def result(program, tokens, precision, checks, of_ours, of_theirs):
     ratios = [slow / fast for fast, slow in zip(of_ours, of_theirs)]
-    return {f"seconds_of_{program}": of_ours, "seconds_of_python": of_theirs, "ratios": ratios, "median_ratio": statistics.median(ratios),
+    return {"tokens": tokens, "precision": precision, **checks, f"seconds_of_{program}": of_ours,
+            "seconds_of_python": of_theirs, "ratios": ratios, "median_ratio": statistics.median(ratios),
             "smallest_ratio": min(ratios), "largest_ratio": max(ratios)}
 
 
@@ -385,7 +441,8 @@ class Programs:
     """The programs, with files in a folder of their own."""
 
     def __init__(self, folder, options):
-        self.path, self.folder, self.threads, self.about = os.path.abspath(options.programs), folder, options.threads, {}
+        self.path, self.folder, self.threads = os.path.abspath(options.programs), folder, options.threads
+        self.about, self.kernels = {}, {}  # the kernels that matrix products ran on, by precision
 
     def run(self, program, *arguments):
         done = execute([os.path.join(self.path, program), *map(str, arguments)])
@@ -416,7 +473,8 @@ class Programs:
         summary = json.loads(self.run(program, "--model", model, *arguments, "--json", "-"))
         if summary["ranks"] * summary["threads_per_rank"] != self.threads:
             raise Failure(USAGE, f"{program} ran with {summary['threads_per_rank']} threads, must be {self.threads} as in PyTorch")
-        self.about = {name: summary[name] for name in ("version", "git_commit", "kokkos_version", "execution_space", "gemm")}
+        self.about = {name: summary[name] for name in ("version", "git_commit", "kokkos_version", "execution_space")}
+        self.kernels[summary["precision"]] = summary["gemm"]
         return summary
 
     def forward(self, model, *arguments):
@@ -438,9 +496,10 @@ class Programs:
         with h5py.File(self.file("result.h5"), "r") as file:
             return file["hidden_states"][0]
 
-    def seconds(self, model, tokens):
+    def seconds(self, model, tokens, precision):
         """Of one forward whose memory is set up: the second of two."""
-        return self.forward(model, "--random-tokens", tokens, "--repeat", 2)["seconds_by_repeat"][-1]
+        summary = self.forward(model, "--random-tokens", tokens, "--precision", precision, "--repeat", 2)
+        return summary["seconds_by_repeat"][-1]
 
     def loss_and_gradients(self, model, ids):
         """ids [tokens] -> loss, gradients by name"""
@@ -465,10 +524,13 @@ def without_gradients(forward):
     return run
 
 
-def read_model(path):
-    """Configuration and weights of a model file, with PyTorch's names."""
+def read_model(path, precision="float"):
+    """Configuration and weights of a model file, with PyTorch's names. A model computes in its weights' precision."""
     model = weight_files.open_tensors(path)
-    return model.config, {name: torch.from_numpy(model.read(name)) for name in model.shapes}
+    weights = {name: torch.from_numpy(model.read(name)) for name in model.shapes}
+    if precision == "bfloat16":
+        weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
+    return model.config, weights
 
 
 def package_forward(model):
@@ -484,9 +546,9 @@ def package_forward(model):
     return lambda ids: package(ids[None])[0]
 
 
-def peer(model):
+def peer(model, precision):
     """The model of a file in PyTorch."""
-    config, weights = read_model(model)
+    config, weights = read_model(model, precision)
     return (Bsbr if config["architecture"] == "bsbr" else Transformer)(config, weights)
 
 
@@ -535,11 +597,12 @@ class Transformer:
         return self.norm("layer_norm", x)
 
     def positions(self, tokens):
-        """P [tokens, hidden], as docs/mathematics.md defines it."""
-        where = dict(dtype=torch.float64, device=self.weights["embedding.weight"].device)
+        """P [tokens, hidden], as docs/mathematics.md defines it, in the precision of the weights."""
+        embedding = self.weights["embedding.weight"]
+        where = dict(dtype=torch.float64, device=embedding.device)
         column = torch.arange(self.hidden, **where)
         angle = torch.arange(tokens, **where)[:, None] * 10000.0 ** (-2 * (column // 2) / self.hidden)
-        return torch.where(column % 2 == 0, torch.sin(angle), torch.cos(angle)).float()
+        return torch.where(column % 2 == 0, torch.sin(angle), torch.cos(angle)).to(embedding.dtype)
 
     def attention(self, index, x):
         """x [tokens, hidden] -> the same"""
@@ -587,25 +650,70 @@ class Bsbr(Transformer):
         return torch.nn.functional.pad(mixed, (0, 0, 0, 0, 0, 0, 1, 0))  # the first chunk retrieves nothing
 
 
+# ---- which kernels PyTorch uses -------------------------------------------------------------------------------------------------------
+
+
+def kernels_of_pytorch(precision):
+    """Of a linear layer and of the fused attention. Each runs in a process of its own, to whose stdout MKL and oneDNN
+    write their logs."""
+    run = """if True:
+        import sys, torch
+        what, precision, tokens, hidden, ff, heads = sys.argv[1:3] + [int(number) for number in sys.argv[3:]]
+        ones = lambda *shape: torch.ones(shape, dtype=dict(float=torch.float32, bfloat16=torch.bfloat16)[precision])
+        with torch.inference_mode():
+            if what == "linear":
+                torch.nn.functional.linear(ones(tokens, hidden), ones(ff, hidden), ones(ff))
+            else:
+                q, k, v = (ones(1, heads, tokens, hidden // heads) for _ in "qkv")
+                torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+                backend = torch._fused_sdp_choice(q, k, v, is_causal=True)
+                print("attention", torch.nn.attention.SDPBackend(backend).name)"""
+    sizes = [str(number) for number in (CHECKED_TOKENS, *map(SIZES.get, ("hidden_dim", "ff_dim", "num_heads")))]
+    environment = dict(os.environ, MKL_VERBOSE="1", ONEDNN_VERBOSE="1")
+    runs = {what: execute([sys.executable, "-c", run, what, precision, *sizes], environment)
+            for what in ("linear", "attention")}
+    # A PyTorch that cannot be asked like this can be timed all the same.
+    return {what: "unknown" if done.returncode else kernel_names(done.stdout) for what, done in runs.items()}
+
+
+def kernel_names(log):
+    """What a log of MKL, oneDNN and the process above names, each once: 'flash_attention: MKL SGEMM'."""
+    backend = re.search(r"^attention (\w+)$", log, re.MULTILINE)
+    called = re.findall(r"^MKL_VERBOSE (\w+)\(|^(?:onednn|dnnl)_verbose,.*\bexec,cpu,(\w+),([^,]+),", log, re.MULTILINE)
+    names = [f"MKL {function}" if function else f"oneDNN {primitive} {kernel}"
+             for function, primitive, kernel in called]
+    libraries = ", ".join(sorted(set(names))) or "PyTorch's own, neither MKL nor oneDNN"
+    return f"{backend[1].lower()}: {libraries}" if backend else libraries
+
+
 # ---- what is told ---------------------------------------------------------------------------------------------------------------------
 
 
 def print_table(results, program):
-    titles = ("comparison", "tokens", program, "Python", "times as fast", "min", "max")
-    print("\n{:12} {:>9} {:>14} {:>11} {:>14} {:>8} {:>8}".format(*titles))
+    titles = ("comparison", "tokens", "precision", program, "Python", "times as fast", "min", "max")
+    print("\n{:12} {:>9} {:>9} {:>14} {:>11} {:>14} {:>8} {:>8}".format(*titles))
     for result in results:
         ours, theirs = (statistics.median(result["seconds_of_" + who]) for who in (program, "python"))
-        print(f"{result['comparison']:12} {result['tokens']:9,} {ours:12.3f} s {theirs:9.3f} s {result['median_ratio']:14.2f} "
-              f"{result['smallest_ratio']:8.2f} {result['largest_ratio']:8.2f}")
+        print(f"{result['comparison']:12} {result['tokens']:9,} {result['precision']:>9} {ours:12.3f} s "
+              f"{theirs:9.3f} s {result['median_ratio']:14.2f} {result['smallest_ratio']:8.2f} "
+              f"{result['largest_ratio']:8.2f}")
     rounds = len(results[0]["ratios"])
     print(f"medians of {rounds} {plural('round', rounds)}; times as fast: seconds of Python by seconds of {program} in the same round")
+
+
+def print_kernels(kernels, about):
+    capability = torch.backends.cpu.get_cpu_capability()
+    print("bsbr {version}, {execution_space}; PyTorch for {capability}".format(**about, capability=capability))
+    for precision, used in kernels.items():
+        print(f"kernels in {precision}: {used['bsbr']}; PyTorch's linear layers: {used['python']['linear']}; "
+              f"its attention: {used['python']['attention']}")
 
 
 def plural(word, number):
     return word if number == 1 else word + "s"
 
 
-def document(results, about, options):
+def document(results, kernels, about, options):
     """Everything that was measured, and by what."""
     packages = dict(torch=torch.__version__, numpy=np.__version__)
     if "package" in options.comparisons:
@@ -613,7 +721,7 @@ def document(results, about, options):
     return dict(format="bsbr-peers", format_version=1, program=options.program, bsbr=about, python_packages=packages,
                 created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), cpu_capability_of_torch=torch.backends.cpu.get_cpu_capability(),
                 threads=options.threads, repeat=options.repeat, config=dict(SIZES, temperature=TEMPERATURE), checked_tokens=CHECKED_TOKENS,
-                results=results)
+                kernels=kernels, results=results)
 
 
 def write_json(path, content):

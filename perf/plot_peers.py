@@ -65,7 +65,7 @@ def add(document, measured):
         return
     for result in document["results"]:
         name, tokens = OURS.get(result["comparison"]), result["tokens"]
-        if name:
+        if name and result.get("precision", "float") == "float":  # earlier files have float only, and do not say so
             measured[name][tokens] += result["seconds_of_bsbr_forward"]
             if "seconds_of_python" in result:
                 measured[PYTORCH][tokens] += result["seconds_of_python"]

@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 
-__version__, float64 = "of NumPy", np.float64
+__version__, float32, float64, bfloat16 = "of NumPy", np.float32, np.float64, "bfloat16"
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
@@ -14,7 +14,7 @@ class Tensor(np.ndarray):
     device = "cpu"
 
     def view(self, *shape):
-        return self.reshape(shape)
+        return self.reshape(shape) if isinstance(shape[0], int) else np.ndarray.view(self, *shape)
 
     def permute(self, *order):
         return np.transpose(self, order)
@@ -26,7 +26,14 @@ class Tensor(np.ndarray):
         return self.reshape(*self.shape[:first], -1)
 
     def float(self):
-        return self.astype(np.float32)
+        return self.to(float32)
+
+    def to(self, dtype):
+        """NumPy has no bfloat16: in the place of such numbers are floats that have been rounded to it."""
+        if dtype != bfloat16:
+            return self.astype(dtype)
+        bits = self.astype(np.float32).view(np.ndarray).view(np.uint32)
+        return from_numpy(((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32))
 
     def numpy(self):
         return np.asarray(self)

@@ -15,6 +15,7 @@ from programs import PROGRAMS, Case, mpi_session
 
 sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", *folder) for folder in (["perf"], ["python", "src"])]
 import compare_with_peers as peers  # noqa: E402
+import plot_peers  # noqa: E402
 from bsbr_convert import weight_files  # noqa: E402
 
 SIZES = dict(vocab_size=256, hidden_dim=24, num_heads=3, num_layers=2, ff_dim=40, chunk_size=16)
@@ -67,31 +68,93 @@ class CompareWithPeers(Case):
             return code, out.getvalue(), err.getvalue(), json.load(file)
 
     def compare_gradients(self, *arguments, **factors):
-        with mock.patch.object(peers, "peer", lambda model: SameGradients(model, **factors)):
+        with mock.patch.object(peers, "peer", lambda model, precision: SameGradients(model, **factors)):
             return self.compare("--gradients", *arguments)
 
     def test_the_models_for_pytorch_are_the_same_functions(self):
         code, out, err, found = self.compare("--comparisons", "plain,standard,hopfield,transformer", "--tokens", "40",
                                              "--standard-tokens", "9")
         self.assertEqual((code, err), (0, ""))
-        self.assertEqual([(result["comparison"], result["tokens"]) for result in found["results"]],
-                         [("transformer", 40), ("plain", 40), ("standard", 9), ("hopfield", 9)])
+        self.assertEqual([(result["comparison"], result["tokens"], result["precision"]) for result in found["results"]],
+                         [(comparison, tokens, precision)
+                          for comparison, tokens in dict(transformer=40, plain=40, standard=9, hopfield=9).items()
+                          for precision in ("float", "bfloat16")])
         for result in found["results"]:
-            self.assertLess(result["largest_difference"], 2e-5)
+            least, most = dict(float=(0, 2e-5), bfloat16=(1e-3, 0.1))[result["precision"]]
+            self.assertGreater(result["largest_difference"], least)
+            self.assertLess(result["largest_difference"], most)
             self.assertEqual([len(result[name]) for name in ("seconds_of_bsbr_forward", "seconds_of_python", "ratios")], [2, 2, 2])
         self.assertIn("plain", out)
 
+    def is_not_timed(self, what, *arguments):
+        code, out, err, found = self.compare("--comparisons", "plain", "--tokens", "40", *arguments)
+        self.assertEqual((code, found), (70, None))
+        self.assertRegex(err, f"error: {what}: .* not timed\n$")
+        self.assertNotIn("times as fast", out)
+
     def test_a_model_that_computes_something_else_is_not_timed(self):
         with mock.patch.object(peers.Bsbr, "retrieved", lambda self, name, x, states: np.zeros_like(states)):
-            code, out, err, found = self.compare("--comparisons", "plain", "--tokens", "40")
-        self.assertEqual((code, found), (70, None))
-        self.assertIn("not timed", err)
-        self.assertNotIn("times as fast", out)
+            self.is_not_timed("bsbr, float")
+            self.is_not_timed("bsbr, float", "--precisions", "bfloat16")
+
+    def test_a_model_that_computes_something_else_in_bfloat16_is_not_timed(self):
+        def without_layers(model, precision):
+            made = peer(model, precision)
+            made.layers = 0 if precision == "bfloat16" else made.layers
+            return made
+
+        peer = peers.peer
+        with mock.patch.object(peers, "peer", without_layers):
+            self.is_not_timed("bsbr, bfloat16")
+
+    def test_both_precisions_take_turns(self):
+        code, out, err, found = self.compare("--comparisons", "standard", "--standard-tokens", "9")
+        self.assertEqual((code, err), (0, ""))
+        timed = [line.split()[2] for line in out.splitlines() if line.startswith("  9 tokens")]
+        self.assertEqual(timed, ["float:", "bfloat16:"] * 2)
+
+    def test_kernels_are_told_for_each_precision(self):
+        def kernels(precision):
+            return dict(linear=f"linear in {precision}", attention=f"attention in {precision}")
+
+        with mock.patch.object(peers, "kernels_of_pytorch", kernels):
+            code, out, err, found = self.compare("--comparisons", "standard", "--standard-tokens", "9")
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(found["kernels"].keys(), {"float", "bfloat16"})
+        for precision, used in found["kernels"].items():
+            self.assertRegex(used["bsbr"], "^bsbr ")
+            self.assertEqual(used["python"], kernels(precision))
+            theirs = f"PyTorch's linear layers: linear in {precision}; its attention: attention in {precision}\n"
+            self.assertIn(f"kernels in {precision}: {used['bsbr']}; {theirs}", out)
+
+    def test_kernels_of_pytorch_are_those_that_its_libraries_log(self):
+        mkl = ("MKL_VERBOSE oneMKL 2024.0 Update 2 Product build 20240605\n"
+               "MKL_VERBOSE SGEMM(T,N,512,64,64,0x7f,0x7f,512) 98.58us CNR:OFF Dyn:0\n")
+        onednn = ("onednn_verbose,v1,info,cpu,runtime:OpenMP,nthr:2\n"
+                  "onednn_verbose,v1,primitive,info,template:operation,engine,primitive,implementation,prop_kind\n"
+                  "onednn_verbose,v1,primitive,exec,cpu,matmul,brg_matmul:avx10_1_512_amx,undef,src:bf16,,,8x8,0.1\n"
+                  "onednn_verbose,exec,cpu,reorder,jit:uni,undef,src_bf16,,,8x8,0.2\n")
+        self.assertEqual(peers.kernel_names(mkl * 2), "MKL SGEMM")
+        self.assertEqual(peers.kernel_names("attention FLASH_ATTENTION\n" + mkl), "flash_attention: MKL SGEMM")
+        self.assertEqual(peers.kernel_names(onednn), "oneDNN matmul brg_matmul:avx10_1_512_amx, oneDNN reorder jit:uni")
+        self.assertEqual(peers.kernel_names("attention MATH\n"), "math: PyTorch's own, neither MKL nor oneDNN")
+
+    def test_the_picture_has_times_in_float(self):
+        def result(tokens, ours, theirs, **more):
+            return dict(comparison="transformer", tokens=tokens, seconds_of_bsbr_forward=[ours],
+                        seconds_of_python=[theirs], **more)
+
+        results = [result(4, 1, 3), result(8, 1, 3, precision="float"), result(8, 7, 21, precision="bfloat16")]
+        path = self.path("float_and_bfloat16.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(dict(format="bsbr-peers", results=results), file)
+        self.assertEqual(plot_peers.read([path]), {"bsbr": {4: 1, 8: 1}, plot_peers.PYTORCH: {4: 3, 8: 3}})
 
     def test_gradients_are_compared_and_timed(self):
         code, out, err, found = self.compare_gradients("--tokens", "33,50", "--standard-tokens", "20")
         self.assertEqual((code, err), (0, ""))
         self.assertEqual(found["program"], "bsbr_evaluate")
+        self.assertEqual({result["precision"] for result in found["results"]}, {"float"})
         self.assertEqual([(result["comparison"], result["tokens"]) for result in found["results"]],
                          [("transformer", 33), ("transformer", 50), ("plain", 33), ("plain", 50), ("standard", 20), ("hopfield", 20)])
         for result in found["results"]:
@@ -143,7 +206,9 @@ class CompareWithPeers(Case):
 
     def test_what_the_command_line_refuses(self):
         for arguments, says in ((["--gradients", "--comparisons", "package"], "--gradients"), (["--package-tokens", "6000"], "5000"),
-                                (["--comparisons", "others"], "others")):
+                                (["--comparisons", "others"], "others"), (["--precisions", "double"], "double"),
+                                (["--precisions", "bfloat16", "--comparisons", "package"], "only made in float"),
+                                (["--precisions", "bfloat16", "--gradients"], "only made in float")):
             code, _, err, _ = self.compare(*arguments)
             self.assertEqual(code, 2, err)
             self.assertIn(says, err)
