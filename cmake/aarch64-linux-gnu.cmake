@@ -1,5 +1,5 @@
-# The toolchain of scripts/check-arm: Debian's cross compiler for AArch64, and QEMU, which runs the tests. The script makes the
-# folders that are named here: a root folder with the libraries of such a machine, and a Kokkos.
+# The toolchain of scripts/check-arm: Debian's cross compiler for AArch64, and QEMU, which runs the tests. The script
+# makes the folders that are named here: a root folder with the libraries of such a machine, and a Kokkos.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
@@ -13,8 +13,8 @@ foreach(kind IN ITEMS LIBRARY INCLUDE PACKAGE)
   set(CMAKE_FIND_ROOT_PATH_MODE_${kind} ONLY)
 endforeach()
 
-# Compiler wrappers of MPI and HDF5 know the libraries of the machine that they run on, as does pkg-config: folders are named
-# instead.
+# Compiler wrappers of MPI and HDF5 know the libraries of the machine that they run on, as does pkg-config: folders are
+# named instead.
 set(bsbr_libraries "/usr/lib/aarch64-linux-gnu")
 set(ENV{PKG_CONFIG_LIBDIR} "${CMAKE_SYSROOT}${bsbr_libraries}/pkgconfig")
 set(MPI_SKIP_COMPILER_WRAPPER ON)
