@@ -21,7 +21,7 @@ template <class Real>
 class Workspace {
  public:
   /// Allocates all buffers. Not collective.
-  /// \param rounding that of the weights
+  /// rounding: that of the weights.
   /// \throws ConfigError if the configuration is not valid
   /// \throws MemoryError if there is not enough memory
   Workspace(const ModelConfig& config, const Sequence& sequence, Rounding rounding = Rounding::none);
