@@ -93,19 +93,6 @@ template <class Real, class Function>
   }
   f(row.elements());
 }
-/// A row's elements, where it is known what they are.
-template <class Element, class Real>
-[[gnu::always_inline]] inline const Element* elements_of(const StoredRow<Real>& row) {
-  if constexpr (std::is_same_v<Element, Bfloat16>) {
-    return row.packed_elements();
-  } else {
-    return row.elements();
-  }
-}
-template <class Element>
-[[gnu::always_inline]] inline const Element* elements_of(const Element* row) {
-  return row;
-}
 
 /// The same of an array of rows: f(array of pointers). All that are not null are packed, or none is.
 template <int count, class Real, class Function>
@@ -126,6 +113,20 @@ template <int count, class Real, class Function>
 template <int count, class Real, class Function>
 [[gnu::always_inline]] inline void with_elements(const Real* const (&rows)[count], const Function& f) {
   f(rows);
+}
+
+/// A row's elements, where it is known what they are.
+template <class Element, class Real>
+[[gnu::always_inline]] inline const Element* elements_of(const StoredRow<Real>& row) {
+  if constexpr (std::is_same_v<Element, Bfloat16>) {
+    return row.packed_elements();
+  } else {
+    return row.elements();
+  }
+}
+template <class Element>
+[[gnu::always_inline]] inline const Element* elements_of(const Element* row) {
+  return row;
 }
 
 /// Asks a host's caches for `count` elements of a row.
