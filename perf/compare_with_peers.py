@@ -89,6 +89,19 @@ def main(arguments):
     return 0
 
 
+def exit_code(program, run):
+    """Calls run(), all that a program does which measures with this one's help. -> its exit code; reports a failure."""
+    try:
+        run()
+    except Failure as failure:
+        sys.stdout.flush()
+        report_error(program, failure, failure.hint)
+        return failure.code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
 def fail(message, code, hint=None):
     sys.stdout.flush()
     report_error(PROGRAM, message, hint)

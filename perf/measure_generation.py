@@ -29,7 +29,7 @@ import tempfile
 import time
 
 import compare_with_peers as peers
-from compare_with_peers import BUG, SIZES, USAGE, Failure, Parser, count, report_error
+from compare_with_peers import BUG, SIZES, USAGE, Failure, Parser, count
 
 PROGRAM = "measure_generation.py"
 MEASUREMENTS = ("decode", "late", "batch", "bfloat16", "pieces", "peer")
@@ -40,15 +40,7 @@ EARLY, TOKENS = 1000, 4 * CHUNK
 
 
 def main(arguments):
-    try:
-        measure(parse(arguments))
-    except Failure as failure:
-        sys.stdout.flush()
-        report_error(PROGRAM, failure, failure.hint)
-        return failure.code
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return peers.exit_code(PROGRAM, lambda: measure(parse(arguments)))
 
 
 def parse(arguments):

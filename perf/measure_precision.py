@@ -19,7 +19,7 @@ import sys
 import tempfile
 
 import compare_with_peers as peers
-from compare_with_peers import SIZES, Failure, Parser, count, report_error
+from compare_with_peers import SIZES, Failure, Parser, count
 
 PROGRAM = "measure_precision.py"
 ARCHITECTURES = ("bsbr", "standard", "linear", "delta_net", "sliding_window", "hopfield", "gau")
@@ -29,15 +29,7 @@ TILE = 64  # tokens that PyTorch takes at once through linear and delta_net
 
 
 def main(arguments):
-    try:
-        measure(parse(arguments))
-    except Failure as failure:
-        sys.stdout.flush()
-        report_error(PROGRAM, failure, failure.hint)
-        return failure.code
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return peers.exit_code(PROGRAM, lambda: measure(parse(arguments)))
 
 
 def parse(arguments):

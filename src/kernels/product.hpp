@@ -23,6 +23,7 @@
 #include "kernels/device_product.hpp"
 #include "kernels/huge_pages.hpp"
 #include "kernels/product_kernel.hpp"
+#include "kernels/stored_row.hpp"
 #include "kernels/tile_product.hpp"
 #include "kernels/transpose.hpp"
 #include "kernels/tuning.hpp"
@@ -258,16 +259,11 @@ class ProductWeight {
           const Real number = !is_element  ? Real(0)
                               : transposed ? matrix(k + i, first + column)
                                            : matrix(first + column, k + i);
-          row[column * 2] = upper_half(number);
+          row[column * 2] = Bfloat16(static_cast<float>(number)).bits;
         }
       }
     });
     execution.fence();
-  }
-
-  static std::uint16_t upper_half(Real number) {
-    const auto bits = __builtin_bit_cast(std::uint32_t, static_cast<float>(number));
-    return static_cast<std::uint16_t>(bits_as_bfloat16(bits) >> 16);
   }
 
   /// For a GPU: the matrix, rounded, in the memory of the packed weight.
