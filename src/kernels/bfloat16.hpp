@@ -15,10 +15,11 @@
 namespace bsbr::kernels {
 
 /// The bits of a float, rounded to nearest, ties to even, such that the lower half is 0. What is too large for bfloat16
-/// becomes infinite; NaN stays NaN.
-BSBR_BFLOAT16_FUNCTION std::uint32_t bits_as_bfloat16(std::uint32_t bits) {
-  const bool is_nan = (bits & 0x7fffffffU) > 0x7f800000U;
-  const std::uint32_t rounded = bits + 0x7fffU + ((bits >> 16) & 1U);
+/// becomes infinite; NaN stays NaN. Bits: std::uint32_t, or a vector of them.
+template <class Bits>
+BSBR_BFLOAT16_FUNCTION Bits bits_as_bfloat16(Bits bits) {
+  const auto is_nan = (bits & 0x7fffffffU) > 0x7f800000U;
+  const Bits rounded = bits + 0x7fffU + ((bits >> 16) & 1U);
   return (is_nan ? bits | 0x400000U : rounded) & 0xffff0000U;
 }
 

@@ -59,7 +59,7 @@ std::vector<ProductKernel<float>> kernels_of_bfloat16() {
 #if BSBR_X86_KERNELS
   __builtin_cpu_init();
 #if BSBR_BFLOAT16_KERNELS
-  if (has_amx_bf16() && may_use_amx()) kernels.push_back(amx::kernel_of_bfloat16);
+  if (has_avx512() && has_amx_bf16() && may_use_amx()) kernels.push_back(amx::kernel_of_bfloat16);
   if (__builtin_cpu_supports("avx512bf16")) kernels.push_back(avx512_bf16::kernel_of_bfloat16);
 #endif
   if (has_avx512()) kernels.push_back(avx512::kernel_of_bfloat16);

@@ -1,5 +1,5 @@
-// The product kernel for AMX with TDPBF16PS: CMake gives this file the flags. The instructions by their names, since
-// GCC's intrinsics are macros that want digits for registers.
+// The product kernel for AMX with TDPBF16PS, and AVX-512, which each CPU with AMX has, for rounding: CMake gives this
+// file the flags. The instructions by their names, since GCC's intrinsics are macros that want digits for registers.
 #include "kernels/product_matrices.hpp"
 
 namespace bsbr::kernels::amx {

@@ -9,23 +9,35 @@
 //     Sums dot(Sums, Row, Row)           sums + the products of 16 pairs
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/bfloat16.hpp"
 #include "kernels/product_kernel.hpp"
+#include "kernels/sizes.hpp"
 #include "kernels/vectors.hpp"
 
 namespace bsbr::kernels {
 
 /// Numbers [count] become bfloat16 in their place, with zeros behind them up to a multiple of `unit`: there is room.
+/// With vectors, which a compiler does not dare by itself, since what is written lies where later numbers do not: a
+/// vector is read before its half is written, farther in front.
 [[gnu::always_inline]] inline void pack_row_of_bfloat16(std::int64_t count, std::int64_t unit, float* row) {
+  constexpr int lanes = CpuRegisters::vector_bytes / 4;
+  using Words [[gnu::vector_size(lanes * 4)]] = std::uint32_t;
+  using Halves [[gnu::vector_size(lanes * 2)]] = std::uint16_t;
   char* packed = reinterpret_cast<char*>(row);
-  for (std::int64_t i = 0; i < (count + unit - 1) / unit * unit; ++i) {
-    float number = 0;
-    if (i < count) __builtin_memcpy(&number, packed + i * 4, 4);
-    const auto half = static_cast<std::uint16_t>(bits_as_bfloat16(__builtin_bit_cast(std::uint32_t, number)) >> 16);
-    __builtin_memcpy(packed + i * 2, &half, 2);
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto words = load<Words>(packed + i * 4);
+    store(packed + i * 2, __builtin_convertvector(bits_as_bfloat16(words) >> 16, Halves));
   }
+  for (; i < count; ++i) {
+    const auto word = load<std::uint32_t>(packed + i * 4);
+    store(packed + i * 2, static_cast<std::uint16_t>(bits_as_bfloat16(word) >> 16));
+  }
+  const std::int64_t whole = (count + unit - 1) / unit * unit;
+  if (whole > count) __builtin_memset(packed + count * 2, 0, static_cast<std::size_t>((whole - count) * 2));
 }
 
 /// The tiles of vectors of sums: columns are `vectors` vectors.

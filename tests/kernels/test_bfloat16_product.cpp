@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -49,6 +50,25 @@ TEST(Bfloat16, has_the_reference_s_rounding) {
   const auto rounded = reference::factor(numbers, Rounding::bfloat16);
   for (std::size_t i = 0; i < numbers.values.size(); ++i)
     ASSERT_EQ(static_cast<double>(kernels::as_bfloat16(static_cast<float>(numbers.values[i]))), rounded.values[i]);
+}
+
+/// A row that is packed in its place has the bits of its numbers one by one, then zeros up to the unit.
+TEST(Bfloat16, rows_are_packed_in_their_place) {
+  constexpr std::int64_t unit = 32, most = 4 * unit;
+  for (std::int64_t count = 1; count <= most; ++count) {
+    std::vector<std::uint32_t> row(most);
+    for (std::int64_t i = 0; i < count; ++i)  // NaN, infinity and ties among them
+      row[static_cast<std::size_t>(i)] =
+          static_cast<std::uint32_t>(i) * 0x2041'8001U + (i % 3 == 0 ? 0x7f80'0000U : 0U);
+    const std::vector<std::uint32_t> given = row;
+    kernels::pack_row_of_bfloat16(count, unit, reinterpret_cast<float*>(row.data()));
+    std::vector<std::uint16_t> packed(2 * most);
+    std::memcpy(packed.data(), row.data(), packed.size() * sizeof(packed[0]));
+    for (std::int64_t i = 0; i < (count + unit - 1) / unit * unit; ++i) {
+      const std::uint32_t wanted = i < count ? kernels::bits_as_bfloat16(given[static_cast<std::size_t>(i)]) >> 16 : 0;
+      ASSERT_EQ(packed[static_cast<std::size_t>(i)], wanted) << i << " of " << count;
+    }
+  }
 }
 
 /// Those of this CPU, and those whose instructions are emulated.
