@@ -33,6 +33,8 @@ struct ProductKernel {
   int together;       ///< neighbours of the depth side by side in b: 1, or 2
   int depth_unit;     ///< depths are multiples of this: what a sum lacks is zeros in both factors
   int a_bytes;        ///< of an element of a; those of b have sizeof(Real) / together
+  /// Its instruction multiplies whole matrices, so much faster than multiply-adds that attention uses it, too.
+  bool multiplies_matrices = false;
 
   /// c [rows, columns] = a [rows, depth] · b [depth, columns], or += . Rows of a and c lie a_stride and c_stride
   /// elements apart, those of b one after the other.

@@ -96,6 +96,7 @@ struct MatrixTiles {
             .together = 2,
             .depth_unit = depth_unit,
             .a_bytes = 2,
+            .multiplies_matrices = true,
             .tile = tile_of,
             .prepare = prepare,
             .begin = begin,

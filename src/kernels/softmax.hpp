@@ -1,9 +1,11 @@
 // Softmax attention of any number of queries: by tiles of queries (softmax_tiles.hpp), of few on a host one by one
-// (softmax_rows.hpp). The bits are the same.
+// (softmax_rows.hpp), with the same bits; of packed rows on a CPU with AMX by matrices (softmax_matrices.hpp), however
+// many there are.
 #pragma once
 
 #include <string>
 
+#include "kernels/softmax_matrices.hpp"
 #include "kernels/softmax_rows.hpp"
 #include "kernels/softmax_tiles.hpp"
 
@@ -13,6 +15,13 @@ namespace bsbr::kernels {
 template <class Real, class Problem>
 void softmax(const Execution& execution, const std::string& label, const Problem& problem) {
   if constexpr (on_host) {
+    if constexpr (detail::may_be_packed<Real, Problem>) {
+      const ProductKernel<float>& kernel = product_kernel<float>(Rounding::bfloat16);
+      if (fits_matrices(problem, kernel)) {
+        softmax_matrices(execution, label, problem, kernel);
+        return;
+      }
+    }
     if (problem.last - problem.first <= HostSizes::few_queries) {
       softmax_rows<Real>(execution, label, problem);
       return;

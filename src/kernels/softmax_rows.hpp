@@ -276,7 +276,7 @@ void softmax_rows_stored_as(const Execution& execution, const std::string& label
 template <class Real, class Problem>
 void softmax_rows(const Execution& execution, const std::string& label, const Problem& problem) {
   if (problem.groups == 0 || problem.first >= problem.last) return;
-  if constexpr (StoredRow<Real>::may_be_packed && requires { problem.keys.packed; }) {
+  if constexpr (detail::may_be_packed<Real, Problem>) {
     if (problem.keys.packed) return softmax_rows_stored_as<Bfloat16, Real>(execution, label, problem);
   }
   softmax_rows_stored_as<Real, Real>(execution, label, problem);

@@ -156,6 +156,12 @@ inline constexpr bool keeps_log_sums = requires(const Problem& problem) {
   problem.log_sum(0, 0);
 };
 
+/// Rows of the problem may be packed: keys.packed says whether they are.
+template <class Real, class Problem>
+inline constexpr bool may_be_packed = StoredRow<Real>::may_be_packed&& requires(const Problem& problem) {
+  problem.keys.packed;
+};
+
 /// The score of null keys, times log₂ e.
 template <class Real, class Problem>
 KOKKOS_INLINE_FUNCTION Real score_of_null_keys(const Problem& problem, [[maybe_unused]] std::int64_t group) {
@@ -174,12 +180,24 @@ KOKKOS_INLINE_FUNCTION void start_sums(const Problem& problem, std::int64_t grou
   total = static_cast<Real>(largest == minus_infinity<Real> ? 0 : null_keys);
 }
 
-/// Loads the queries of a tile and starts their sums: largest = −∞, total = 0, output = 0; or, with null keys, largest
-/// = their score and total = their number.
+/// The ranges of the queries of a tile, and the beginning of their sums: largest = −∞, total = 0, output = 0; or, with
+/// null keys, largest = their score and total = their number.
+template <int query_tile, class Real, class Problem>
+KOKKOS_INLINE_FUNCTION void start_sums_of_tile(const Team& team, const Problem& problem, std::int64_t group,
+                                               const QueryTile<Real>& tile) {
+  const int value_stride = padded<Real>(problem.value_width);
+  set_ranges(team, tile, query_tile, [&](std::int64_t t) { return problem.range(t); });
+  for_each(team, query_tile, [&](const int q) {
+    const int null_keys = q < tile.count ? problem.null_keys(tile.first + q) : 0;
+    start_sums(problem, group, null_keys, tile.largest[q], tile.total[q]);
+  });
+  for_each(team, query_tile * value_stride, [&](const int i) { tile.output[i] = 0; });
+}
+
+/// Loads the queries of a tile and starts their sums.
 template <int query_tile, class Real, class Problem>
 KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& problem, std::int64_t group,
                                           const QueryTile<Real>& tile) {
-  const int value_stride = padded<Real>(problem.value_width);
   const auto row = [&](int q) -> decltype(problem.query(group, tile.first)) {
     const std::int64_t t = tile.first + q;
     if (q >= tile.count || !problem.has_query(group, t)) return nullptr;
@@ -189,12 +207,7 @@ KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& probl
   };
   transpose_rows(team, query_tile, problem.key_width, static_cast<Real>(problem.scale * log2_e), row, tile.queries,
                  query_tile);
-  set_ranges(team, tile, query_tile, [&](std::int64_t t) { return problem.range(t); });
-  for_each(team, query_tile, [&](const int q) {
-    const int null_keys = q < tile.count ? problem.null_keys(tile.first + q) : 0;
-    start_sums(problem, group, null_keys, tile.largest[q], tile.total[q]);
-  });
-  for_each(team, query_tile * value_stride, [&](const int i) { tile.output[i] = 0; });
+  start_sums_of_tile<query_tile>(team, problem, group, tile);
 }
 
 /// scores[s, q] = −∞ for the queries that do not see key s of a tile, which is number `key` in their ranges; key < 0:
@@ -444,9 +457,9 @@ ColumnTeams query_teams(const Execution& execution, const Problem& problem) {
   return {size, problem.groups, problem.neighbours, problem.first, problem.last};
 }
 
-/// softmax_tiles() with tiles of a division.
-template <class Real, int division, class Problem>
-void softmax_tiles_of(const Execution& execution, const std::string& label, const Problem& problem) {
+/// body(team, problem, work, tile) for each team of queries: work.group, and its queries [work.first, work.last).
+template <class Real, int division, class Problem, class Body>
+void for_query_teams(const Execution& execution, const std::string& label, const Problem& problem, const Body& body) {
   using Tile = SoftmaxTile<Real, division>;
   const std::int64_t bytes = Tile::bytes(problem.key_width, problem.value_width);
   const ColumnTeams teams = query_teams<Real, division>(execution, problem);
@@ -454,19 +467,32 @@ void softmax_tiles_of(const Execution& execution, const std::string& label, cons
       taken_together(execution, teams.count(), problem.neighbours, tuning::softmax_groups_per_thread);
   Kokkos::parallel_for(
       label, team_policy(execution, teams.count(), bytes, together), KOKKOS_LAMBDA(const TeamMember& member) {
-        const ColumnTeams::Work work = teams.work(member.league_rank());
         Scratch scratch(member, bytes);
         const Tile tile(scratch, problem.key_width, problem.value_width);
-        detail::softmax_tile(as_team(member), problem, work.group, work.first, work.last, tile);
+        body(as_team(member), problem, teams.work(member.league_rank()), tile);
       });
 }
+
+namespace detail {
+
+/// softmax_tile() of what a team is given.
+struct AttendInTiles {
+  template <class Problem, class Tile>
+  KOKKOS_INLINE_FUNCTION void operator()(const Team& team, const Problem& problem, const ColumnTeams::Work& work,
+                                         const Tile& tile) const {
+    softmax_tile(team, problem, work.group, work.first, work.last, tile);
+  }
+};
+
+}  // namespace detail
 
 /// Computes every output row of the problem.
 template <class Real, class Problem>
 void softmax_tiles(const Execution& execution, const std::string& label, const Problem& problem) {
   if (problem.groups == 0 || problem.first >= problem.last) return;
-  with_softmax_tile<Real>(problem.key_width, problem.value_width,
-                          [&](auto division) { softmax_tiles_of<Real, division>(execution, label, problem); });
+  with_softmax_tile<Real>(problem.key_width, problem.value_width, [&](auto division) {
+    for_query_teams<Real, division>(execution, label, problem, detail::AttendInTiles());
+  });
 }
 
 }  // namespace bsbr::kernels

@@ -27,15 +27,21 @@ struct [[gnu::may_alias]] Bfloat16 {
 };
 
 #if !defined(__CUDACC__) && !defined(__HIPCC__)  // a GPU has no packed rows, and its compilers other vectors
+/// The bits of as many elements of a packed row as a vector of Words has lanes, each in the lower half of a word.
+template <class Words>
+[[gnu::always_inline]] inline Words load_words(const Bfloat16* from) {
+  using Halves [[gnu::vector_size(sizeof(Words) / 2)]] = std::uint16_t;
+  Halves halves;
+  __builtin_memcpy(&halves, from, sizeof(halves));
+  return __builtin_convertvector(halves, Words);
+}
+
 /// A vector of floats from as many elements of a packed row.
 template <class Vector>
 [[gnu::always_inline]] inline Vector load(const Bfloat16* from) {
-  using Halves [[gnu::vector_size(tuning::vector_bytes / 2)]] = std::uint16_t;
   using Words [[gnu::vector_size(tuning::vector_bytes)]] = std::uint32_t;
   static_assert(sizeof(Vector) == sizeof(Words));
-  Halves halves;
-  __builtin_memcpy(&halves, from, sizeof(halves));
-  return __builtin_bit_cast(Vector, __builtin_convertvector(halves, Words) << 16);
+  return __builtin_bit_cast(Vector, load_words<Words>(from) << 16);
 }
 #endif
 
