@@ -147,8 +147,8 @@ inline void form_matrix_scores(const Problem& problem, const RowsOfTile& keys, c
   }
 }
 
-/// What is left of the weights of a tile where a query sees no key: 0. The pairs of weights [key, query]: the numbers
-/// of bfloat16 next to them, and next to what these leave; [block][key / 2][query of the block].
+/// The weights [key, query] of a tile as pairs, 0 where a query does not see the key: the numbers of bfloat16 next to
+/// them, and next to what these leave. [block of kernel.columns queries][key / 2][query]
 struct WeightPairs {
   static constexpr int count = MatrixTile::key_count / 2 * MatrixTile::query_count;
   alignas(HostSizes::cache_line_bytes) std::uint32_t high[count];

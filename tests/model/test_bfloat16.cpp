@@ -53,15 +53,18 @@ double root_mean_square_difference(const std::vector<A>& a, const std::vector<B>
   return std::sqrt(sum / static_cast<double>(a.size()));
 }
 
-/// All variants with heads of 4 elements, of whole vectors and an end, and of an odd number, whose queries, keys and
-/// values are floats. chunk_size: of the second ones.
+/// All variants with heads of 4 elements, of whole vectors and an end, of 32, whose attention is that of matrices where
+/// the CPU has AMX, and of an odd number, whose queries, keys and values are floats. chunk_size: of the second and
+/// third ones.
 std::vector<ModelConfig> all_variants(std::int64_t chunk_size) {
   ModelConfig small = sizes_of_test(), wide = small, odd = small;
   wide.hidden_dim = 22 * wide.num_heads;
   wide.chunk_size = chunk_size;
+  ModelConfig of_matrices = wide;
+  of_matrices.hidden_dim = 32 * of_matrices.num_heads;
   odd.hidden_dim = 5 * odd.num_heads;
   std::vector<ModelConfig> all;
-  for (const ModelConfig& sizes : {small, wide, odd}) {
+  for (const ModelConfig& sizes : {small, wide, of_matrices, odd}) {
     for (const ModelConfig& config : variants(sizes)) all.push_back(config);
   }
   return all;
