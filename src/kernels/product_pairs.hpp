@@ -20,18 +20,20 @@
 namespace bsbr::kernels {
 
 /// Numbers [count] become bfloat16 in their place, with zeros behind them up to a multiple of `unit`: there is room.
-/// With vectors, which a compiler does not dare by itself, since what is written lies where later numbers do not: a
-/// vector is read before its half is written, farther in front.
+/// Compilers do not vectorise this loop, since its stores may alias later loads. It is safe because each vector is
+/// loaded before its half is stored, at a lower address.
 [[gnu::always_inline]] inline void pack_row_of_bfloat16(std::int64_t count, std::int64_t unit, float* row) {
+  char* packed = reinterpret_cast<char*>(row);
+  std::int64_t i = 0;
+#if !defined(__CUDACC__) && !defined(__HIPCC__)  // whose functions for both sides know no vectors
   constexpr int lanes = CpuRegisters::vector_bytes / 4;
   using Words [[gnu::vector_size(lanes * 4)]] = std::uint32_t;
   using Halves [[gnu::vector_size(lanes * 2)]] = std::uint16_t;
-  char* packed = reinterpret_cast<char*>(row);
-  std::int64_t i = 0;
   for (; i + lanes <= count; i += lanes) {
     const auto words = load<Words>(packed + i * 4);
     store(packed + i * 2, __builtin_convertvector(bits_as_bfloat16(words) >> 16, Halves));
   }
+#endif
   for (; i < count; ++i) {
     const auto word = load<std::uint32_t>(packed + i * 4);
     store(packed + i * 2, static_cast<std::uint16_t>(bits_as_bfloat16(word) >> 16));

@@ -15,13 +15,15 @@ namespace bsbr::kernels {
 template <class Real, class Problem>
 void softmax(const Execution& execution, const std::string& label, const Problem& problem) {
   if constexpr (on_host) {
+#if !defined(__CUDACC__) && !defined(__HIPCC__)
     if constexpr (detail::may_be_packed<Real, Problem>) {
-      const ProductKernel<float>& kernel = product_kernel<float>(Rounding::bfloat16);
-      if (fits_matrices(problem, kernel)) {
-        softmax_matrices(execution, label, problem, kernel);
+      const ProductKernel<float>* kernel = kernel_of_matrices(problem);
+      if (kernel != nullptr) {
+        softmax_matrices(execution, label, problem, *kernel);
         return;
       }
     }
+#endif
     if (problem.last - problem.first <= HostSizes::few_queries) {
       softmax_rows<Real>(execution, label, problem);
       return;

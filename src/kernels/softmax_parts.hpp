@@ -105,9 +105,22 @@ KOKKOS_INLINE_FUNCTION void set_ranges(const Team& team, const TileColumns& colu
 ///                                          other
 ///     bool exists(row), first(row), second(row): pointers, or StoredRows
 ///
+/// Prefetches what follows a row and its second: those of the neighbour, and those of the next tile, before `last`.
+/// Rows of a head lie far apart, often each on a page of its own, and hardware does not foresee them.
+template <class Source>
+[[gnu::always_inline]] inline void prefetch_after(const Source& source, std::int64_t row, int row_tile,
+                                                  std::int64_t last) {
+  if (source.neighbours > 1) {
+    prefetch_next_head(source.first(row), source.first_width);
+    prefetch_next_head(source.second(row), source.second_width);
+  }
+  if (row + row_tile >= last) return;
+  prefetch(source.first(row + row_tile), source.first_width);
+  prefetch(source.second(row + row_tile), source.second_width);
+}
+
 /// Fills rows [begin, end) of two tiles of rows, of which row 0 is number `first`; zeros where there is no row, since 0
-/// · infinity is not 0. Rows of a head lie far apart, often each on a page of its own, and hardware does not foresee
-/// them: on a host those of the next tile, before `last`, and of the neighbour are asked for.
+/// · infinity is not 0. Those that a host needs next are prefetched.
 template <class Real, class Source>
 inline void load_rows_of_tile(const SerialTeam&, const Source& source, std::int64_t first, int row_tile, int begin,
                               int end, std::int64_t last, Real* first_tile, Real* second_tile) {
@@ -119,14 +132,7 @@ inline void load_rows_of_tile(const SerialTeam&, const Source& source, std::int6
     load_padded(exists ? of_first : decltype(of_first){}, first_width, first_tile + r * first_stride, first_stride);
     load_padded(exists ? of_second : decltype(of_second){}, second_width, second_tile + r * second_stride,
                 second_stride);
-    if (source.neighbours > 1) {
-      prefetch_next_head(of_first, first_width);
-      prefetch_next_head(of_second, second_width);
-    }
-    const std::int64_t next = first + r + row_tile;
-    if (next >= last) continue;
-    prefetch(source.first(next), first_width);
-    prefetch(source.second(next), second_width);
+    prefetch_after(source, first + r, row_tile, last);
   }
 }
 

@@ -228,10 +228,7 @@ inline void softmax_rows_of(const SerialTeam& team, const Problem& problem, std:
       if (problem.has_query(group, query.first)) attend_row<Element>(problem, group, keys, query);
     });
   }
-  for_each_row([&](std::int64_t group, const QueryTile<Real>& query) {
-    write_output(team, problem, group, query);
-    if constexpr (keeps_log_sums<Problem>) write_log_sums(team, problem, group, query);
-  });
+  for_each_row([&](std::int64_t group, const QueryTile<Real>& query) { write_results(team, problem, group, query); });
 }
 
 }  // namespace detail

@@ -194,17 +194,22 @@ KOKKOS_INLINE_FUNCTION void start_sums_of_tile(const Team& team, const Problem& 
   for_each(team, query_tile * value_stride, [&](const int i) { tile.output[i] = 0; });
 }
 
+/// Query q of a tile, or null where there is none. That of the neighbour is prefetched.
+template <class Real, class Problem>
+KOKKOS_INLINE_FUNCTION auto query_row(const Problem& problem, std::int64_t group, const QueryTile<Real>& tile, int q)
+    -> decltype(problem.query(group, tile.first)) {
+  const std::int64_t t = tile.first + q;
+  if (q >= tile.count || !problem.has_query(group, t)) return nullptr;
+  const auto query = problem.query(group, t);
+  if (problem.neighbours > 1) prefetch(query + problem.key_width, problem.key_width);
+  return query;
+}
+
 /// Loads the queries of a tile and starts their sums.
 template <int query_tile, class Real, class Problem>
 KOKKOS_INLINE_FUNCTION void start_queries(const Team& team, const Problem& problem, std::int64_t group,
                                           const QueryTile<Real>& tile) {
-  const auto row = [&](int q) -> decltype(problem.query(group, tile.first)) {
-    const std::int64_t t = tile.first + q;
-    if (q >= tile.count || !problem.has_query(group, t)) return nullptr;
-    const auto query = problem.query(group, t);
-    if (problem.neighbours > 1) prefetch(query + problem.key_width, problem.key_width);
-    return query;
-  };
+  const auto row = [&](int q) { return query_row(problem, group, tile, q); };
   transpose_rows(team, query_tile, problem.key_width, static_cast<Real>(problem.scale * log2_e), row, tile.queries,
                  query_tile);
   start_sums_of_tile<query_tile>(team, problem, group, tile);
@@ -396,6 +401,14 @@ KOKKOS_INLINE_FUNCTION void write_log_sums(const Team& team, const Problem& prob
   });
 }
 
+/// output / total, and the log-sums, if they are wanted.
+template <class Real, class Problem>
+KOKKOS_INLINE_FUNCTION void write_results(const Team& team, const Problem& problem, std::int64_t group,
+                                          const QueryTile<Real>& tile) {
+  write_output(team, problem, group, tile);
+  if constexpr (keeps_log_sums<Problem>) write_log_sums(team, problem, group, tile);
+}
+
 /// What one tile of queries sees of one tile of keys.
 template <class Real, int division, class Problem>
 KOKKOS_INLINE_FUNCTION void attend_tile(const Team& team, const Problem& problem, std::int64_t group,
@@ -415,32 +428,43 @@ KOKKOS_INLINE_FUNCTION void attend_tile(const Team& team, const Problem& problem
   add_rows<query_tile>(team, keys, queries, problem.value_width, tile.scores, tile.values, queries.output);
 }
 
+/// The order of a team's work on the queries [first, last), in tiles of them: start(tile) for each; for each tile of
+/// keys in turn load(first key, begin, end, last), of which its keys [begin, end) and those before `last` are seen, and
+/// attend(first key, tile) for each; write(tile) for each.
+template <int query_tile, int key_tile, class Problem, class Start, class Load, class Attend, class Write>
+KOKKOS_INLINE_FUNCTION void pass_keys_by_queries(const Problem& problem, std::int64_t first, std::int64_t last,
+                                                 const Start& start, const Load& load, const Attend& attend,
+                                                 const Write& write) {
+  const int tiles = static_cast<int>((last - first + query_tile - 1) / query_tile);
+  for (int i = 0; i < tiles; ++i) start(i);
+  const KeyRange seen{problem.range(first).begin, problem.range(last - 1).end};
+  for (std::int64_t keys = seen.begin / key_tile * key_tile; keys < seen.end; keys += key_tile) {
+    const int begin = seen.begin > keys ? static_cast<int>(seen.begin - keys) : 0;
+    const int end = seen.end - keys < key_tile ? static_cast<int>(seen.end - keys) : key_tile;
+    load(keys, begin, end, seen.end);
+    for (int i = 0; i < tiles; ++i) attend(keys, i);
+  }
+  for (int i = 0; i < tiles; ++i) write(i);
+}
+
 /// All of the queries [first, last) of one group, no more than the tiles hold.
 template <class Real, int division, class Problem>
 KOKKOS_INLINE_FUNCTION void softmax_tile(const Team& team, const Problem& problem, std::int64_t group,
                                          std::int64_t first, std::int64_t last,
                                          const SoftmaxTile<Real, division>& tile) {
   constexpr int query_tile = columns_of<division>, key_tile = rows_of<division>;
-  const int tiles = static_cast<int>((last - first + query_tile - 1) / query_tile);
   const auto queries = [&](int index) { return tile.query_tile(problem, first, last, index); };
-
-  // largest = −∞, total = 0, output = 0
-  for (int i = 0; i < tiles; ++i) start_queries<query_tile>(team, problem, group, queries(i));
-
-  // output = Σ_s 2^(score_s − largest) value_s, total = Σ_s 2^(score_s − largest), over the keys so far
-  const KeyRange seen{problem.range(first).begin, problem.range(last - 1).end};
-  for (std::int64_t keys = seen.begin / key_tile * key_tile; keys < seen.end; keys += key_tile) {
-    const int begin = seen.begin > keys ? static_cast<int>(seen.begin - keys) : 0;
-    const int end = seen.end - keys < key_tile ? static_cast<int>(seen.end - keys) : key_tile;
-    load_rows_of_tile(team, KeyRows(problem, group), keys, key_tile, begin, end, seen.end, tile.keys, tile.values);
-    for (int i = 0; i < tiles; ++i) attend_tile(team, problem, group, keys, queries(i), tile);
-  }
-
-  // output / total
-  for (int i = 0; i < tiles; ++i) {
-    write_output(team, problem, group, queries(i));
-    if constexpr (keeps_log_sums<Problem>) write_log_sums(team, problem, group, queries(i));
-  }
+  pass_keys_by_queries<query_tile, key_tile>(
+      problem, first, last,
+      // largest = −∞, total = 0, output = 0
+      [&](int index) { start_queries<query_tile>(team, problem, group, queries(index)); },
+      [&](std::int64_t keys, int begin, int end, std::int64_t last_key) {
+        load_rows_of_tile(team, KeyRows(problem, group), keys, key_tile, begin, end, last_key, tile.keys, tile.values);
+      },
+      // output = Σ_s 2^(score_s − largest) value_s, total = Σ_s 2^(score_s − largest), over the keys so far
+      [&](std::int64_t keys, int index) { attend_tile(team, problem, group, keys, queries(index), tile); },
+      // output / total
+      [&](int index) { write_results(team, problem, group, queries(index)); });
 }
 
 }  // namespace detail

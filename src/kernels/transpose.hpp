@@ -81,24 +81,6 @@ inline void transpose_rows([[maybe_unused]] const SerialTeam& team, int count, i
   }
 }
 
-/// columns[k · stride + i] = word k, of 32 bits, of row(i) for i < count, in whole vectors, and k < width, which they
-/// fill as well; 0 where row(i), a pointer, is null.
-template <class Row>
-inline void transpose_words(int count, int width, const Row& row, std::uint32_t* columns, std::int64_t stride) {
-  constexpr int n = lanes<std::uint32_t>;
-  for (int first = 0; first < count; first += n) {
-    for (int k = 0; k < width; k += n) {
-      detail::Vector<std::uint32_t> block[n] = {};
-      for (int i = 0; i < n; ++i) {
-        const auto* from = reinterpret_cast<const char*>(row(first + i));
-        if (from != nullptr) __builtin_memcpy(&block[i], from + k * 4, sizeof(block[i]));
-      }
-      detail::transpose_vectors<n / 2, std::uint32_t>(block);
-      for (int i = 0; i < n; ++i) store(columns + (k + i) * stride + first, block[i]);
-    }
-  }
-}
-
 template <class Real, class Row>
 KOKKOS_INLINE_FUNCTION void transpose_rows(const TeamMember& team, int count, int width, Real factor, const Row& row,
                                            Real* columns, std::int64_t stride) {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -17,12 +18,14 @@
 #include "support/device_arrays.hpp"
 #include "support/random_model.hpp"
 
+#if !defined(__CUDACC__) && !defined(__HIPCC__)  // softmax_matrices is a host's
 namespace bsbr::testing {
 namespace {
 
 using kernels::ProductKernel;
 
 constexpr std::int64_t batch = 2, heads = 3;
+constexpr float untouched = 77;
 
 /// Queries, and keys with their values, as numbers of bfloat16, which softmax_tiles and softmax_matrices read.
 struct Rows {
@@ -38,6 +41,16 @@ struct Rows {
     real.assign(static_cast<std::size_t>(batch * length), 1);
   }
 
+  /// Row t of all sequences is padding: its numbers are not read.
+  void make_padding(std::int64_t t) {
+    real[static_cast<std::size_t>(t)] = 0;
+    for (auto* numbers : {&keys, &values})
+      std::fill_n(numbers->begin() + t * heads * width, heads * width, std::numeric_limits<float>::quiet_NaN());
+  }
+
+  float& key(std::int64_t sequence, std::int64_t t, std::int64_t head, std::int64_t i) {
+    return keys[static_cast<std::size_t>(((sequence * length + t) * heads + head) * width + i)];
+  }
   float& value(std::int64_t sequence, std::int64_t t, std::int64_t head, std::int64_t i) {
     return values[static_cast<std::size_t>(((sequence * length + t) * heads + head) * width + i)];
   }
@@ -68,22 +81,28 @@ Array<float***> packed(const Rows& rows, const std::vector<const std::vector<flo
   return array;
 }
 
-/// Results [batch, length, heads · width] of the queries [first, last); 77 elsewhere. kernel: null: by softmax_tiles.
+enum class Queries { packed, in_float };
+
+/// Results [batch, length, heads · width] of the queries [first, last); `untouched` elsewhere. kernel: null: by
+/// softmax_tiles.
 template <class Visible>
 std::vector<float> attend(const Rows& rows, const Visible& visible, const ProductKernel<float>* kernel,
-                          std::int64_t first, std::int64_t last) {
+                          std::int64_t first, std::int64_t last, Queries queries = Queries::packed) {
   const Array<float***> output("test::output", batch, rows.length, heads * rows.width);
-  Kokkos::deep_copy(output, 77.0F);
+  Kokkos::deep_copy(output, untouched);
   kernels::KeysAndValues<float> keys{};
   keys.key = packed(rows, {&rows.keys, &rows.values});
   keys.real = to_device<std::uint8_t**>(rows.real, batch, rows.length);
   keys.packed = true;
-  const auto problem =
-      kernels::detail::token_problem<float>(heads, visible, kernels::score_scale<float>(rows.width),
-                                            {packed(rows, {&rows.queries}), true}, keys, output, 0, first, last, 1);
+  const kernels::HeadRows<float> query_rows =
+      queries == Queries::packed
+          ? kernels::HeadRows<float>(packed(rows, {&rows.queries}), true)
+          : kernels::HeadRows<float>(to_device<float***>(rows.queries, batch, rows.length, heads * rows.width));
+  const auto problem = kernels::detail::token_problem<float>(heads, visible, kernels::score_scale<float>(rows.width),
+                                                             query_rows, keys, output, 0, first, last, 1);
   if (kernel == nullptr) {
     kernels::softmax_tiles<float>(Execution(), "test::tiles", problem);
-  } else {
+  } else if constexpr (kernels::on_host) {
     EXPECT_TRUE(kernels::fits_matrices(problem, *kernel));
     kernels::softmax_matrices(Execution(), "test::matrices", problem, *kernel);
   }
@@ -122,11 +141,12 @@ TEST_F(SoftmaxMatrices, have_the_results_of_softmax_tiles) {
   for (const ProductKernel<float>& kernel : kernels_of_matrices()) {
     for (const auto& [length, width] : {std::pair{1, 32}, {64, 64}, {65, 32}, {190, 96}, {301, 64}}) {
       Rows rows(length, width);
-      for (std::size_t i = 0; i < rows.real.size(); ++i) rows.real[i] = i % 7 == 3 ? 0 : 1;
+      for (std::int64_t t = 3; t < batch * length; t += 7) rows.make_padding(t);
       for_all_ranges(length, [&](const auto& visible) {
         const auto expected = attend(rows, visible, nullptr, 0, length),
                    actual = attend(rows, visible, &kernel, 0, length);
-        float largest = 0;
+        EXPECT_TRUE(same_bits(attend(rows, visible, &kernel, 0, length, Queries::in_float), actual, heads * width));
+        float largest = 0;  // fmax takes no NaN
         for (const float value : rows.values) largest = std::fmax(largest, std::fabs(value));
         for (std::size_t i = 0; i < actual.size(); ++i)
           ASSERT_NEAR(actual[i], expected[i], 1e-5F * largest) << kernel.name << ", " << length << " tokens, at " << i;
@@ -143,6 +163,8 @@ TEST_F(SoftmaxMatrices, have_the_same_bits_however_queries_are_cut) {
       const auto whole = attend(rows, visible, &kernel, 0, length);
       for (const auto& [first, last] : {std::pair{0, 1}, {1, 70}, {70, 71}, {71, 300}, {300, 301}}) {
         const auto part = attend(rows, visible, &kernel, first, last);
+        EXPECT_EQ(std::count(part.begin(), part.end(), untouched),
+                  batch * (length - (last - first)) * heads * rows.width);
         for (std::int64_t sequence = 0; sequence < batch; ++sequence) {
           EXPECT_TRUE(same_bits(rows_of(part, heads * rows.width, sequence * length + first, last - first),
                                 rows_of(whole, heads * rows.width, sequence * length + first, last - first),
@@ -154,30 +176,35 @@ TEST_F(SoftmaxMatrices, have_the_same_bits_however_queries_are_cut) {
   }
 }
 
-/// A value that has overflowed reaches the queries that see it, and leaves the bits of all others alone.
+/// A key or a value that has overflowed reaches the queries that see it, and leaves the bits of all others alone. What
+/// they become is what softmax_tiles makes of it: finite or not.
 TEST_F(SoftmaxMatrices, let_overflow_reach_no_query_that_does_not_see_it) {
   constexpr std::int64_t length = 150, at = 80, head = 1, column = 5;
   for (const ProductKernel<float>& kernel : kernels_of_matrices()) {
     for (const float overflow : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
-      for_all_ranges(length, [&](const auto& visible) {
-        Rows rows(length, 64);
-        const auto before = attend(rows, visible, &kernel, 0, length);
-        rows.value(0, at, head, column) = overflow;
-        const auto after = attend(rows, visible, &kernel, 0, length);
-        for (std::size_t i = 0; i < after.size(); ++i) {
-          const auto row = static_cast<std::int64_t>(i) / (heads * rows.width),
-                     element = static_cast<std::int64_t>(i) % (heads * rows.width);
-          const kernels::KeyRange range = visible.range(row % length);
-          if (row < length && element == head * rows.width + column && range.begin <= at && at < range.end)
-            ASSERT_FALSE(std::isfinite(after[i])) << kernel.name << ", token " << row;
-          else
+      for (const bool is_key : {false, true}) {
+        for_all_ranges(length, [&](const auto& visible) {
+          Rows rows(length, 64);
+          const auto before = attend(rows, visible, &kernel, 0, length);
+          (is_key ? rows.key(0, at, head, column) : rows.value(0, at, head, column)) = overflow;
+          const auto after = attend(rows, visible, &kernel, 0, length),
+                     of_tiles = attend(rows, visible, nullptr, 0, length);
+          for (std::size_t i = 0; i < after.size(); ++i) {
+            const std::int64_t width = heads * rows.width, row = static_cast<std::int64_t>(i) / width;
+            const kernels::KeyRange range = visible.range(row % length);
+            const bool sees = row < length && static_cast<std::int64_t>(i) % width / rows.width == head &&
+                              range.begin <= at && at < range.end;
+            ASSERT_EQ(std::isfinite(after[i]), std::isfinite(of_tiles[i])) << kernel.name << ", token " << row;
+            if (sees) continue;
             ASSERT_EQ(std::bit_cast<std::uint32_t>(after[i]), std::bit_cast<std::uint32_t>(before[i]))
-                << kernel.name << ", token " << row << ", element " << element;
-        }
-      });
+                << kernel.name << ", token " << row;
+          }
+        });
+      }
     }
   }
 }
 
 }  // namespace
 }  // namespace bsbr::testing
+#endif
